@@ -1,0 +1,85 @@
+# One place for the language level, warnings and sanitizers, and the functions that make targets.
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_C_STANDARD 11)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+# Assertions are our own (l4/base/assert.h) and stay on whatever NDEBUG says.
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -g -DNDEBUG")
+set(CMAKE_C_FLAGS_RELEASE "-O2 -g -DNDEBUG")
+set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g")
+set(CMAKE_C_FLAGS_DEBUG "-O1 -g")
+
+add_library(weir_options INTERFACE)
+target_include_directories(weir_options INTERFACE ${CMAKE_SOURCE_DIR})
+target_compile_options(weir_options INTERFACE
+  -Wall -Wextra -Werror -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Woverloaded-virtual
+  -Wimplicit-fallthrough -Wvla -fno-omit-frame-pointer)
+if(WEIR_SANITIZE)
+  target_compile_options(weir_options INTERFACE
+    -fsanitize=${WEIR_SANITIZE} -fno-sanitize-recover=all)
+  target_link_options(weir_options INTERFACE -fsanitize=${WEIR_SANITIZE})
+endif()
+if(WEIR_TIDY)
+  find_program(WEIR_CLANG_TIDY clang-tidy REQUIRED)
+  set(CMAKE_CXX_CLANG_TIDY ${WEIR_CLANG_TIDY} --quiet)
+endif()
+
+set_property(GLOBAL PROPERTY WEIR_SUMMARY "")
+
+# weir_note(<line>): one line of the summary that ends the configure step.
+function(weir_note line)
+  set_property(GLOBAL APPEND PROPERTY WEIR_SUMMARY "${line}")
+endfunction()
+
+function(weir_print_summary)
+  get_property(lines GLOBAL PROPERTY WEIR_SUMMARY)
+  message(STATUS "Weir ${PROJECT_VERSION}, ${CMAKE_BUILD_TYPE}, sanitizers: [${WEIR_SANITIZE}]")
+  foreach(line IN LISTS lines)
+    message(STATUS "  ${line}")
+  endforeach()
+endfunction()
+
+# weir_library(<name> SOURCES … [USES …] [PRIVATE_USES …])
+function(weir_library name)
+  cmake_parse_arguments(arg "" "" "SOURCES;USES;PRIVATE_USES" ${ARGN})
+  if(arg_SOURCES)
+    add_library(${name} STATIC ${arg_SOURCES})
+    target_link_libraries(${name} PUBLIC weir_options ${arg_USES} PRIVATE ${arg_PRIVATE_USES})
+  else()
+    add_library(${name} INTERFACE)
+    target_link_libraries(${name} INTERFACE weir_options ${arg_USES})
+  endif()
+endfunction()
+
+# weir_program(<name> SOURCES … USES …): an executable that is installed.
+function(weir_program name)
+  cmake_parse_arguments(arg "" "" "SOURCES;USES" ${ARGN})
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE weir_options ${arg_USES})
+  install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endfunction()
+
+# weir_test(<name> LABEL unit|sim|kernel SOURCES … USES …): one GoogleTest executable. Every test
+# of it becomes a ctest of its own, so that a count is a count of behaviours. A test that cannot
+# run here says why and is reported as skipped.
+function(weir_test name)
+  cmake_parse_arguments(arg "" "LABEL;TIMEOUT" "SOURCES;USES" ${ARGN})
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 60)
+  endif()
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE weir_options ${arg_USES} GTest::gtest_main GTest::gmock)
+  include(GoogleTest)
+  gtest_discover_tests(${name}
+    DISCOVERY_TIMEOUT 30
+    PROPERTIES LABELS ${arg_LABEL} TIMEOUT ${arg_TIMEOUT})
+endfunction()
+
+# weir_bench(<name> SOURCES … USES …): one Google Benchmark executable.
+function(weir_bench name)
+  cmake_parse_arguments(arg "" "" "SOURCES;USES" ${ARGN})
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE weir_options ${arg_USES} benchmark::benchmark)
+endfunction()
