@@ -1,0 +1,122 @@
+#include "l4/control/model.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+namespace weir::control {
+namespace {
+
+/// The words of an enumeration, in the order in which errors list them.
+template <typename Enum, std::size_t kCount>
+using Words = std::array<std::pair<std::string_view, Enum>, kCount>;
+
+constexpr Words<Protocol, 2> kProtocols{{{"tcp", Protocol::kTcp}, {"udp", Protocol::kUdp}}};
+constexpr Words<ForwardMode, 3> kForwardModes{
+    {{"ipip", ForwardMode::kIpip}, {"l2", ForwardMode::kL2}, {"l7", ForwardMode::kL7}}};
+constexpr Words<XdpMode, 3> kXdpModes{
+    {{"native", XdpMode::kNative}, {"generic", XdpMode::kGeneric}, {"auto", XdpMode::kAuto}}};
+
+template <typename Enum, std::size_t kCount>
+std::string_view word_of(const Words<Enum, kCount>& words, Enum value) {
+  const auto found = std::ranges::find(words, value, [](const auto& word) { return word.second; });
+  WEIR_ASSERT(found != words.end());  // the tables above name every value
+  return found->first;
+}
+
+template <typename Enum, std::size_t kCount>
+Result<Enum> value_of(const Words<Enum, kCount>& words, std::string_view text,
+                      std::string_view what) {
+  std::string known;
+  for (const auto& [word, value] : words) {
+    if (word == text) return value;
+    known += known.empty() ? "" : ", ";
+    known += word;
+  }
+  return Error{ErrorCode::kInvalid,
+               fmt::format("'{}' is not a {}; expected one of {}", text, what, known)};
+}
+
+bool is_prime(std::uint32_t number) {
+  if (number < 4) return number > 1;
+  if (number % 2 == 0) return false;
+  for (std::uint32_t divisor = 3; divisor <= number / divisor; divisor += 2) {
+    if (number % divisor == 0) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+std::string_view text_of(Protocol protocol) { return word_of(kProtocols, protocol); }
+std::string_view text_of(ForwardMode mode) { return word_of(kForwardModes, mode); }
+std::string_view text_of(XdpMode mode) { return word_of(kXdpModes, mode); }
+
+Result<Protocol> parse_protocol(std::string_view text) {
+  return value_of(kProtocols, text, "protocol");
+}
+Result<ForwardMode> parse_forward_mode(std::string_view text) {
+  return value_of(kForwardModes, text, "forwarding mode");
+}
+Result<XdpMode> parse_xdp_mode(std::string_view text) {
+  return value_of(kXdpModes, text, "XDP mode");
+}
+
+std::string vip_text(const wire::IpAddress& address, wire::Port port, Protocol protocol) {
+  return fmt::format("{}/{}", wire::Endpoint{address, port}.text(), text_of(protocol));
+}
+
+std::string vip_text(const VipKey& key) { return vip_text(key.address, key.port, key.protocol); }
+
+Result<VipKey> parse_vip_key(std::string_view text) {
+  constexpr std::string_view kForm =
+      "write ADDRESS:PORT/PROTOCOL, such as 203.0.113.53:53/udp or [2001:db8::25]:25/tcp";
+  const std::size_t slash = text.rfind('/');
+  if (slash == std::string_view::npos) {
+    return Error{ErrorCode::kInvalid, fmt::format("'{}' names no protocol", text),
+                 std::string{kForm}};
+  }
+  Result<wire::Endpoint> endpoint = wire::Endpoint::parse(text.substr(0, slash));
+  if (!endpoint) return std::move(endpoint).error().with_remedy(std::string{kForm});
+  Result<Protocol> protocol = parse_protocol(text.substr(slash + 1));
+  if (!protocol) return std::move(protocol).error().with_remedy(std::string{kForm});
+  return VipKey{endpoint->address, endpoint->port, *protocol};
+}
+
+std::vector<Vip> l4_services(const Model& model) {
+  std::vector<Vip> services = model.vips;
+  for (const Gateway& gateway : model.gateways) {
+    for (const wire::IpAddress& address : gateway.addresses) {
+      std::vector<wire::Port> ports_done;
+      for (const Listener& listener : gateway.listeners) {
+        // Listeners may share a port and differ by hostname; packets know nothing of hostnames.
+        if (std::ranges::find(ports_done, listener.port) != ports_done.end()) continue;
+        ports_done.push_back(listener.port);
+        Vip vip;
+        vip.name = fmt::format("{}/{}", gateway.name, listener.name);
+        vip.address = address;
+        vip.port = listener.port;
+        vip.mode = ForwardMode::kL7;
+        services.push_back(std::move(vip));
+      }
+    }
+  }
+  return services;
+}
+
+bool is_table_size(std::uint32_t size) {
+  return size >= kTableSizeMin && size <= kTableSizeMax && is_prime(size);
+}
+
+std::uint32_t nearest_table_size(std::uint64_t size) {
+  const auto wanted =
+      static_cast<std::uint32_t>(std::clamp<std::uint64_t>(size, kTableSizeMin, kTableSizeMax));
+  // Both ends of the range are prime, so the search ends; gaps between primes below 2^20 are
+  // shorter than 120.
+  for (std::uint32_t distance = 0;; ++distance) {
+    if (is_table_size(wanted + distance)) return wanted + distance;
+    if (is_table_size(wanted - distance)) return wanted - distance;
+  }
+}
+
+}  // namespace weir::control
