@@ -52,6 +52,9 @@ struct Refusal {
 };
 Refusal refusal_of(const AdminReply& reply);
 
+/// For a value in the query of AdminClient::request()'s path (RFC 3986, section 2.1).
+std::string percent_encoded(std::string_view text);
+
 struct AdminServerOptions {
   std::string socket_path;
   unsigned socket_mode = 0660;
