@@ -1,0 +1,127 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "l4/base/clock.h"
+#include "l4/base/random.h"
+#include "l4/wire/address.h"
+#include "l7/net/neighbor.h"
+#include "l7/net/transport.h"
+#include "l7/port/port.h"
+
+namespace weir::net {
+
+struct InterfaceConfig {
+  /// Our own addresses, each with the network that is reached without a router. They are announced,
+  /// answered for in ARP and NDP, and the source of what we send on our own behalf.
+  std::vector<wire::Prefix> addresses;
+  std::optional<wire::IpAddress> gateway_v4;
+  std::optional<wire::IpAddress> gateway_v6;
+  /// Addresses that a balancer sends us packets for: accepted as destination, valid as source,
+  /// never announced and never answered for in ARP or NDP, for they are not ours on the link.
+  std::vector<wire::IpAddress> vips;
+  /// Kernel peers on a veth leave TCP checksums for the hardware to finish: the field then holds
+  /// the sum of the pseudo header only. Accept that too (checksums protect nothing on a veth).
+  bool accept_partial_checksums = false;
+};
+
+/// One field per reason; all since start, written by the owner's core only.
+struct InterfaceCounters {
+  std::uint64_t frames_received = 0;
+  std::uint64_t segments_delivered = 0;  ///< handed to the transport
+  std::uint64_t partial_checksums = 0;   ///< of these, with an unfinished checksum
+  std::uint64_t frames_sent = 0;
+
+  // Received and dropped.
+  std::uint64_t dropped_other_mac = 0;       ///< the frame is for another station
+  std::uint64_t dropped_ether_type = 0;      ///< neither IPv4, IPv6 nor ARP
+  std::uint64_t dropped_truncated = 0;       ///< shorter than its headers say
+  std::uint64_t dropped_malformed_ip = 0;    ///< impossible version, length or header
+  std::uint64_t dropped_ip_checksum = 0;     ///< IPv4 header checksum
+  std::uint64_t dropped_ttl = 0;             ///< TTL or hop limit is zero
+  std::uint64_t dropped_source = 0;          ///< source is multicast, loopback or our own
+  std::uint64_t dropped_destination = 0;     ///< neither an own address nor a VIP
+  std::uint64_t dropped_fragment = 0;        ///< fragments are not reassembled
+  std::uint64_t dropped_extension = 0;       ///< too many or unwanted IPv6 extension headers
+  std::uint64_t dropped_protocol = 0;        ///< a protocol nobody here speaks
+  std::uint64_t dropped_checksum = 0;        ///< TCP, UDP, ICMP or ICMPv6
+  std::uint64_t dropped_malformed_arp = 0;
+  std::uint64_t dropped_malformed_ndp = 0;   ///< fails the checks of RFC 4861, section 7.1
+  std::uint64_t dropped_malformed_icmp = 0;
+  std::uint64_t dropped_icmp_type = 0;       ///< a message without meaning for us
+  std::uint64_t dropped_icmp_quote = 0;      ///< an error about something we did not send
+  std::uint64_t dropped_error_queue = 0;     ///< more errors than the transport fetched
+  std::uint64_t dropped_udp = 0;             ///< no UDP service; answered with port unreachable
+
+  // Answered by the interface itself.
+  std::uint64_t arp_answered = 0;
+  std::uint64_t ndp_answered = 0;
+  std::uint64_t echo_answered = 0;
+  std::uint64_t unreachable_sent = 0;
+  std::uint64_t limited_echo = 0;         ///< not answered because of the rate limit
+  std::uint64_t limited_unreachable = 0;  ///< not sent because of the rate limit
+
+  // To be sent and dropped.
+  std::uint64_t dropped_no_buffer = 0;    ///< the pool was empty; for what we send ourselves
+  std::uint64_t dropped_no_route = 0;     ///< off-link, and no gateway for that family
+  std::uint64_t dropped_no_source = 0;    ///< we have no such address (any more)
+  std::uint64_t dropped_too_big = 0;      ///< longer than the MTU
+  std::uint64_t dropped_send_queue = 0;   ///< the port refused frames for too long
+
+  NeighborCounters neighbor;
+};
+
+/// IPv4 and IPv6 on one port, for one core: checks what comes in, addresses what goes out, resolves
+/// next hops, and answers ARP, NDP and echo by itself. Performs no I/O beyond its port and reads no
+/// clock.
+///
+/// One turn of the owner's loop: receive from the port, input() for every frame (a returned segment
+/// goes to the transport), poll_error() until empty, advance(now), and at the end of the turn
+/// flush(now), which sends everything that was queued since the last one.
+///
+/// Replies to VIP clients are routed like all else (on-link or by the gateway) and nothing is
+/// learnt from their packets: whoever handed the frame to us is not the way back.
+///
+/// Not done here: duplicate address detection (addresses are configured by the operator),
+/// reassembly, router discovery, and per-destination path MTU.
+class Interface final : public SegmentOutput {
+ public:
+  Interface(const InterfaceConfig& config, port::PacketPort& port, Random random, Instant start);
+  ~Interface() override = default;
+  Interface(const Interface&) = delete;
+  Interface& operator=(const Interface&) = delete;
+
+  /// Takes over a new configuration between two turns. Own addresses that are new get announced;
+  /// what is known of neighbours stays.
+  void configure(const InterfaceConfig& config);
+
+  /// Handles one received frame. A verified TCP segment for us is returned; all else is answered,
+  /// learnt from or dropped here.
+  [[nodiscard]] std::optional<Segment> input(port::Packet frame, Instant now);
+
+  /// The next validated ICMP error about a TCP segment of ours.
+  [[nodiscard]] std::optional<TransportError> poll_error();
+
+  // SegmentOutput
+  [[nodiscard]] port::Packet allocate() override;
+  void send(port::Packet segment, const wire::IpAddress& source,
+            const wire::IpAddress& destination, Instant now) override;
+  [[nodiscard]] std::uint16_t segment_size(const wire::IpAddress& destination) const override;
+
+  /// Hands queued frames to the port. Returns how many it did not take; they stay in order at the
+  /// head for the next call, which should come soon.
+  std::size_t flush(Instant now);
+
+  /// Runs the neighbour timers that are due.
+  void advance(Instant now);
+  [[nodiscard]] Instant next_deadline() const;
+
+  [[nodiscard]] const InterfaceCounters& counters() const { return counters_; }
+};
+
+}  // namespace weir::net
