@@ -2,6 +2,7 @@
 
 #include <compare>
 #include <cstddef>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,9 +30,24 @@ struct Diagnostic {
   friend auto operator<=>(const Diagnostic&, const Diagnostic&) = default;
 };
 
+struct Position {
+  std::size_t line = 0;
+  std::size_t column = 0;
+  friend bool operator==(const Position&, const Position&) = default;
+};
+
+/// Where in the file the values stand that later checks may have something to say about. Of a
+/// value that stands there twice, the first place.
+struct SourceMap {
+  std::string file;
+  std::map<std::string, Position> interfaces;
+  std::map<wire::IpAddress, Position> addresses;  ///< of VIPs, gateways and node.l7
+};
+
 /// The model holds only if there are no diagnostics.
 struct ParseOutcome {
   Model model;
+  SourceMap source;
   std::vector<Diagnostic> diagnostics;  ///< in file order, at most kDiagnosticsMax
 
   [[nodiscard]] bool ok() const { return diagnostics.empty(); }

@@ -26,10 +26,10 @@ struct HostFacts {
 /// Of the network namespace of the calling thread.
 Result<HostFacts> read_host_facts();
 
-/// Devices that do not exist; VIPs and L7 addresses that the host's own stack also answers for. The
-/// program would take the host's traffic away, remote logins included. `file` names the
-/// configuration in the diagnostics, which have no line: the model does not keep it.
+/// Devices that do not exist; VIPs and L7 addresses that the host's own stack also answers for: the
+/// program would take the host's traffic away, remote logins included. `source` gives the
+/// diagnostics their places; a model that came from elsewhere has an empty one.
 std::vector<Diagnostic> check_against_host(const Model& model, const HostFacts& facts,
-                                           const std::string& file);
+                                           const SourceMap& source = {});
 
 }  // namespace weir::control

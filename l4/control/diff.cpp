@@ -1,0 +1,97 @@
+#include "l4/control/diff.h"
+
+#include <algorithm>
+#include <map>
+
+namespace weir::control {
+namespace {
+
+using VipsByKey = std::map<VipKey, Vip>;
+
+VipsByKey by_key(const std::vector<Vip>& vips) {
+  VipsByKey map;
+  for (const Vip& vip : vips) {
+    const bool inserted = map.emplace(vip.key(), vip).second;
+    WEIR_ASSERT(inserted);  // a Model has no two VIPs of one key
+  }
+  return map;
+}
+
+OperationKind change_kind(const Vip& before, const Vip& after) {
+  const bool same_table = before.mode == after.mode && before.table_size == after.table_size;
+  return same_table ? OperationKind::kUpdateVip : OperationKind::kReplaceVip;
+}
+
+std::string_view verb_of(OperationKind kind) {
+  switch (kind) {
+    case OperationKind::kRemoveVip:
+      return "remove";
+    case OperationKind::kAddVip:
+      return "add";
+    case OperationKind::kReplaceVip:
+      return "replace";
+    case OperationKind::kUpdateVip:
+      return "update";
+  }
+  WEIR_ASSERT(false);  // every kind is named above
+  return {};
+}
+
+int rank_of(OperationKind kind) {
+  switch (kind) {
+    case OperationKind::kRemoveVip:
+      return 0;
+    case OperationKind::kReplaceVip:
+      return 1;
+    case OperationKind::kUpdateVip:
+      return 2;
+    case OperationKind::kAddVip:
+      return 3;
+  }
+  WEIR_ASSERT(false);  // every kind is named above
+  return 0;
+}
+
+}  // namespace
+
+std::string Operation::text() const {
+  return fmt::format("{} vip {}", verb_of(kind), vip_text(key()));
+}
+
+std::vector<Operation> diff_vips(const std::vector<Vip>& have, const std::vector<Vip>& want) {
+  const VipsByKey old_vips = by_key(have);
+  const VipsByKey new_vips = by_key(want);
+  std::vector<Operation> operations;
+  for (const auto& [key, vip] : old_vips) {
+    if (!new_vips.contains(key)) operations.push_back({OperationKind::kRemoveVip, vip, {}});
+  }
+  for (const auto& [key, vip] : new_vips) {
+    const auto old = old_vips.find(key);
+    if (old == old_vips.end()) {
+      operations.push_back({OperationKind::kAddVip, {}, vip});
+    } else if (old->second != vip) {
+      operations.push_back({change_kind(old->second, vip), old->second, vip});
+    }
+  }
+  std::ranges::stable_sort(operations, {}, [](const Operation& o) { return rank_of(o.kind); });
+  return operations;
+}
+
+std::vector<Vip> apply_operations(const std::vector<Vip>& have,
+                                  const std::vector<Operation>& operations) {
+  VipsByKey vips = by_key(have);
+  for (const Operation& operation : operations) {
+    if (operation.kind == OperationKind::kRemoveVip) {
+      vips.erase(operation.key());
+    } else {
+      vips[operation.key()] = operation.after;
+    }
+  }
+  std::vector<Vip> list;
+  list.reserve(vips.size());
+  for (auto& [key, vip] : vips)
+    list.push_back(std::move(vip));
+  return list;
+}
+
+}  // namespace weir::control
