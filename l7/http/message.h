@@ -1,0 +1,206 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace weir::http {
+
+/// A status code. Those that Weir itself sends or acts on have a name; a backend may send any
+/// other from 100 to 599, which is a valid value of this type too.
+enum class Status : std::uint16_t {
+  kContinue = 100,
+  kSwitchingProtocols = 101,
+  kOk = 200,
+  kNoContent = 204,
+  kMovedPermanently = 301,
+  kFound = 302,
+  kNotModified = 304,
+  kTemporaryRedirect = 307,
+  kPermanentRedirect = 308,
+  kBadRequest = 400,
+  kForbidden = 403,
+  kNotFound = 404,
+  kMethodNotAllowed = 405,
+  kRequestTimeout = 408,
+  kContentTooLarge = 413,
+  kUriTooLong = 414,
+  kExpectationFailed = 417,
+  kMisdirectedRequest = 421,
+  kTooManyRequests = 429,
+  kHeaderFieldsTooLarge = 431,
+  kInternalServerError = 500,
+  kNotImplemented = 501,
+  kBadGateway = 502,
+  kServiceUnavailable = 503,
+  kGatewayTimeout = 504,
+  kVersionNotSupported = 505,
+};
+
+constexpr std::uint16_t number_of(Status status) { return static_cast<std::uint16_t>(status); }
+
+/// "Not Found"; "Unknown" for a code without a name above.
+std::string_view reason_phrase(Status status);
+
+/// Why a message is refused: what to answer, and one line for the log. The reason is a literal.
+struct Refusal {
+  Status status;
+  std::string_view reason;
+};
+
+/// Field names, methods of comparison and list tokens are compared without regard to ASCII case.
+bool equals_ignoring_case(std::string_view a, std::string_view b);
+
+struct Field {
+  std::string_view name;
+  std::string_view value;
+};
+
+/// The fields of one message in the order and case in which they came. All bytes live in one
+/// arena that keeps its capacity over clear(), so that a connection's second message allocates
+/// nothing. Names are compared without regard to case.
+///
+/// Views point into the arena: they live until the next add(), set() or clear(). Arguments may
+/// point into the same list. remove() and set() leave their old bytes behind until clear();
+/// a message is short-lived and its size is limited by the parser.
+class HeaderList {
+ public:
+  class Iterator;
+
+  [[nodiscard]] std::size_t size() const { return entries_.size(); }
+  [[nodiscard]] bool empty() const { return entries_.empty(); }
+  [[nodiscard]] Field operator[](std::size_t index) const;
+  [[nodiscard]] Iterator begin() const;
+  [[nodiscard]] Iterator end() const;
+
+  /// The value of the first field of that name.
+  [[nodiscard]] std::optional<std::string_view> find(std::string_view name) const;
+  [[nodiscard]] bool contains(std::string_view name) const { return find(name).has_value(); }
+  [[nodiscard]] std::size_t count(std::string_view name) const;
+  /// All fields of that name, in order: `for (Field field : list.find_all("via"))`.
+  class Matches;
+  [[nodiscard]] Matches find_all(std::string_view name) const;
+
+  void add(std::string_view name, std::string_view value);
+  /// The first field of that name gets the value, further ones go; adds when there is none.
+  void set(std::string_view name, std::string_view value);
+  /// Removes all fields of that name and says how many there were. Views stay valid.
+  std::size_t remove(std::string_view name);
+  void clear();
+
+  /// For parsers, one copy per message instead of two per field: fields are noted by position
+  /// while the text that holds them still arrives, and the text is brought in at the end. In
+  /// between the list must not be read.
+  void add_position(std::size_t name_at, std::size_t name_size, std::size_t value_at,
+                    std::size_t value_size);
+  void assign_text(std::string_view text);
+
+ private:
+  /// Positions instead of views: the arena may move when it grows, and with its owner.
+  struct Entry {
+    std::uint32_t name_at;
+    std::uint32_t name_size;
+    std::uint32_t value_at;
+    std::uint32_t value_size;
+  };
+  [[nodiscard]] std::string_view name_of(const Entry& entry) const {
+    return {arena_.data() + entry.name_at, entry.name_size};
+  }
+  Entry store(std::string_view name, std::string_view value);
+
+  std::string arena_;
+  std::vector<Entry> entries_;
+};
+
+class HeaderList::Iterator {
+ public:
+  using value_type = Field;
+  using difference_type = std::ptrdiff_t;
+  Iterator() = default;
+  Iterator(const HeaderList* list, std::size_t index) : list_{list}, index_{index} {}
+  Field operator*() const { return (*list_)[index_]; }
+  Iterator& operator++() {
+    ++index_;
+    return *this;
+  }
+  Iterator operator++(int) {
+    const Iterator before = *this;
+    ++index_;
+    return before;
+  }
+  friend bool operator==(const Iterator&, const Iterator&) = default;
+
+ private:
+  const HeaderList* list_ = nullptr;
+  std::size_t index_ = 0;
+};
+
+/// What find_all() returns: a range that lives no longer than the list and the name.
+class HeaderList::Matches {
+ public:
+  class Iterator {
+   public:
+    using value_type = Field;
+    using difference_type = std::ptrdiff_t;
+    Iterator() = default;
+    Iterator(const HeaderList* list, std::string_view name, std::size_t index)
+        : list_{list}, name_{name}, index_{index} {
+      skip();
+    }
+    Field operator*() const { return (*list_)[index_]; }
+    Iterator& operator++() {
+      ++index_;
+      skip();
+      return *this;
+    }
+    Iterator operator++(int) {
+      const Iterator before = *this;
+      ++*this;
+      return before;
+    }
+    friend bool operator==(const Iterator& a, const Iterator& b) { return a.index_ == b.index_; }
+
+   private:
+    void skip() {
+      while (index_ < list_->size() && !equals_ignoring_case((*list_)[index_].name, name_))
+        ++index_;
+    }
+    const HeaderList* list_ = nullptr;
+    std::string_view name_;
+    std::size_t index_ = 0;
+  };
+
+  Matches(const HeaderList& list, std::string_view name) : list_{list}, name_{name} {}
+  [[nodiscard]] Iterator begin() const { return {&list_, name_, 0}; }
+  [[nodiscard]] Iterator end() const { return {&list_, name_, list_.size()}; }
+
+ private:
+  const HeaderList& list_;
+  std::string_view name_;
+};
+
+/// Everything of a request but its body. Owns its bytes; clear() keeps the capacity.
+struct RequestHead {
+  std::string method;     ///< any token, case-sensitive
+  std::string target;     ///< as the client wrote it; semantics.h turns it into host and path
+  int minor_version = 1;  ///< HTTP/1.0 or HTTP/1.1
+  HeaderList fields;
+
+  void clear();
+};
+
+/// Everything of a response but its body. Owns its bytes; clear() keeps the capacity.
+struct ResponseHead {
+  Status status{};
+  std::string reason;  ///< may be empty
+  int minor_version = 1;
+  HeaderList fields;
+
+  void clear();
+};
+
+}  // namespace weir::http
