@@ -14,14 +14,15 @@
 
 #define WEIR_ABI_VERSION 1
 
-#define WEIR_VIPS_MAX 4096	    /* ids 1 … WEIR_VIPS_MAX - 1; 0 is never a valid id */
-#define WEIR_BACKENDS_MAX 65536	    /* ids 1 … WEIR_BACKENDS_MAX - 1 */
-#define WEIR_L7_WORKERS_MAX 64	    /* slots of the devmap that leads to the L7 workers */
-#define WEIR_L7_ADDRESSES_MAX 256   /* L7's own addresses, the source of its upstream connections */
-#define WEIR_DEVICES_MAX 64	    /* devices that the programs may send out of */
+#define WEIR_VIPS_MAX		4096  /* ids 1 … WEIR_VIPS_MAX - 1; 0 is never a valid id */
+#define WEIR_BACKENDS_MAX	65536 /* ids 1 … WEIR_BACKENDS_MAX - 1 */
+#define WEIR_L7_WORKERS_MAX	64    /* slots of the devmap that leads to the L7 workers */
+#define WEIR_L7_ADDRESSES_MAX	256 /* L7's own addresses, the source of its upstream connections */
+#define WEIR_DEVICES_MAX	64  /* devices that the programs may send out of */
+#define WEIR_DECAP_SOURCES_MAX	1024 /* balancers that a backend takes tunnel packets from */
 #define WEIR_TABLE_SIZE_DEFAULT 65537
-#define WEIR_TABLE_SIZE_MAX 1048573 /* largest Maglev table; sizes are prime */
-#define WEIR_FLOWS_DEFAULT 262144   /* entries of the flow table unless set before load */
+#define WEIR_TABLE_SIZE_MAX	1048573 /* largest Maglev table; sizes are prime */
+#define WEIR_FLOWS_DEFAULT	262144	/* entries of the flow table unless set before load */
 
 enum weir_verdict {
 	WEIR_CONTINUE = -1, /* not the end yet: go on with the next step */
@@ -35,8 +36,8 @@ enum weir_verdict {
 enum weir_forward_mode {
 	WEIR_MODE_NONE = 0,
 	WEIR_MODE_IPIP = 1, /* RFC 2003 and RFC 2473: 4in4, 6in6, 4in6, 6in4 */
-	WEIR_MODE_L2 = 2,   /* destination MAC rewritten; backends share a segment and own the VIP */
-	WEIR_MODE_L7 = 3,   /* handed to a weir-l7 worker of this node */
+	WEIR_MODE_L2 = 2, /* destination MAC rewritten; backends share a segment and own the VIP */
+	WEIR_MODE_L7 = 3, /* handed to a weir-l7 worker of this node */
 };
 
 struct weir_address {
@@ -52,7 +53,7 @@ struct weir_vip_key {
 };
 
 struct weir_vip {
-	__u32 id;	  /* index of weir_tables and weir_vip_counters; 0 in address-only entries */
+	__u32 id; /* index of weir_tables and weir_vip_counters; 0 in address-only entries */
 	__u32 table_size; /* slots of its Maglev table; fixed for the life of the VIP */
 	__u8 mode;	  /* enum weir_forward_mode */
 	__u8 reserved[7]; /* zero */
@@ -100,10 +101,10 @@ struct weir_service_counter {
 
 /* What the decapsulation program counts, map weir_decap_counters. */
 enum weir_decap_verdict {
-	WEIR_DECAP_PASS_OTHER = 0,	 /* no tunnel packet for us; untouched */
-	WEIR_DECAP_PASS_INNER = 1,	 /* outer header removed, the rest given to the host */
-	WEIR_DECAP_DROP_SOURCE = 2,	 /* a tunnel packet from an unlisted balancer */
-	WEIR_DECAP_DROP_MALFORMED = 3,	 /* the tunnel packet's headers make no sense */
+	WEIR_DECAP_PASS_OTHER = 0,     /* no tunnel packet for us; untouched */
+	WEIR_DECAP_PASS_INNER = 1,     /* outer header removed, the rest given to the host */
+	WEIR_DECAP_DROP_SOURCE = 2,    /* a tunnel packet from an unlisted balancer */
+	WEIR_DECAP_DROP_MALFORMED = 3, /* the tunnel packet's headers make no sense */
 	WEIR_DECAP_VERDICT_COUNT,
 };
 

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+#pragma once
+
+/* The single exit: the only code that counts, and the only one that knows XDP_*. */
+
+#include "bpf/maps.h"
+#include "bpf/parse.h"
+
+static __always_inline void count_service(void *map, __u32 id, const struct packet *pkt)
+{
+	struct weir_service_counter *counter = bpf_map_lookup_elem(map, &id);
+
+	if (!counter)
+		return;
+	counter->packets++;
+	counter->bytes += pkt->frame_bytes;
+	counter->new_flows += pkt->is_new_flow;
+}
+
+static __always_inline void count(const struct packet *pkt, __u32 verdict)
+{
+	struct weir_counter *counter = bpf_map_lookup_elem(&weir_counters, &verdict);
+
+	if (counter) {
+		counter->packets++;
+		counter->bytes += pkt->frame_bytes;
+	}
+	if (pkt->vip_id)
+		count_service(&weir_vip_counters, pkt->vip_id, pkt);
+	if (pkt->backend_id)
+		count_service(&weir_backend_counters, pkt->backend_id, pkt);
+}
+
+static __always_inline int finish(const struct packet *pkt, enum weir_verdict verdict)
+{
+	count(pkt, verdict);
+	switch (verdict) {
+#define WEIR_VERDICT(symbol, action, label, sentence)                                              \
+	case WEIR_##symbol:                                                                        \
+		return XDP_##action;
+#include "bpf/verdicts.def"
+#undef WEIR_VERDICT
+	case WEIR_CONTINUE:
+	case WEIR_VERDICT_COUNT:
+		break; /* no step returns these at the end */
+	}
+	return XDP_ABORTED;
+}

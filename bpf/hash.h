@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+#pragma once
+
+/*
+ * The flow hash, for the packet path, for user space and for tests: C and C++, no helpers.
+ *
+ * It is SipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast short-input PRF") of the 40 bytes of
+ * a weir_flow_key, keyed by weir_hash_seed. A keyed function, because source ports and IPv6
+ * source addresses are the client's to choose: under a known hash one client could put all its
+ * flows on one backend. Nine rounds; only packets without a flow entry pay for them.
+ */
+
+#include <linux/types.h>
+
+#include "bpf/abi.h"
+
+#define WEIR_PURE static inline __attribute__((always_inline))
+
+struct weir_sip_state {
+	__u64 v0, v1, v2, v3;
+};
+
+WEIR_PURE __u64 weir_rotate_left(__u64 word, int bits)
+{
+	return word << bits | word >> (64 - bits);
+}
+
+WEIR_PURE void weir_sip_round(struct weir_sip_state *s)
+{
+	s->v0 += s->v1;
+	s->v2 += s->v3;
+	s->v1 = weir_rotate_left(s->v1, 13) ^ s->v0;
+	s->v3 = weir_rotate_left(s->v3, 16) ^ s->v2;
+	s->v0 = weir_rotate_left(s->v0, 32);
+	s->v2 += s->v1;
+	s->v0 += s->v3;
+	s->v1 = weir_rotate_left(s->v1, 17) ^ s->v2;
+	s->v3 = weir_rotate_left(s->v3, 21) ^ s->v0;
+	s->v2 = weir_rotate_left(s->v2, 32);
+}
+
+WEIR_PURE void weir_sip_absorb(struct weir_sip_state *s, __u64 word)
+{
+	s->v3 ^= word;
+	weir_sip_round(s);
+	s->v0 ^= word;
+}
+
+WEIR_PURE __u64 weir_flow_hash(const struct weir_flow_key *flow, __u64 seed0, __u64 seed1)
+{
+	__u64 words[sizeof(*flow) / sizeof(__u64)];
+	struct weir_sip_state s = {
+		seed0 ^ 0x736f6d6570736575ULL,
+		seed1 ^ 0x646f72616e646f6dULL,
+		seed0 ^ 0x6c7967656e657261ULL,
+		seed1 ^ 0x7465646279746573ULL,
+	};
+
+	__builtin_memcpy(words, flow, sizeof(words));
+	for (int i = 0; i < 5; i++) { /* 40 bytes are five words */
+		/* Words are little-endian whatever the machine: nodes must agree. */
+		if (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__)
+			words[i] = __builtin_bswap64(words[i]);
+		weir_sip_absorb(&s, words[i]);
+	}
+	weir_sip_absorb(&s, 40ULL << 56); /* the length closes the message */
+	s.v2 ^= 0xff;
+	weir_sip_round(&s);
+	weir_sip_round(&s);
+	weir_sip_round(&s);
+	return s.v0 ^ s.v1 ^ s.v2 ^ s.v3;
+}
+
+/* Scales 32 bits of hash to 0 … count - 1 by multiplication: a division costs five times as much,
+ * and the shares differ by less than count / 2^32 either way. */
+WEIR_PURE __u32 weir_scale(__u32 hash, __u32 count)
+{
+	__u64 product = hash;
+
+	product *= count;
+	return product >> 32;
+}
+
+/* A Maglev slot and an L7 worker are taken from different halves, so that neither choice says
+ * anything about the other. */
+WEIR_PURE __u32 weir_table_slot(__u64 hash, __u32 table_size)
+{
+	return weir_scale(hash >> 32, table_size);
+}
+
+WEIR_PURE __u32 weir_worker_of(__u64 hash, __u32 worker_count)
+{
+	return weir_scale(hash & 0xffffffff, worker_count);
+}
