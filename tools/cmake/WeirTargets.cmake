@@ -14,7 +14,9 @@ set(CMAKE_C_FLAGS_DEBUG "-O1 -g")
 add_library(weir_options INTERFACE)
 target_include_directories(weir_options INTERFACE ${CMAKE_SOURCE_DIR})
 target_compile_options(weir_options INTERFACE
-  -Wall -Wextra -Werror -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Woverloaded-virtual
+  -Wall -Wextra -Werror -Wshadow
+  $<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor> $<$<COMPILE_LANGUAGE:CXX>:-Wold-style-cast>
+  $<$<COMPILE_LANGUAGE:CXX>:-Woverloaded-virtual>
   -Wimplicit-fallthrough -Wvla -fno-omit-frame-pointer)
 if(WEIR_SANITIZE)
   target_compile_options(weir_options INTERFACE
