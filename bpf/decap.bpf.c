@@ -50,7 +50,7 @@ static __always_inline void read_outer_ipv4(struct cursor *cur, struct tunnel *t
 
 	if (!ip || !is_tunnel(ip->protocol))
 		return;
-	set_v4_mapped(&tunnel->source, &ip->saddr);
+	tunnel->source = v4_mapped(ip->saddr);
 	tunnel->inner_protocol = ip->protocol;
 	tunnel->outer_bytes = ip->ihl * 4;
 	ip_bytes = bpf_ntohs(ip->tot_len);

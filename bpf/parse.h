@@ -73,7 +73,7 @@ struct arp_ipv4 {
 	__u8 sender_mac[6];
 	__u8 sender_ip[4];
 	__u8 target_mac[6];
-	__u8 target_ip[4];
+	__be32 target_ip;
 } __attribute__((packed));
 
 /* RFC 4861, section 4.3. */
@@ -122,11 +122,13 @@ static __always_inline int is_v4_mapped(const struct weir_address *address)
 	return !words[0] && !words[1] && words[2] == bpf_htonl(0xffff);
 }
 
-static __always_inline void set_v4_mapped(struct weir_address *address, const void *ipv4)
+static __always_inline struct weir_address v4_mapped(__be32 ipv4)
 {
-	__builtin_memset(address->bytes, 0, 10);
-	__builtin_memset(address->bytes + 10, 0xff, 2);
-	__builtin_memcpy(address->bytes + 12, ipv4, 4);
+	const __be32 words[4] = {0, 0, bpf_htonl(0xffff), ipv4};
+	struct weir_address address;
+
+	__builtin_memcpy(&address, words, sizeof(address));
+	return address;
 }
 
 static __always_inline enum weir_verdict parse_tcp(struct cursor *cur, struct packet *pkt)
@@ -207,8 +209,8 @@ static __always_inline enum weir_verdict parse_ipv4(struct cursor *cur, struct p
 		return WEIR_PASS_NOT_IP;
 	pkt->kind = PACKET_IP;
 	pkt->ip_version = 4;
-	set_v4_mapped(&pkt->flow.source, &ip->saddr);
-	set_v4_mapped(&pkt->flow.destination, &ip->daddr);
+	pkt->flow.source = v4_mapped(ip->saddr);
+	pkt->flow.destination = v4_mapped(ip->daddr);
 	pkt->flow.protocol = ip->protocol;
 	pkt->traffic_class = ip->tos;
 	pkt->ip_bytes = bpf_ntohs(ip->tot_len);
@@ -298,7 +300,7 @@ static __always_inline enum weir_verdict parse_arp(struct cursor *cur, struct pa
 	    arp->protocol_type != bpf_htons(ETH_P_IP) || arp->hardware_length != 6 ||
 	    arp->protocol_length != 4)
 		return WEIR_PASS_NOT_IP;
-	set_v4_mapped(&pkt->flow.destination, arp->target_ip);
+	pkt->flow.destination = v4_mapped(arp->target_ip);
 	pkt->kind = PACKET_NEIGHBOR;
 	return WEIR_PASS_NOT_IP;
 }
