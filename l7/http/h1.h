@@ -33,7 +33,7 @@ struct ParseResult {
 };
 
 /// Finds the lines of a head in a buffer that grows. It keeps positions only, so the buffer may
-/// move between calls, and no byte is looked at twice. Refuses control bytes and line ends other
+/// move between calls, and no byte is searched twice. Refuses control bytes and line ends other
 /// than CRLF where they stand, so that an error does not depend on how the bytes were cut.
 class LineScanner {
  public:
@@ -80,7 +80,7 @@ class RequestParser {
 
  private:
   [[nodiscard]] std::size_t line_limit() const;
-  [[nodiscard]] Refusal refusal_of(LineScanner::Outcome outcome) const;
+  [[nodiscard]] std::optional<Refusal> refusal_of(LineScanner::Outcome outcome) const;
   [[nodiscard]] std::optional<Refusal> take_line(std::string_view text, LineScanner::Line line);
   [[nodiscard]] std::optional<Refusal> take_request_line(std::string_view line);
   [[nodiscard]] std::optional<Refusal> finish(std::string_view head_text);
@@ -171,9 +171,9 @@ class BodyDecoder {
     kLastLf,
   };
   [[nodiscard]] Step take_payload(std::span<const std::byte> input, std::size_t framing_bytes);
-  [[nodiscard]] std::string_view advance(unsigned char byte);
-  [[nodiscard]] std::string_view advance_size(unsigned char byte);
-  [[nodiscard]] std::string_view advance_trailer(unsigned char byte);
+  [[nodiscard]] std::string_view advance(char c);
+  [[nodiscard]] std::string_view advance_size(char c);
+  [[nodiscard]] std::string_view advance_trailer(char c);
 
   Phase phase_ = Phase::kDone;
   std::uint8_t digits_ = 0;

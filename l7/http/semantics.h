@@ -116,10 +116,10 @@ enum class TargetForm : std::uint8_t {
 /// A request target in its parts; views into it.
 struct Target {
   TargetForm form = TargetForm::kOrigin;
-  std::string_view scheme;     ///< kAbsolute
-  std::string_view authority;  ///< kAbsolute, kAuthority
-  std::string_view path;       ///< "*" with kAsterisk; never empty but with kAuthority
-  std::string_view query;      ///< from '?' on; empty when there is none
+  std::string_view scheme{};     ///< kAbsolute
+  std::string_view authority{};  ///< kAbsolute, kAuthority
+  std::string_view path{};       ///< "*" with kAsterisk; never empty but with kAuthority
+  std::string_view query{};      ///< from '?' on; empty when there is none
 };
 Checked<Target> parse_target(std::string_view method, std::string_view target);
 

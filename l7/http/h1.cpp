@@ -1,0 +1,488 @@
+#include "l7/http/h1.h"
+
+#include <fmt/format.h>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+#include <algorithm>
+#include <array>
+#include <bit>
+
+#include "l4/base/assert.h"
+#include "l4/base/bytes.h"
+#include "l7/http/characters.h"
+
+namespace weir::http {
+
+namespace {
+
+/// RFC 9112, section 3: a method longer than any that is known gets 501. No registered method is
+/// longer than 17 characters.
+constexpr std::size_t kMethodBytesMax = 32;
+constexpr std::string_view kVersionText = "HTTP/1.1";
+/// What a request line holds besides its target.
+constexpr std::size_t kRequestLineOverhead = kMethodBytesMax + 2 + kVersionText.size() + 2;
+
+constexpr Refusal bad_request(std::string_view reason) { return {Status::kBadRequest, reason}; }
+
+/// The position of the first control byte but HTAB in text[from, end), or `end`.
+std::size_t find_control(std::string_view text, std::size_t from, std::size_t end) {
+  std::size_t at = from;
+#if defined(__SSE2__)
+  const __m128i last_control = _mm_set1_epi8(0x1f);
+  const __m128i tab = _mm_set1_epi8('\t');
+  const __m128i del = _mm_set1_epi8(0x7f);
+  for (; at + 16 <= end; at += 16) {
+    // An unaligned load of 16 bytes that lie before `end`, hence within the text.
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(text.data() + at));
+    const __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(bytes, last_control), bytes);
+    const __m128i control = _mm_andnot_si128(_mm_cmpeq_epi8(bytes, tab), low);
+    const __m128i found = _mm_or_si128(control, _mm_cmpeq_epi8(bytes, del));
+    const auto mask = static_cast<unsigned>(_mm_movemask_epi8(found));
+    if (mask != 0) return at + static_cast<std::size_t>(std::countr_zero(mask));
+  }
+#endif
+  while (at < end && !is_in(text[at], kControl))
+    ++at;
+  return at;
+}
+
+/// "HTTP/1.0" and "HTTP/1.1" to 0 and 1; another version of HTTP is 505, anything else 400.
+Checked<int> parse_version(std::string_view text) {
+  const bool well_formed = text.size() == kVersionText.size() && text.starts_with("HTTP/") &&
+                           is_digit(text[5]) && text[6] == '.' && is_digit(text[7]);
+  if (!well_formed) return bad_request("the HTTP version is malformed");
+  if (text[5] != '1' || text[7] > '1')
+    return Refusal{Status::kVersionNotSupported, "a version other than HTTP/1.0 and HTTP/1.1"};
+  return text[7] - '0';
+}
+
+std::optional<Refusal> take_field_line(HeaderList& fields, std::string_view text,
+                                       LineScanner::Line line, std::uint32_t fields_max) {
+  if (fields.size() >= fields_max)
+    return Refusal{Status::kHeaderFieldsTooLarge, "too many header fields"};
+  std::size_t at = line.begin;
+  while (at < line.end && is_in(text[at], kTokenCharacter))
+    ++at;
+  if (at == line.begin && (text[at] == ' ' || text[at] == '\t'))
+    return bad_request("a folded header line");  // RFC 9112, section 5.2
+  if (at == line.end || text[at] != ':') {
+    if (at < line.end && (text[at] == ' ' || text[at] == '\t'))
+      return bad_request("white space in or after a field name");
+    return bad_request("a header line that is not \"name: value\"");
+  }
+  if (at == line.begin) return bad_request("an empty field name");
+  std::size_t value_begin = at + 1;
+  std::size_t value_end = line.end;
+  const auto is_white = [&](std::size_t i) { return text[i] == ' ' || text[i] == '\t'; };
+  while (value_begin < value_end && is_white(value_begin))
+    ++value_begin;
+  while (value_begin < value_end && is_white(value_end - 1))
+    --value_end;
+  fields.add_position(line.begin, at - line.begin, value_begin, value_end - value_begin);
+  return std::nullopt;
+}
+
+std::optional<Refusal> check_host(const RequestHead& head) {
+  std::size_t hosts = 0;
+  std::string_view value;
+  for (const Field field : head.fields.find_all("Host")) {
+    ++hosts;
+    value = field.value;
+  }
+  if (hosts > 1) return bad_request("more than one Host");
+  if (hosts == 0 && head.minor_version == 0) return std::nullopt;
+  if (hosts == 0) return bad_request("no Host in an HTTP/1.1 request");
+  const auto authority = parse_authority(value);
+  if (!authority) return authority.refusal();
+  return std::nullopt;
+}
+
+/// CGI turns both '-' and '_' into '_', so X_User would be taken for X-User behind us.
+std::optional<Refusal> check_no_underscores(const HeaderList& fields) {
+  for (const Field field : fields)
+    if (field.name.find('_') != std::string_view::npos)
+      return bad_request("an underscore in a field name");
+  return std::nullopt;
+}
+
+void append(std::vector<std::byte>& out, std::string_view text) {
+  const auto bytes = as_bytes(text);
+  out.insert(out.end(), bytes.begin(), bytes.end());
+}
+
+bool is_framing_field(std::string_view name) {
+  return equals_ignoring_case(name, "content-length") ||
+         equals_ignoring_case(name, "transfer-encoding");
+}
+
+void append_field(std::vector<std::byte>& out, Field field) {
+  append(out, field.name);
+  append(out, ": ");
+  append(out, field.value);
+  append(out, "\r\n");
+}
+
+void append_framing(std::vector<std::byte>& out, BodyFraming body) {
+  switch (body.kind) {
+    case BodyKind::kNone:
+    case BodyKind::kUntilClose:
+      return;
+    case BodyKind::kLength: {
+      const fmt::format_int digits{body.length};
+      append_field(out, {"Content-Length", {digits.data(), digits.size()}});
+      return;
+    }
+    case BodyKind::kChunked:
+      append(out, "Transfer-Encoding: chunked\r\n");
+      return;
+  }
+}
+
+}  // namespace
+
+LineScanner::Line LineScanner::next(std::string_view text, std::size_t limit) {
+  const std::size_t end = std::min(text.size(), limit);
+  const std::size_t at = find_control(text, scanned_, end);
+  scanned_ = at;
+  if (at + 1 >= limit) return {.outcome = Outcome::kTooLong};
+  if (at == end) return {.outcome = Outcome::kIncomplete};
+  if (text[at] == '\n') return {.outcome = Outcome::kBareLf};
+  if (text[at] != '\r') return {.outcome = Outcome::kControl};
+  if (at + 1 == text.size()) return {.outcome = Outcome::kIncomplete};
+  if (text[at + 1] != '\n') return {.outcome = Outcome::kBareCr};
+  const Line line{.outcome = Outcome::kLine, .begin = line_begin_, .end = at};
+  line_begin_ = scanned_ = at + 2;
+  return line;
+}
+
+ParseResult RequestParser::parse(std::span<const std::byte> buffer) {
+  const std::string_view text = as_text(buffer);
+  // Each turn consumes a line of at least two bytes, and the head is limited.
+  for (;;) {
+    const LineScanner::Line line = scanner_.next(text, line_limit());
+    if (line.outcome == LineScanner::Outcome::kIncomplete) return {};
+    auto refusal = line.outcome == LineScanner::Outcome::kLine ? take_line(text, line)
+                                                               : refusal_of(line.outcome);
+    const bool is_last = have_request_line_ && line.begin == line.end;
+    if (!refusal && is_last) refusal = finish(text.substr(0, scanner_.position()));
+    if (refusal) return {.outcome = ParseResult::Outcome::kError, .refusal = *refusal};
+    if (is_last)
+      return {.outcome = ParseResult::Outcome::kComplete, .consumed = scanner_.position()};
+  }
+}
+
+void RequestParser::reset() {
+  scanner_.reset();
+  leading_line_skipped_ = false;
+  have_request_line_ = false;
+  head_.clear();
+  framing_ = {};
+}
+
+std::size_t RequestParser::line_limit() const {
+  const std::size_t head_limit = limits_.header_bytes;
+  if (have_request_line_) return head_limit;
+  return std::min(head_limit, scanner_.position() + limits_.target_bytes + kRequestLineOverhead);
+}
+
+std::optional<Refusal> RequestParser::refusal_of(LineScanner::Outcome outcome) const {
+  switch (outcome) {
+    case LineScanner::Outcome::kLine:
+    case LineScanner::Outcome::kIncomplete:
+      return std::nullopt;
+    case LineScanner::Outcome::kTooLong:
+      if (line_limit() < limits_.header_bytes)
+        return Refusal{Status::kUriTooLong, "the request line is too long"};
+      return Refusal{Status::kHeaderFieldsTooLarge, "the request head is too long"};
+    case LineScanner::Outcome::kBareCr:
+      return bad_request("a CR without LF in the head");
+    case LineScanner::Outcome::kBareLf:
+      return bad_request("an LF without CR in the head");
+    case LineScanner::Outcome::kControl:
+      return bad_request("a control byte in the head");
+  }
+  return std::nullopt;
+}
+
+std::optional<Refusal> RequestParser::take_line(std::string_view text, LineScanner::Line line) {
+  const bool is_empty = line.begin == line.end;
+  if (have_request_line_) {
+    if (is_empty) return std::nullopt;  // the end of the head
+    return take_field_line(head_.fields, text, line, limits_.fields_max);
+  }
+  if (!is_empty) {
+    have_request_line_ = true;
+    return take_request_line(text.substr(line.begin, line.end - line.begin));
+  }
+  if (leading_line_skipped_) return bad_request("more than one empty line before the request");
+  leading_line_skipped_ = true;
+  return std::nullopt;
+}
+
+std::optional<Refusal> RequestParser::take_request_line(std::string_view line) {
+  const std::size_t method_size = std::min(line.find(' '), line.size());
+  const std::string_view method = line.substr(0, method_size);
+  if (!is_token(method)) return bad_request("the method is not a token");
+  if (method_size > kMethodBytesMax)
+    return Refusal{Status::kNotImplemented, "the method is longer than any known one"};
+  const std::size_t target_at = std::min(method_size + 1, line.size());
+  const std::size_t target_end = line.find(' ', target_at);
+  if (target_end == std::string_view::npos)
+    return bad_request("the request line is not \"method target version\"");
+  const std::string_view target = line.substr(target_at, target_end - target_at);
+  if (target.size() > limits_.target_bytes)
+    return Refusal{Status::kUriTooLong, "the request target is too long"};
+  if (target.empty() || !all_in(target, kTargetCharacter))
+    return bad_request("the request target is empty or has a character that must be escaped");
+  const auto minor_version = parse_version(line.substr(target_end + 1));
+  if (!minor_version) return minor_version.refusal();
+  head_.method.assign(method);
+  head_.target.assign(target);
+  head_.minor_version = *minor_version;
+  return std::nullopt;
+}
+
+std::optional<Refusal> RequestParser::finish(std::string_view head_text) {
+  head_.fields.assign_text(head_text);
+  if (const auto refusal = check_no_underscores(head_.fields)) return refusal;
+  if (const auto refusal = check_host(head_)) return refusal;
+  const auto framing = request_framing(head_);
+  if (!framing) return framing.refusal();
+  framing_ = *framing;
+  return std::nullopt;
+}
+
+ParseResult ResponseParser::parse(std::span<const std::byte> buffer,
+                                  std::string_view request_method) {
+  const auto refuse = [](std::string_view reason) {
+    return ParseResult{.outcome = ParseResult::Outcome::kError,
+                       .refusal = {Status::kBadGateway, reason}};
+  };
+  const std::string_view text = as_text(buffer);
+  // Each turn consumes a line of at least two bytes, and the head is limited.
+  for (;;) {
+    const LineScanner::Line line = scanner_.next(text, limits_.header_bytes);
+    if (line.outcome == LineScanner::Outcome::kIncomplete) return {};
+    if (line.outcome == LineScanner::Outcome::kTooLong)
+      return refuse("the answer's head is too long");
+    if (line.outcome != LineScanner::Outcome::kLine)
+      return refuse("a control byte or a broken line end in the answer's head");
+    if (const auto refusal = take_line(text, line)) return refuse(refusal->reason);
+    if (line.begin < line.end) continue;
+    head_.fields.assign_text(text.substr(0, scanner_.position()));
+    const auto framing = response_framing(head_, request_method);
+    if (!framing) return refuse(framing.refusal().reason);
+    framing_ = *framing;
+    return {.outcome = ParseResult::Outcome::kComplete, .consumed = scanner_.position()};
+  }
+}
+
+void ResponseParser::reset() {
+  scanner_.reset();
+  have_status_line_ = false;
+  head_.clear();
+  framing_ = {};
+}
+
+std::optional<Refusal> ResponseParser::take_line(std::string_view text, LineScanner::Line line) {
+  if (!have_status_line_) {
+    have_status_line_ = true;
+    return take_status_line(text.substr(line.begin, line.end - line.begin));
+  }
+  if (line.begin == line.end) return std::nullopt;  // the end of the head
+  return take_field_line(head_.fields, text, line, limits_.fields_max);
+}
+
+std::optional<Refusal> ResponseParser::take_status_line(std::string_view line) {
+  const auto minor_version = parse_version(line.substr(0, kVersionText.size()));
+  if (!minor_version) return minor_version.refusal();
+  line.remove_prefix(kVersionText.size());
+  const bool has_code = line.size() >= 4 && line[0] == ' ' && is_digit(line[1]) &&
+                        is_digit(line[2]) && is_digit(line[3]);
+  // RFC 9112, section 4 asks for a space even before an empty reason; servers forget it, and
+  // nothing can be read into its absence.
+  if (!has_code || (line.size() > 4 && line[4] != ' '))
+    return bad_request("the status line is malformed");
+  const int code = (line[1] - '0') * 100 + (line[2] - '0') * 10 + (line[3] - '0');
+  if (code < 100 || code > 599) return bad_request("the status code is not within 100 to 599");
+  head_.status = Status{static_cast<std::uint16_t>(code)};
+  head_.reason.assign(line.substr(std::min<std::size_t>(5, line.size())));
+  head_.minor_version = *minor_version;
+  return std::nullopt;
+}
+
+BodyDecoder::BodyDecoder(BodyFraming framing) {
+  switch (framing.kind) {
+    case BodyKind::kNone:
+      phase_ = Phase::kDone;
+      return;
+    case BodyKind::kLength:
+      phase_ = framing.length == 0 ? Phase::kDone : Phase::kLength;
+      remaining_ = framing.length;
+      return;
+    case BodyKind::kChunked:
+      phase_ = Phase::kSize;
+      return;
+    case BodyKind::kUntilClose:
+      phase_ = Phase::kUntilClose;
+      return;
+  }
+}
+
+BodyDecoder::Step BodyDecoder::decode(std::span<const std::byte> input) {
+  if (phase_ == Phase::kLength || phase_ == Phase::kUntilClose) return take_payload(input, 0);
+  std::size_t at = 0;
+  while (phase_ != Phase::kDone && at < input.size()) {
+    if (phase_ == Phase::kChunk) return take_payload(input, at);
+    const std::string_view reason = advance(static_cast<char>(input[at]));
+    if (!reason.empty()) {
+      phase_ = Phase::kError;
+      return {.state = State::kError, .reason = reason};
+    }
+    ++at;
+  }
+  return {.state = phase_ == Phase::kDone ? State::kDone : State::kNeedMore, .consumed = at};
+}
+
+BodyDecoder::Step BodyDecoder::take_payload(std::span<const std::byte> input,
+                                            std::size_t framing_bytes) {
+  auto payload = input.subspan(framing_bytes);
+  if (phase_ != Phase::kUntilClose) {
+    payload = payload.first(std::min<std::uint64_t>(payload.size(), remaining_));
+    remaining_ -= payload.size();
+    if (remaining_ == 0) phase_ = phase_ == Phase::kLength ? Phase::kDone : Phase::kChunkCr;
+  }
+  if (payload.empty()) return {.state = State::kNeedMore, .consumed = framing_bytes};
+  return {.state = State::kPayload, .consumed = framing_bytes + payload.size(), .payload = payload};
+}
+
+/// One byte of framing. An empty answer means that it fits.
+std::string_view BodyDecoder::advance(char c) {
+  switch (phase_) {
+    case Phase::kSize:
+      return advance_size(c);
+    case Phase::kExtension:
+      if (c == '\r') {
+        phase_ = Phase::kSizeLf;
+        return {};
+      }
+      if (is_in(c, kControl)) return "a control byte in a chunk extension";
+      if (++line_bytes_ > kChunkExtensionBytesMax) return "a chunk extension is too long";
+      return {};
+    case Phase::kSizeLf:
+      if (c != '\n') return "a chunk size does not end in CRLF";
+      phase_ = remaining_ == 0 ? Phase::kTrailerStart : Phase::kChunk;
+      line_bytes_ = 0;
+      return {};
+    case Phase::kChunkCr:
+      if (c != '\r') return "a chunk is longer than its size or does not end in CRLF";
+      phase_ = Phase::kChunkLf;
+      return {};
+    case Phase::kChunkLf:
+      if (c != '\n') return "a chunk does not end in CRLF";
+      phase_ = Phase::kSize;
+      digits_ = 0;
+      return {};
+    case Phase::kTrailerStart:
+    case Phase::kTrailerName:
+    case Phase::kTrailerValue:
+    case Phase::kTrailerLf:
+    case Phase::kLastLf:
+      if (++line_bytes_ > kTrailerBytesMax) return "the trailers are too long";
+      return advance_trailer(c);
+    case Phase::kDone:
+    case Phase::kLength:
+    case Phase::kUntilClose:
+    case Phase::kChunk:
+    case Phase::kError:
+      break;
+  }
+  return "the body was refused before";
+}
+
+std::string_view BodyDecoder::advance_size(char c) {
+  constexpr std::uint8_t kDigitsMax = 16;
+  const int value = hex_value(c);
+  if (value >= 0) {
+    if (digits_ == kDigitsMax) return "a chunk size has more than 16 digits";
+    ++digits_;
+    remaining_ = remaining_ << 4 | static_cast<std::uint64_t>(value);
+    // Half of what the digits could say, so that nobody's signed arithmetic overflows.
+    return remaining_ > static_cast<std::uint64_t>(INT64_MAX) ? "a chunk size is too large" : "";
+  }
+  if (digits_ == 0) return "a chunk size has no digits";
+  if (c != '\r' && c != ';') return "a chunk size is not a plain hexadecimal number";
+  phase_ = c == '\r' ? Phase::kSizeLf : Phase::kExtension;
+  return {};
+}
+
+std::string_view BodyDecoder::advance_trailer(char c) {
+  if (phase_ == Phase::kTrailerLf || phase_ == Phase::kLastLf) {
+    if (c != '\n') return "a trailer line does not end in CRLF";
+    phase_ = phase_ == Phase::kLastLf ? Phase::kDone : Phase::kTrailerStart;
+    return {};
+  }
+  if (phase_ == Phase::kTrailerValue) {
+    if (c == '\r')
+      phase_ = Phase::kTrailerLf;
+    else if (is_in(c, kControl))
+      return "a control byte in a trailer";
+    return {};
+  }
+  if (phase_ == Phase::kTrailerStart && c == '\r') {
+    phase_ = Phase::kLastLf;
+    return {};
+  }
+  if (phase_ == Phase::kTrailerName && c == ':') {
+    phase_ = Phase::kTrailerValue;
+    return {};
+  }
+  phase_ = Phase::kTrailerName;
+  return is_in(c, kTokenCharacter) ? "" : "a trailer line that is not \"name: value\"";
+}
+
+void append_request_head(std::vector<std::byte>& out, const RequestHead& head, BodyFraming body) {
+  WEIR_ASSERT(body.kind != BodyKind::kUntilClose);  // closing would also refuse the answer
+  append(out, head.method);
+  append(out, " ");
+  append(out, head.target);
+  append(out, " HTTP/1.1\r\n");
+  for (const Field field : head.fields)
+    if (!is_framing_field(field.name)) append_field(out, field);
+  append_framing(out, body);
+  append(out, "\r\n");
+}
+
+void append_response_head(std::vector<std::byte>& out, const ResponseHead& head, BodyFraming body) {
+  append(out, "HTTP/1.1 ");
+  const fmt::format_int code{number_of(head.status)};
+  append(out, {code.data(), code.size()});
+  append(out, " ");
+  append(out, head.reason);
+  append(out, "\r\n");
+  // RFC 9110, section 8.6: neither may say how long the body is that they cannot have.
+  const bool has_no_framing = number_of(head.status) < 200 || head.status == Status::kNoContent;
+  const bool describes_absent_body = body.kind == BodyKind::kNone && !has_no_framing;
+  for (const Field field : head.fields) {
+    const bool is_length = equals_ignoring_case(field.name, "content-length");
+    if (!is_framing_field(field.name) || (is_length && describes_absent_body))
+      append_field(out, field);
+  }
+  if (!has_no_framing) append_framing(out, body);
+  append(out, "\r\n");
+}
+
+void append_chunk_header(std::vector<std::byte>& out, std::size_t size) {
+  WEIR_ASSERT(size > 0);  // 0 would end the body
+  std::array<char, 2 * sizeof(size) + 2> line;
+  char* const end = fmt::format_to(line.data(), "{:x}\r\n", size);
+  append(out, {line.data(), static_cast<std::size_t>(end - line.data())});
+}
+
+void append_chunk_end(std::vector<std::byte>& out) { append(out, "\r\n"); }
+
+void append_last_chunk(std::vector<std::byte>& out) { append(out, "0\r\n\r\n"); }
+
+}  // namespace weir::http

@@ -1,0 +1,431 @@
+#include "l7/http/semantics.h"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <iterator>
+
+#include "l7/http/characters.h"
+
+namespace weir::http {
+
+namespace {
+
+/// More options in Connection are refused: each is looked up among all fields.
+constexpr std::size_t kConnectionOptionsMax = 32;
+/// A DNS name has at most 253 characters and may end in a dot.
+constexpr std::size_t kHostBytesMax = 254;
+
+constexpr Refusal bad_request(std::string_view reason) { return {Status::kBadRequest, reason}; }
+
+/// The fields that framing depends on, gathered in one pass over the list.
+struct FramingFields {
+  std::size_t content_lengths = 0;
+  std::size_t transfer_encodings = 0;
+  std::size_t codings = 0;  // list elements of all Transfer-Encoding fields
+  std::size_t chunked_codings = 0;
+  std::size_t connection_options = 0;
+  bool exactly_chunked = false;  // the last Transfer-Encoding field is just this word
+  bool last_coding_is_chunked = false;
+  bool close = false;
+  bool keep_alive = false;
+  bool upgrade_option = false;
+  bool upgrade = false;
+  bool expect = false;
+  bool expect_continue = false;
+  std::string_view content_length;
+};
+
+void note_transfer_encoding(FramingFields& found, std::string_view value) {
+  ++found.transfer_encodings;
+  found.exactly_chunked = equals_ignoring_case(value, "chunked");
+  for_each_list_element(value, [&](std::string_view coding) {
+    ++found.codings;
+    found.last_coding_is_chunked = equals_ignoring_case(coding, "chunked");
+    if (found.last_coding_is_chunked) ++found.chunked_codings;
+  });
+}
+
+void note_connection(FramingFields& found, std::string_view value) {
+  for_each_list_element(value, [&](std::string_view option) {
+    ++found.connection_options;
+    if (equals_ignoring_case(option, "close")) found.close = true;
+    if (equals_ignoring_case(option, "keep-alive")) found.keep_alive = true;
+    if (equals_ignoring_case(option, "upgrade")) found.upgrade_option = true;
+  });
+}
+
+void note_expect(FramingFields& found, std::string_view value) {
+  const bool is_continue = equals_ignoring_case(value, "100-continue");
+  found.expect_continue = is_continue && (!found.expect || found.expect_continue);
+  found.expect = true;
+}
+
+FramingFields framing_fields(const HeaderList& fields) {
+  FramingFields found;
+  for (const auto [name, value] : fields) {
+    switch (name.size()) {  // most names end here, without a comparison
+      case 6:
+        if (equals_ignoring_case(name, "expect")) note_expect(found, value);
+        break;
+      case 7:
+        if (equals_ignoring_case(name, "upgrade")) found.upgrade = true;
+        break;
+      case 10:
+        if (equals_ignoring_case(name, "connection")) note_connection(found, value);
+        break;
+      case 14:
+        if (equals_ignoring_case(name, "content-length")) {
+          ++found.content_lengths;
+          found.content_length = value;
+        }
+        break;
+      case 17:
+        if (equals_ignoring_case(name, "transfer-encoding")) note_transfer_encoding(found, value);
+        break;
+      default:
+        break;
+    }
+  }
+  return found;
+}
+
+/// RFC 9112, section 6.1. An unknown coding before a final "chunked" is well formed, so it gets
+/// 501; anything else leaves the length open to interpretation.
+std::optional<Refusal> check_transfer_encoding(const FramingFields& found, int minor_version) {
+  if (minor_version == 0) return bad_request("Transfer-Encoding in HTTP/1.0");
+  if (found.content_lengths > 0) return bad_request("both Content-Length and Transfer-Encoding");
+  if (found.transfer_encodings == 1 && found.exactly_chunked) return std::nullopt;
+  if (found.codings > 1 && found.chunked_codings == 1 && found.last_coding_is_chunked)
+    return Refusal{Status::kNotImplemented, "a transfer coding other than chunked"};
+  return bad_request("Transfer-Encoding is not exactly \"chunked\"");
+}
+
+/// What the fields say about the body, whatever kind of message it is; `otherwise` when nothing.
+Checked<BodyFraming> declared_body(const FramingFields& found, int minor_version,
+                                   BodyKind otherwise) {
+  if (found.connection_options > kConnectionOptionsMax)
+    return bad_request("too many options in Connection");
+  if (found.transfer_encodings > 0) {
+    if (const auto refusal = check_transfer_encoding(found, minor_version)) return *refusal;
+    return BodyFraming{BodyKind::kChunked, 0};
+  }
+  if (found.content_lengths == 0) return BodyFraming{otherwise, 0};
+  if (found.content_lengths > 1) return bad_request("more than one Content-Length");
+  const auto length = parse_content_length(found.content_length);
+  if (!length) return bad_request("Content-Length is not a plain decimal number");
+  return BodyFraming{BodyKind::kLength, *length};
+}
+
+bool persists(const FramingFields& found, int minor_version) {
+  return !found.close && (minor_version >= 1 || found.keep_alive);
+}
+
+bool is_without_body(Status status) {
+  return number_of(status) < 200 || status == Status::kNoContent || status == Status::kNotModified;
+}
+
+/// Fields that carry the meaning of a message. RFC 9110, section 7.6.1 forbids senders to name
+/// such fields in Connection; a sender who does so anyway wants them gone.
+bool is_end_to_end(std::string_view name) {
+  static constexpr auto kNames = std::to_array<std::string_view>(
+      {"host", "content-length", "content-type", "content-encoding", "content-range",
+       "authorization", "www-authenticate", "cookie", "set-cookie", "cache-control", "date",
+       "expect", "forwarded", "location", "origin", "range", "vary"});
+  return std::any_of(kNames.begin(), kNames.end(),
+                     [&](std::string_view kept) { return equals_ignoring_case(name, kept); });
+}
+
+std::optional<std::uint16_t> parse_port(std::string_view digits) {
+  std::uint16_t port = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), port);
+  if (error != std::errc{} || end != digits.data() + digits.size()) return std::nullopt;
+  return port;
+}
+
+bool is_ipv6(std::string_view text) {
+  std::array<char, INET6_ADDRSTRLEN> terminated{};
+  if (text.size() >= terminated.size()) return false;
+  std::copy(text.begin(), text.end(), terminated.begin());
+  in6_addr address;
+  return inet_pton(AF_INET6, terminated.data(), &address) == 1;
+}
+
+/// The size of the host at the front of an authority, or why there is none.
+Checked<std::size_t> host_size(std::string_view text) {
+  if (text.starts_with('[')) {
+    const std::size_t bracket = text.find(']');
+    if (bracket == std::string_view::npos || !is_ipv6(text.substr(1, bracket - 1)))
+      return bad_request("the host is not an IPv6 address in brackets");
+    return bracket + 1;
+  }
+  const std::size_t size = std::min(text.find(':'), text.size());
+  const std::string_view host = text.substr(0, size);
+  if (host.empty() || host == "." || host.size() > kHostBytesMax || !all_in(host, kHostCharacter))
+    return bad_request("the host is not a name or an address");
+  return size;
+}
+
+Checked<Target> parse_absolute_target(std::string_view method, std::string_view target) {
+  const std::size_t colon = target.find(':');
+  if (colon == std::string_view::npos || target.substr(colon, 3) != "://")
+    return bad_request("the request target is neither a path nor an http URI");
+  Target parts{.form = TargetForm::kAbsolute, .scheme = target.substr(0, colon)};
+  if (!equals_ignoring_case(parts.scheme, "http") && !equals_ignoring_case(parts.scheme, "https"))
+    return bad_request("the scheme of the request target is neither http nor https");
+  std::string_view rest = target.substr(colon + 3);
+  const std::size_t authority_size = std::min(rest.find_first_of("/?"), rest.size());
+  parts.authority = rest.substr(0, authority_size);
+  rest.remove_prefix(authority_size);
+  if (parts.authority.empty()) return bad_request("the request target names no host");
+  const std::size_t path_size = std::min(rest.find('?'), rest.size());
+  parts.path = rest.substr(0, path_size);
+  parts.query = rest.substr(path_size);
+  // RFC 9112, section 3.2.4: OPTIONS for a whole server, as a proxy receives it.
+  if (parts.path.empty()) parts.path = method == "OPTIONS" && parts.query.empty() ? "*" : "/";
+  return parts;
+}
+
+/// One byte of a path segment and how many characters spell it.
+struct PathByte {
+  char byte;
+  std::size_t spelled;
+  bool escaped;
+};
+Checked<PathByte> read_path_byte(std::string_view rest) {
+  if (rest.front() == '\\') return bad_request("a backslash in the path");
+  if (rest.front() != '%') return PathByte{rest.front(), 1, false};
+  const int high = rest.size() > 2 ? hex_value(rest[1]) : -1;
+  const int low = rest.size() > 2 ? hex_value(rest[2]) : -1;
+  if (high < 0 || low < 0) return bad_request("a broken escape in the path");
+  const char byte = static_cast<char>(high * 16 + low);
+  if (byte == '\0') return bad_request("an escaped NUL in the path");
+  if (byte == '/' || byte == '\\') return bad_request("an escaped slash in the path");
+  return PathByte{byte, 3, !is_in(byte, kUnreserved)};
+}
+
+constexpr std::string_view kHexDigits = "0123456789ABCDEF";
+
+/// Where writing goes on after the segment path[begin, end), whose slash stands at `begin`.
+std::size_t resolve_segment(std::string& path, std::size_t begin, std::size_t end, bool is_last) {
+  const std::string_view segment = std::string_view{path}.substr(begin + 1, end - begin - 1);
+  std::size_t write = end;
+  if (segment == "..") {
+    write = begin == 0 ? 0 : path.rfind('/', begin - 1);
+  } else if (segment.empty() || segment == ".") {
+    write = begin;
+  } else {
+    return end;
+  }
+  if (is_last) path[write++] = '/';  // "/a/.." names the directory: "/"
+  return write;
+}
+
+}  // namespace
+
+Checked<RequestFraming> request_framing(const RequestHead& head) {
+  const FramingFields found = framing_fields(head.fields);
+  const auto body = declared_body(found, head.minor_version, BodyKind::kNone);
+  if (!body) return body.refusal();
+  const bool is_1_1 = head.minor_version >= 1;
+  // RFC 9110, section 10.1.1: HTTP/1.0 knows no expectations.
+  if (is_1_1 && found.expect && !found.expect_continue)
+    return Refusal{Status::kExpectationFailed, "an expectation other than 100-continue"};
+  return RequestFraming{.body = *body,
+                        .keep_alive = persists(found, head.minor_version),
+                        .expects_continue = is_1_1 && found.expect_continue,
+                        .upgrade = is_1_1 && found.upgrade && found.upgrade_option};
+}
+
+Checked<ResponseFraming> response_framing(const ResponseHead& head,
+                                          std::string_view request_method) {
+  const FramingFields found = framing_fields(head.fields);
+  const auto declared = declared_body(found, head.minor_version, BodyKind::kUntilClose);
+  // Whatever is wrong with a backend's answer, the client hears 502.
+  if (!declared) return Refusal{Status::kBadGateway, declared.refusal().reason};
+  ResponseFraming framing{.body = *declared, .keep_alive = persists(found, head.minor_version)};
+  if (is_without_body(head.status) || request_method == "HEAD") framing.body = {};
+  if (framing.body.kind == BodyKind::kUntilClose) framing.keep_alive = false;
+  framing.interim = number_of(head.status) < 200 && head.status != Status::kSwitchingProtocols;
+  return framing;
+}
+
+BodyFraming reframed_for_client(BodyFraming from_backend, int client_minor_version) {
+  switch (from_backend.kind) {
+    case BodyKind::kNone:
+    case BodyKind::kLength:
+      return from_backend;
+    case BodyKind::kChunked:
+    case BodyKind::kUntilClose:
+      return {client_minor_version >= 1 ? BodyKind::kChunked : BodyKind::kUntilClose, 0};
+  }
+  return from_backend;
+}
+
+bool is_token(std::string_view text) { return !text.empty() && all_in(text, kTokenCharacter); }
+
+bool is_field_value(std::string_view text) {
+  return std::none_of(text.begin(), text.end(), [](char c) { return is_in(c, kControl); }) &&
+         trim_white_space(text).size() == text.size();
+}
+
+std::string_view trim_white_space(std::string_view text) {
+  const auto is_white = [](char c) { return c == ' ' || c == '\t'; };
+  while (!text.empty() && is_white(text.front()))
+    text.remove_prefix(1);
+  while (!text.empty() && is_white(text.back()))
+    text.remove_suffix(1);
+  return text;
+}
+
+std::optional<std::uint64_t> parse_content_length(std::string_view text) {
+  // from_chars would take a minus sign for signed types only, and never a plus sign or a space.
+  std::uint64_t length = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), length);
+  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+  if (length > static_cast<std::uint64_t>(INT64_MAX)) return std::nullopt;
+  return length;
+}
+
+bool lists(const HeaderList& fields, std::string_view name, std::string_view option) {
+  bool found = false;
+  for (const Field field : fields.find_all(name))
+    for_each_list_element(field.value, [&](std::string_view element) {
+      if (equals_ignoring_case(element, option)) found = true;
+    });
+  return found;
+}
+
+Checked<Target> parse_target(std::string_view method, std::string_view target) {
+  if (target.empty()) return bad_request("the request target is empty");
+  if (method == "CONNECT") return Target{.form = TargetForm::kAuthority, .authority = target};
+  if (target.front() == '/') {
+    const std::size_t path_size = std::min(target.find('?'), target.size());
+    return Target{.form = TargetForm::kOrigin,
+                  .path = target.substr(0, path_size),
+                  .query = target.substr(path_size)};
+  }
+  if (target == "*") {
+    if (method != "OPTIONS") return bad_request("the request target * belongs to OPTIONS alone");
+    return Target{.form = TargetForm::kAsterisk, .path = target};
+  }
+  return parse_absolute_target(method, target);
+}
+
+Checked<Authority> parse_authority(std::string_view text) {
+  const auto size = host_size(text);
+  if (!size) return size.refusal();
+  Authority authority{.host = text.substr(0, *size), .port = std::nullopt};
+  std::string_view rest = text.substr(*size);
+  if (rest.empty()) return authority;
+  if (rest.front() != ':') return bad_request("text between host and port");
+  rest.remove_prefix(1);
+  if (rest.empty()) return authority;
+  authority.port = parse_port(rest);
+  if (!authority.port) return bad_request("the port of the host is not a number up to 65535");
+  return authority;
+}
+
+std::optional<Refusal> normalize_path(std::string& path) {
+  if (!path.starts_with('/')) return bad_request("the path does not start with a slash");
+  std::size_t read = 0;
+  std::size_t write = 0;  // never ahead of `read`: nothing below grows
+  while (read < path.size()) {
+    const std::size_t begin = write;
+    path[write++] = path[read++];  // the slash
+    bool in_parameters = false;
+    while (read < path.size() && path[read] != '/') {
+      const auto next = read_path_byte(std::string_view{path}.substr(read));
+      if (!next) return next.refusal();
+      in_parameters = in_parameters || path[read] == ';';
+      read += next->spelled;
+      if (in_parameters) continue;
+      if (next->escaped) {
+        const auto byte = static_cast<unsigned char>(next->byte);
+        path[write++] = '%';
+        path[write++] = kHexDigits[byte >> 4];
+        path[write++] = kHexDigits[byte & 15];
+      } else {
+        path[write++] = next->byte;
+      }
+    }
+    write = resolve_segment(path, begin, write, read == path.size());
+  }
+  path.resize(write);
+  return std::nullopt;
+}
+
+std::optional<Refusal> RequestUri::resolve(const RequestHead& head) {
+  const auto target = parse_target(head.method, head.target);
+  if (!target) return target.refusal();
+  if (target->form == TargetForm::kAuthority)
+    return Refusal{Status::kNotImplemented, "CONNECT: this gateway is not a tunnel"};
+  const auto host_field = head.fields.find("Host");
+  if (target->form == TargetForm::kAbsolute || host_field) {
+    const auto authority =
+        parse_authority(target->form == TargetForm::kAbsolute ? target->authority : *host_field);
+    if (!authority) return authority.refusal();
+    set_authority(*authority);
+  } else {
+    host_.clear();
+    authority_.clear();
+    port_.reset();
+  }
+  target_.assign(target->path);
+  if (target->path != "*")
+    if (const auto refusal = normalize_path(target_)) return refusal;
+  path_size_ = target_.size();
+  target_.append(target->query);
+  return std::nullopt;
+}
+
+void RequestUri::set_authority(const Authority& authority) {
+  host_.assign(authority.host);
+  if (host_.size() > 1 && host_.back() == '.') host_.pop_back();
+  for (char& c : host_)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  port_ = authority.port;
+  authority_.assign(host_);
+  if (port_) fmt::format_to(std::back_inserter(authority_), ":{}", *port_);
+}
+
+void remove_hop_by_hop(HeaderList& fields) {
+  // Collected first, since removing shifts what is being walked. remove() moves no bytes, so the
+  // views stay good. request_framing() and response_framing() refuse longer lists of options.
+  std::array<std::string_view, kConnectionOptionsMax> options;
+  std::size_t count = 0;
+  for (const Field field : fields.find_all("Connection"))
+    for_each_list_element(field.value, [&](std::string_view option) {
+      if (count < options.size() && !is_end_to_end(option)) options[count++] = option;
+    });
+  for (std::size_t i = 0; i < count; ++i)
+    fields.remove(options[i]);
+  static constexpr auto kAlways = std::to_array<std::string_view>(
+      {"Connection", "Keep-Alive", "Proxy-Connection", "TE", "Trailer", "Transfer-Encoding",
+       "Upgrade", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Authentication-Info"});
+  for (const std::string_view name : kAlways)
+    fields.remove(name);
+}
+
+void set_forwarded(HeaderList& fields, const ForwardedFor& forwarded) {
+  static constexpr auto kRelatives = std::to_array<std::string_view>(
+      {"X-Real-IP", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Server",
+       "X-Forwarded-Client-Cert", "X-Forwarded-Scheme", "X-Original-URL", "X-Rewrite-URL"});
+  for (const std::string_view name : kRelatives)
+    fields.remove(name);
+  fields.set("X-Forwarded-For", forwarded.client);
+  fields.set("X-Forwarded-Proto", forwarded.scheme);
+  fields.set("X-Forwarded-Host", forwarded.host);
+  // RFC 7239, section 4: values with ':' or brackets are quoted, IPv6 is bracketed. Client and
+  // host hold no quotes or backslashes: one is an address, the other has passed parse_authority.
+  const bool is_v6 = forwarded.client.find(':') != std::string_view::npos;
+  fmt::basic_memory_buffer<char, 512> value;  // on the stack; host and address are shorter
+  fmt::format_to(std::back_inserter(value), "for={}{}{};host=\"{}\";proto={}", is_v6 ? "\"[" : "",
+                 forwarded.client, is_v6 ? "]\"" : "", forwarded.host, forwarded.scheme);
+  fields.set("Forwarded", {value.data(), value.size()});
+}
+
+}  // namespace weir::http
