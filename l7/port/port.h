@@ -25,6 +25,7 @@ struct PortCounters {
   std::uint64_t send_refused = 0;         ///< frames that a send() did not take
   std::uint64_t pool_exhausted = 0;       ///< allocate() calls that found no buffer
   std::uint64_t receive_no_buffer = 0;    ///< frames the driver lost for want of a buffer
+  std::uint64_t receive_overflow = 0;     ///< frames lost because we did not fetch in time
   std::uint64_t invalid_descriptors = 0;  ///< frames the kernel refused to send
 };
 
