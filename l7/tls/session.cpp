@@ -1,0 +1,226 @@
+#include "l7/tls/session.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <vector>
+
+#include "l4/base/assert.h"
+#include "l4/base/bytes.h"
+#include "l7/tls/openssl.h"
+
+namespace weir::tls {
+
+namespace {
+
+/// From here on nothing more is encrypted until the owner has drained some.
+constexpr std::size_t kOutputLimit = 64 * 1024;
+/// Plaintext of one record (RFC 8446, section 5.1).
+constexpr std::size_t kRecordBytes = 16 * 1024;
+/// An idle connection keeps no larger buffers than this.
+constexpr std::size_t kIdleBufferBytes = 4 * 1024;
+
+/// Bytes in at the back, out at the front.
+class ByteQueue {
+ public:
+  [[nodiscard]] std::span<const std::byte> front() const {
+    return std::span{bytes_}.subspan(begin_);
+  }
+  [[nodiscard]] std::size_t size() const { return bytes_.size() - begin_; }
+  void append(std::span<const std::byte> bytes) {
+    // What was consumed is dropped before the queue would grow, at most once per half of it.
+    if (begin_ > bytes_.size() / 2) {
+      bytes_.erase(bytes_.begin(), bytes_.begin() + static_cast<std::ptrdiff_t>(begin_));
+      begin_ = 0;
+    }
+    bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
+  }
+  void consume(std::size_t count) {
+    WEIR_ASSERT(count <= size());
+    begin_ += count;
+    if (begin_ < bytes_.size()) return;
+    begin_ = 0;
+    bytes_.clear();
+    if (bytes_.capacity() > kIdleBufferBytes) bytes_ = std::vector<std::byte>{};
+  }
+
+ private:
+  std::vector<std::byte> bytes_;
+  std::size_t begin_ = 0;
+};
+
+/// What OpenSSL sees as its network.
+struct Wire {
+  ByteQueue input;
+  ByteQueue output;
+};
+
+Wire& wire_of(BIO* bio) { return *static_cast<Wire*>(BIO_get_data(bio)); }
+
+int read_wire(BIO* bio, char* out, std::size_t size, std::size_t* count) {
+  BIO_clear_retry_flags(bio);
+  ByteQueue& input = wire_of(bio).input;
+  *count = std::min(size, input.size());
+  if (*count == 0) {
+    BIO_set_retry_read(bio);
+    return 0;
+  }
+  std::memcpy(out, input.front().data(), *count);
+  input.consume(*count);
+  return 1;
+}
+
+int write_wire(BIO* bio, const char* data, std::size_t size, std::size_t* count) {
+  BIO_clear_retry_flags(bio);
+  ByteQueue& output = wire_of(bio).output;
+  *count = 0;
+  // A peer that asks for answers (key updates) and does not read them must not fill our memory.
+  if (output.size() >= kOutputLimit) {
+    BIO_set_retry_write(bio);
+    return 0;
+  }
+  output.append(std::as_bytes(std::span{data, size}));
+  *count = size;
+  return 1;
+}
+
+long control_wire(BIO*, int command, long, void*) { return command == BIO_CTRL_FLUSH ? 1 : 0; }
+
+/// One for the process: it holds four function pointers and is never changed.
+const BIO_METHOD* wire_method() {
+  static const UniqueBioMethod method = [] {
+    UniqueBioMethod made{BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "weir wire")};
+    if (made) {
+      BIO_meth_set_read_ex(made.get(), read_wire);
+      BIO_meth_set_write_ex(made.get(), write_wire);
+      BIO_meth_set_ctrl(made.get(), control_wire);
+    }
+    return made;
+  }();
+  return method.get();
+}
+
+}  // namespace
+
+struct Session::State {
+  const ServerContext::State* context = nullptr;
+  Wire wire;
+  UniqueSsl ssl;  // after `wire`: freed before it
+  std::string failure;
+
+  /// What the return value of an SSL call means for the owner.
+  SessionStatus status_of(int outcome, std::string_view doing);
+  SessionStatus fail(std::string_view doing);
+};
+
+SessionStatus Session::State::fail(std::string_view doing) {
+  failure = fmt::format("{}: {}", doing, take_openssl_reason());
+  return SessionStatus::kFailed;
+}
+
+SessionStatus Session::State::status_of(int outcome, std::string_view doing) {
+  if (outcome == 1) return SessionStatus::kOk;
+  switch (SSL_get_error(ssl.get(), outcome)) {
+    case SSL_ERROR_WANT_READ:
+      return SessionStatus::kWantInput;
+    case SSL_ERROR_WANT_WRITE:
+      return SessionStatus::kWantOutput;
+    case SSL_ERROR_ZERO_RETURN:
+      return SessionStatus::kClosed;
+    default:
+      return fail(doing);
+  }
+}
+
+Session::Session(std::unique_ptr<State> state) : state_{std::move(state)} {}
+Session::Session(Session&&) noexcept = default;
+Session& Session::operator=(Session&&) noexcept = default;
+Session::~Session() = default;
+
+Result<Session> Session::accept(ServerContext& context) {
+  auto state = std::make_unique<State>();
+  const ServerContext::State& server = context.state();
+  state->context = &server;
+  state->ssl.reset(SSL_new(server.groups.front().context.get()));
+  BIO* const bio = BIO_new_ex(server.library.get(), wire_method());
+  if (!state->ssl || bio == nullptr) {
+    BIO_free(bio);
+    return Error{ErrorCode::kUnavailable,
+                 fmt::format("starting a TLS session: {}", take_openssl_reason())};
+  }
+  BIO_set_data(bio, &state->wire);  // the state never moves: it is on the heap
+  BIO_set_init(bio, 1);
+  SSL_set_bio(state->ssl.get(), bio, bio);  // owns it now, once for both directions
+  SSL_set_accept_state(state->ssl.get());
+  return Session{std::move(state)};
+}
+
+void Session::feed(std::span<const std::byte> encrypted) { state_->wire.input.append(encrypted); }
+
+SessionStatus Session::handshake() {
+  if (!state_->failure.empty()) return SessionStatus::kFailed;
+  ERR_clear_error();
+  return state_->status_of(SSL_do_handshake(state_->ssl.get()), "TLS handshake");
+}
+
+bool Session::handshake_done() const { return SSL_is_init_finished(state_->ssl.get()) == 1; }
+
+Session::ReadResult Session::read(std::span<std::byte> out) {
+  if (!state_->failure.empty()) return {SessionStatus::kFailed, 0};
+  WEIR_ASSERT(!out.empty());  // OpenSSL would answer 0, which reads like an end
+  ERR_clear_error();
+  std::size_t count = 0;
+  const int outcome = SSL_read_ex(state_->ssl.get(), out.data(), out.size(), &count);
+  return {state_->status_of(outcome, "TLS record from the peer"), count};
+}
+
+std::size_t Session::write(std::span<const std::byte> plain) {
+  std::size_t taken = 0;
+  if (!state_->failure.empty() || !handshake_done()) return 0;
+  // The limit is looked at before a record is made, never while: OpenSSL would insist on being
+  // given the same bytes again.
+  while (taken < plain.size() && state_->wire.output.size() < kOutputLimit) {
+    const auto piece = plain.subspan(taken, std::min(kRecordBytes, plain.size() - taken));
+    std::size_t count = 0;
+    ERR_clear_error();
+    const int outcome = SSL_write_ex(state_->ssl.get(), piece.data(), piece.size(), &count);
+    const SessionStatus status = state_->status_of(outcome, "TLS record to the peer");
+    if (status != SessionStatus::kOk) return taken;
+    taken += count;
+  }
+  return taken;
+}
+
+void Session::close() {
+  if (!state_->failure.empty() || !handshake_done()) return;
+  ERR_clear_error();
+  // 0 means that the peer's close_notify is still out, which is not waited for.
+  if (SSL_shutdown(state_->ssl.get()) < 0) ERR_clear_error();
+}
+
+std::span<const std::byte> Session::output() const { return state_->wire.output.front(); }
+
+void Session::consume_output(std::size_t count) { state_->wire.output.consume(count); }
+
+SessionInfo Session::info() const {
+  const SSL* const ssl = state_->ssl.get();
+  SessionInfo info;
+  if (!handshake_done()) return info;
+  info.version = SSL_get_version(ssl);
+  info.cipher = SSL_get_cipher_name(ssl);
+  const char* const server_name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+  if (server_name != nullptr) info.server_name = server_name;
+  info.certificate = state_->context->display_name_of(SSL_get_certificate(ssl));
+  const unsigned char* protocol = nullptr;
+  unsigned size = 0;
+  SSL_get0_alpn_selected(ssl, &protocol, &size);
+  info.protocol = as_text(std::as_bytes(std::span{protocol, size}));
+  info.resumed = SSL_session_reused(ssl) == 1;
+  return info;
+}
+
+const std::string& Session::failure() const { return state_->failure; }
+
+}  // namespace weir::tls
