@@ -1,0 +1,330 @@
+#include "l7/admin_api.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "l4/base/fd.h"
+#include "l4/base/log.h"
+#include "l4/control/config.h"
+
+namespace weir::l7 {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::string_view kVersion = WEIR_VERSION;
+constexpr Duration kReportTimeout = std::chrono::seconds{2};
+
+json port_json(const port::PortCounters& c) {
+  return {{"received_frames", c.received_frames},
+          {"received_bytes", c.received_bytes},
+          {"sent_frames", c.sent_frames},
+          {"sent_bytes", c.sent_bytes},
+          {"send_refused", c.send_refused},
+          {"pool_exhausted", c.pool_exhausted},
+          {"receive_no_buffer", c.receive_no_buffer},
+          {"invalid_descriptors", c.invalid_descriptors}};
+}
+
+json network_json(const net::InterfaceCounters& c) {
+  return {{"segments_delivered", c.segments_delivered},
+          {"partial_checksums", c.partial_checksums},
+          {"dropped_other_mac", c.dropped_other_mac},
+          {"dropped_ether_type", c.dropped_ether_type},
+          {"dropped_truncated", c.dropped_truncated},
+          {"dropped_malformed_ip", c.dropped_malformed_ip},
+          {"dropped_ip_checksum", c.dropped_ip_checksum},
+          {"dropped_ttl", c.dropped_ttl},
+          {"dropped_source", c.dropped_source},
+          {"dropped_destination", c.dropped_destination},
+          {"dropped_fragment", c.dropped_fragment},
+          {"dropped_extension", c.dropped_extension},
+          {"dropped_protocol", c.dropped_protocol},
+          {"dropped_checksum", c.dropped_checksum},
+          {"dropped_malformed_arp", c.dropped_malformed_arp},
+          {"dropped_malformed_ndp", c.dropped_malformed_ndp},
+          {"dropped_malformed_icmp", c.dropped_malformed_icmp},
+          {"dropped_icmp_type", c.dropped_icmp_type},
+          {"dropped_icmp_quote", c.dropped_icmp_quote},
+          {"dropped_udp", c.dropped_udp},
+          {"arp_answered", c.arp_answered},
+          {"ndp_answered", c.ndp_answered},
+          {"echo_answered", c.echo_answered},
+          {"unreachable_sent", c.unreachable_sent},
+          {"dropped_no_buffer", c.dropped_no_buffer},
+          {"dropped_no_route", c.dropped_no_route},
+          {"dropped_no_source", c.dropped_no_source},
+          {"dropped_too_big", c.dropped_too_big},
+          {"dropped_send_queue", c.dropped_send_queue}};
+}
+
+json tcp_json(const tcp::StackCounters& c) {
+  return {{"connections", c.connections},
+          {"half_open", c.half_open},
+          {"time_wait", c.time_wait},
+          {"accepted", c.accepted},
+          {"connected", c.connected},
+          {"failed_connects", c.failed_connects},
+          {"segments_received", c.segments_received},
+          {"segments_sent", c.segments_sent},
+          {"bytes_received", c.bytes_received},
+          {"bytes_sent", c.bytes_sent},
+          {"retransmitted_segments", c.retransmitted_segments},
+          {"fast_retransmits", c.fast_retransmits},
+          {"retransmission_timeouts", c.retransmission_timeouts},
+          {"duplicate_segments", c.duplicate_segments},
+          {"out_of_order_segments", c.out_of_order_segments},
+          {"dropped_malformed", c.dropped_malformed},
+          {"dropped_no_memory", c.dropped_no_memory},
+          {"dropped_backlog", c.dropped_backlog},
+          {"resets_sent", c.resets_sent},
+          {"resets_received", c.resets_received},
+          {"challenge_acks", c.challenge_acks},
+          {"time_wait_evicted", c.time_wait_evicted}};
+}
+
+json http_json(const proxy::WorkerReport& report) {
+  const proxy::CoreCounters& c = report.core;
+  json reasons = json::object();
+  for (std::size_t i = 0; i < c.reasons.size(); ++i)
+    reasons[std::string{proxy::text_of(static_cast<proxy::Reason>(i))}] = c.reasons[i];
+  json responses = json::object();
+  for (std::size_t i = 1; i < c.responses.size(); ++i)
+    responses[fmt::format("{}xx", i)] = c.responses[i];
+  json services = json::array();
+  for (const proxy::ServiceCounters& service : report.services)
+    services.push_back({{"service", service.name}, {"requests", service.requests}});
+  return {{"connections", c.connections},
+          {"connections_accepted", c.connections_accepted},
+          {"connections_refused", c.connections_refused},
+          {"tls_handshakes", c.tls_handshakes},
+          {"tls_failures", c.tls_failures},
+          {"handshake_timeouts", c.handshake_timeouts},
+          {"requests", c.requests},
+          {"retries", c.retries},
+          {"responses", responses},
+          {"reasons", reasons},
+          {"services", services},
+          {"log_dropped", report.log_dropped}};
+}
+
+json upstream_json(const proxy::UpstreamCounters& c) {
+  return {{"open", c.open},
+          {"idle", c.idle},
+          {"opened", c.opened},
+          {"reused", c.reused},
+          {"connect_failed", c.connect_failed},
+          {"idle_closed", c.idle_closed}};
+}
+
+/// Every change that a person would want to read about, one line each.
+std::vector<std::string> describe_changes(const control::Model& have, const control::Model& want) {
+  std::vector<std::string> changes;
+  const auto compare = [&](std::string_view kind, const auto& before, const auto& after) {
+    const auto find = [](const auto& list, const std::string& name) {
+      return std::find_if(list.begin(), list.end(), [&](const auto& x) { return x.name == name; });
+    };
+    for (const auto& object : before)
+      if (find(after, object.name) == after.end())
+        changes.push_back(fmt::format("remove {} {}", kind, object.name));
+    for (const auto& object : after) {
+      const auto old = find(before, object.name);
+      if (old == before.end())
+        changes.push_back(fmt::format("add {} {}", kind, object.name));
+      else if (!(*old == object))
+        changes.push_back(fmt::format("change {} {}", kind, object.name));
+    }
+  };
+  compare("gateway", have.gateways, want.gateways);
+  compare("service", have.services, want.services);
+  compare("httpRoute", have.http_routes, want.http_routes);
+  if (!(have.node.l7 == want.node.l7)) changes.emplace_back("change node.l7");
+  return changes;
+}
+
+}  // namespace
+
+net::InterfaceConfig interface_config(const control::Model& model) {
+  net::InterfaceConfig config;
+  config.addresses = model.node.l7.addresses;
+  for (const wire::IpAddress& gateway : model.node.l7.gateways)
+    (gateway.is_v4() ? config.gateway_v4 : config.gateway_v6) = gateway;
+  for (const control::Gateway& gateway : model.gateways)
+    config.vips.insert(config.vips.end(), gateway.addresses.begin(), gateway.addresses.end());
+  return config;
+}
+
+std::string AdminApi::Refused::text() const {
+  if (error) return error->text();
+  std::string text;
+  for (const control::Diagnostic& diagnostic : diagnostics)
+    text += (text.empty() ? "" : "\n") + diagnostic.text();
+  return text;
+}
+
+AdminApi::AdminApi(std::filesystem::path state_file, std::string device)
+    : state_file_{std::move(state_file)}, device_{std::move(device)}, started_{monotonic_now()} {}
+
+Result<std::optional<control::ConfigSubmission>> AdminApi::read_state() const {
+  std::error_code error;
+  if (!std::filesystem::exists(state_file_, error))
+    return std::optional<control::ConfigSubmission>{};
+  std::ifstream file{state_file_};
+  std::stringstream text;
+  text << file.rdbuf();
+  if (!file) return Error::from_errno(fmt::format("reading {}", state_file_.string()));
+  auto submission = control::submission_from_json(text.str());
+  if (!submission)
+    return std::move(submission)
+        .error()
+        .while_doing(fmt::format("reading {}", state_file_.string()))
+        .with_remedy("remove the file, or start with --config");
+  return std::optional{std::move(*submission)};
+}
+
+Result<void> AdminApi::write_state(const control::ConfigSubmission& submission) const {
+  std::error_code error;
+  std::filesystem::create_directories(state_file_.parent_path(), error);
+  const std::string temporary = state_file_.string() + ".new";
+  const std::string doing = fmt::format("writing {}", temporary);
+  UniqueFd file{::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600)};
+  if (!file) return Error::from_errno(doing);
+  const std::string text = control::to_json(submission);
+  for (std::size_t at = 0; at < text.size();) {
+    const ssize_t written = ::write(file.get(), text.data() + at, text.size() - at);
+    if (written < 0) return Error::from_errno(doing);
+    at += static_cast<std::size_t>(written);
+  }
+  // The name must never lead to half a file: data first, then the name.
+  if (::fsync(file.get()) != 0) return Error::from_errno(doing);
+  if (::rename(temporary.c_str(), state_file_.c_str()) != 0)
+    return Error::from_errno(fmt::format("renaming {}", temporary));
+  return {};
+}
+
+std::variant<AdminApi::Prepared, AdminApi::Refused> AdminApi::prepare(
+    const control::ConfigSubmission& submission, std::size_t workers) {
+  control::ParseOutcome outcome = control::parse_config(submission.text, submission.file);
+  if (!outcome.ok()) return Refused{std::move(outcome.diagnostics), std::nullopt};
+  if (outcome.model.node.l7.workers != workers)
+    return Refused{{},
+                   Error{ErrorCode::kUnsupported,
+                         fmt::format("node.l7.workers is {}, this weir-l7 runs {}",
+                                     outcome.model.node.l7.workers, workers),
+                         "set it to 1: more than one worker is not available yet"}};
+  Prepared prepared;
+  prepared.model = std::move(outcome.model);
+  prepared.snapshot = proxy::build_snapshot(prepared.model, revision_ + 1);
+  for (std::size_t i = 0; i < workers; ++i) {
+    auto generation = proxy::Generation::create(prepared.snapshot);
+    if (!generation) return Refused{{}, std::move(generation).error()};
+    prepared.generations.push_back(std::move(*generation));
+  }
+  return prepared;
+}
+
+Result<void> AdminApi::install(Prepared prepared, const control::ConfigSubmission& submission) {
+  // On disk first: what was acknowledged survives a crash.
+  if (auto written = write_state(submission); !written) return written;
+  const std::uint64_t revision = prepared.snapshot->revision;
+  if (!worker_->install(interface_config(prepared.model), std::move(prepared.generations.front())))
+    return Error{ErrorCode::kUnavailable, "the worker does not take messages",
+                 "restart weir-l7 and report it"};
+  revision_ = revision;
+  submission_ = submission;
+  model_ = std::move(prepared.model);
+  log_info("revision {} is live: {}", revision_, submission.file);
+  return {};
+}
+
+Result<void> AdminApi::start(Prepared prepared, const control::ConfigSubmission& submission,
+                             proxy::Worker& worker) {
+  worker_ = &worker;
+  return install(std::move(prepared), submission);
+}
+
+control::AdminReply AdminApi::handle(const control::AdminRequest& request) {
+  if (request.method == "GET" && request.path == "/v1/status") return status();
+  if (request.method == "GET" && request.path == "/v1/stats") return stats();
+  if (request.method == "POST" && request.path == "/v1/check") return check(request);
+  if (request.method == "POST" && request.path == "/v1/apply") return apply(request);
+  return control::unknown_path_reply(request);
+}
+
+control::AdminReply AdminApi::status() {
+  const auto uptime = std::chrono::duration_cast<std::chrono::seconds>(monotonic_now() - started_);
+  json binds = json::array();
+  for (const control::Vip& vip : control::l4_services(model_))
+    if (vip.mode == control::ForwardMode::kL7)
+      binds.push_back({{"vip", control::vip_text(vip.key())}, {"listener", vip.name}});
+  json reply = {{"version", kVersion},
+                {"pid", ::getpid()},
+                {"uptime_s", uptime.count()},
+                {"revision", revision_},
+                {"file", submission_.file},
+                {"device", device_},
+                {"workers", 1},
+                {"listeners", binds},
+                {"services", model_.services.size()},
+                {"http_routes", model_.http_routes.size()}};
+  return {200, reply.dump(), "application/json"};
+}
+
+control::AdminReply AdminApi::stats() {
+  const auto report = worker_->report(kReportTimeout);
+  if (!report)
+    return control::error_reply(Error{ErrorCode::kUnavailable, "the worker does not answer",
+                                      "restart weir-l7 and report it"});
+  const std::uint64_t turns = std::max<std::uint64_t>(report->turns, 1);
+  json worker = {
+      {"index", 0},
+      {"revision", report->revision},
+      {"turns", report->turns},
+      {"busy_turns", report->busy_turns},
+      {"busy_share", static_cast<double>(report->busy_turns) / static_cast<double>(turns)},
+      {"sleeps", report->sleeps},
+      {"generations", report->core.generations},
+      {"http", http_json(*report)},
+      {"upstream", upstream_json(report->upstream)},
+      {"tcp", tcp_json(report->tcp)},
+      {"network", network_json(report->network)},
+      {"port", port_json(report->port)}};
+  return {200, json{{"workers", json::array({std::move(worker)})}}.dump(), "application/json"};
+}
+
+control::AdminReply AdminApi::check(const control::AdminRequest& request) {
+  const auto submission = control::submission_from_json(request.body);
+  if (!submission) return control::error_reply(submission.error());
+  auto outcome = prepare(*submission, 1);
+  if (const Refused* refused = std::get_if<Refused>(&outcome))
+    return refused->error ? control::error_reply(*refused->error)
+                          : control::diagnostics_reply(refused->diagnostics);
+  const json reply = {{"revision", revision_},
+                      {"changes", describe_changes(model_, std::get<Prepared>(outcome).model)},
+                      {"warnings", json::array()}};
+  return {200, reply.dump(), "application/json"};
+}
+
+control::AdminReply AdminApi::apply(const control::AdminRequest& request) {
+  const auto submission = control::submission_from_json(request.body);
+  if (!submission) return control::error_reply(submission.error());
+  auto outcome = prepare(*submission, 1);
+  if (const Refused* refused = std::get_if<Refused>(&outcome))
+    return refused->error ? control::error_reply(*refused->error)
+                          : control::diagnostics_reply(refused->diagnostics);
+  Prepared& prepared = std::get<Prepared>(outcome);
+  const std::vector<std::string> changes = describe_changes(model_, prepared.model);
+  // Even without a change in words a certificate file may have a new content: always a new one.
+  if (auto installed = install(std::move(prepared), *submission); !installed)
+    return control::error_reply(installed.error());
+  const json reply = {{"revision", revision_}, {"changes", changes}, {"warnings", json::array()}};
+  return {200, reply.dump(), "application/json"};
+}
+
+}  // namespace weir::l7

@@ -1,0 +1,70 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "l4/base/clock.h"
+#include "l4/base/result.h"
+#include "l4/control/admin.h"
+#include "l4/control/model.h"
+#include "l7/net/interface.h"
+#include "l7/proxy/worker.h"
+
+namespace weir::l7 {
+
+/// What the L7 plane of a model means for the network interface of a worker.
+net::InterfaceConfig interface_config(const control::Model& model);
+
+/// The control side of weir-l7: the configuration in use, its revision, and the admin API over it.
+/// Lives on the control thread; workers get what they need through their mailboxes.
+class AdminApi {
+ public:
+  /// `state_file` keeps the configuration that was applied last, for the next start.
+  AdminApi(std::filesystem::path state_file, std::string device);
+
+  /// The configuration that a start without --config goes on with, if there is one.
+  [[nodiscard]] Result<std::optional<control::ConfigSubmission>> read_state() const;
+
+  /// Checks a configuration, certificates included, and builds everything that goes live with it.
+  struct Prepared {
+    control::Model model;
+    std::shared_ptr<const proxy::Snapshot> snapshot;
+    std::vector<std::unique_ptr<proxy::Generation>> generations;  ///< one per worker
+  };
+  struct Refused {
+    std::vector<control::Diagnostic> diagnostics;
+    std::optional<Error> error;
+    [[nodiscard]] std::string text() const;
+  };
+  [[nodiscard]] std::variant<Prepared, Refused> prepare(const control::ConfigSubmission& submission,
+                                                        std::size_t workers);
+
+  /// From here on requests are served with this worker.
+  Result<void> start(Prepared prepared, const control::ConfigSubmission& submission,
+                     proxy::Worker& worker);
+
+  control::AdminReply handle(const control::AdminRequest& request);
+
+ private:
+  control::AdminReply status();
+  control::AdminReply stats();
+  control::AdminReply check(const control::AdminRequest& request);
+  control::AdminReply apply(const control::AdminRequest& request);
+  Result<void> install(Prepared prepared, const control::ConfigSubmission& submission);
+  [[nodiscard]] Result<void> write_state(const control::ConfigSubmission& submission) const;
+
+  std::filesystem::path state_file_;
+  std::string device_;
+  Instant started_;
+  proxy::Worker* worker_ = nullptr;
+  std::uint64_t revision_ = 0;
+  control::ConfigSubmission submission_;
+  control::Model model_;
+};
+
+}  // namespace weir::l7

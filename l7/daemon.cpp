@@ -1,0 +1,198 @@
+/// weir-l7: the L7 plane of one node. Opens the worker's end of the carrier with DPDK, runs one
+/// worker on it, and serves the admin API. SIGTERM ends it.
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <atomic>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "l4/base/fd.h"
+#include "l4/base/log.h"
+#include "l4/base/random.h"
+#include "l4/control/admin.h"
+#include "l4/control/config.h"
+#include "l7/admin_api.h"
+#include "l7/port/dpdk_port.h"
+#include "l7/proxy/worker.h"
+
+namespace weir::l7 {
+namespace {
+
+struct Options {
+  std::string config;
+  std::string socket{control::kL7SocketDefault};
+  std::string state_dir = "/var/lib/weir";
+  std::string access_log = "/var/log/weir/access.log";
+  std::string device = "weir-w0";
+};
+
+/// Empties the workers' logs into a file, opened anew on request so that it can be rotated.
+class LogWriter {
+ public:
+  static Result<LogWriter> open(const std::string& path) {
+    LogWriter writer;
+    writer.path_ = path;
+    if (auto opened = writer.reopen(); !opened) return std::move(opened).error();
+    return writer;
+  }
+
+  Result<void> reopen() {
+    if (path_ == "-") return {};
+    std::error_code error;
+    std::filesystem::create_directories(std::filesystem::path{path_}.parent_path(), error);
+    UniqueFd file{::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640)};
+    if (!file)
+      return Error::from_errno(fmt::format("opening the access log {}", path_))
+          .with_remedy("name another one with --access-log, '-' for standard output");
+    file_ = std::move(file);
+    return {};
+  }
+
+  void drain(proxy::AccessLog& log) {
+    buffer_.clear();
+    log.drain(buffer_);
+    if (buffer_.empty()) return;
+    const int fd = path_ == "-" ? STDOUT_FILENO : file_.get();
+    std::string_view rest = buffer_;
+    while (!rest.empty()) {
+      const ssize_t written = ::write(fd, rest.data(), rest.size());
+      if (written <= 0) {
+        // A full disk must not stop traffic; said once until it works again.
+        if (!failing_) log_error("writing the access log {}: {}", path_, std::strerror(errno));
+        failing_ = true;
+        return;
+      }
+      rest.remove_prefix(static_cast<std::size_t>(written));
+    }
+    failing_ = false;
+  }
+
+ private:
+  std::string path_;
+  UniqueFd file_;
+  std::string buffer_;
+  bool failing_ = false;
+};
+
+Result<UniqueFd> block_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP})
+    sigaddset(&set, signal);
+  // Before any thread exists, so that all inherit it.
+  if (::pthread_sigmask(SIG_BLOCK, &set, nullptr) != 0)
+    return Error::from_errno("blocking signals");
+  UniqueFd fd{::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC)};
+  if (!fd) return Error::from_errno("making a signal descriptor");
+  return fd;
+}
+
+Result<control::ConfigSubmission> first_submission(const Options& options, const AdminApi& api) {
+  if (!options.config.empty()) {
+    Result<std::string> text = control::read_config_file(options.config);
+    if (!text) return std::move(text).error();
+    const std::string file = std::filesystem::absolute(options.config).lexically_normal().string();
+    return control::ConfigSubmission{file, std::move(*text)};
+  }
+  auto kept = api.read_state();
+  if (!kept) return std::move(kept).error();
+  if (!*kept)
+    return Error{ErrorCode::kNotFound, "no configuration: nothing was applied here yet",
+                 "start with --config FILE"};
+  return std::move(**kept);
+}
+
+/// The control thread: logs, retired configurations and signals, until told to stop.
+void supervise(int signals, proxy::Worker& worker, LogWriter& log) {
+  while (true) {
+    signalfd_siginfo info;
+    while (::read(signals, &info, sizeof(info)) == sizeof(info)) {
+      if (info.ssi_signo != SIGHUP) {
+        log_info("stopping on signal {}", info.ssi_signo);
+        return;
+      }
+      if (auto opened = log.reopen(); !opened) log_error("{}", opened.error().text());
+    }
+    log.drain(worker.access_log());
+    worker.destroy_retired();
+    std::this_thread::sleep_for(std::chrono::milliseconds{50});
+  }
+}
+
+Result<void> run(const Options& options) {
+  Result<UniqueFd> signals = block_signals();
+  if (!signals) return std::move(signals).error();
+  AdminApi api{std::filesystem::path{options.state_dir} / "l7.json", options.device};
+  Result<control::ConfigSubmission> submission = first_submission(options, api);
+  if (!submission) return std::move(submission).error();
+  auto outcome = api.prepare(*submission, 1);
+  if (const auto* refused = std::get_if<AdminApi::Refused>(&outcome))
+    return Error{ErrorCode::kInvalid, refused->text()};
+  auto& prepared = std::get<AdminApi::Prepared>(outcome);
+
+  Result<LogWriter> log = LogWriter::open(options.access_log);
+  if (!log) return std::move(log).error();
+  if (auto started = port::start_dpdk({}); !started) return started;
+  auto port = port::DpdkPort::open({.device = options.device});
+  if (!port) return std::move(port).error().while_doing(fmt::format("opening {}", options.device));
+
+  auto worker = proxy::Worker::create(**port, interface_config(prepared.model), {},
+                                      Random::from_system(), monotonic_now());
+  if (!worker) return std::move(worker).error();
+  if (auto started = api.start(std::move(prepared), *submission, **worker); !started)
+    return started;
+
+  std::atomic<bool> stop{false};
+  std::thread thread{[&] {
+    ::prctl(PR_SET_NAME, "weir-worker-0");
+    (*worker)->run(stop);
+  }};
+  auto server = control::AdminServer::start(
+      {.socket_path = options.socket},
+      [&](const control::AdminRequest& request) { return api.handle(request); });
+  if (server) supervise(signals->get(), **worker, *log);
+  stop.store(true);
+  (*worker)->wake();
+  if (server) server->stop();
+  thread.join();
+  log->drain((*worker)->access_log());
+  if (!server) return std::move(server).error();
+  return {};
+}
+
+}  // namespace
+}  // namespace weir::l7
+
+int main(int argc, char** argv) {
+  weir::l7::Options options;
+  CLI::App app{"weir-l7: terminates TLS and HTTP for the gateways of this node"};
+  app.add_option("--config", options.config,
+                 "configuration file; without it, the one that was applied last");
+  app.add_option("--socket", options.socket, "admin API")->capture_default_str();
+  app.add_option("--state-dir", options.state_dir, "what must survive a restart")
+      ->capture_default_str();
+  app.add_option("--access-log", options.access_log, "one line of JSON per request; - for stdout")
+      ->capture_default_str();
+  app.add_option("--device", options.device, "the worker's end of the carrier that weir-l4 makes")
+      ->capture_default_str();
+  app.set_version_flag("--version", std::string{"weir-l7 "} + WEIR_VERSION);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  if (auto result = weir::l7::run(options); !result) {
+    fmt::print(stderr, "weir-l7: {}\n", result.error().text());
+    return 1;
+  }
+  return 0;
+}

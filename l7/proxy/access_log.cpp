@@ -1,0 +1,201 @@
+#include "l7/proxy/access_log.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+namespace weir::proxy {
+namespace {
+
+/// Longest line that is written; longer requests lose their tail, visibly.
+constexpr std::size_t kLineMax = 4096;
+constexpr std::size_t kTargetMax = 1024;
+
+/// Writes JSON members into a fixed buffer and remembers whether they fitted.
+class LineWriter {
+ public:
+  explicit LineWriter(std::span<char> out) : out_{out} {}
+
+  void text(std::string_view name, std::string_view value) {
+    begin(name);
+    put('"');
+    for (const char c : value.substr(0, kTargetMax))
+      escape(c);
+    if (value.size() > kTargetMax) append("…");
+    put('"');
+  }
+
+  template <typename Number>
+  void number(std::string_view name, Number value) {
+    begin(name);
+    char digits[32];
+    const auto end = fmt::format_to_n(digits, sizeof(digits), "{}", value).out;
+    append({digits, static_cast<std::size_t>(end - digits)});
+  }
+
+  void put(char c) {
+    if (length_ < out_.size())
+      out_[length_++] = c;
+    else
+      overflow_ = true;
+  }
+
+  [[nodiscard]] std::size_t length() const { return overflow_ ? 0 : length_; }
+
+ private:
+  void begin(std::string_view name) {
+    put(length_ == 0 ? '{' : ',');
+    put('"');
+    append(name);
+    append("\":");
+  }
+
+  void append(std::string_view text) {
+    for (const char c : text)
+      put(c);
+  }
+
+  void escape(char c) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') {
+      put('\\');
+      put(c);
+    } else if (byte < 0x20 || byte >= 0x7f) {
+      // Bytes that need not be UTF-8 are written as the code point of the same number.
+      char digits[8];
+      const auto end = fmt::format_to_n(digits, sizeof(digits), "\\u{:04x}", byte).out;
+      append({digits, static_cast<std::size_t>(end - digits)});
+    } else {
+      put(c);
+    }
+  }
+
+  std::span<char> out_;
+  std::size_t length_ = 0;
+  bool overflow_ = false;
+};
+
+/// An endpoint as text without the heap.
+class EndpointText {
+ public:
+  explicit EndpointText(const wire::Endpoint& endpoint) {
+    const auto& b = endpoint.address.bytes;
+    char* end = text_.data();
+    if (endpoint.address.is_v4()) {
+      end = fmt::format_to(end, "{}.{}.{}.{}", b[12], b[13], b[14], b[15]);
+    } else {
+      *end++ = '[';
+      for (std::size_t i = 0; i < 16; i += 2)
+        end = fmt::format_to(end, "{}{:x}", i == 0 ? "" : ":", (b[i] << 8) | b[i + 1]);
+      *end++ = ']';
+    }
+    end = fmt::format_to(end, ":{}", endpoint.port.value());
+    length_ = static_cast<std::size_t>(end - text_.data());
+  }
+  [[nodiscard]] std::string_view view() const { return {text_.data(), length_}; }
+
+ private:
+  std::array<char, 64> text_{};
+  std::size_t length_ = 0;
+};
+
+}  // namespace
+
+std::string_view text_of(Reason reason) {
+  switch (reason) {
+    case Reason::kOk:
+      return "ok";
+    case Reason::kRedirect:
+      return "redirect";
+    case Reason::kBadRequest:
+      return "bad_request";
+    case Reason::kHeaderTimeout:
+      return "header_timeout";
+    case Reason::kBodyTooLarge:
+      return "body_too_large";
+    case Reason::kNoRoute:
+      return "no_route";
+    case Reason::kNoEndpoint:
+      return "no_endpoint";
+    case Reason::kConnectFailed:
+      return "connect_failed";
+    case Reason::kUpstreamReset:
+      return "upstream_reset";
+    case Reason::kUpstreamProtocol:
+      return "upstream_protocol";
+    case Reason::kUpstreamTimeout:
+      return "upstream_timeout";
+    case Reason::kRequestTimeout:
+      return "request_timeout";
+    case Reason::kClientReset:
+      return "client_reset";
+    case Reason::kNotSupported:
+      return "not_supported";
+  }
+  return "unknown";
+}
+
+std::size_t format_record(const AccessRecord& record, std::span<char> out) {
+  const auto microseconds = [](Duration duration) {
+    return std::chrono::duration_cast<std::chrono::microseconds>(duration).count();
+  };
+  LineWriter line{out};
+  line.text("client", EndpointText{record.client}.view());
+  line.text("vip", EndpointText{record.vip}.view());
+  line.text("tls", record.tls_version);
+  line.text("cipher", record.tls_cipher);
+  line.text("sni", record.server_name);
+  line.text("certificate", record.certificate);
+  line.text("listener", record.listener);
+  line.text("method", record.method);
+  line.text("host", record.host);
+  line.text("target", record.target);
+  line.text("route", record.route);
+  line.text("rule", record.rule);
+  line.text("service", record.service);
+  line.text("endpoint", record.endpoint ? EndpointText{*record.endpoint}.view() : "");
+  line.number("status", record.status);
+  line.text("reason", text_of(record.reason));
+  line.number("attempts", record.attempts);
+  line.number("request_bytes", record.request_bytes);
+  line.number("response_bytes", record.response_bytes);
+  line.number("duration_us", microseconds(record.duration));
+  line.number("upstream_us", microseconds(record.upstream_duration));
+  line.put('}');
+  line.put('\n');
+  return line.length();
+}
+
+AccessLog::AccessLog(std::size_t ring_bytes) : ring_(std::bit_ceil(ring_bytes)) {}
+
+void AccessLog::record(const AccessRecord& record) {
+  std::array<char, kLineMax> line;
+  const std::size_t length = format_record(record, line);
+  const std::size_t tail = tail_.load(std::memory_order_relaxed);  // only the worker writes it
+  const std::size_t used = tail - head_.load(std::memory_order_acquire);
+  if (length == 0 || ring_.size() - used < length) {
+    ++dropped_;
+    return;
+  }
+  const std::size_t at = tail & (ring_.size() - 1);
+  const std::size_t first = std::min(length, ring_.size() - at);
+  std::memcpy(ring_.data() + at, line.data(), first);
+  std::memcpy(ring_.data(), line.data() + first, length - first);
+  // Release: the log thread that sees the new tail sees the bytes.
+  tail_.store(tail + length, std::memory_order_release);
+}
+
+void AccessLog::drain(std::string& out) {
+  const std::size_t head = head_.load(std::memory_order_relaxed);  // only the log thread writes it
+  const std::size_t used = tail_.load(std::memory_order_acquire) - head;
+  const std::size_t at = head & (ring_.size() - 1);
+  const std::size_t first = std::min(used, ring_.size() - at);
+  out.append(ring_.data() + at, first);
+  out.append(ring_.data(), used - first);
+  // Release: the worker that sees the new head may overwrite the bytes.
+  head_.store(head + used, std::memory_order_release);
+}
+
+}  // namespace weir::proxy

@@ -1,0 +1,88 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "l4/base/clock.h"
+#include "l4/base/fd.h"
+#include "l4/base/result.h"
+#include "l4/wire/address.h"
+
+namespace weir::proxy {
+
+/// Why an exchange ended as it did; one per line of the log.
+enum class Reason : std::uint8_t {
+  kOk,
+  kRedirect,
+  kBadRequest,
+  kHeaderTimeout,
+  kBodyTooLarge,
+  kNoRoute,
+  kNoEndpoint,
+  kConnectFailed,
+  kUpstreamReset,
+  kUpstreamProtocol,
+  kUpstreamTimeout,
+  kRequestTimeout,
+  kClientReset,
+  kNotSupported,
+};
+std::string_view text_of(Reason reason);
+
+/// One finished exchange. Views need to live only during the call that takes the record.
+struct AccessRecord {
+  wire::Endpoint client;
+  wire::Endpoint vip;
+  std::string_view tls_version;
+  std::string_view tls_cipher;
+  std::string_view server_name;
+  std::string_view certificate;
+  std::string_view listener;
+  std::string_view method;
+  std::string_view host;
+  std::string_view target;
+  std::string_view route;
+  std::string_view rule;
+  std::string_view service;
+  std::optional<wire::Endpoint> endpoint;  ///< the one that was tried last
+  int status = 0;
+  Reason reason = Reason::kOk;
+  std::uint32_t attempts = 0;        ///< endpoints tried
+  std::uint64_t request_bytes = 0;   ///< of body
+  std::uint64_t response_bytes = 0;  ///< of body
+  Duration duration{};               ///< first byte of the request to the last of the response
+  Duration upstream_duration{};      ///< request sent to response head
+};
+
+/// One line of JSON, without the time stamp, in `out`; returns its length, 0 when it does not fit.
+/// Everything a client controls is escaped, so that it can neither break the line nor the JSON.
+std::size_t format_record(const AccessRecord& record, std::span<char> out);
+
+/// The log of one worker: a byte ring that the worker fills and the log thread empties. Recording
+/// formats in place: no allocation, no lock, no system call. A full ring drops the record and
+/// counts.
+class AccessLog {
+ public:
+  explicit AccessLog(std::size_t ring_bytes = 1 << 20);
+
+  /// Worker side.
+  void record(const AccessRecord& record);
+  [[nodiscard]] std::uint64_t dropped() const { return dropped_; }
+
+  /// Log thread side: appends everything that has been recorded to `out`.
+  void drain(std::string& out);
+
+ private:
+  std::vector<char> ring_;  // size is a power of two
+  std::atomic<std::size_t> head_{0};
+  std::atomic<std::size_t> tail_{0};
+  std::uint64_t dropped_ = 0;
+};
+
+}  // namespace weir::proxy

@@ -1,0 +1,110 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "l7/tcp/stack.h"
+#include "l7/tls/session.h"
+
+namespace weir::proxy {
+
+/// Bytes that one direction of one connection may hold in the proxy. A request head must fit
+/// (GatewayLimits::header_bytes), and a TLS record of 16 KiB beside a partial head.
+inline constexpr std::size_t kBufferBytes = 64 * 1024;
+
+/// Buffers of one worker. Connections borrow them while they hold bytes, so that idle connections
+/// cost none and steady state allocates nothing.
+class BufferPool {
+ public:
+  /// kBufferBytes of room, not initialised.
+  using Buffer = std::unique_ptr<std::byte[]>;
+
+  [[nodiscard]] Buffer take();
+  void give_back(Buffer buffer);
+
+ private:
+  static constexpr std::size_t kKept = 1024;  ///< 64 MiB; more than that goes back to the system
+  std::vector<Buffer> free_;
+};
+
+/// Bytes in, taken from the front: a borrowed buffer that goes back when it is empty.
+class ByteBuffer {
+ public:
+  explicit ByteBuffer(BufferPool& pool) : pool_{&pool} {}
+  ByteBuffer(const ByteBuffer&) = delete;
+  ByteBuffer& operator=(const ByteBuffer&) = delete;
+  ~ByteBuffer() { clear(); }
+
+  [[nodiscard]] std::span<const std::byte> bytes() const {
+    return {buffer_.get() + begin_, end_ - begin_};
+  }
+  [[nodiscard]] bool empty() const { return begin_ == end_; }
+  [[nodiscard]] std::size_t room() const { return kBufferBytes - (end_ - begin_); }
+
+  /// `count` new bytes at the end, for the caller to fill; count <= room().
+  [[nodiscard]] std::span<std::byte> extend(std::size_t count);
+  /// Takes bytes off the end again that extend() gave and the caller did not fill.
+  void shrink(std::size_t count);
+  void append(std::span<const std::byte> bytes);
+  void consume(std::size_t count);
+  void clear();
+
+ private:
+  BufferPool* pool_;
+  BufferPool::Buffer buffer_;
+  std::size_t begin_ = 0;
+  std::size_t end_ = 0;
+};
+
+/// One byte stream over one TCP connection, with or without TLS: what was received and not yet
+/// consumed, and what is to be sent and not yet taken by TCP. Both are bounded; when full, fill()
+/// stops reading and the peer's window closes.
+class Channel {
+ public:
+  Channel(tcp::Stack& stack, tcp::ConnectionId connection, BufferPool& pool);
+
+  /// Before the first byte: everything from now on is TLS.
+  void secure(tls::Session session) { session_.emplace(std::move(session)); }
+
+  [[nodiscard]] tcp::ConnectionId connection() const { return connection_; }
+  [[nodiscard]] const tls::Session* session() const { return session_ ? &*session_ : nullptr; }
+  [[nodiscard]] bool handshaking() const { return session_ && !session_->handshake_done(); }
+  /// The TLS layer has given up; what it still wants to say is sent by flush().
+  [[nodiscard]] bool failed() const { return failed_; }
+
+  /// Goes on with the handshake and moves what has arrived into input(). True if it got on.
+  bool fill();
+  [[nodiscard]] std::span<const std::byte> input() const { return input_.bytes(); }
+  void consume(std::size_t count) { input_.consume(count); }
+  /// The peer will send no more; input() may still hold bytes.
+  [[nodiscard]] bool input_ended() const { return input_ended_; }
+
+  [[nodiscard]] ByteBuffer& output() { return output_; }
+  /// Hands output to TCP as far as it takes it. True if anything moved.
+  bool flush();
+  /// Everything that was put into output() has been taken by TCP.
+  [[nodiscard]] bool drained() const;
+
+  /// Ends our direction in order, after drained(): close_notify and FIN.
+  void close_output();
+
+ private:
+  bool fill_plain();
+  bool fill_secure();
+  bool shake_hands();
+  bool feed_session();
+  bool send_records();
+
+  tcp::Stack* stack_;
+  tcp::ConnectionId connection_;
+  std::optional<tls::Session> session_;
+  ByteBuffer input_;
+  ByteBuffer output_;
+  bool input_ended_ = false;
+  bool failed_ = false;
+};
+
+}  // namespace weir::proxy

@@ -1,0 +1,232 @@
+#include "l7/proxy/exchange.h"
+
+#include <algorithm>
+
+#include "l4/base/bytes.h"
+
+namespace weir::proxy {
+namespace {
+
+/// Room that a piece of payload needs beside itself: chunk size line, CRLF, last chunk.
+constexpr std::size_t kFramingBytes = 64;
+
+/// Moves body bytes from one channel's input to another's output until one of them stops it.
+struct BodyStep {
+  bool moved = false;
+  bool finished = false;
+  bool broken = false;
+  std::uint64_t payload_bytes = 0;
+};
+
+BodyStep move_body(http::BodyDecoder& decoder, Channel& from, ByteBuffer& to,
+                   http::BodyKind framing, std::vector<std::byte>& scratch) {
+  BodyStep result;
+  while (to.room() > kFramingBytes) {
+    const auto input = from.input();
+    const auto step =
+        decoder.decode(input.first(std::min(input.size(), to.room() - kFramingBytes)));
+    if (step.state == http::BodyDecoder::State::kPayload) {
+      if (framing == http::BodyKind::kChunked) {
+        scratch.clear();
+        http::append_chunk_header(scratch, step.payload.size());
+        to.append(scratch);
+      }
+      to.append(step.payload);
+      if (framing == http::BodyKind::kChunked) {
+        scratch.clear();
+        http::append_chunk_end(scratch);
+        to.append(scratch);
+      }
+      result.payload_bytes += step.payload.size();
+    }
+    from.consume(step.consumed);
+    result.moved = result.moved || step.consumed > 0;
+    switch (step.state) {
+      case http::BodyDecoder::State::kPayload:
+        continue;
+      case http::BodyDecoder::State::kNeedMore:
+        // Where the body ends with the connection, the end of the stream is its end.
+        if (!from.input_ended() || !from.input().empty()) return result;
+        result.broken = !decoder.may_close_here();
+        result.finished = !result.broken;
+        break;
+      case http::BodyDecoder::State::kDone:
+        result.finished = true;
+        break;
+      case http::BodyDecoder::State::kError:
+        result.broken = true;
+        break;
+    }
+    break;
+  }
+  if (result.finished && framing == http::BodyKind::kChunked) {
+    scratch.clear();
+    http::append_last_chunk(scratch);
+    to.append(scratch);
+  }
+  result.moved = result.moved || result.finished || result.broken;
+  return result;
+}
+
+}  // namespace
+
+bool is_idempotent(std::string_view method) {
+  return method == "GET" || method == "HEAD" || method == "PUT" || method == "DELETE" ||
+         method == "OPTIONS" || method == "TRACE";
+}
+
+void Exchange::begin(GenerationRef with, Instant first, Instant now) {
+  generation = std::move(with);
+  listener = nullptr;
+  rule = nullptr;
+  service = nullptr;
+  upstream = {};
+  endpoint = {};
+  attempts = 0;
+  status = 0;
+  reason = Reason::kOk;
+  first_byte = first;
+  request_deadline = attempt_deadline = kNever;
+  last_progress = attempt_started = now;
+  upstream_duration = {};
+  request_bytes = response_bytes = 0;
+  active_ = true;
+  send_continue_ = head_sent_ = body_sent_ = request_complete_ = false;
+  response_started_ = response_complete_ = upstream_reusable_ = client_reusable_ = false;
+  response_body_ = http::BodyDecoder{};
+}
+
+void Exchange::end() {
+  active_ = false;
+  generation = {};
+}
+
+void Exchange::prepare_request(http::RequestParser& parser, const http::RequestUri& uri,
+                               std::string_view client_address, bool tls) {
+  http::RequestHead& head = parser.head();
+  client_minor_version_ = head.minor_version;
+  method_ = head.method;
+  head_request_ = head.method == "HEAD";
+  request_framing_ = parser.framing().body;
+  request_body_ = http::BodyDecoder{request_framing_};
+  // The answer to Expect is ours to give: the backend is asked only after the client was.
+  send_continue_ = parser.framing().expects_continue;
+  http::remove_hop_by_hop(head.fields);
+  head.fields.remove("Expect");
+  http::set_forwarded(head.fields, {client_address, tls ? "https" : "http", uri.authority()});
+  head.fields.set("Host", uri.authority());
+  head.target = uri.target();
+  request_head_.clear();
+  http::append_request_head(request_head_, head, request_framing_);
+}
+
+void Exchange::restart_request() {
+  WEIR_ASSERT(replayable());
+  head_sent_ = request_complete_ = false;
+  // No byte of the body has been taken, so that a new decoder starts where the old one stands.
+  request_body_ = http::BodyDecoder{request_framing_};
+}
+
+PumpResult Exchange::pump_request(Channel& client, UpstreamConnection& to) {
+  if (request_complete_ || !to.connected) return {};
+  PumpResult result;
+  ByteBuffer& output = to.channel.output();
+  if (!head_sent_) {
+    // An idle connection's output is empty, and a head is smaller than a buffer.
+    output.append(request_head_);
+    head_sent_ = result.moved = true;
+  }
+  if (send_continue_) {
+    constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+    client.output().append(as_bytes(kContinue));
+    send_continue_ = false;
+  }
+  const BodyStep step = move_body(request_body_, client, output, request_framing_.kind, scratch_);
+  result.moved = result.moved || step.moved;
+  request_bytes += step.payload_bytes;
+  body_sent_ = body_sent_ || step.payload_bytes > 0;
+  request_complete_ = step.finished;
+  if (step.broken)
+    result.failure = client.input_ended() ? Reason::kClientReset : Reason::kBadRequest;
+  if (body_bytes_max != 0 && request_bytes > body_bytes_max) result.failure = Reason::kBodyTooLarge;
+  return result;
+}
+
+PumpResult Exchange::pump_response(UpstreamConnection& from, Channel& client, bool keep_alive,
+                                   Instant now) {
+  if (response_complete_) return {};
+  PumpResult result;
+  while (!response_started_) {
+    const PumpResult head = forward_response_head(from, client, keep_alive, now);
+    if (!head.moved || head.failure != Reason::kOk) return head;
+    result.moved = true;
+  }
+  const BodyStep step =
+      move_body(response_body_, from.channel, client.output(), response_framing_.kind, scratch_);
+  result.moved = result.moved || step.moved;
+  response_bytes += step.payload_bytes;
+  if (step.broken)
+    result.failure =
+        from.channel.input_ended() ? Reason::kUpstreamReset : Reason::kUpstreamProtocol;
+  if (step.finished) {
+    response_complete_ = true;
+    // Bytes behind the response answer nothing that was asked: such a connection is not reused.
+    upstream_reusable_ = from.parser.framing().keep_alive && request_complete_ &&
+                         !from.channel.input_ended() && from.channel.input().empty();
+    client_reusable_ =
+        keep_alive && request_complete_ && response_framing_.kind != http::BodyKind::kUntilClose;
+  }
+  return result;
+}
+
+PumpResult Exchange::forward_response_head(UpstreamConnection& from, Channel& client,
+                                           bool keep_alive, Instant now) {
+  // A head must fit whole; the client drains its output first.
+  if (client.output().room() < kBufferBytes / 2 + kFramingBytes) return {};
+  const http::ParseResult parsed = from.parser.parse(from.channel.input(), method_);
+  switch (parsed.outcome) {
+    case http::ParseResult::Outcome::kIncomplete:
+      return {false, from.channel.input_ended() ? Reason::kUpstreamReset : Reason::kOk};
+    case http::ParseResult::Outcome::kError:
+      return {true, Reason::kUpstreamProtocol};
+    case http::ParseResult::Outcome::kComplete:
+      break;
+  }
+  from.channel.consume(parsed.consumed);
+  if (from.parser.framing().interim) {
+    // 100 was ours to say; HTTP/1.0 clients know no interim responses (RFC 9110, section 15.2).
+    if (from.parser.head().status != http::Status::kContinue && client_minor_version_ == 1) {
+      http::remove_hop_by_hop(from.parser.head().fields);
+      scratch_.clear();
+      http::append_response_head(scratch_, from.parser.head(), {});
+      client.output().append(scratch_);
+    }
+    from.parser.reset();
+    return {true, Reason::kOk};
+  }
+  if (from.parser.head().status == http::Status::kSwitchingProtocols)
+    return {true, Reason::kUpstreamProtocol};  // nobody asked for it: Upgrade is not forwarded
+  upstream_duration = now - attempt_started;
+  write_final_head(from, client, keep_alive);
+  return {true, Reason::kOk};
+}
+
+void Exchange::write_final_head(UpstreamConnection& from, Channel& client, bool keep_alive) {
+  http::ResponseHead& head = from.parser.head();
+  const http::ResponseFraming& framing = from.parser.framing();
+  response_body_ = http::BodyDecoder{framing.body};
+  response_framing_ = http::reframed_for_client(framing.body, client_minor_version_);
+  status = http::number_of(head.status);
+  http::remove_hop_by_hop(head.fields);
+  const bool reusable = keep_alive && response_framing_.kind != http::BodyKind::kUntilClose;
+  if (!reusable)
+    head.fields.set("Connection", "close");
+  else if (client_minor_version_ == 0)
+    head.fields.set("Connection", "keep-alive");
+  scratch_.clear();
+  http::append_response_head(scratch_, head, response_framing_);
+  client.output().append(scratch_);
+  response_started_ = true;
+}
+
+}  // namespace weir::proxy

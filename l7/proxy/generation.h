@@ -1,0 +1,71 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "l7/proxy/snapshot.h"
+#include "l7/tls/context.h"
+
+namespace weir::proxy {
+
+/// One snapshot as one worker uses it: with that worker's own TLS contexts and balancing cursors.
+/// Made by the control thread, handed over through the mailbox, and handed back for destruction
+/// when the last connection and exchange that refer to it are gone.
+class Generation {
+ public:
+  /// Reads the certificates of every TLS bind. Slow; never on a worker.
+  [[nodiscard]] static Result<std::unique_ptr<Generation>> create(
+      std::shared_ptr<const Snapshot> snapshot);
+
+  [[nodiscard]] const Snapshot& snapshot() const { return *snapshot_; }
+  /// The TLS context of a bind, or nullptr for a plain one.
+  [[nodiscard]] tls::ServerContext* tls_context(std::size_t bind) {
+    return contexts_[bind] ? &*contexts_[bind] : nullptr;
+  }
+  /// Round-robin position of a service.
+  [[nodiscard]] std::uint32_t next_turn(ServiceIndex service) { return turns_[service]++; }
+
+  [[nodiscard]] std::uint32_t users() const { return users_; }
+
+ private:
+  friend class GenerationRef;
+  explicit Generation(std::shared_ptr<const Snapshot> snapshot);
+
+  std::shared_ptr<const Snapshot> snapshot_;
+  std::vector<std::optional<tls::ServerContext>> contexts_;  // by bind
+  std::vector<std::uint32_t> turns_;                         // by service
+  std::uint32_t users_ = 0;                                  // GenerationRefs; one core, no atomics
+};
+
+/// Keeps a generation from being retired. Copied and dropped on the worker's core only.
+class GenerationRef {
+ public:
+  GenerationRef() = default;
+  explicit GenerationRef(Generation& generation) : generation_{&generation} {
+    ++generation_->users_;
+  }
+  GenerationRef(const GenerationRef& other) : generation_{other.generation_} {
+    if (generation_ != nullptr) ++generation_->users_;
+  }
+  GenerationRef(GenerationRef&& other) noexcept
+      : generation_{std::exchange(other.generation_, nullptr)} {}
+  GenerationRef& operator=(GenerationRef other) noexcept {
+    std::swap(generation_, other.generation_);
+    return *this;
+  }
+  ~GenerationRef() {
+    if (generation_ != nullptr) --generation_->users_;
+  }
+
+  explicit operator bool() const { return generation_ != nullptr; }
+  Generation& operator*() const { return *generation_; }
+  Generation* operator->() const { return generation_; }
+
+ private:
+  Generation* generation_ = nullptr;
+};
+
+}  // namespace weir::proxy

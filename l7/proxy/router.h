@@ -1,0 +1,124 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "l4/control/model.h"
+#include "l7/http/message.h"
+
+namespace weir::proxy {
+
+/// Index into Snapshot::services.
+using ServiceIndex = std::uint32_t;
+
+/// One service of a rule; `weight_end` is the running total, so that a number below the rule's
+/// total picks one.
+struct WeightedService {
+  ServiceIndex service = 0;
+  std::uint32_t weight_end = 0;
+};
+
+/// What to do with a request that matched.
+struct Rule {
+  std::string route;  ///< name of the httpRoute
+  std::string name;   ///< name of the rule, or its position
+  control::RouteTimeouts timeouts;
+  std::vector<WeightedService> services;
+
+  [[nodiscard]] std::uint32_t weight_total() const {
+    return services.empty() ? 0 : services.back().weight_end;
+  }
+};
+
+/// The part of a request that routing looks at. Host is lower case without port, path is
+/// normalised and without query: the same strings that are forwarded.
+struct RouteQuery {
+  std::string_view method;
+  std::string_view host;
+  std::string_view path;
+  const http::HeaderList& fields;
+};
+
+/// Whether a configured hostname ("", "a.b", "*.b") covers a host.
+bool hostname_covers(std::string_view hostname, std::string_view host);
+
+/// The hostname that both allow, or nothing where they have no host in common
+/// (Gateway API, HTTPRoute hostnames).
+std::optional<std::string> intersect_hostnames(std::string_view one, std::string_view other);
+
+/// A table from host names to values: exact, then the longest wildcard, then any.
+template <typename Value>
+class HostTable {
+ public:
+  Value& at(std::string_view hostname) {
+    if (hostname.empty()) {
+      has_any_ = true;
+      return any_;
+    }
+    if (hostname.starts_with("*.")) return wildcards_[std::string{hostname.substr(1)}];
+    return exact_[std::string{hostname}];
+  }
+
+  [[nodiscard]] const Value* find(std::string_view host) const {
+    if (const auto found = exact_.find(host); found != exact_.end()) return &found->second;
+    for (std::size_t dot = host.find('.'); dot != std::string_view::npos && !wildcards_.empty();
+         dot = host.find('.', dot + 1)) {
+      // A wildcard needs at least one label in front: ".b" must not match at position 0.
+      if (dot == 0) continue;
+      if (const auto found = wildcards_.find(host.substr(dot)); found != wildcards_.end())
+        return &found->second;
+    }
+    return has_any_ ? &any_ : nullptr;
+  }
+
+  template <typename Visit>
+  void for_each(Visit&& visit) {
+    for (auto& [name, value] : exact_)
+      visit(value);
+    for (auto& [name, value] : wildcards_)
+      visit(value);
+    if (has_any_) visit(any_);
+  }
+
+ private:
+  struct TextHash {
+    using is_transparent = void;
+    std::size_t operator()(std::string_view text) const {
+      return std::hash<std::string_view>{}(text);
+    }
+  };
+  using Map = std::unordered_map<std::string, Value, TextHash, std::equal_to<>>;
+  Map exact_;
+  Map wildcards_;  // "*.b" under ".b"
+  Value any_{};
+  bool has_any_ = false;
+};
+
+/// Host, path, method and headers to a rule, for one listener. Built once per snapshot and then
+/// only read. Precedence is that of the Gateway API whatever the order of the file: most specific
+/// hostname; exact path before longest prefix; then a method match; then the number of header
+/// matches; then the name of the route; then the position of the rule. The most specific hostname
+/// decides alone: its routes are not completed by those of a wildcard.
+class Router {
+ public:
+  /// Adds one rule under a hostname that is already intersected with the listener's.
+  void add(std::string_view hostname, const control::RouteRule& rule, std::uint32_t rule_index);
+  /// Called once after the last add(), with the rules that the indexes mean.
+  void finish(const std::vector<Rule>& rules);
+
+  /// The index of the rule, or nothing.
+  [[nodiscard]] std::optional<std::uint32_t> match(const RouteQuery& query) const;
+
+ private:
+  struct Entry {
+    control::RouteMatch match;
+    std::uint32_t rule = 0;
+  };
+  HostTable<std::vector<Entry>> hosts_;
+};
+
+}  // namespace weir::proxy

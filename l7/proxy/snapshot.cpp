@@ -1,0 +1,134 @@
+#include "l7/proxy/snapshot.h"
+
+#include <algorithm>
+#include <unordered_map>
+
+namespace weir::proxy {
+namespace {
+
+/// Builds one snapshot; holds the tables that are needed only meanwhile.
+class SnapshotBuilder {
+ public:
+  SnapshotBuilder(const control::Model& model, std::uint64_t revision) : model_{model} {
+    snapshot_->revision = revision;
+  }
+
+  std::unique_ptr<const Snapshot> build() && {
+    for (const control::Service& service : model_.services) {
+      service_index_[service.name] = static_cast<ServiceIndex>(snapshot_->services.size());
+      snapshot_->services.push_back({service.name, service.endpoints, service.load_balancer});
+    }
+    add_rules();
+    for (const control::Gateway& gateway : model_.gateways)
+      for (const control::Listener& listener : gateway.listeners)
+        add_listener(gateway, listener);
+    return std::move(snapshot_);
+  }
+
+ private:
+  void add_rules() {
+    for (const control::HttpRoute& route : model_.http_routes) {
+      for (std::size_t i = 0; i < route.rules.size(); ++i) {
+        const control::RouteRule& rule = route.rules[i];
+        Rule compiled{
+            route.name, rule.name.empty() ? std::to_string(i + 1) : rule.name, rule.timeouts, {}};
+        std::uint32_t total = 0;
+        for (const control::BackendRef& backend : rule.backends) {
+          total += backend.weight;
+          if (backend.weight > 0)
+            compiled.services.push_back({service_index_.at(backend.service), total});
+        }
+        snapshot_->rules.push_back(std::move(compiled));
+      }
+    }
+  }
+
+  void add_listener(const control::Gateway& gateway, const control::Listener& listener) {
+    ListenerEntry entry{gateway.name + "/" + listener.name,
+                        listener.hostname,
+                        gateway.limits,
+                        redirect_port(gateway, listener),
+                        {}};
+    std::uint32_t rule_index = 0;
+    for (const control::HttpRoute& route : model_.http_routes) {
+      const bool attached = is_attached(route, gateway, listener);
+      for (const control::RouteRule& rule : route.rules) {
+        if (attached) add_rule(entry, route, rule, rule_index);
+        ++rule_index;
+      }
+    }
+    entry.router.finish(snapshot_->rules);
+    snapshot_->listeners.push_back(std::move(entry));
+    for (const wire::IpAddress& address : gateway.addresses)
+      add_to_bind({address, listener.port}, gateway, listener);
+  }
+
+  static void add_rule(ListenerEntry& entry, const control::HttpRoute& route,
+                       const control::RouteRule& rule, std::uint32_t rule_index) {
+    if (route.hostnames.empty()) {
+      entry.router.add(entry.hostname, rule, rule_index);
+      return;
+    }
+    for (const std::string& hostname : route.hostnames)
+      if (const auto common = intersect_hostnames(entry.hostname, hostname))
+        entry.router.add(*common, rule, rule_index);
+  }
+
+  static bool is_attached(const control::HttpRoute& route, const control::Gateway& gateway,
+                          const control::Listener& listener) {
+    return std::any_of(route.parents.begin(), route.parents.end(), [&](const auto& parent) {
+      return parent.gateway == gateway.name &&
+             (!parent.listener || *parent.listener == listener.name);
+    });
+  }
+
+  static std::optional<wire::Port> redirect_port(const control::Gateway& gateway,
+                                                 const control::Listener& listener) {
+    if (!listener.redirect_to) return std::nullopt;
+    const auto target =
+        std::find_if(gateway.listeners.begin(), gateway.listeners.end(),
+                     [&](const auto& other) { return other.name == *listener.redirect_to; });
+    WEIR_ASSERT(target != gateway.listeners.end());  // checked when the model was made
+    return target->port;
+  }
+
+  void add_to_bind(const wire::Endpoint& endpoint, const control::Gateway& gateway,
+                   const control::Listener& listener) {
+    auto bind = std::find_if(snapshot_->binds.begin(), snapshot_->binds.end(),
+                             [&](const Bind& other) { return other.endpoint == endpoint; });
+    if (bind == snapshot_->binds.end()) {
+      snapshot_->binds.push_back({});
+      bind = snapshot_->binds.end() - 1;
+      bind->endpoint = endpoint;
+      bind->limits = gateway.limits;
+      bind->tls = listener.protocol == control::ListenerProtocol::kHttps;
+      bind->tls_options.min_version = listener.min_version;
+      bind->tls_options.protocols = {"http/1.1"};
+    }
+    bind->listener_by_host.at(listener.hostname) =
+        static_cast<std::uint32_t>(snapshot_->listeners.size());
+    auto& certificates = bind->tls_options.certificates;
+    certificates.insert(certificates.end(), listener.certificates.begin(),
+                        listener.certificates.end());
+    // Listeners that share a port share its TLS settings; the strictest one holds.
+    bind->tls_options.min_version = std::max(bind->tls_options.min_version, listener.min_version);
+  }
+
+  const control::Model& model_;
+  std::unique_ptr<Snapshot> snapshot_ = std::make_unique<Snapshot>();
+  std::unordered_map<std::string, ServiceIndex> service_index_;
+};
+
+}  // namespace
+
+const ListenerEntry* Snapshot::listener_for(const Bind& bind, std::string_view host) const {
+  const std::uint32_t* found = bind.listener_by_host.find(host);
+  return found == nullptr ? nullptr : &listeners[*found - 1];
+}
+
+std::unique_ptr<const Snapshot> build_snapshot(const control::Model& model,
+                                               std::uint64_t revision) {
+  return SnapshotBuilder{model, revision}.build();
+}
+
+}  // namespace weir::proxy

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "l4/base/result.h"
+#include "l4/control/model.h"
+#include "l4/wire/address.h"
+#include "l7/proxy/router.h"
+#include "l7/tls/context.h"
+
+namespace weir::proxy {
+
+struct ServiceEntry {
+  std::string name;
+  std::vector<wire::Endpoint> endpoints;
+  control::LoadBalancer load_balancer = control::LoadBalancer::kRoundRobin;
+};
+
+struct ListenerEntry {
+  std::string name;  ///< "<gateway>/<listener>"
+  std::string hostname;
+  control::GatewayLimits limits;
+  std::optional<wire::Port> redirect_port;  ///< answers every request with a redirect to https
+  Router router;
+};
+
+/// One address and port that the stack listens on. Several listeners may share it; the host name
+/// of each request chooses among them.
+struct Bind {
+  wire::Endpoint endpoint;
+  bool tls = false;
+  tls::ServerOptions tls_options;
+  control::GatewayLimits limits;              ///< until a request has chosen its listener
+  HostTable<std::uint32_t> listener_by_host;  ///< index into Snapshot::listeners, plus one
+};
+
+/// The L7 half of one applied configuration, compiled. Never edited: workers are given a new one
+/// and let go of this when their last exchange with it has ended.
+struct Snapshot {
+  std::uint64_t revision = 0;
+  std::vector<Bind> binds;
+  std::vector<ListenerEntry> listeners;
+  std::vector<Rule> rules;
+  std::vector<ServiceEntry> services;
+
+  /// The listener that serves `host` on a bind, or nothing.
+  [[nodiscard]] const ListenerEntry* listener_for(const Bind& bind, std::string_view host) const;
+};
+
+/// Pure: the same model gives an equal snapshot. The model is valid, so this cannot fail.
+std::unique_ptr<const Snapshot> build_snapshot(const control::Model& model, std::uint64_t revision);
+
+}  // namespace weir::proxy

@@ -1,0 +1,105 @@
+#include "l7/proxy/upstream_pool.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "l7/proxy/user_data.h"
+
+namespace weir::proxy {
+
+UpstreamPool::UpstreamPool(tcp::Stack& stack, BufferPool& buffers, TimerWheel& timers)
+    : stack_{stack}, buffers_{buffers}, timers_{timers} {}
+
+std::optional<UpstreamId> UpstreamPool::take_idle(const wire::Endpoint& endpoint, ClientId client) {
+  const auto state = endpoints_.find(endpoint);
+  if (state == endpoints_.end()) return std::nullopt;
+  std::vector<UpstreamId>& idle = state->second.idle;
+  while (!idle.empty()) {
+    const UpstreamId id = idle.back();
+    idle.pop_back();
+    UpstreamConnection* connection = connections_.get(id);
+    if (connection == nullptr) continue;  // dropped while it was idle
+    TimerWheel::cancel(connection->timer);
+    connection->reused = true;
+    connection->client = client;
+    ++state->second.busy;
+    ++counters_.reused;
+    --counters_.idle;
+    return id;
+  }
+  return std::nullopt;
+}
+
+Result<UpstreamId> UpstreamPool::open(const wire::Endpoint& endpoint, ClientId client,
+                                      Instant now) {
+  const auto source = std::find_if(sources_.begin(), sources_.end(), [&](const auto& address) {
+    return address.family() == endpoint.address.family();
+  });
+  if (source == sources_.end())
+    return Error{ErrorCode::kUnavailable,
+                 fmt::format("connecting to {}: L7 has no address of that family", endpoint.text()),
+                 "add one to node.l7.addresses"};
+  Result<tcp::ConnectionId> connection = stack_.connect(*source, endpoint, 0, now);
+  if (!connection) return std::move(connection).error();
+  const UpstreamId id = connections_.emplace(stack_, *connection, buffers_, endpoint);
+  if (!id) {
+    stack_.abort(*connection, now);
+    return Error{ErrorCode::kUnavailable, "all upstream connection slots are in use"};
+  }
+  const tcp::UserData user = user_data(Owner::kUpstream, id);
+  stack_.set_user(*connection, user);
+  UpstreamConnection* opened = connections_.get(id);
+  opened->client = client;
+  opened->timer.user = user;
+  ++endpoints_[endpoint].busy;
+  ++counters_.opened;
+  ++counters_.open;
+  return id;
+}
+
+void UpstreamPool::give_back(UpstreamId id, Instant now) {
+  UpstreamConnection* connection = connections_.get(id);
+  WEIR_ASSERT(connection != nullptr && connection->client);  // only the exchange gives it back
+  EndpointState& state = endpoints_[connection->endpoint];
+  if (state.idle.size() >= kIdlePerEndpoint)
+    std::erase_if(state.idle, [&](UpstreamId other) { return connections_.get(other) == nullptr; });
+  if (state.idle.size() >= kIdlePerEndpoint) {
+    drop(id, now);
+    return;
+  }
+  connection->client = {};
+  connection->parser.reset();
+  --state.busy;
+  state.idle.push_back(id);
+  ++counters_.idle;
+  timers_.arm(connection->timer, now + kIdleTime);
+}
+
+void UpstreamPool::drop(UpstreamId id, Instant now) {
+  UpstreamConnection* connection = connections_.get(id);
+  WEIR_ASSERT(connection != nullptr);
+  if (connection->client)
+    --endpoints_[connection->endpoint].busy;
+  else
+    --counters_.idle;
+  const tcp::ConnectionId tcp = connection->channel.connection();
+  if (stack_.exists(tcp)) {
+    // In the middle of an exchange a FIN would look like its orderly end.
+    if (connection->client)
+      stack_.abort(tcp, now);
+    else
+      stack_.release(tcp);
+  }
+  connections_.erase(id);
+  --counters_.open;
+}
+
+std::uint32_t UpstreamPool::load(const wire::Endpoint& endpoint) const {
+  const auto state = endpoints_.find(endpoint);
+  return state == endpoints_.end() ? 0 : state->second.busy;
+}
+
+UpstreamCounters UpstreamPool::counters() const { return counters_; }
+
+}  // namespace weir::proxy

@@ -1,0 +1,100 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "l4/base/clock.h"
+#include "l4/base/slab.h"
+#include "l4/base/timer_wheel.h"
+#include "l4/wire/address.h"
+#include "l7/http/h1.h"
+#include "l7/proxy/channel.h"
+#include "l7/tcp/stack.h"
+
+namespace weir::proxy {
+
+struct ClientConnection;
+using ClientId = Handle<ClientConnection>;
+
+struct UpstreamConnection;
+using UpstreamId = Handle<UpstreamConnection>;
+
+/// One connection to an endpoint. Its states:
+///
+///   connecting ──connected──► busy ──give_back──► idle ──take──► busy
+///        └────── any failure, or nothing left to reuse ──────► dropped
+///
+/// connecting, busy: `client` names the exchange's client. idle: it is zero, the channel is empty,
+/// and anything that arrives means that the connection cannot be used again.
+struct UpstreamConnection {
+  UpstreamConnection(tcp::Stack& stack, tcp::ConnectionId connection, BufferPool& pool,
+                     const wire::Endpoint& to)
+      : channel{stack, connection, pool}, endpoint{to} {}
+
+  Channel channel;
+  wire::Endpoint endpoint;
+  ClientId client;
+  http::ResponseParser parser;
+  bool connected = false;
+  bool reused = false;  ///< it has carried an exchange before this one
+  Timer timer;          ///< idle time
+};
+
+struct UpstreamCounters {
+  std::uint64_t opened = 0;
+  std::uint64_t reused = 0;
+  std::uint64_t connect_failed = 0;
+  std::uint64_t idle_closed = 0;
+  std::uint32_t open = 0;  ///< now
+  std::uint32_t idle = 0;  ///< now
+};
+
+/// Connections of one worker to all endpoints, kept by endpoint and not by configuration: applying
+/// a new one drops nothing.
+class UpstreamPool {
+ public:
+  UpstreamPool(tcp::Stack& stack, BufferPool& buffers, TimerWheel& timers);
+
+  /// Our own addresses, one per family at most, as source of new connections.
+  void set_sources(std::vector<wire::IpAddress> sources) { sources_ = std::move(sources); }
+
+  /// An idle connection to the endpoint for that client, the one used last, or nothing.
+  [[nodiscard]] std::optional<UpstreamId> take_idle(const wire::Endpoint& endpoint,
+                                                    ClientId client);
+  /// Starts a new connection; `connected` is set once it stands.
+  [[nodiscard]] Result<UpstreamId> open(const wire::Endpoint& endpoint, ClientId client,
+                                        Instant now);
+  /// Keeps a connection that has finished an exchange cleanly, or drops it when there are enough.
+  void give_back(UpstreamId id, Instant now);
+  /// Ends a connection at once; with unread or unsent bytes by RST.
+  void drop(UpstreamId id, Instant now);
+
+  [[nodiscard]] UpstreamConnection* get(UpstreamId id) { return connections_.get(id); }
+  /// Exchanges in progress at an endpoint, on this worker.
+  [[nodiscard]] std::uint32_t load(const wire::Endpoint& endpoint) const;
+  [[nodiscard]] UpstreamCounters counters() const;
+  void count_connect_failure() { ++counters_.connect_failed; }
+  void count_idle_close() { ++counters_.idle_closed; }
+
+ private:
+  static constexpr std::uint32_t kConnectionsMax = 65536;
+  static constexpr std::size_t kIdlePerEndpoint = 256;
+  static constexpr Duration kIdleTime = std::chrono::seconds{55};
+
+  struct EndpointState {
+    std::vector<UpstreamId> idle;  // used last at the back; entries may be stale
+    std::uint32_t busy = 0;
+  };
+
+  tcp::Stack& stack_;
+  BufferPool& buffers_;
+  TimerWheel& timers_;
+  std::vector<wire::IpAddress> sources_;
+  Slab<UpstreamConnection> connections_{kConnectionsMax};
+  std::unordered_map<wire::Endpoint, EndpointState> endpoints_;
+  UpstreamCounters counters_;
+};
+
+}  // namespace weir::proxy
