@@ -1,0 +1,117 @@
+#pragma once
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "l4/base/assert.h"
+#include "l4/base/fd.h"
+#include "l4/base/result.h"
+
+namespace weir::l4 {
+
+/// Owns the descriptor of a kernel map of keys K and values V. The map itself lives as long as a
+/// pin, a program or a descriptor holds it.
+template <typename K, typename V>
+class Map {
+  static_assert(std::has_unique_object_representations_v<K>, "padding would make keys differ");
+  static_assert(std::is_trivially_copyable_v<V>);
+
+ public:
+  Map() = default;
+  Map(UniqueFd fd, std::string name) : fd_{std::move(fd)}, name_{std::move(name)} {}
+
+  [[nodiscard]] int fd() const { return fd_.get(); }
+
+  [[nodiscard]] Result<std::optional<V>> get(const K& key) const {
+    V value{};
+    if (::bpf_map_lookup_elem(fd_.get(), &key, &value) == 0) return std::optional<V>{value};
+    if (errno == ENOENT) return std::optional<V>{};
+    return Error::from_errno("reading map " + name_);
+  }
+
+  [[nodiscard]] Result<void> set(const K& key, const V& value) const {
+    if (::bpf_map_update_elem(fd_.get(), &key, &value, BPF_ANY) == 0) return {};
+    return Error::from_errno("writing map " + name_);
+  }
+
+  /// Removing what is not there is success.
+  [[nodiscard]] Result<void> erase(const K& key) const {
+    if (::bpf_map_delete_elem(fd_.get(), &key) == 0 || errno == ENOENT) return {};
+    return Error::from_errno("deleting from map " + name_);
+  }
+
+  /// All entries, in the kernel's order. Entries that others add or remove meanwhile may be
+  /// missing; at most `limit` are returned.
+  [[nodiscard]] Result<std::vector<std::pair<K, V>>> entries(std::size_t limit) const {
+    std::vector<std::pair<K, V>> found;
+    std::vector<K> keys(kBatch);
+    std::vector<V> values(kBatch);
+    // The kernel's cursor is a key for arrays and a bucket number for hashes.
+    union {
+      K key;
+      std::uint64_t bucket;
+    } cursor{};
+    for (bool first = true; found.size() < limit; first = false) {
+      std::uint32_t count = kBatch;
+      const int outcome = ::bpf_map_lookup_batch(fd_.get(), first ? nullptr : &cursor, &cursor,
+                                                 keys.data(), values.data(), &count, nullptr);
+      if (outcome != 0 && errno != ENOENT) return Error::from_errno("reading map " + name_);
+      for (std::uint32_t i = 0; i < count; ++i)
+        found.emplace_back(keys[i], values[i]);
+      if (outcome != 0) return found;  // ENOENT: this batch was the last
+    }
+    return found;
+  }
+
+ private:
+  static constexpr std::uint32_t kBatch = 4096;  // must hold the fullest bucket of a hash
+  UniqueFd fd_;
+  std::string name_;
+};
+
+/// The same for a map that has one value per CPU.
+template <typename K, typename V>
+class PerCpuMap {
+  static_assert(std::has_unique_object_representations_v<K>);
+  static_assert(std::is_trivially_copyable_v<V> && sizeof(V) % 8 == 0,
+                "the kernel rounds each CPU's value up to 8 bytes");
+
+ public:
+  PerCpuMap() = default;
+  PerCpuMap(UniqueFd fd, std::string name) : fd_{std::move(fd)}, name_{std::move(name)} {}
+
+  [[nodiscard]] int fd() const { return fd_.get(); }
+
+  /// One value per possible CPU.
+  [[nodiscard]] Result<std::vector<V>> get(const K& key) const {
+    const int cpus = ::libbpf_num_possible_cpus();
+    if (cpus <= 0) return Error::from_errno("counting CPUs", -cpus);
+    std::vector<V> values(static_cast<std::size_t>(cpus));
+    if (::bpf_map_lookup_elem(fd_.get(), &key, values.data()) != 0)
+      return Error::from_errno("reading map " + name_);
+    return values;
+  }
+
+  /// Sets every CPU's value to zero.
+  [[nodiscard]] Result<void> clear(const K& key) const {
+    const int cpus = ::libbpf_num_possible_cpus();
+    if (cpus <= 0) return Error::from_errno("counting CPUs", -cpus);
+    const std::vector<V> zeros(static_cast<std::size_t>(cpus));
+    if (::bpf_map_update_elem(fd_.get(), &key, zeros.data(), BPF_ANY) != 0)
+      return Error::from_errno("clearing map " + name_);
+    return {};
+  }
+
+ private:
+  UniqueFd fd_;
+  std::string name_;
+};
+
+}  // namespace weir::l4

@@ -1,0 +1,659 @@
+#include "l4/datapath.h"
+
+#include <linux/if_link.h>
+#include <linux/magic.h>
+#include <net/if.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+
+#include <array>
+#include <charconv>
+#include <filesystem>
+
+#include "l4/base/log.h"
+#include "l4/chain.h"
+#include "weir_l7_return.skel.h"
+#include "weir_lb.skel.h"
+
+namespace weir::l4 {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kProgram = "weir_lb";
+constexpr const char* kReturnProgram = "weir_l7_return";
+constexpr const char* kStateMap = "weir_state";
+
+/// Pinned beside the maps: under which contract and with which settings they were made.
+struct PinnedState {
+  std::uint32_t abi_version;
+  std::uint32_t l7_workers;
+  std::uint64_t hash_seed[2];
+  std::uint32_t flows_max;
+  std::uint32_t reserved;
+};
+static_assert(sizeof(PinnedState) == 32);
+
+struct DestroyBalancer {
+  void operator()(weir_lb* skeleton) const { ::weir_lb__destroy(skeleton); }
+};
+struct DestroyReturn {
+  void operator()(weir_l7_return* skeleton) const { ::weir_l7_return__destroy(skeleton); }
+};
+using Balancer = std::unique_ptr<weir_lb, DestroyBalancer>;
+using Return = std::unique_ptr<weir_l7_return, DestroyReturn>;
+
+std::string maps_of(const std::string& directory) { return directory + "/maps"; }
+std::string programs_of(const std::string& directory) { return directory + "/programs"; }
+std::string links_of(const std::string& directory) { return directory + "/links"; }
+std::string chained_of(const std::string& directory) { return directory + "/chained"; }
+// Names by index: the BPF file system admits no dots, which device names may have.
+std::string link_pin(const std::string& directory, std::uint32_t ifindex) {
+  return fmt::format("{}/{}", links_of(directory), ifindex);
+}
+
+/// The last words of libbpf, the verifier's among them, for the error that follows.
+std::string& libbpf_words() {
+  thread_local std::string words;
+  return words;
+}
+
+int keep_libbpf_words(libbpf_print_level level, const char* format, va_list arguments) {
+  if (level != LIBBPF_WARN) return 0;
+  std::array<char, 4096> line{};
+  const int size = std::vsnprintf(line.data(), line.size(), format, arguments);
+  constexpr std::size_t kWordsMax = 4096;
+  std::string& words = libbpf_words();
+  words += line.data();
+  if (words.size() > kWordsMax) words.erase(0, words.size() - kWordsMax);
+  return size;
+}
+
+Error libbpf_error(std::string_view doing, int error) {
+  Error out = Error::from_errno(doing, error < 0 ? -error : error);
+  if (libbpf_words().empty()) return out;
+  std::string message = fmt::format("{}: {}", out.message(), libbpf_words());
+  libbpf_words().clear();
+  return Error{out.code(), std::move(message)};
+}
+
+/// Points every map of an object that is pinned already at its pin.
+Result<void> reuse_pinned_maps(bpf_object* object, const std::string& directory) {
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, object) {
+    if (::bpf_map__is_internal(map)) continue;  // settings belong to the program, not to the maps
+    const std::string path = fmt::format("{}/{}", maps_of(directory), ::bpf_map__name(map));
+    const UniqueFd fd{::bpf_obj_get(path.c_str())};
+    if (!fd) return Error::from_errno(fmt::format("opening the pinned map {}", path));
+    if (const int error = ::bpf_map__reuse_fd(map, fd.get()); error != 0)
+      return libbpf_error(fmt::format("using the pinned map {}", path), error);
+  }
+  return {};
+}
+
+/// `pinned`: the directory whose maps are to be used, or nothing for new maps.
+Result<Balancer> open_balancer(const DatapathSettings& settings,
+                               const std::optional<std::string>& pinned) {
+  ::libbpf_set_print(keep_libbpf_words);
+  libbpf_words().clear();
+  Balancer skeleton{::weir_lb__open()};
+  if (!skeleton) return libbpf_error("opening weir_lb", errno);
+  skeleton->rodata->weir_hash_seed[0] = settings.hash_seed.words[0];
+  skeleton->rodata->weir_hash_seed[1] = settings.hash_seed.words[1];
+  skeleton->rodata->weir_l7_worker_count = settings.l7_workers;
+  if (pinned) {
+    if (Result<void> reused = reuse_pinned_maps(skeleton->obj, *pinned); !reused)
+      return std::move(reused).error();
+    return skeleton;
+  }
+  const int error = ::bpf_map__set_max_entries(skeleton->maps.weir_flows, settings.flows_max);
+  if (error != 0) return libbpf_error("sizing the flow table", error);
+  return skeleton;
+}
+
+Result<Balancer> load_balancer(const DatapathSettings& settings,
+                               const std::optional<std::string>& pinned) {
+  Result<Balancer> skeleton = open_balancer(settings, pinned);
+  if (!skeleton) return skeleton;
+  if (const int error = ::weir_lb__load(skeleton->get()); error != 0)
+    return libbpf_error("loading weir_lb into the kernel", error);
+  return skeleton;
+}
+
+Result<Return> load_return() {
+  ::libbpf_set_print(keep_libbpf_words);
+  libbpf_words().clear();
+  Return skeleton{::weir_l7_return__open_and_load()};
+  if (!skeleton) return libbpf_error("loading weir_l7_return into the kernel", errno);
+  return skeleton;
+}
+
+Result<void> make_directory(const std::string& path) {
+  if (::mkdir(path.c_str(), S_IRWXU) == 0 || errno == EEXIST) return {};
+  return Error::from_errno(fmt::format("creating {}", path));
+}
+
+Result<void> pin(int fd, const std::string& path) {
+  if (::bpf_obj_pin(fd, path.c_str()) == 0) return {};
+  return Error::from_errno(fmt::format("pinning {}", path));
+}
+
+Result<void> pin_maps(bpf_object* object, const std::string& directory) {
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, object) {
+    if (::bpf_map__is_internal(map)) continue;
+    const std::string path = fmt::format("{}/{}", maps_of(directory), ::bpf_map__name(map));
+    if (Result<void> pinned = pin(::bpf_map__fd(map), path); !pinned) return pinned;
+  }
+  return {};
+}
+
+PinnedState pinned_state(const DatapathSettings& settings) {
+  return {.abi_version = WEIR_ABI_VERSION,
+          .l7_workers = settings.l7_workers,
+          .hash_seed = {settings.hash_seed.words[0], settings.hash_seed.words[1]},
+          .flows_max = settings.flows_max,
+          .reserved = 0};
+}
+
+Result<void> pin_new_map(const std::string& directory, const char* name, std::uint32_t value_size,
+                         std::uint32_t entries) {
+  const UniqueFd map{::bpf_map_create(BPF_MAP_TYPE_ARRAY, name, sizeof(std::uint32_t), value_size,
+                                      entries, nullptr)};
+  if (!map) return Error::from_errno(fmt::format("creating the map {}", name));
+  return pin(map.get(), fmt::format("{}/{}", maps_of(directory), name));
+}
+
+Result<Map<std::uint32_t, PinnedState>> open_state(const std::string& directory) {
+  const std::string path = fmt::format("{}/{}", maps_of(directory), kStateMap);
+  UniqueFd fd{::bpf_obj_get(path.c_str())};
+  if (!fd) return Error::from_errno(fmt::format("opening {}", path));
+  bpf_map_info info{};
+  std::uint32_t size = sizeof(info);
+  if (::bpf_obj_get_info_by_fd(fd.get(), &info, &size) != 0)
+    return Error::from_errno(fmt::format("examining {}", path));
+  if (info.value_size != sizeof(PinnedState))
+    return Error{ErrorCode::kUnsupported, fmt::format("{} has another layout", path)};
+  return Map<std::uint32_t, PinnedState>{std::move(fd), kStateMap};
+}
+
+Result<void> write_state(const std::string& directory, const DatapathSettings& settings) {
+  Result<Map<std::uint32_t, PinnedState>> map = open_state(directory);
+  if (!map) return std::move(map).error();
+  return map->set(0, pinned_state(settings));
+}
+
+Result<DatapathSettings> read_settings(const std::string& directory) {
+  constexpr const char* kRemedy =
+      "take the old datapath down with 'weir unload', which stops its traffic, then load again";
+  Result<Map<std::uint32_t, PinnedState>> map = open_state(directory);
+  if (!map) return std::move(map).error().with_remedy(kRemedy);
+  Result<std::optional<PinnedState>> state = map->get(0);
+  if (!state) return std::move(state).error();
+  const PinnedState found = state->value_or(PinnedState{});
+  if (found.abi_version != WEIR_ABI_VERSION)
+    return Error{ErrorCode::kUnsupported,
+                 fmt::format("the datapath in {} was pinned under ABI version {}, this daemon "
+                             "speaks {}",
+                             directory, found.abi_version, WEIR_ABI_VERSION),
+                 kRemedy};
+  return DatapathSettings{.hash_seed = {{found.hash_seed[0], found.hash_seed[1]}},
+                          .l7_workers = found.l7_workers,
+                          .flows_max = found.flows_max};
+}
+
+/// Everything below `directory` that keeps kernel objects alive. Links go first, so that no
+/// program runs over maps that are being taken away.
+Result<void> remove_pins(const std::string& directory) {
+  std::error_code error;
+  for (const std::string& part : {links_of(directory), directory}) {
+    fs::remove_all(part, error);
+    if (error)
+      return Error::from_errno(fmt::format("removing the pins in {}", part), error.value());
+  }
+  return {};
+}
+
+Result<void> pin_everything(const std::string& directory, const Balancer& balancer,
+                            const Return& way_back, const DatapathSettings& settings) {
+  for (const std::string& part : {directory, maps_of(directory), programs_of(directory),
+                                  links_of(directory), chained_of(directory)}) {
+    if (Result<void> made = make_directory(part); !made) return made;
+  }
+  if (Result<void> step = pin_maps(balancer->obj, directory); !step) return step;
+  if (Result<void> step = pin_maps(way_back->obj, directory); !step) return step;
+  Result<void> step = pin_new_map(directory, kOwnersMap, sizeof(std::uint32_t), WEIR_BACKENDS_MAX);
+  if (!step) return step;
+  step = pin_new_map(directory, kStateMap, sizeof(PinnedState), 1);
+  if (!step) return step;
+  step = write_state(directory, settings);
+  if (!step) return step;
+  step = pin(::bpf_program__fd(balancer->progs.weir_lb),
+             fmt::format("{}/{}", programs_of(directory), kProgram));
+  if (!step) return step;
+  return pin(::bpf_program__fd(way_back->progs.weir_l7_return),
+             fmt::format("{}/{}", programs_of(directory), kReturnProgram));
+}
+
+Result<UniqueFd> open_program(const std::string& directory, const char* name) {
+  const std::string path = fmt::format("{}/{}", programs_of(directory), name);
+  UniqueFd fd{::bpf_obj_get(path.c_str())};
+  if (!fd) return Error::from_errno(fmt::format("opening the pinned program {}", path));
+  return fd;
+}
+
+Result<bpf_prog_info> program_info(int fd) {
+  bpf_prog_info info{};
+  std::uint32_t size = sizeof(info);
+  if (::bpf_obj_get_info_by_fd(fd, &info, &size) != 0)
+    return Error::from_errno("examining a program");
+  return info;
+}
+
+Result<bpf_link_info> link_info(int fd) {
+  bpf_link_info info{};
+  std::uint32_t size = sizeof(info);
+  if (::bpf_obj_get_info_by_fd(fd, &info, &size) != 0) return Error::from_errno("examining a link");
+  return info;
+}
+
+std::string device_name(std::uint32_t ifindex) {
+  std::array<char, IF_NAMESIZE> name{};
+  return ::if_indextoname(ifindex, name.data()) == nullptr ? std::string{} : name.data();
+}
+
+Result<std::uint32_t> device_index(const std::string& device) {
+  const unsigned ifindex = ::if_nametoindex(device.c_str());
+  if (ifindex == 0)
+    return Error{ErrorCode::kNotFound, fmt::format("there is no network device {}", device),
+                 "see 'ip link' for the names in this network namespace"};
+  return ifindex;
+}
+
+std::string program_text(std::uint32_t id) {
+  const UniqueFd fd{::bpf_prog_get_fd_by_id(id)};
+  const Result<bpf_prog_info> info = fd ? program_info(fd.get()) : bpf_prog_info{};
+  const std::string name = info ? info->name : "";
+  return fmt::format("the XDP program {} (id {})", name.empty() ? "without a name" : name, id);
+}
+
+/// Nobody else's program may be on the device. The caller knows that ours is not.
+Result<void> check_free(const std::string& device, std::uint32_t ifindex) {
+  LIBBPF_OPTS(bpf_xdp_query_opts, query);
+  if (const int error = ::bpf_xdp_query(static_cast<int>(ifindex), 0, &query); error != 0)
+    return Error::from_errno(fmt::format("{}: asking for XDP programs", device), -error);
+  if (query.attach_mode == XDP_ATTACHED_NONE) return {};
+  std::uint32_t id = query.prog_id;
+  for (const std::uint32_t other : {query.drv_prog_id, query.skb_prog_id, query.hw_prog_id}) {
+    if (id == 0) id = other;
+  }
+  return Error{ErrorCode::kConflict, fmt::format("{} carries {}", device, program_text(id)),
+               fmt::format("detach it with 'ip link set dev {} xdp off' (or by its owner's "
+                           "command), or load with --chain",
+                           device)};
+}
+
+Result<UniqueFd> create_link(int program, std::uint32_t ifindex, std::uint32_t flags) {
+  LIBBPF_OPTS(bpf_link_create_opts, options, .flags = flags);
+  UniqueFd link{::bpf_link_create(program, static_cast<int>(ifindex), BPF_XDP, &options)};
+  if (!link) return Error::from_errno("attaching");
+  return link;
+}
+
+struct CreatedLink {
+  UniqueFd fd;
+  control::XdpMode mode = control::XdpMode::kNative;
+  std::string reason;
+};
+
+Result<CreatedLink> create_link_in_mode(int program, const std::string& device,
+                                        std::uint32_t ifindex, control::XdpMode mode) {
+  CreatedLink created;
+  if (mode != control::XdpMode::kGeneric) {
+    Result<UniqueFd> link = create_link(program, ifindex, XDP_FLAGS_DRV_MODE);
+    if (link) {
+      created.fd = *std::move(link);
+      return created;
+    }
+    created.reason =
+        fmt::format("{}: the driver refused native mode: {}", device, std::strerror(errno));
+    if (mode == control::XdpMode::kNative)
+      return std::move(link)
+          .error()
+          .while_doing(fmt::format("{}: native XDP", device))
+          .with_remedy(
+              "the driver may not support it, or the MTU may be too large for it; "
+              "load with mode generic or auto");
+  }
+  Result<UniqueFd> link = create_link(program, ifindex, XDP_FLAGS_SKB_MODE);
+  if (!link) return std::move(link).error().while_doing(fmt::format("{}: generic XDP", device));
+  created.fd = *std::move(link);
+  created.mode = control::XdpMode::kGeneric;
+  return created;
+}
+
+control::XdpMode mode_on(std::uint32_t ifindex) {
+  LIBBPF_OPTS(bpf_xdp_query_opts, query);
+  const int error = ::bpf_xdp_query(static_cast<int>(ifindex), 0, &query);
+  if (error == 0 && query.attach_mode == XDP_ATTACHED_SKB) return control::XdpMode::kGeneric;
+  return control::XdpMode::kNative;
+}
+
+/// The ifindexes that name the pins of a directory.
+Result<std::vector<std::uint32_t>> pinned_indexes(const std::string& directory) {
+  std::vector<std::uint32_t> indexes;
+  std::error_code error;
+  for (fs::directory_iterator entry{directory, error}, end; !error && entry != end;
+       entry.increment(error)) {
+    const std::string name = entry->path().filename();
+    std::uint32_t ifindex = 0;
+    const auto parsed = std::from_chars(name.data(), name.data() + name.size(), ifindex);
+    if (parsed.ec == std::errc{} && parsed.ptr == name.data() + name.size())
+      indexes.push_back(ifindex);
+  }
+  if (error) return Error::from_errno(fmt::format("listing {}", directory), error.value());
+  return indexes;
+}
+
+bool is_bpf_file_system(const std::string& path) {
+  struct statfs info {};
+  return ::statfs(path.c_str(), &info) == 0 && info.f_type == BPF_FS_MAGIC;
+}
+
+}  // namespace
+
+Result<void> ensure_bpf_file_system(const std::string& pin_directory) {
+  const std::string parent = fs::path{pin_directory}.parent_path();
+  if (is_bpf_file_system(parent)) return {};
+  constexpr const char* kMountPoint = "/sys/fs/bpf";
+  if (parent == kMountPoint &&
+      ::mount("bpf", kMountPoint, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") == 0) {
+    std::error_code error;
+    if (fs::read_symlink("/proc/self/ns/mnt", error) != fs::read_symlink("/proc/1/ns/mnt", error))
+      log_warning(
+          "{} was not mounted and is now, but in a mount namespace of this process's own; pins, "
+          "and traffic with them, end with the namespace. Enter network namespaces with 'nsenter "
+          "--net=…', not 'ip netns exec'",
+          kMountPoint);
+    return {};
+  }
+  return Error{ErrorCode::kUnavailable, fmt::format("{} is no BPF file system", parent),
+               fmt::format("mount -t bpf bpf {}", parent)};
+}
+
+Result<Datapath> Datapath::open(const std::string& pin_directory) {
+  Result<DatapathSettings> settings = read_settings(pin_directory);
+  if (!settings) return std::move(settings).error();
+  Result<KernelTables> tables = KernelTables::open(maps_of(pin_directory));
+  if (!tables) return std::move(tables).error();
+  Datapath datapath{pin_directory, std::make_unique<KernelTables>(*std::move(tables))};
+  datapath.settings_ = *settings;
+  return datapath;
+}
+
+Result<std::optional<Datapath>> Datapath::adopt(const std::string& pin_directory) {
+  std::error_code error;
+  if (!fs::exists(maps_of(pin_directory), error)) return std::optional<Datapath>{};
+  Result<Datapath> datapath = open(pin_directory);
+  if (!datapath) return std::move(datapath).error();
+  if (Result<void> cleaned = datapath->forget_dead_links(); !cleaned)
+    return std::move(cleaned).error();
+  // A daemon that ended amid a reload left links on the program before.
+  if (Result<void> moved = datapath->move_links(); !moved) return std::move(moved).error();
+  return std::optional<Datapath>{*std::move(datapath)};
+}
+
+Result<Datapath> Datapath::load(const std::string& pin_directory,
+                                const DatapathSettings& settings) {
+  if (Result<void> mounted = ensure_bpf_file_system(pin_directory); !mounted)
+    return std::move(mounted).error();
+  Result<Balancer> balancer = load_balancer(settings, std::nullopt);
+  if (!balancer) return std::move(balancer).error();
+  Result<Return> way_back = load_return();
+  if (!way_back) return std::move(way_back).error();
+  // Beside its place and renamed: whoever looks after a crash finds all pins or none.
+  const std::string unfinished = pin_directory + "-unfinished";
+  if (Result<void> removed = remove_pins(unfinished); !removed) return std::move(removed).error();
+  Result<void> pinned = pin_everything(unfinished, *balancer, *way_back, settings);
+  if (pinned && ::rename(unfinished.c_str(), pin_directory.c_str()) != 0)
+    pinned = Error::from_errno(fmt::format("renaming {} to {}", unfinished, pin_directory));
+  if (!pinned) {
+    static_cast<void>(remove_pins(unfinished));
+    return std::move(pinned).error();
+  }
+  return open(pin_directory);
+}
+
+Result<void> Datapath::reload(const DatapathSettings& settings) {
+  Result<Balancer> balancer = load_balancer(settings, pin_directory_);
+  if (!balancer) return std::move(balancer).error();
+  const std::string path = fmt::format("{}/{}", programs_of(pin_directory_), kProgram);
+  const std::string fresh = path + "_new";
+  std::error_code ignored;
+  fs::remove(fresh, ignored);
+  Result<void> pinned = pin(::bpf_program__fd((*balancer)->progs.weir_lb), fresh);
+  if (!pinned) return pinned;
+  if (::rename(fresh.c_str(), path.c_str()) != 0)
+    return Error::from_errno(fmt::format("renaming {} to {}", fresh, path));
+  DatapathSettings written = settings;
+  written.flows_max = settings_.flows_max;
+  if (Result<void> saved = write_state(pin_directory_, written); !saved) return saved;
+  settings_ = written;
+  return move_links();
+}
+
+Result<void> Datapath::forget_dead_links() const {
+  for (const std::string& directory : {links_of(pin_directory_), chained_of(pin_directory_)}) {
+    Result<std::vector<std::uint32_t>> indexes = pinned_indexes(directory);
+    if (!indexes) return std::move(indexes).error();
+    for (const std::uint32_t ifindex : *indexes) {
+      const std::string path = fmt::format("{}/{}", directory, ifindex);
+      bool alive = !device_name(ifindex).empty();
+      if (alive && directory == links_of(pin_directory_)) {
+        const UniqueFd link{::bpf_obj_get(path.c_str())};
+        const Result<bpf_link_info> info = link ? link_info(link.get()) : bpf_link_info{};
+        alive = info && info->xdp.ifindex == ifindex;
+      }
+      std::error_code error;
+      if (!alive) fs::remove(path, error);
+      if (error) return Error::from_errno(fmt::format("removing {}", path), error.value());
+    }
+  }
+  return {};
+}
+
+Result<void> Datapath::move_links() {
+  Result<UniqueFd> program = open_program(pin_directory_, kProgram);
+  if (!program) return std::move(program).error();
+  Result<bpf_prog_info> wanted = program_info(program->get());
+  if (!wanted) return std::move(wanted).error();
+  Result<std::vector<Attachment>> attached = attachments();
+  if (!attached) return std::move(attached).error();
+  for (const Attachment& attachment : *attached) {
+    if (attachment.program_id == wanted->id) continue;
+    if (attachment.chained) {
+      // libxdp cannot exchange one member of a chain: leave it and join again.
+      if (Result<void> left = detach(attachment); !left) return left;
+      Result<Attachment> joined =
+          attach_in_chain(attachment.device, attachment.ifindex, attachment.mode);
+      if (!joined) return std::move(joined).error();
+      continue;
+    }
+    const std::string path = link_pin(pin_directory_, attachment.ifindex);
+    const UniqueFd link{::bpf_obj_get(path.c_str())};
+    if (!link) return Error::from_errno(fmt::format("opening {}", path));
+    if (::bpf_link_update(link.get(), program->get(), nullptr) != 0)
+      return Error::from_errno(fmt::format("{}: exchanging the program", attachment.device));
+  }
+  return {};
+}
+
+Result<Attachment> Datapath::attach(const std::string& device, control::XdpMode mode, bool chain) {
+  Result<std::uint32_t> ifindex = device_index(device);
+  if (!ifindex) return std::move(ifindex).error();
+  if (Result<void> cleaned = forget_dead_links(); !cleaned) return std::move(cleaned).error();
+  Result<std::vector<Attachment>> attached = attachments();
+  if (!attached) return std::move(attached).error();
+  for (const Attachment& existing : *attached) {
+    if (existing.ifindex != *ifindex) continue;
+    const bool mode_fits = mode == control::XdpMode::kAuto || mode == existing.mode;
+    if (mode_fits && existing.chained == chain) return existing;
+    if (Result<void> detached = detach(existing); !detached) return std::move(detached).error();
+  }
+  // A device that frames come in on is one that replies may be sent out of.
+  if (Result<void> allowed = tables_->allow_device(*ifindex); !allowed)
+    return std::move(allowed).error();
+  return chain ? attach_in_chain(device, *ifindex, mode) : attach_link(device, *ifindex, mode);
+}
+
+Result<Attachment> Datapath::attach_link(const std::string& device, std::uint32_t ifindex,
+                                         control::XdpMode mode) {
+  if (Result<void> free = check_free(device, ifindex); !free) return std::move(free).error();
+  Result<UniqueFd> program = open_program(pin_directory_, kProgram);
+  if (!program) return std::move(program).error();
+  Result<bpf_prog_info> info = program_info(program->get());
+  if (!info) return std::move(info).error();
+  Result<CreatedLink> link = create_link_in_mode(program->get(), device, ifindex, mode);
+  if (!link) return std::move(link).error();
+  // Without a pin the link would end with this process, and its traffic with it.
+  if (Result<void> pinned = pin(link->fd.get(), link_pin(pin_directory_, ifindex)); !pinned)
+    return std::move(pinned).error();
+  return Attachment{.device = device,
+                    .ifindex = ifindex,
+                    .mode = link->mode,
+                    .reason = std::move(link->reason),
+                    .chained = false,
+                    .program_id = info->id};
+}
+
+Result<Attachment> Datapath::attach_in_chain(const std::string& device, std::uint32_t ifindex,
+                                             control::XdpMode mode) {
+  Result<Balancer> balancer = open_balancer(settings_, pin_directory_);
+  if (!balancer) return std::move(balancer).error();
+  Result<Chained> chained = attach_chained((*balancer)->obj, kProgram, device, ifindex, mode);
+  if (!chained) return std::move(chained).error();
+  Result<bpf_prog_info> info = program_info(chained->program.get());
+  if (!info) return std::move(info).error();
+  const std::string mark = fmt::format("{}/{}", chained_of(pin_directory_), ifindex);
+  if (Result<void> pinned = pin(chained->program.get(), mark); !pinned)
+    return std::move(pinned).error();
+  return Attachment{.device = device,
+                    .ifindex = ifindex,
+                    .mode = chained->mode,
+                    .reason = {},
+                    .chained = true,
+                    .program_id = info->id};
+}
+
+Result<void> Datapath::detach(const Attachment& attachment) {
+  std::error_code error;
+  if (attachment.chained) {
+    Result<void> left = detach_chained(kProgram, attachment.device, attachment.ifindex);
+    if (!left) return left;
+    fs::remove(fmt::format("{}/{}", chained_of(pin_directory_), attachment.ifindex), error);
+  } else {
+    const std::string path = link_pin(pin_directory_, attachment.ifindex);
+    // Explicitly: the pin's removal would free the link only some time later.
+    const UniqueFd link{::bpf_obj_get(path.c_str())};
+    if (link && ::bpf_link_detach(link.get()) != 0)
+      return Error::from_errno(fmt::format("{}: detaching", attachment.device));
+    fs::remove(path, error);
+  }
+  if (error)
+    return Error::from_errno(fmt::format("{}: removing the pin", attachment.device), error.value());
+  return {};
+}
+
+Result<std::vector<Attachment>> Datapath::attachments() const {
+  std::vector<Attachment> found;
+  Result<UniqueFd> way_back = open_program(pin_directory_, kReturnProgram);
+  if (!way_back) return std::move(way_back).error();
+  Result<bpf_prog_info> way_back_info = program_info(way_back->get());
+  if (!way_back_info) return std::move(way_back_info).error();
+  Result<std::vector<std::uint32_t>> links = pinned_indexes(links_of(pin_directory_));
+  if (!links) return std::move(links).error();
+  for (const std::uint32_t ifindex : *links) {
+    const UniqueFd link{::bpf_obj_get(link_pin(pin_directory_, ifindex).c_str())};
+    if (!link) continue;
+    Result<bpf_link_info> info = link_info(link.get());
+    if (!info) return std::move(info).error();
+    // Index 0: the device is gone. The return program's links are the carrier's affair.
+    if (info->xdp.ifindex == 0 || info->prog_id == way_back_info->id) continue;
+    found.push_back({.device = device_name(ifindex),
+                     .ifindex = ifindex,
+                     .mode = mode_on(ifindex),
+                     .reason = {},
+                     .chained = false,
+                     .program_id = info->prog_id});
+  }
+  Result<std::vector<std::uint32_t>> chained = pinned_indexes(chained_of(pin_directory_));
+  if (!chained) return std::move(chained).error();
+  for (const std::uint32_t ifindex : *chained) {
+    const std::string mark = fmt::format("{}/{}", chained_of(pin_directory_), ifindex);
+    const UniqueFd program{::bpf_obj_get(mark.c_str())};
+    if (!program) continue;
+    Result<bpf_prog_info> info = program_info(program.get());
+    if (!info) return std::move(info).error();
+    found.push_back({.device = device_name(ifindex),
+                     .ifindex = ifindex,
+                     .mode = mode_on(ifindex),
+                     .reason = {},
+                     .chained = true,
+                     .program_id = info->id});
+  }
+  return found;
+}
+
+Result<void> Datapath::attach_return(const std::string& device, control::XdpMode mode) {
+  Result<std::uint32_t> ifindex = device_index(device);
+  if (!ifindex) return std::move(ifindex).error();
+  if (Result<void> cleaned = forget_dead_links(); !cleaned) return cleaned;
+  const std::string path = link_pin(pin_directory_, *ifindex);
+  if (const UniqueFd existing{::bpf_obj_get(path.c_str())}; existing) {
+    if (mode == control::XdpMode::kAuto || mode_on(*ifindex) == mode) return {};
+    if (Result<void> detached = detach({.device = device, .ifindex = *ifindex, .reason = {}});
+        !detached)
+      return detached;
+  }
+  if (Result<void> free = check_free(device, *ifindex); !free) return free;
+  Result<UniqueFd> program = open_program(pin_directory_, kReturnProgram);
+  if (!program) return std::move(program).error();
+  Result<CreatedLink> link = create_link_in_mode(program->get(), device, *ifindex, mode);
+  if (!link) return std::move(link).error();
+  return pin(link->fd.get(), path);
+}
+
+std::optional<std::uint64_t> Datapath::program_runs() const {
+  const Result<UniqueFd> program = open_program(pin_directory_, kProgram);
+  if (!program) return std::nullopt;
+  const Result<bpf_prog_info> info = program_info(program->get());
+  // The kernel counts only when told to, and the first packet of any device is a run.
+  if (!info || info->run_cnt == 0) return std::nullopt;
+  return info->run_cnt;
+}
+
+Result<void> Datapath::unload(const std::string& pin_directory) {
+  std::error_code error;
+  if (!fs::exists(pin_directory, error)) return {};
+  Result<std::vector<std::uint32_t>> chained = std::vector<std::uint32_t>{};
+  if (fs::exists(chained_of(pin_directory), error))
+    chained = pinned_indexes(chained_of(pin_directory));
+  if (!chained) return std::move(chained).error();
+  for (const std::uint32_t ifindex : *chained) {
+    Result<void> left = detach_chained(kProgram, device_name(ifindex), ifindex);
+    if (!left) return left;
+  }
+  if (fs::exists(links_of(pin_directory), error)) {
+    Result<std::vector<std::uint32_t>> links = pinned_indexes(links_of(pin_directory));
+    if (!links) return std::move(links).error();
+    for (const std::uint32_t ifindex : *links) {
+      const UniqueFd link{::bpf_obj_get(link_pin(pin_directory, ifindex).c_str())};
+      if (link && ::bpf_link_detach(link.get()) != 0)
+        return Error::from_errno(fmt::format("{}: detaching", device_name(ifindex)));
+    }
+  }
+  return remove_pins(pin_directory);
+}
+
+}  // namespace weir::l4
