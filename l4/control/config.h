@@ -49,6 +49,7 @@ struct ParseOutcome {
   Model model;
   SourceMap source;
   std::vector<Diagnostic> diagnostics;  ///< in file order, at most kDiagnosticsMax
+  std::size_t left_out = 0;             ///< further diagnostics beyond that
 
   [[nodiscard]] bool ok() const { return diagnostics.empty(); }
 };

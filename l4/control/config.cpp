@@ -1,0 +1,202 @@
+#include "l4/control/config.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "l4/control/config_files.h"
+#include "l4/control/config_parser.h"
+
+namespace weir::control {
+namespace {
+
+// How long lists may be: far beyond what one node serves, near enough that a check which compares
+// each with each ends soon.
+constexpr std::size_t kVipsMax = 4095;  // WEIR_VIPS_MAX of bpf/abi.h, whose id 0 is none
+constexpr std::size_t kGatewaysMax = 256;
+constexpr std::size_t kRoutesMax = 65536;
+
+/// "one of a, b", with the nearest as a hint.
+template <typename Objects>
+std::pair<std::string, std::string> known_names(const Objects& objects, std::string_view wanted,
+                                                std::string_view kind) {
+  constexpr std::size_t kShownMax = 20;
+  std::vector<std::string_view> names;
+  for (const auto& object : objects)
+    names.push_back(object.name);
+  if (names.empty()) return {fmt::format("a {}, but the file has none", kind), ""};
+  const std::string_view nearest = nearest_word(wanted, names);
+  std::string hint = nearest.empty() ? std::string{} : fmt::format("did you mean '{}'?", nearest);
+  const bool cut = names.size() > kShownMax;
+  names.resize(std::min(names.size(), kShownMax));
+  return {fmt::format("one of {}{}", fmt::join(names, ", "), cut ? ", …" : ""), std::move(hint)};
+}
+
+}  // namespace
+
+void ConfigParser::parse_document(const YamlNode& root) {
+  if (root.kind == YamlKind::kNull) {
+    reader_.report({1, 1}, "the file is empty", "'version: 1' and what there is to balance");
+    return;
+  }
+  Fields fields{reader_,
+                root,
+                "the file",
+                {{"version", "node", "vips", "gateways", "services", "httpRoutes"},
+                 {"policies", "grpcRoutes", "kubernetes", "announce"}}};
+  if (const YamlNode* version = fields.need("version", "'version: 1'"))
+    (void)reader_.number(*version, "version of the file", 1, 1);
+  if (const YamlNode* node = fields.find("node")) parse_node(*node);
+  read_list(
+      fields, "vips", "vips", kVipsMax,
+      [&](const YamlNode& node, std::size_t i) { return parse_vip(node, i); }, model_.vips);
+  read_list(
+      fields, "gateways", "gateways", kGatewaysMax,
+      [&](const YamlNode& node, std::size_t i) { return parse_gateway(node, i); }, model_.gateways);
+  if (const YamlNode* services = fields.find("services")) {
+    for (const MapEntry& entry : entries_of(reader_, *services, "services of the file",
+                                            "a map of services by their names")) {
+      if (std::optional<Service> service = parse_service(entry))
+        model_.services.push_back(std::move(*service));
+    }
+  }
+  read_list(
+      fields, "httpRoutes", "routes", kRoutesMax,
+      [&](const YamlNode& node, std::size_t i) { return parse_route(node, i); },
+      model_.http_routes);
+  check_references();
+  check_families();
+}
+
+void ConfigParser::check_references() {
+  for (const Reference& reference : gateway_references_) {
+    const auto gateway = std::ranges::find(model_.gateways, reference.name, &Gateway::name);
+    if (gateway == model_.gateways.end()) {
+      auto [expected, hint] = known_names(model_.gateways, reference.name, "gateway");
+      reader_.report(reference.at,
+                     fmt::format("{} refers to gateway '{}', which does not exist", reference.what,
+                                 reference.name),
+                     std::move(expected), std::move(hint));
+      continue;
+    }
+    if (!reference.listener) continue;
+    if (listeners_.contains({reference.name, *reference.listener})) continue;
+    auto [expected, hint] = known_names(gateway->listeners, *reference.listener, "listener");
+    reader_.report(reference.at,
+                   fmt::format("{} refers to listener '{}', which gateway '{}' does not have",
+                               reference.what, *reference.listener, reference.name),
+                   std::move(expected), std::move(hint));
+  }
+  for (const Reference& reference : service_references_) {
+    if (std::ranges::find(model_.services, reference.name, &Service::name) != model_.services.end())
+      continue;
+    auto [expected, hint] = known_names(model_.services, reference.name, "service");
+    reader_.report(reference.at,
+                   fmt::format("{} refers to service '{}', which does not exist", reference.what,
+                               reference.name),
+                   std::move(expected), std::move(hint));
+  }
+}
+
+/// L7 speaks from its own addresses, so it needs one of every family it is to speak in.
+void ConfigParser::check_families() {
+  const std::vector<wire::Prefix>& own = model_.node.l7.addresses;
+  std::vector<std::pair<bool, wire::Family>> reported;
+  for (const L7Address& used : l7_addresses_) {
+    const bool same_address =
+        std::ranges::find(own, used.address, &wire::Prefix::address) != own.end();
+    // The XDP program drops what comes to a VIP's address but to none of its ports, and so the
+    // replies to L7's connections if it speaks from a VIP.
+    if (used.is_vip && same_address && !model_.node.interfaces.empty()) {
+      reader_.report(
+          used.at,
+          fmt::format("{} is {}, which node.l7.addresses has too", used.what, used.address.text()),
+          "an address of its own for each");
+    }
+    const wire::Family family = used.address.family();
+    const bool has_family = std::ranges::any_of(
+        own, [&](const wire::Prefix& prefix) { return prefix.address.family() == family; });
+    if (has_family) continue;
+    const std::pair<bool, wire::Family> complaint{used.is_vip, family};
+    if (std::ranges::find(reported, complaint) != reported.end()) continue;
+    reported.push_back(complaint);
+    const bool v4 = family == wire::Family::kIpv4;
+    reader_.report(used.at,
+                   fmt::format("{} is {}, but node.l7.addresses has no {} address", used.what,
+                               used.address.text(), v4 ? "IPv4" : "IPv6"),
+                   fmt::format("an address for L7 to speak from, such as {}",
+                               v4 ? "10.0.0.5/24" : "2001:db8::5/64"));
+  }
+}
+
+void ConfigParser::claim_name(std::string_view kind, const std::string& name,
+                              const Fields& fields) {
+  if (name.empty()) return;
+  const Position at = fields.find("name")->at;
+  const auto [first, inserted] = names_.try_emplace({std::string{kind}, name}, at);
+  if (inserted) return;
+  reader_.report(
+      at, fmt::format("{} '{}' has the name of another in line {}", kind, name, first->second.line),
+      "names that differ");
+}
+
+void ConfigParser::claim_vip(const VipKey& key, const std::string& owner, Position at) {
+  const auto [first, inserted] = vips_.try_emplace(key, Named{owner, at});
+  if (inserted) return;
+  reader_.report(at,
+                 fmt::format("{} is {}, as {} in line {} is", owner, vip_text(key),
+                             first->second.owner, first->second.at.line),
+                 "each address, port and protocol once");
+}
+
+std::optional<std::string> ConfigParser::readable_file(const YamlNode& node,
+                                                       std::string_view what) {
+  const auto name = reader_.text(node, what, "a file name");
+  if (!name) return std::nullopt;
+  std::string path = resolved(*name);
+  if (const Result<void> readable = check_readable(path); !readable) {
+    reader_.report(node.at, fmt::format("{} cannot be read: {}", what, readable.error().text()),
+                   "a file that the daemon may read");
+    return std::nullopt;
+  }
+  return path;
+}
+
+std::string ConfigParser::resolved(const std::string& path) const {
+  std::error_code error;
+  const std::filesystem::path base = std::filesystem::absolute(reader_.file(), error).parent_path();
+  return (base / path).lexically_normal().string();
+}
+
+std::string Diagnostic::text() const {
+  std::string line_text = file;
+  if (line > 0) line_text += fmt::format(":{}:{}", line, column);
+  line_text += fmt::format("{}{}", line_text.empty() ? "" : ": ", message);
+  if (!expectation.empty()) line_text += fmt::format("; expected {}", expectation);
+  if (!hint.empty()) line_text += fmt::format("; {}", hint);
+  return line_text;
+}
+
+ParseOutcome parse_config(std::string_view text, const std::string& file) {
+  ParseOutcome outcome;
+  outcome.source.file = file;
+  ConfigReader reader{file};
+  if (text.size() > kConfigBytesMax) {
+    reader.report({}, fmt::format("the file has {} bytes", text.size()),
+                  fmt::format("at most {}", kConfigBytesMax));
+  } else {
+    auto tree = parse_yaml(text);
+    if (auto* problem = std::get_if<YamlProblem>(&tree)) {
+      reader.report(problem->at, problem->message, problem->expectation, problem->hint);
+    } else {
+      ConfigParser{reader, outcome}.parse_document(*std::get_if<YamlNode>(&tree));
+    }
+  }
+  outcome.diagnostics = reader.take_diagnostics();
+  if (outcome.diagnostics.size() > kDiagnosticsMax) {
+    outcome.left_out = outcome.diagnostics.size() - kDiagnosticsMax;
+    outcome.diagnostics.resize(kDiagnosticsMax);
+  }
+  return outcome;
+}
+
+}  // namespace weir::control

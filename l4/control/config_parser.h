@@ -1,0 +1,126 @@
+#pragma once
+
+#include <fmt/format.h>
+
+#include <cstddef>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "l4/control/config.h"
+#include "l4/control/config_reader.h"
+#include "l4/control/yaml_tree.h"
+
+/// The schema of the configuration file. Private to parse_config(): config_vips.cpp reads what the
+/// XDP plane serves, config_gateways.cpp what weir-l7 serves, config.cpp the rest.
+namespace weir::control {
+
+/// How many addresses a list may have; the other limits stand where they are used.
+inline constexpr std::size_t kAddressesMax = 256;
+
+/// A place where something has been named, to be found again by whoever names it twice.
+struct Named {
+  std::string owner;
+  Position at;
+};
+
+/// Reads one document into a Model. References and what concerns several objects are collected on
+/// the way and checked at the end, because the file may have its parts in any order.
+class ConfigParser {
+ public:
+  ConfigParser(ConfigReader& reader, ParseOutcome& outcome)
+      : reader_{reader}, model_{outcome.model}, source_{outcome.source} {}
+
+  void parse_document(const YamlNode& root);
+
+ private:
+  template <typename Item, typename Read>
+  void read_list(const Fields& fields, std::string_view key, std::string_view kind,
+                 std::size_t maximum, const Read& read, std::vector<Item>& into);
+
+  void parse_node(const YamlNode& node);
+  void parse_interfaces(const Fields& fields);
+  void parse_l7(const YamlNode& node);
+  void parse_seed(const YamlNode& node);
+
+  std::optional<Vip> parse_vip(const YamlNode& node, std::size_t index);
+  void parse_vip_mode(Fields& fields, Vip& vip);
+  void parse_backends(Fields& fields, Vip& vip);
+  std::optional<Backend> parse_backend(const YamlNode& node, const std::string& owner);
+
+  std::optional<Gateway> parse_gateway(const YamlNode& node, std::size_t index);
+  std::optional<Listener> parse_listener(const YamlNode& node, std::size_t index,
+                                         const std::string& gateway,
+                                         const std::string& gateway_owner);
+  void parse_tls(const YamlNode& node, const std::string& owner, Listener& listener);
+  std::optional<CertificateRef> parse_certificate(const YamlNode& node, const std::string& owner);
+  void parse_limits(const YamlNode& node, const std::string& owner, GatewayLimits& limits);
+  void check_listeners(const Gateway& gateway, const std::vector<const YamlNode*>& nodes);
+
+  std::optional<Service> parse_service(const MapEntry& entry);
+  std::optional<HttpRoute> parse_route(const YamlNode& node, std::size_t index);
+  std::optional<ParentRef> parse_parent(const YamlNode& node, const std::string& owner);
+  std::optional<RouteRule> parse_rule(const YamlNode& node, std::size_t index,
+                                      const std::string& route);
+  std::optional<RouteMatch> parse_match(const YamlNode& node, const std::string& owner);
+  void parse_path(const YamlNode& node, const std::string& owner, RouteMatch& match);
+  void parse_header_matches(const YamlNode& node, const std::string& owner, RouteMatch& match);
+  void parse_timeouts(const YamlNode& node, const std::string& owner, RouteTimeouts& timeouts);
+  std::optional<BackendRef> parse_backend_ref(const YamlNode& node, const std::string& owner);
+
+  void check_references();
+  void check_families();
+  void claim_name(std::string_view kind, const std::string& name, const Fields& fields);
+  void claim_vip(const VipKey& key, const std::string& owner, Position at);
+  std::optional<std::string> readable_file(const YamlNode& node, std::string_view what);
+  [[nodiscard]] std::string resolved(const std::string& path) const;
+
+  /// A name that must lead to an object once the whole file is read.
+  struct Reference {
+    Position at;
+    std::string what;  ///< "parentRef of httpRoute 'cart'"
+    std::string name;
+    std::optional<std::string> listener;
+  };
+  /// An address that L7 must be able to speak from.
+  struct L7Address {
+    Position at;
+    std::string what;
+    wire::IpAddress address;
+    bool is_vip;
+  };
+
+  ConfigReader& reader_;
+  Model& model_;
+  SourceMap& source_;
+  std::map<std::pair<std::string, std::string>, Position> names_;  // kind and name
+  std::map<VipKey, Named> vips_;
+  std::set<std::pair<std::string, std::string>> listeners_;  // by gateway; those with faults too
+  std::vector<Reference> gateway_references_;
+  std::vector<Reference> service_references_;
+  std::vector<L7Address> l7_addresses_;
+};
+
+/// Reads the list `key`, if it is there, and appends the items that read() accepts.
+template <typename Item, typename Read>
+void ConfigParser::read_list(const Fields& fields, std::string_view key, std::string_view kind,
+                             std::size_t maximum, const Read& read, std::vector<Item>& into) {
+  const YamlNode* list = fields.find(key);
+  if (list == nullptr) return;
+  if (!reader_.is_list(*list, fields.label(key), fmt::format("a list of {}", kind))) return;
+  if (list->children.size() > maximum) {
+    reader_.report(list->at,
+                   fmt::format("{} has {} entries", fields.label(key), list->children.size()),
+                   fmt::format("at most {}", maximum));
+    return;
+  }
+  for (std::size_t i = 0; i < list->children.size(); ++i) {
+    if (std::optional<Item> item = read(list->children[i], i)) into.push_back(std::move(*item));
+  }
+}
+
+}  // namespace weir::control

@@ -1,0 +1,327 @@
+#include "l4/control/config_reader.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+
+namespace weir::control {
+namespace {
+
+/// More than anyone reads; sorting needs them all before the first kDiagnosticsMax are kept.
+constexpr std::size_t kCollectedMax = 1000;
+constexpr std::size_t kQuotedMax = 80;
+
+struct Unit {
+  std::string_view suffix;
+  std::uint64_t factor;
+};
+
+constexpr std::array<Unit, 4> kByteUnits{{{"B", 1},
+                                          {"Ki", std::uint64_t{1} << 10},
+                                          {"Mi", std::uint64_t{1} << 20},
+                                          {"Gi", std::uint64_t{1} << 30}}};
+constexpr std::array<Unit, 4> kTimeUnits{{{"ms", 1}, {"s", 1000}, {"m", 60'000}, {"h", 3'600'000}}};
+
+/// Decimal digits only: no sign, no leading zero that another reader might take for octal.
+std::optional<std::uint64_t> decimal(std::string_view text) {
+  if (text.empty() || (text.size() > 1 && text.front() == '0')) return std::nullopt;
+  std::uint64_t value = 0;
+  const char* last = text.data() + text.size();
+  const auto [end, error] = std::from_chars(text.data(), last, value);
+  if (error != std::errc{} || end != last) return std::nullopt;
+  return value;
+}
+
+std::optional<std::uint64_t> with_unit(std::string_view text, std::span<const Unit> units) {
+  const std::size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
+  const std::optional<std::uint64_t> count = decimal(text.substr(0, digits));
+  if (!count) return std::nullopt;
+  if (*count == 0 && digits == text.size()) return 0;
+  for (const Unit& unit : units) {
+    if (text.substr(digits) != unit.suffix) continue;
+    if (*count > std::numeric_limits<std::uint64_t>::max() / unit.factor) return std::nullopt;
+    return *count * unit.factor;
+  }
+  return std::nullopt;
+}
+
+/// The value in its largest whole unit, as a person would write it.
+std::string in_units(std::uint64_t value, std::span<const Unit> units) {
+  if (value == 0) return "0";
+  std::string text;
+  for (const Unit& unit : units) {
+    if (value % unit.factor == 0) text = fmt::format("{}{}", value / unit.factor, unit.suffix);
+  }
+  return text;
+}
+
+/// Optimal string alignment: insertions, deletions, substitutions, swaps of neighbours.
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> before_last(b.size() + 1);
+  std::vector<std::size_t> last(b.size() + 1);
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j)
+    last[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t substitution = last[j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1);
+      row[j] = std::min({last[j] + 1, row[j - 1] + 1, substitution});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+        row[j] = std::min(row[j], before_last[j - 2] + 1);
+    }
+    std::swap(before_last, last);
+    std::swap(last, row);
+  }
+  return last[b.size()];
+}
+
+template <typename Range>
+bool contains(const Range& words, std::string_view word) {
+  return std::find(words.begin(), words.end(), word) != words.end();
+}
+
+std::string one_of(std::span<const std::string_view> words) {
+  return words.size() == 1 ? fmt::format("'{}'", words.front())
+                           : fmt::format("one of {}", fmt::join(words, ", "));
+}
+
+std::string did_you_mean(std::string_view word, std::span<const std::string_view> words) {
+  const std::string_view nearest = nearest_word(word, words);
+  return nearest.empty() ? std::string{} : fmt::format("did you mean '{}'?", nearest);
+}
+
+}  // namespace
+
+std::string_view nearest_word(std::string_view word, std::span<const std::string_view> words) {
+  constexpr std::size_t kLongest = 64;  // longer words are no slips of ours, and cost time
+  if (word.size() > kLongest) return {};
+  std::string_view nearest;
+  std::size_t nearest_distance = 0;
+  for (const std::string_view candidate : words) {
+    // Case alone is never a different word.
+    const std::size_t distance = edit_distance(lower_case(word), lower_case(candidate));
+    if (distance > std::max<std::size_t>(1, candidate.size() / 3)) continue;
+    if (nearest.empty() || distance < nearest_distance) {
+      nearest = candidate;
+      nearest_distance = distance;
+    }
+  }
+  return nearest;
+}
+
+std::string found_text(const YamlNode& node) {
+  switch (node.kind) {
+    case YamlKind::kNull:
+      return "empty";
+    case YamlKind::kList:
+      return "a list";
+    case YamlKind::kMap:
+      return "a map";
+    case YamlKind::kScalar: {
+      std::string shown = node.text.substr(0, kQuotedMax);
+      // A diagnostic is one line, whatever the file has in its strings.
+      std::ranges::replace_if(
+          shown, [](char c) { return c == '\n' || c == '\r' || c == '\t'; }, ' ');
+      return fmt::format("'{}{}'", shown, node.text.size() > kQuotedMax ? "…" : "");
+    }
+  }
+  WEIR_ASSERT(false);  // every kind is named above
+  return {};
+}
+
+std::string owner_of(std::string_view kind, const YamlNode& node, std::size_t index) {
+  for (std::size_t i = 0; node.kind == YamlKind::kMap && i + 1 < node.children.size(); i += 2) {
+    const YamlNode& value = node.children[i + 1];
+    if (node.children[i].text == "name" && value.kind == YamlKind::kScalar)
+      return fmt::format("{} {}", kind, found_text(value));
+  }
+  return fmt::format("{} number {}", kind, index + 1);
+}
+
+void ConfigReader::report(Position at, std::string message, std::string expectation,
+                          std::string hint) {
+  if (diagnostics_.size() >= kCollectedMax) return;
+  diagnostics_.push_back(
+      {file_, at.line, at.column, std::move(message), std::move(expectation), std::move(hint)});
+}
+
+std::vector<Diagnostic> ConfigReader::take_diagnostics() {
+  std::ranges::stable_sort(diagnostics_, {}, [](const Diagnostic& diagnostic) {
+    return std::pair{diagnostic.line, diagnostic.column};
+  });
+  // An alias repeats what is wrong with its anchor.
+  const auto repeated = std::ranges::unique(diagnostics_);
+  diagnostics_.erase(repeated.begin(), repeated.end());
+  return std::move(diagnostics_);
+}
+
+std::optional<std::string> ConfigReader::text(const YamlNode& node, std::string_view what,
+                                              std::string_view expectation) {
+  if (node.kind == YamlKind::kScalar && !node.text.empty()) return node.text;
+  report(node.at, fmt::format("{} is {}", what, found_text(node)), std::string{expectation});
+  return std::nullopt;
+}
+
+std::optional<std::uint64_t> ConfigReader::number(const YamlNode& node, std::string_view what,
+                                                  std::uint64_t minimum, std::uint64_t maximum) {
+  if (node.kind == YamlKind::kScalar) {
+    const std::optional<std::uint64_t> value = decimal(node.text);
+    if (value && *value >= minimum && *value <= maximum) return value;
+  }
+  report(node.at, fmt::format("{} is {}", what, found_text(node)),
+         fmt::format("a number from {} to {}", minimum, maximum));
+  return std::nullopt;
+}
+
+std::optional<std::uint64_t> ConfigReader::bytes(const YamlNode& node, std::string_view what,
+                                                 std::uint64_t minimum, std::uint64_t maximum) {
+  if (node.kind == YamlKind::kScalar) {
+    const std::optional<std::uint64_t> value = with_unit(node.text, kByteUnits);
+    if (value && *value >= minimum && *value <= maximum) return value;
+  }
+  report(node.at, fmt::format("{} is {}", what, found_text(node)),
+         fmt::format("a size from {} to {} with its unit (B, Ki, Mi, Gi)",
+                     in_units(minimum, kByteUnits), in_units(maximum, kByteUnits)));
+  return std::nullopt;
+}
+
+std::optional<std::uint32_t> ConfigReader::duration_ms(const YamlNode& node, std::string_view what,
+                                                       std::uint32_t minimum,
+                                                       std::uint32_t maximum) {
+  if (node.kind == YamlKind::kScalar) {
+    const std::optional<std::uint64_t> value = with_unit(node.text, kTimeUnits);
+    if (value && *value >= minimum && *value <= maximum) return static_cast<std::uint32_t>(*value);
+  }
+  report(node.at, fmt::format("{} is {}", what, found_text(node)),
+         fmt::format("a time from {} to {} with its unit (ms, s, m, h)",
+                     in_units(minimum, kTimeUnits), in_units(maximum, kTimeUnits)));
+  return std::nullopt;
+}
+
+std::optional<wire::Port> ConfigReader::port(const YamlNode& node, std::string_view what) {
+  const std::optional<std::uint64_t> value = number(node, what, 1, 65535);
+  if (!value) return std::nullopt;
+  return wire::Port{static_cast<std::uint16_t>(*value)};
+}
+
+std::optional<wire::IpAddress> ConfigReader::address(const YamlNode& node, std::string_view what) {
+  if (node.kind == YamlKind::kScalar) {
+    if (const Result<wire::IpAddress> address = wire::IpAddress::parse(node.text)) {
+      const bool usable = accept(node.at, what, object_to_address(*address));
+      return usable ? std::optional{*address} : std::nullopt;
+    }
+  }
+  report(node.at, fmt::format("{} is {}", what, found_text(node)), "an IPv4 or IPv6 address");
+  return std::nullopt;
+}
+
+std::optional<std::string> ConfigReader::name(const YamlNode& node, std::string_view what) {
+  const std::optional<std::string> value = text(node, what, "a name");
+  if (!value || !accept(node.at, what, object_to_name(*value))) return std::nullopt;
+  return value;
+}
+
+std::optional<std::string> ConfigReader::hostname(const YamlNode& node, std::string_view what) {
+  std::optional<std::string> value = text(node, what, "a DNS name");
+  if (!value) return std::nullopt;
+  value = lower_case(*value);
+  return accept(node.at, what, object_to_hostname(*value)) ? value : std::nullopt;
+}
+
+bool ConfigReader::is_list(const YamlNode& node, std::string_view what,
+                           std::string_view expectation) {
+  if (node.kind == YamlKind::kList) return true;
+  report(node.at, fmt::format("{} is {}", what, found_text(node)), std::string{expectation});
+  return false;
+}
+
+bool ConfigReader::accept(Position at, std::string_view what, const MaybeObjection& objection) {
+  if (!objection) return true;
+  report(at, fmt::format("{} is {}", what, objection->problem), objection->expectation);
+  return false;
+}
+
+std::optional<std::size_t> ConfigReader::word_index(const YamlNode& node, std::string_view what,
+                                                    const std::vector<std::string_view>& words,
+                                                    std::initializer_list<std::string_view> later) {
+  std::string hint;
+  if (node.kind == YamlKind::kScalar) {
+    const auto found = std::ranges::find(words, node.text);
+    if (found != words.end()) return static_cast<std::size_t>(found - words.begin());
+    hint = contains(later, node.text)
+               ? fmt::format("'{}' is not available yet in this version", node.text)
+               : did_you_mean(node.text, words);
+  }
+  report(node.at, fmt::format("{} is {}", what, found_text(node)), one_of(words), std::move(hint));
+  return std::nullopt;
+}
+
+std::vector<MapEntry> entries_of(ConfigReader& reader, const YamlNode& node, std::string_view owner,
+                                 std::string_view expectation) {
+  std::vector<MapEntry> entries;
+  if (node.kind != YamlKind::kMap) {
+    reader.report(node.at, fmt::format("{} is {}", owner, found_text(node)),
+                  std::string{expectation});
+    return entries;
+  }
+  std::map<std::string_view, Position> seen;
+  for (std::size_t i = 0; i + 1 < node.children.size(); i += 2) {
+    const YamlNode& key = node.children[i];
+    if (key.kind != YamlKind::kScalar) {
+      reader.report(key.at, fmt::format("a key in {} is {}", owner, found_text(key)), "a word");
+      continue;
+    }
+    const auto [first, inserted] = seen.try_emplace(key.text, key.at);
+    if (!inserted) {
+      reader.report(key.at,
+                    fmt::format("key {} appears twice in {}; the first is in line {}",
+                                found_text(key), owner, first->second.line),
+                    "", "keep one of them");
+      continue;
+    }
+    entries.push_back({key.text, key.at, &node.children[i + 1]});
+  }
+  return entries;
+}
+
+Fields::Fields(ConfigReader& reader, const YamlNode& node, std::string owner, const Words& words)
+    : reader_{reader},
+      at_{node.at},
+      owner_{std::move(owner)},
+      is_map_{node.kind == YamlKind::kMap},
+      entries_{entries_of(reader, node, owner_,
+                          fmt::format("a map with {}", fmt::join(words.known, ", ")))} {
+  for (const MapEntry& entry : entries_) {
+    if (contains(words.known, entry.key)) continue;
+    if (contains(words.later, entry.key)) {
+      reader.report(entry.at,
+                    fmt::format("key '{}' in {} is of a later version", entry.key, owner_), "",
+                    std::string{kLaterHint});
+      continue;
+    }
+    YamlNode key;
+    key.kind = YamlKind::kScalar;
+    key.text = entry.key;
+    reader.report(entry.at, fmt::format("unknown key {} in {}", found_text(key), owner_),
+                  one_of(words.known), did_you_mean(entry.key, words.known));
+  }
+}
+
+const YamlNode* Fields::find(std::string_view key) const {
+  const auto found = std::ranges::find(entries_, key, &MapEntry::key);
+  return found == entries_.end() ? nullptr : found->value;
+}
+
+const YamlNode* Fields::need(std::string_view key, std::string_view expectation) {
+  const YamlNode* value = find(key);
+  if (value == nullptr && is_map_)
+    reader_.report(at_, fmt::format("{} has no {}", owner_, key), std::string{expectation});
+  return value;
+}
+
+std::string Fields::label(std::string_view key) const {
+  return fmt::format("{} of {}", key, owner_);
+}
+
+}  // namespace weir::control

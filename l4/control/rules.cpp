@@ -1,0 +1,208 @@
+#include "l4/control/rules.h"
+
+#include <algorithm>
+#include <set>
+
+namespace weir::control {
+namespace {
+
+constexpr std::size_t kInterfaceNameMax = 15;  // IFNAMSIZ with its final zero
+constexpr std::size_t kHostnameMax = 253;
+constexpr std::size_t kLabelMax = 63;
+constexpr std::size_t kPathMax = 1024;
+constexpr std::size_t kMethodMax = 32;
+constexpr std::size_t kHeaderNameMax = 256;
+constexpr std::size_t kHeaderValueMax = 4096;
+
+// Not <cctype>: that asks the locale.
+bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+bool is_digit(char c) { return c >= '0' && c <= '9'; }
+bool is_alphanumeric(char c) { return is_letter(c) || is_digit(c); }
+bool is_upper(char c) { return c >= 'A' && c <= 'Z'; }
+bool is_visible(char c) { return c > ' ' && c < 0x7f; }
+
+/// RFC 9110, section 5.6.2.
+bool is_token_char(char c) {
+  return is_alphanumeric(c) ||
+         std::string_view{"!#$%&'*+-.^_`|~"}.find(c) != std::string_view::npos;
+}
+
+bool is_label(std::string_view label) {
+  return !label.empty() && label.size() <= kLabelMax && label.front() != '-' &&
+         label.back() != '-' && std::ranges::all_of(label, [](char c) {
+           return (is_alphanumeric(c) && !is_upper(c)) || c == '-';
+         });
+}
+
+bool has_dot_segment(std::string_view path) {
+  const std::string closed = std::string{path} + "/";
+  return closed.find("/./") != std::string::npos || closed.find("/../") != std::string::npos;
+}
+
+Error invalid(std::string_view what, const Objection& objection) {
+  return Error{ErrorCode::kInvalid, fmt::format("{} {}", what, objection.problem),
+               fmt::format("use {}", objection.expectation)};
+}
+
+}  // namespace
+
+std::string lower_case(std::string_view text) {
+  std::string lower{text};
+  for (char& c : lower) {
+    if (is_upper(c)) c = static_cast<char>(c - 'A' + 'a');
+  }
+  return lower;
+}
+
+MaybeObjection object_to_name(std::string_view name) {
+  const bool fits = !name.empty() && name.size() <= kNameLengthMax && is_alphanumeric(name[0]) &&
+                    std::ranges::all_of(name, [](char c) {
+                      return is_alphanumeric(c) || c == '-' || c == '_' || c == '.';
+                    });
+  if (fits) return std::nullopt;
+  return Objection{fmt::format("'{}'", name),
+                   fmt::format("a name of 1 to {} letters, digits, '-', '_' or '.', which begins "
+                               "with a letter or digit",
+                               kNameLengthMax)};
+}
+
+MaybeObjection object_to_address(const wire::IpAddress& address) {
+  const char* kind = nullptr;
+  if (address.is_unspecified()) kind = "the unspecified address";
+  if (address.is_loopback()) kind = "a loopback address";
+  if (address.is_multicast()) kind = "a multicast or broadcast address";
+  if (!address.is_v4() && address.is_link_local()) kind = "a link-local address";
+  if (kind == nullptr) return std::nullopt;
+  return Objection{fmt::format("{}, {}", address.text(), kind), "a unicast address"};
+}
+
+MaybeObjection object_to_table_size(std::uint64_t size) {
+  if (size <= kTableSizeMax && is_table_size(static_cast<std::uint32_t>(size))) return std::nullopt;
+  return Objection{fmt::format("{}", size),
+                   fmt::format("a prime from {} to {}, such as {}", kTableSizeMin, kTableSizeMax,
+                               nearest_table_size(size))};
+}
+
+MaybeObjection object_to_interface(std::string_view name) {
+  const bool fits =
+      !name.empty() && name.size() <= kInterfaceNameMax && name != "." && name != ".." &&
+      std::ranges::all_of(name, [](char c) { return is_visible(c) && c != '/' && c != ':'; });
+  if (fits) return std::nullopt;
+  return Objection{fmt::format("'{}'", name),
+                   fmt::format("a device name of 1 to {} characters", kInterfaceNameMax)};
+}
+
+MaybeObjection object_to_hostname(std::string_view hostname) {
+  const Objection objection{fmt::format("'{}'", hostname),
+                            "a DNS name such as shop.example or *.shop.example"};
+  std::string_view rest = hostname;
+  if (rest.starts_with("*.")) rest.remove_prefix(2);
+  if (rest.empty() || hostname.size() > kHostnameMax) return objection;
+  if (wire::IpAddress::parse(rest)) return objection;
+  for (std::size_t begin = 0; begin <= rest.size();) {
+    const std::size_t dot = std::min(rest.find('.', begin), rest.size());
+    if (!is_label(rest.substr(begin, dot - begin))) return objection;
+    begin = dot + 1;
+  }
+  return std::nullopt;
+}
+
+MaybeObjection object_to_path(std::string_view path) {
+  const bool fits =
+      path.starts_with('/') && path.size() <= kPathMax &&
+      path.find("//") == std::string_view::npos && !has_dot_segment(path) &&
+      std::ranges::all_of(path, [](char c) { return is_visible(c) && c != '?' && c != '#'; });
+  if (fits) return std::nullopt;
+  return Objection{fmt::format("'{}'", path),
+                   "an absolute path such as /cart, without query, '//', '.' and '..' segments"};
+}
+
+MaybeObjection object_to_method(std::string_view method) {
+  if (!method.empty() && method.size() <= kMethodMax && std::ranges::all_of(method, is_upper))
+    return std::nullopt;
+  return Objection{fmt::format("'{}'", method), "a method in capitals, such as GET"};
+}
+
+MaybeObjection object_to_header_name(std::string_view name) {
+  if (!name.empty() && name.size() <= kHeaderNameMax && std::ranges::all_of(name, is_token_char))
+    return std::nullopt;
+  return Objection{fmt::format("'{}'", name), "a header name such as x-canary"};
+}
+
+MaybeObjection object_to_header_value(std::string_view value) {
+  const bool fits = value.size() <= kHeaderValueMax && !value.starts_with(' ') &&
+                    !value.ends_with(' ') &&
+                    std::ranges::all_of(value, [](char c) { return is_visible(c) || c == ' '; });
+  if (fits) return std::nullopt;
+  return Objection{fmt::format("'{}'", value),
+                   "visible ASCII characters, blanks only between them"};
+}
+
+MaybeObjection object_to_backend(const Vip& vip, const Backend& backend) {
+  if (vip.mode == ForwardMode::kL7) {
+    return Objection{"given, but mode l7 hands packets to weir-l7 and has no backends",
+                     "no backends, or mode ipip or l2"};
+  }
+  if (backend.address == vip.address) {
+    return Objection{fmt::format("{}, the VIP's own address", backend.address.text()),
+                     "the backend's own address"};
+  }
+  if (vip.mode == ForwardMode::kL2 && backend.address.family() != vip.address.family()) {
+    return Objection{
+        fmt::format("{}, of another family than {}", backend.address.text(), vip.address.text()),
+        "the VIP's family in mode l2, or mode ipip, which can mix them"};
+  }
+  if (backend.port && *backend.port != vip.port) {
+    return Objection{fmt::format("port {}, but mode {} keeps the VIP's port", backend.port->value(),
+                                 text_of(vip.mode)),
+                     fmt::format("port {} or none", vip.port.value())};
+  }
+  return std::nullopt;
+}
+
+Result<void> check_vip(const Vip& vip) {
+  const std::string key = vip_text(vip.key());
+  const auto refuse = [&](std::string_view what, const Objection& objection) {
+    return invalid(what, objection).while_doing(fmt::format("vip {}", key));
+  };
+  if (!vip.name.empty()) {
+    // The VIPs of a gateway are named "<gateway>/<listener>".
+    const std::size_t slash = std::min(vip.name.find('/'), vip.name.size());
+    if (const auto o = object_to_name(std::string_view{vip.name}.substr(0, slash)))
+      return refuse("name is", *o);
+    if (slash < vip.name.size()) {
+      if (const auto o = object_to_name(std::string_view{vip.name}.substr(slash + 1)))
+        return refuse("name is", *o);
+    }
+  }
+  if (vip.port.value() == 0) return refuse("port is", {"0", "1 to 65535"});
+  if (const auto o = object_to_address(vip.address)) return refuse("address is", *o);
+  if (const auto o = object_to_table_size(vip.table_size)) return refuse("table size is", *o);
+  if (vip.mode == ForwardMode::kL7 && vip.protocol != Protocol::kTcp)
+    return refuse("mode is", {"l7, which terminates TCP only", "mode ipip or l2 for UDP"});
+  if (vip.backends.size() > kBackendsPerVipMax) {
+    return refuse("has", {fmt::format("{} backends", vip.backends.size()),
+                          fmt::format("at most {}", kBackendsPerVipMax)});
+  }
+  std::set<wire::IpAddress> addresses;
+  std::set<std::string> names;
+  for (const Backend& backend : vip.backends) {
+    const std::string what = fmt::format("backend {} is", backend.address.text());
+    if (!backend.name.empty()) {
+      if (const auto o = object_to_name(backend.name)) return refuse("backend's name is", *o);
+      if (!names.insert(backend.name).second)
+        return refuse("backend's name is", {backend.name + " twice", "names that differ"});
+    }
+    if (const auto o = object_to_address(backend.address)) return refuse("backend is", *o);
+    if (const auto o = object_to_backend(vip, backend)) return refuse("backend is", *o);
+    if (backend.weight > kWeightMax) {
+      return refuse(what, {fmt::format("of weight {}", backend.weight),
+                           fmt::format("a weight from 0 to {}", kWeightMax)});
+    }
+    if (!addresses.insert(backend.address).second)
+      return refuse(what, {"listed twice", "each address once"});
+  }
+  return {};
+}
+
+}  // namespace weir::control

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "l4/base/result.h"
+#include "l4/control/model.h"
+
+/// What single values must be like, whichever way they come in: file, API or command line.
+namespace weir::control {
+
+/// What is wrong with a value, as the end of a sentence that begins with the value ("224.0.0.1, a
+/// multicast address"), and what was expected instead.
+struct Objection {
+  std::string problem;
+  std::string expectation;
+};
+
+using MaybeObjection = std::optional<Objection>;
+
+/// Names of objects: letters, digits, '.', '_' and '-', not first, at most kNameLengthMax. They
+/// appear in metrics, URLs and command lines.
+MaybeObjection object_to_name(std::string_view name);
+/// Addresses that carry unicast traffic over a network: of VIPs, backends, gateways, endpoints.
+MaybeObjection object_to_address(const wire::IpAddress& address);
+MaybeObjection object_to_table_size(std::uint64_t size);
+/// Device names as the kernel takes them: at most 15 bytes, no '/', ':' or blanks.
+MaybeObjection object_to_interface(std::string_view name);
+/// DNS name in lower case; "*." may come first (RFC 1123, section 2.1).
+MaybeObjection object_to_hostname(std::string_view hostname);
+/// Absolute path without query, fragment, "//", "." and ".." segments: the form in which requests
+/// are compared after normalisation.
+MaybeObjection object_to_path(std::string_view path);
+/// RFC 9110, sections 5.1 and 9.1.
+MaybeObjection object_to_method(std::string_view method);
+MaybeObjection object_to_header_name(std::string_view name);
+MaybeObjection object_to_header_value(std::string_view value);
+/// Whether the VIP's mode can reach the backend.
+MaybeObjection object_to_backend(const Vip& vip, const Backend& backend);
+
+/// Everything that must hold for a VIP by itself.
+Result<void> check_vip(const Vip& vip);
+
+std::string lower_case(std::string_view text);
+
+}  // namespace weir::control
