@@ -33,6 +33,7 @@ enum class Reason : std::uint8_t {
   kClientReset,
   kNotSupported,
 };
+inline constexpr std::size_t kReasonCount = static_cast<std::size_t>(Reason::kNotSupported) + 1;
 std::string_view text_of(Reason reason);
 
 /// One finished exchange. Views need to live only during the call that takes the record.

@@ -66,7 +66,7 @@ struct CoreCounters {
   std::uint64_t requests = 0;
   std::uint64_t retries = 0;
   std::array<std::uint64_t, 6> responses{};  ///< by first digit of the status; 0: none was sent
-  std::array<std::uint64_t, 14> reasons{};   ///< by Reason
+  std::array<std::uint64_t, kReasonCount> reasons{};  ///< by Reason
   std::uint32_t connections = 0;             ///< now
   std::uint32_t generations = 0;             ///< now, retired ones that are still in use included
 };

@@ -1,0 +1,158 @@
+"""The L7 path with real clients and servers: curl, h2load, wrk, nginx."""
+
+import json
+import threading
+
+from labcase import *
+
+
+class L7Path(LabCase):
+
+    @classmethod
+    def prepare(cls):
+        cls.lab.make_certificates()
+        cls.config = cls.lab.write_config(l7_config(cls.lab.directory))
+        cls.lab.weir("apply", "-f", cls.config)
+        cls.lab.start_l7(cls.config)
+
+    def get(self, path, *extra, host="api.shop.example", vip=VIP_EDGE4, port=443):
+        scheme = "https" if port == 443 else "http"
+        return self.lab.curl("-k", "-i", "--resolve", f"{host}:{port}:{vip}", *extra,
+                             f"{scheme}://{host}:{port}{path}").stdout
+
+    def records(self, **wanted):
+        lines = (self.lab.directory / "access.log").read_text().splitlines()
+        rows = [json.loads(line) for line in lines]
+        return [r for r in rows if all(r.get(k) == v for k, v in wanted.items())]
+
+    def stats(self):
+        return self.lab.weir_json("stats")["l7"]["workers"][0]
+
+    def test_the_path_prefix_chooses_the_service(self):
+        self.assertIn("x-service: cart", self.get("/cart/7"))
+        self.assertIn("x-service: users", self.get("/users"))
+        self.assertIn("404 Not Found", self.get("/cartoon"))
+
+    def test_ipv6_clients_and_ipv6_endpoints_work(self):
+        self.assertIn("x-service: cart", self.get("/cart", vip=f"[{VIP_EDGE6}]"))
+        self.assertIn("x-backend: b4", self.get("/six"))
+
+    def test_the_name_in_the_handshake_chooses_the_certificate(self):
+        for host, algorithm in (("api.shop.example", "id-ecPublicKey"),
+                                ("admin.example", "rsaEncryption")):
+            done = self.lab.run_in(
+                "client", "sh", "-c",
+                f"openssl s_client -connect {VIP_EDGE4}:443 -servername {host} </dev/null 2>/dev/null"
+                " | openssl x509 -noout -text")
+            self.assertIn(algorithm, done.stdout)
+
+    def test_tls_1_2_and_1_3_are_spoken_and_logged(self):
+        for option, version in (("--tls-max 1.2", "TLSv1.2"), ("--tlsv1.3", "TLSv1.3")):
+            path = f"/cart/{version}"
+            self.get(path, *option.split())
+            row = wait_until("the log", lambda p=path: self.records(target=p))[0]
+            self.assertEqual(row["tls"], version)
+            self.assertEqual(row["service"], "cart")
+            self.assertEqual(row["route"], "shop")
+            self.assertEqual(row["certificate"], "shop.example")
+            self.assertEqual(row["vip"], f"{VIP_EDGE4}:443")
+
+    def test_http_is_redirected_to_https(self):
+        reply = self.get("/cart?x=1", port=80)
+        self.assertIn("301 Moved Permanently", reply)
+        self.assertIn("Location: https://api.shop.example/cart?x=1", reply)
+
+    def test_weights_split_requests_between_services(self):
+        done = self.lab.run_in("client", "h2load", "--h1", "-n2000", "-c10",
+                               "--header=Host: api.shop.example",
+                               f"http://{VIP_EDGE4}:8080/split")
+        self.assertIn("2000 succeeded", done.stdout)
+        rows = wait_until("the log", lambda: (lambda r: r if len(r) == 2000 else None)(
+            self.records(target="/split")))
+        carts = sum(row["service"] == "cart" for row in rows)
+        self.assertAlmostEqual(carts / 2000, 0.75, delta=0.05)
+
+    def test_head_and_continue_and_chunked_bodies_work(self):
+        self.assertIn("200 OK", self.get("/cart", "-I"))
+        body = self.lab.directory / "body"
+        body.write_bytes(os.urandom(300_000))
+        reply = self.get("/cart/upload/expect", "-H", "Expect: 100-continue", "-T", body)
+        self.assertIn("100 Continue", reply)
+        self.assertIn("201 Created", reply)
+        reply = self.get("/cart/upload/chunked", "-H", "Transfer-Encoding: chunked", "-T", body)
+        self.assertIn("201 Created", reply)
+        for name in ("expect", "chunked"):
+            stored = [self.lab.directory / f"upload-{b}" / "cart" / "upload" / name
+                      for b in ("b1", "b2")]
+            self.assertEqual([sha256(p) for p in stored if p.exists()], [sha256(body)])
+
+    def test_a_dead_endpoint_is_answered_with_503(self):
+        self.assertIn("503 Service Unavailable", self.get("/gone"))
+        row = wait_until("the log", lambda: self.records(target="/gone"))[-1]
+        self.assertEqual(row["reason"], "connect_failed")
+        self.assertEqual(row["attempts"], 3)
+
+    def test_twenty_thousand_https_requests_without_an_error(self):
+        done = self.lab.run_in("client", "h2load", "--h1", "-n20000", "-c50", "-t1",
+                               "--header=Host: api.shop.example", f"https://{VIP_EDGE4}/cart",
+                               timeout=120)
+        self.assertIn("20000 done, 20000 succeeded, 0 failed, 0 errored, 0 timeout", done.stdout)
+
+    def test_two_hundred_concurrent_connections(self):
+        done = self.lab.run_in("client", "h2load", "--h1", "-n10000", "-c200", "-t1",
+                               "--header=Host: api.shop.example", f"https://{VIP_EDGE4}/users",
+                               timeout=120)
+        self.assertIn("10000 done, 10000 succeeded, 0 failed, 0 errored, 0 timeout", done.stdout)
+
+    def test_wrk_sees_no_error(self):
+        done = self.lab.run_in("client", "wrk", "-t1", "-c32", "-d3s", "-H",
+                               "Host: api.shop.example", f"https://{VIP_EDGE4}/cart", timeout=60)
+        self.assertNotIn("Socket errors", done.stdout)
+        self.assertNotIn("Non-2xx", done.stdout)
+
+    def test_a_download_of_64_mib_is_exact(self):
+        target = self.lab.directory / "l7-download"
+        self.lab.curl("-k", "-o", target, "--resolve", f"api.shop.example:443:{VIP_EDGE4}",
+                      "https://api.shop.example/cart/files/64MiB")
+        self.assertEqual(sha256(target), sha256(self.lab.directory / "www" / "64MiB"))
+
+    def test_an_upload_of_16_mib_is_exact(self):
+        source = self.lab.directory / "l7-upload"
+        source.write_bytes(os.urandom(16 << 20))
+        self.assertIn("201 Created", self.get("/users/upload/big", "-T", source))
+        stored = self.lab.directory / "upload-b3" / "users" / "upload" / "big"
+        self.assertEqual(sha256(stored), sha256(source))
+
+    def test_the_vip_answers_ping(self):
+        self.lab.run_in("client", "ping", "-c2", "-W2", VIP_EDGE4)
+        self.lab.run_in("client", "ping", "-c2", "-W2", VIP_EDGE6)
+
+    def test_a_new_configuration_is_live_without_a_failed_request(self):
+        result = {}
+
+        def load():
+            result["done"] = self.lab.run_in(
+                "client", "h2load", "--h1", "-n30000", "-c20", "-t1",
+                "--header=Host: api.shop.example", f"https://{VIP_EDGE4}/users", timeout=120)
+
+        thread = threading.Thread(target=load)
+        thread.start()
+        try:
+            for i in range(10):
+                users = "b3" if i % 2 else "b4 b3"
+                config = self.lab.write_config(l7_config(self.lab.directory, users=users), "n.yaml")
+                self.lab.weir("apply", "-f", config)
+        finally:
+            thread.join()
+        self.assertIn("30000 done, 30000 succeeded, 0 failed, 0 errored, 0 timeout",
+                      result["done"].stdout)
+        wait_until("old configurations to be let go",
+                   lambda: self.stats()["generations"] == 1 or None)
+
+    def test_nothing_is_left_when_the_clients_have_gone(self):
+        wait_until("client connections to end", lambda: self.stats()["http"]["connections"] == 0, 20)
+        self.assertEqual(self.stats()["tcp"]["half_open"], 0)
+
+
+if __name__ == "__main__":
+    main()
