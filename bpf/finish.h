@@ -17,23 +17,8 @@ static __always_inline void count_service(void *map, __u32 id, const struct pack
 	counter->new_flows += pkt->is_new_flow;
 }
 
-static __always_inline void count(const struct packet *pkt, __u32 verdict)
+static __always_inline int action_of(enum weir_verdict verdict)
 {
-	struct weir_counter *counter = bpf_map_lookup_elem(&weir_counters, &verdict);
-
-	if (counter) {
-		counter->packets++;
-		counter->bytes += pkt->frame_bytes;
-	}
-	if (pkt->vip_id)
-		count_service(&weir_vip_counters, pkt->vip_id, pkt);
-	if (pkt->backend_id)
-		count_service(&weir_backend_counters, pkt->backend_id, pkt);
-}
-
-static __always_inline int finish(const struct packet *pkt, enum weir_verdict verdict)
-{
-	count(pkt, verdict);
 	switch (verdict) {
 #define WEIR_VERDICT(symbol, action, label, sentence)                                              \
 	case WEIR_##symbol:                                                                        \
@@ -45,4 +30,21 @@ static __always_inline int finish(const struct packet *pkt, enum weir_verdict ve
 		break; /* no step returns these at the end */
 	}
 	return XDP_ABORTED;
+}
+
+static __always_inline int finish(const struct packet *pkt, __u32 verdict)
+{
+	struct weir_counter *counter = bpf_map_lookup_elem(&weir_counters, &verdict);
+	int action = action_of(verdict);
+
+	if (counter) {
+		counter->packets++;
+		counter->bytes += pkt->frame_bytes;
+	}
+	if (pkt->vip_id)
+		count_service(&weir_vip_counters, pkt->vip_id, pkt);
+	/* A backend's counter holds what was sent to it; what was dropped on the way is not. */
+	if (pkt->backend_id && action != XDP_DROP)
+		count_service(&weir_backend_counters, pkt->backend_id, pkt);
+	return action;
 }

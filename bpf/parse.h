@@ -49,7 +49,7 @@ struct packet {
 	__u8 tcp_flags;	    /* zero for UDP */
 	__u8 icmp_type;	    /* of ICMPv6 only */
 	__u32 vip_id;	    /* set once known; zero is no id */
-	__u32 backend_id;   /* set once the packet is on its way to it */
+	__u32 backend_id;   /* set once chosen; zero is no id */
 	__u32 is_new_flow;
 };
 

@@ -1,0 +1,54 @@
+#include "tests/support/alloc_guard.h"
+
+#include <cstdlib>
+#include <new>
+
+namespace {
+
+thread_local std::size_t allocation_count = 0;
+thread_local std::size_t deallocation_count = 0;
+
+void* allocate(std::size_t size, std::size_t alignment) {
+  ++allocation_count;
+  // aligned_alloc wants a multiple of the alignment; an empty object still needs an address.
+  const std::size_t rounded = (size + alignment - 1) / alignment * alignment;
+  void* const memory = alignment <= alignof(std::max_align_t)
+                           ? std::malloc(size == 0 ? 1 : size)
+                           : std::aligned_alloc(alignment, rounded);
+  // A test that runs out of memory has nothing left to say.
+  if (memory == nullptr) std::abort();
+  return memory;
+}
+
+void deallocate(void* memory) {
+  if (memory != nullptr) ++deallocation_count;
+  std::free(memory);
+}
+
+}  // namespace
+
+// The array and nothrow forms of the standard library call these.
+void* operator new(std::size_t size) { return allocate(size, 1); }
+void* operator new(std::size_t size, std::align_val_t alignment) {
+  return allocate(size, static_cast<std::size_t>(alignment));
+}
+void operator delete(void* memory) noexcept { deallocate(memory); }
+void operator delete(void* memory, std::size_t) noexcept { deallocate(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { deallocate(memory); }
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { deallocate(memory); }
+// Named as well, since a sanitizer's own array forms would not come by here.
+void* operator new[](std::size_t size) { return allocate(size, 1); }
+void operator delete[](void* memory) noexcept { deallocate(memory); }
+void operator delete[](void* memory, std::size_t) noexcept { deallocate(memory); }
+
+namespace weir::testing {
+
+AllocationGuard::AllocationGuard()
+    : allocations_before_{allocation_count}, deallocations_before_{deallocation_count} {}
+
+std::size_t AllocationGuard::allocations() const { return allocation_count - allocations_before_; }
+std::size_t AllocationGuard::deallocations() const {
+  return deallocation_count - deallocations_before_;
+}
+
+}  // namespace weir::testing

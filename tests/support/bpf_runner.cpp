@@ -1,0 +1,155 @@
+#include "tests/support/bpf_runner.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <cstring>
+#include <utility>
+
+#include "tests/support/bpf_counters.h"
+#include "tests/support/packet_builder.h"
+
+namespace weir::testing {
+namespace {
+
+class ComparedRunner final : public BpfRunner {
+ public:
+  ComparedRunner(std::unique_ptr<BpfRunner> kernel, std::unique_ptr<BpfRunner> host)
+      : kernel_{std::move(kernel)}, host_{std::move(host)} {}
+
+  Result<RunResult> run(std::span<const std::byte> frame) override {
+    auto in_kernel = kernel_->run(frame);
+    if (!in_kernel) return in_kernel;
+    auto on_host = host_->run(frame);
+    if (!on_host) return on_host;
+    if (*in_kernel == *on_host) return in_kernel;
+    return Error{ErrorCode::kInternal, fmt::format("the engines differ\nkernel: {}\nhost: {}",
+                                                   describe(*in_kernel), describe(*on_host))};
+  }
+
+  Result<void> write_bytes(std::string_view map, std::span<const std::byte> key,
+                           std::span<const std::byte> value) override {
+    if (auto written = kernel_->write_bytes(map, key, value); !written) return written;
+    return host_->write_bytes(map, key, value);
+  }
+
+  Result<void> erase_bytes(std::string_view map, std::span<const std::byte> key) override {
+    if (auto erased = kernel_->erase_bytes(map, key); !erased) return erased;
+    return host_->erase_bytes(map, key);
+  }
+
+  Result<std::vector<std::byte>> read_bytes(std::string_view map,
+                                            std::span<const std::byte> key) override {
+    return kernel_->read_bytes(map, key);
+  }
+
+  Result<void> publish_table(std::uint32_t vip_id,
+                             std::span<const std::uint32_t> backend_ids) override {
+    if (auto published = kernel_->publish_table(vip_id, backend_ids); !published) return published;
+    return host_->publish_table(vip_id, backend_ids);
+  }
+
+ private:
+  std::unique_ptr<BpfRunner> kernel_;
+  std::unique_ptr<BpfRunner> host_;
+};
+
+constexpr auto kVerdictLabels = std::to_array<std::string_view>({
+#define WEIR_VERDICT(symbol, action, label, sentence) label,
+#include "bpf/verdicts.def"
+#undef WEIR_VERDICT
+});
+constexpr auto kReturnLabels = std::to_array<std::string_view>({"redirect", "drop"});
+constexpr auto kDecapLabels =
+    std::to_array<std::string_view>({"pass_other", "pass_inner", "drop_source", "drop_malformed"});
+
+static_assert(kVerdictLabels.size() == WEIR_VERDICT_COUNT);
+static_assert(kReturnLabels.size() == WEIR_RETURN_VERDICT_COUNT);
+static_assert(kDecapLabels.size() == WEIR_DECAP_VERDICT_COUNT);
+
+std::span<const std::string_view> labels_of(BpfProgram program) {
+  switch (program) {
+    case BpfProgram::kBalancer:
+      return kVerdictLabels;
+    case BpfProgram::kL7Return:
+      return kReturnLabels;
+    case BpfProgram::kDecapsulator:
+      return kDecapLabels;
+  }
+  return {};
+}
+
+std::string_view verdict_map_of(BpfProgram program) {
+  switch (program) {
+    case BpfProgram::kBalancer:
+      return "weir_counters";
+    case BpfProgram::kL7Return:
+      return "weir_return_counters";
+    case BpfProgram::kDecapsulator:
+      return "weir_decap_counters";
+  }
+  return {};
+}
+
+Result<void> read_services(BpfRunner& runner, std::string_view map, std::string_view noun,
+                           CounterValues& values) {
+  for (std::uint32_t id = 0; id < BpfRunner::kWatchedIds; ++id) {
+    auto counter = runner.read<weir_service_counter>(map, id);
+    if (!counter) return std::move(counter).error();
+    values[fmt::format("{} {}", noun, id)] = {counter->packets, counter->bytes, counter->new_flows};
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<CounterValues> read_counters(BpfRunner& runner, BpfProgram program) {
+  CounterValues values;
+  const auto labels = labels_of(program);
+  for (std::uint32_t i = 0; i < labels.size(); ++i) {
+    auto counter = runner.read<weir_counter>(verdict_map_of(program), i);
+    if (!counter) return std::move(counter).error();
+    values[std::string{labels[i]}] = {counter->packets, counter->bytes, 0};
+  }
+  if (program != BpfProgram::kBalancer) return values;
+  if (auto read = read_services(runner, "weir_vip_counters", "vip", values); !read)
+    return std::move(read).error();
+  if (auto read = read_services(runner, "weir_backend_counters", "backend", values); !read)
+    return std::move(read).error();
+  return values;
+}
+
+CounterValues moved_between(const CounterValues& before, const CounterValues& after) {
+  CounterValues moved;
+  for (const auto& [name, now] : after) {
+    const CounterDelta& then = before.at(name);
+    const CounterDelta delta{now.packets - then.packets, now.bytes - then.bytes,
+                             now.new_flows - then.new_flows};
+    if (delta != CounterDelta{}) moved[name] = delta;
+  }
+  return moved;
+}
+
+std::string describe(const RunResult& result) {
+  static constexpr std::array<std::string_view, 5> kActions{"ABORTED", "DROP", "PASS", "TX",
+                                                            "REDIRECT"};
+  std::string text = result.action < kActions.size()
+                         ? std::string{kActions[result.action]}
+                         : fmt::format("unknown action {}", result.action);
+  for (const auto& [name, delta] : result.moved)
+    text += fmt::format(", {} +{} packets +{} bytes +{} new flows", name, delta.packets,
+                        delta.bytes, delta.new_flows);
+  return fmt::format("{}, {} bytes\n{}", text, result.output.size(), hexdump(result.output));
+}
+
+Result<std::unique_ptr<BpfRunner>> make_compared_runner(BpfProgram program,
+                                                        const BpfSettings& settings) {
+  auto kernel = make_kernel_runner(program, settings);
+  if (!kernel) return kernel;
+  auto host = make_host_runner(program, settings);
+  if (!host) return host;
+  return std::unique_ptr<BpfRunner>{
+      std::make_unique<ComparedRunner>(std::move(*kernel), std::move(*host))};
+}
+
+}  // namespace weir::testing

@@ -1,0 +1,101 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "bpf/abi.h"
+#include "l4/base/result.h"
+
+namespace weir::testing {
+
+/// What moved in one counter during one run. Verdict counters have no new flows.
+struct CounterDelta {
+  std::uint64_t packets = 0;
+  std::uint64_t bytes = 0;
+  std::uint64_t new_flows = 0;
+  friend bool operator==(const CounterDelta&, const CounterDelta&) = default;
+};
+
+struct RunResult {
+  std::uint32_t action = 0;  ///< XDP_*
+  std::vector<std::byte> output;
+  /// Counters that moved, and only those: by verdict label ("tx_ipip"), "vip 1", "backend 2".
+  std::map<std::string, CounterDelta> moved;
+
+  friend bool operator==(const RunResult&, const RunResult&) = default;
+};
+
+/// For failure messages: action, counters, output as hexadecimal.
+std::string describe(const RunResult& result);
+
+enum class BpfProgram { kBalancer, kL7Return, kDecapsulator };
+
+/// What user space would set before load.
+struct BpfSettings {
+  std::uint64_t hash_seed[2] = {0x0123456789abcdef, 0xfedcba9876543210};
+  std::uint32_t l7_worker_count = 0;
+  bool decapsulate_any_source = false;
+};
+
+/// One program of bpf/ with its maps, ready to be given frames. Two engines behind one interface:
+/// the sources compiled for the host under sanitizers, and the object in the kernel through its
+/// test-run. A devmap slot may be filled with kAnyDevice: no frame really leaves.
+class BpfRunner {
+ public:
+  /// The loopback device: it exists in every network namespace, and a test-run of the kernel
+  /// claims that frames came in by it.
+  static constexpr std::uint32_t kAnyDevice = 1;
+  /// Counters of VIPs and backends are watched for ids below this.
+  static constexpr std::uint32_t kWatchedIds = 16;
+
+  virtual ~BpfRunner() = default;
+
+  virtual Result<RunResult> run(std::span<const std::byte> frame) = 0;
+  virtual Result<void> write_bytes(std::string_view map, std::span<const std::byte> key,
+                                   std::span<const std::byte> value) = 0;
+  virtual Result<void> erase_bytes(std::string_view map, std::span<const std::byte> key) = 0;
+  /// One CPU's value for per-CPU maps is of no use: they are summed, as 64-bit words.
+  virtual Result<std::vector<std::byte>> read_bytes(std::string_view map,
+                                                    std::span<const std::byte> key) = 0;
+  /// Puts a fresh Maglev table in the place of the VIP's old one.
+  virtual Result<void> publish_table(std::uint32_t vip_id,
+                                     std::span<const std::uint32_t> backend_ids) = 0;
+
+  template <typename Key, typename Value>
+  Result<void> write(std::string_view map, const Key& key, const Value& value) {
+    return write_bytes(map, std::as_bytes(std::span{&key, 1}), std::as_bytes(std::span{&value, 1}));
+  }
+  template <typename Key>
+  Result<void> erase(std::string_view map, const Key& key) {
+    return erase_bytes(map, std::as_bytes(std::span{&key, 1}));
+  }
+  template <typename Value, typename Key>
+  Result<Value> read(std::string_view map, const Key& key) {
+    auto bytes = read_bytes(map, std::as_bytes(std::span{&key, 1}));
+    if (!bytes) return std::move(bytes).error();
+    WEIR_ASSERT(bytes->size() == sizeof(Value));
+    Value value;
+    std::memcpy(&value, bytes->data(), sizeof(value));
+    return value;
+  }
+};
+
+Result<std::unique_ptr<BpfRunner>> make_host_runner(BpfProgram program,
+                                                    const BpfSettings& settings);
+
+/// Fails with kDenied where the rights to load programs are missing.
+Result<std::unique_ptr<BpfRunner>> make_kernel_runner(BpfProgram program,
+                                                      const BpfSettings& settings);
+
+/// The kernel, with the host engine at its side: every write goes to both, every run is made on
+/// both, and a difference in action, output or counters is an error that shows both.
+Result<std::unique_ptr<BpfRunner>> make_compared_runner(BpfProgram program,
+                                                        const BpfSettings& settings);
+
+}  // namespace weir::testing

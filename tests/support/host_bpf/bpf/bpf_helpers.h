@@ -1,0 +1,24 @@
+#pragma once
+
+/*
+ * Stands in for libbpf's <bpf/bpf_helpers.h> when the packet path is compiled for the host. Map
+ * declarations keep their form, so that type, sizes and number of entries can be read from them
+ * (host_engine.h); helpers are functions of host_engine.cpp.
+ */
+
+#include <stddef.h>
+
+#include <linux/bpf.h>
+
+#define SEC(name) __attribute__((used))
+#undef __always_inline
+#define __always_inline	     inline __attribute__((always_inline))
+#define __uint(name, value)  int(*name)[value]
+#define __type(name, value)  __typeof__(value) *name
+#define __array(name, value) __typeof__(value) *name[]
+
+void *bpf_map_lookup_elem(const void *map, const void *key);
+long bpf_map_update_elem(const void *map, const void *key, const void *value, __u64 flags);
+long bpf_redirect_map(const void *map, __u64 key, __u64 flags);
+long bpf_xdp_adjust_head(struct xdp_md *ctx, int delta);
+long bpf_xdp_adjust_tail(struct xdp_md *ctx, int delta);

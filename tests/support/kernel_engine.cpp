@@ -1,0 +1,187 @@
+// The objects of bpf/ in the kernel, run with BPF_PROG_TEST_RUN. No device and no link is touched.
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <fmt/format.h>
+
+#include <cstring>
+#include <functional>
+#include <utility>
+
+#include "l4/base/fd.h"
+#include "tests/support/bpf_counters.h"
+#include "tests/support/bpf_runner.h"
+#include "weir_decap.skel.h"
+#include "weir_l7_return.skel.h"
+#include "weir_lb.skel.h"
+
+namespace weir::testing {
+namespace {
+
+using Bytes = std::vector<std::byte>;
+
+/// Enough for tests, and quick to allocate: every test loads its own.
+constexpr std::uint32_t kFlowEntries = 1024;
+constexpr std::size_t kOutputRoom = 128;
+
+/// A loaded object, whatever its skeleton's type.
+struct Loaded {
+  std::shared_ptr<void> skeleton;
+  bpf_object* object = nullptr;
+  int program_fd = -1;
+};
+
+template <typename Skeleton>
+Result<Loaded> load(Skeleton* opened, void (*destroy)(Skeleton*), int (*load_it)(Skeleton*),
+                    bpf_program* (*program_of)(Skeleton*), std::string_view name) {
+  std::shared_ptr<Skeleton> owner{opened, destroy};
+  if (const int status = load_it(opened); status != 0)
+    return Error::from_errno(fmt::format("loading {}", name), -status)
+        .with_remedy("loading needs CAP_BPF and CAP_NET_ADMIN");
+  return Loaded{owner, *opened->skeleton->obj, bpf_program__fd(program_of(opened))};
+}
+
+Result<Loaded> load_balancer(const BpfSettings& settings) {
+  weir_lb* opened = weir_lb__open();
+  if (opened == nullptr) return Error::from_errno("opening weir_lb");
+  opened->rodata->weir_hash_seed[0] = settings.hash_seed[0];
+  opened->rodata->weir_hash_seed[1] = settings.hash_seed[1];
+  opened->rodata->weir_l7_worker_count = settings.l7_worker_count;
+  bpf_map__set_max_entries(opened->maps.weir_flows, kFlowEntries);
+  return load<weir_lb>(
+      opened, weir_lb__destroy, weir_lb__load,
+      [](weir_lb* skeleton) { return skeleton->progs.weir_lb; }, "weir_lb");
+}
+
+Result<Loaded> load_return() {
+  weir_l7_return* opened = weir_l7_return__open();
+  if (opened == nullptr) return Error::from_errno("opening weir_l7_return");
+  return load<weir_l7_return>(
+      opened, weir_l7_return__destroy, weir_l7_return__load,
+      [](weir_l7_return* skeleton) { return skeleton->progs.weir_l7_return; }, "weir_l7_return");
+}
+
+Result<Loaded> load_decapsulator(const BpfSettings& settings) {
+  weir_decap* opened = weir_decap__open();
+  if (opened == nullptr) return Error::from_errno("opening weir_decap");
+  opened->rodata->weir_decap_any_source = settings.decapsulate_any_source ? 1 : 0;
+  return load<weir_decap>(
+      opened, weir_decap__destroy, weir_decap__load,
+      [](weir_decap* skeleton) { return skeleton->progs.weir_decap; }, "weir_decap");
+}
+
+Result<Loaded> load_program(BpfProgram program, const BpfSettings& settings) {
+  switch (program) {
+    case BpfProgram::kBalancer:
+      return load_balancer(settings);
+    case BpfProgram::kL7Return:
+      return load_return();
+    case BpfProgram::kDecapsulator:
+      return load_decapsulator(settings);
+  }
+  return Error{ErrorCode::kInvalid, "no such program"};
+}
+
+/// Counters are structures of 64-bit words, one structure per CPU.
+Bytes sum_of_cpus(const Bytes& values, std::size_t value_bytes) {
+  std::vector<std::uint64_t> words(values.size() / sizeof(std::uint64_t));
+  std::memcpy(words.data(), values.data(), values.size());
+  std::vector<std::uint64_t> sums(value_bytes / sizeof(std::uint64_t));
+  for (std::size_t i = 0; i < words.size(); ++i)
+    sums[i % sums.size()] += words[i];
+  const auto bytes = std::as_bytes(std::span{sums});
+  return {bytes.begin(), bytes.end()};
+}
+
+class KernelRunner final : public BpfRunner {
+ public:
+  KernelRunner(BpfProgram program, Loaded loaded) : program_{program}, loaded_{std::move(loaded)} {}
+
+  Result<RunResult> run(std::span<const std::byte> frame) override {
+    auto before = read_counters(*this, program_);
+    if (!before) return std::move(before).error();
+    auto result = run_once(frame);
+    if (!result) return result;
+    auto after = read_counters(*this, program_);
+    if (!after) return std::move(after).error();
+    result->moved = moved_between(*before, *after);
+    return result;
+  }
+
+  Result<void> write_bytes(std::string_view name, std::span<const std::byte> key,
+                           std::span<const std::byte> value) override {
+    if (bpf_map_update_elem(map_fd(name), key.data(), value.data(), BPF_ANY) != 0)
+      return Error::from_errno(fmt::format("writing {}", name));
+    return {};
+  }
+
+  Result<void> erase_bytes(std::string_view name, std::span<const std::byte> key) override {
+    if (bpf_map_delete_elem(map_fd(name), key.data()) != 0)
+      return Error::from_errno(fmt::format("erasing from {}", name));
+    return {};
+  }
+
+  Result<Bytes> read_bytes(std::string_view name, std::span<const std::byte> key) override {
+    const bpf_map* map = map_named(name);
+    const std::size_t value_bytes = bpf_map__value_size(map);
+    const bool is_per_cpu = bpf_map__type(map) == BPF_MAP_TYPE_PERCPU_ARRAY;
+    const int copies = is_per_cpu ? libbpf_num_possible_cpus() : 1;
+    if (copies < 1) return Error::from_errno("counting CPUs", -copies);
+    Bytes values(value_bytes * static_cast<std::size_t>(copies));
+    if (bpf_map_lookup_elem(bpf_map__fd(map), key.data(), values.data()) != 0)
+      return Error::from_errno(fmt::format("reading {}", name));
+    return is_per_cpu ? sum_of_cpus(values, value_bytes) : values;
+  }
+
+  Result<void> publish_table(std::uint32_t vip_id,
+                             std::span<const std::uint32_t> backend_ids) override {
+    LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_INNER_MAP);
+    const UniqueFd table{bpf_map_create(BPF_MAP_TYPE_ARRAY, "weir_table", sizeof(std::uint32_t),
+                                        sizeof(std::uint32_t),
+                                        static_cast<std::uint32_t>(backend_ids.size()), &options)};
+    if (!table) return Error::from_errno("creating a table");
+    for (std::uint32_t slot = 0; slot < backend_ids.size(); ++slot)
+      if (bpf_map_update_elem(table.get(), &slot, &backend_ids[slot], BPF_ANY) != 0)
+        return Error::from_errno("filling a table");
+    const int fd = table.get();
+    if (bpf_map_update_elem(map_fd("weir_tables"), &vip_id, &fd, BPF_ANY) != 0)
+      return Error::from_errno("publishing a table");
+    return {};
+  }
+
+ private:
+  Result<RunResult> run_once(std::span<const std::byte> frame) {
+    RunResult result;
+    result.output.resize(frame.size() + kOutputRoom);
+    LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame.data(),
+                .data_out = result.output.data(),
+                .data_size_in = static_cast<std::uint32_t>(frame.size()),
+                .data_size_out = static_cast<std::uint32_t>(result.output.size()), .repeat = 1);
+    if (bpf_prog_test_run_opts(loaded_.program_fd, &options) != 0)
+      return Error::from_errno(fmt::format("running a frame of {} bytes", frame.size()));
+    result.action = options.retval;
+    result.output.resize(options.data_size_out);
+    return result;
+  }
+
+  [[nodiscard]] const bpf_map* map_named(std::string_view name) const {
+    const bpf_map* map = bpf_object__find_map_by_name(loaded_.object, std::string{name}.c_str());
+    WEIR_ASSERT(map != nullptr);  // tests name maps of the program they run
+    return map;
+  }
+  [[nodiscard]] int map_fd(std::string_view name) const { return bpf_map__fd(map_named(name)); }
+
+  BpfProgram program_;
+  Loaded loaded_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<BpfRunner>> make_kernel_runner(BpfProgram program,
+                                                      const BpfSettings& settings) {
+  auto loaded = load_program(program, settings);
+  if (!loaded) return std::move(loaded).error();
+  return std::unique_ptr<BpfRunner>{std::make_unique<KernelRunner>(program, std::move(*loaded))};
+}
+
+}  // namespace weir::testing
