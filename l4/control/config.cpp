@@ -53,6 +53,7 @@ void ConfigParser::parse_document(const YamlNode& root) {
       fields, "gateways", "gateways", kGatewaysMax,
       [&](const YamlNode& node, std::size_t i) { return parse_gateway(node, i); }, model_.gateways);
   if (const YamlNode* services = fields.find("services")) {
+    services_are_known_ = services->kind == YamlKind::kMap;
     for (const MapEntry& entry : entries_of(reader_, *services, "services of the file",
                                             "a map of services by their names")) {
       if (std::optional<Service> service = parse_service(entry))
@@ -86,9 +87,12 @@ void ConfigParser::check_references() {
                                reference.what, *reference.listener, reference.name),
                    std::move(expected), std::move(hint));
   }
+  if (!services_are_known_) return;
+  std::set<std::string_view> services;
+  for (const Service& service : model_.services)
+    services.insert(service.name);
   for (const Reference& reference : service_references_) {
-    if (std::ranges::find(model_.services, reference.name, &Service::name) != model_.services.end())
-      continue;
+    if (services.contains(reference.name)) continue;
     auto [expected, hint] = known_names(model_.services, reference.name, "service");
     reader_.report(reference.at,
                    fmt::format("{} refers to service '{}', which does not exist", reference.what,

@@ -386,6 +386,8 @@ void ConfigParser::parse_path(const YamlNode& node, const std::string& owner, Ro
   const YamlNode* prefix = fields.find("prefix");
   const YamlNode* exact = fields.find("exact");
   if (node.kind != YamlKind::kMap) return;
+  // Other keys have been reported already.
+  if (prefix == nullptr && exact == nullptr && !node.children.empty()) return;
   if ((prefix == nullptr) == (exact == nullptr)) {
     reader_.report(node.at, fmt::format("{} must have one of prefix and exact", owner),
                    "'{prefix: /cart}' or '{exact: /cart}'");

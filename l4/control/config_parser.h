@@ -49,7 +49,8 @@ class ConfigParser {
 
   std::optional<Vip> parse_vip(const YamlNode& node, std::size_t index);
   void parse_vip_mode(Fields& fields, Vip& vip);
-  void parse_backends(Fields& fields, Vip& vip);
+  /// Without a known key nothing can be said about how the backends fit the VIP.
+  void parse_backends(Fields& fields, Vip& vip, bool has_key);
   std::optional<Backend> parse_backend(const YamlNode& node, const std::string& owner);
 
   std::optional<Gateway> parse_gateway(const YamlNode& node, std::size_t index);
@@ -102,6 +103,7 @@ class ConfigParser {
   std::set<std::pair<std::string, std::string>> listeners_;  // by gateway; those with faults too
   std::vector<Reference> gateway_references_;
   std::vector<Reference> service_references_;
+  bool services_are_known_ = true;  // false when there is something else in their place
   std::vector<L7Address> l7_addresses_;
 };
 

@@ -119,11 +119,13 @@ std::string found_text(const YamlNode& node) {
     case YamlKind::kMap:
       return "a map";
     case YamlKind::kScalar: {
-      std::string shown = node.text.substr(0, kQuotedMax);
-      // A diagnostic is one line, whatever the file has in its strings.
-      std::ranges::replace_if(
-          shown, [](char c) { return c == '\n' || c == '\r' || c == '\t'; }, ' ');
-      return fmt::format("'{}{}'", shown, node.text.size() > kQuotedMax ? "…" : "");
+      // Cut between characters: the bytes that continue one in UTF-8 are 0x80 to 0xbf.
+      std::size_t length = std::min(node.text.size(), kQuotedMax);
+      while (length > 0 && length < node.text.size() &&
+             (static_cast<unsigned char>(node.text[length]) & 0xc0) == 0x80)
+        --length;
+      return fmt::format("'{}{}'", std::string_view{node.text}.substr(0, length),
+                         length < node.text.size() ? "…" : "");
     }
   }
   WEIR_ASSERT(false);  // every kind is named above
@@ -142,6 +144,9 @@ std::string owner_of(std::string_view kind, const YamlNode& node, std::size_t in
 void ConfigReader::report(Position at, std::string message, std::string expectation,
                           std::string hint) {
   if (diagnostics_.size() >= kCollectedMax) return;
+  // A diagnostic is one line, whatever the file has in its strings.
+  std::ranges::replace_if(
+      message, [](char c) { return static_cast<unsigned char>(c) < ' ' || c == 0x7f; }, ' ');
   diagnostics_.push_back(
       {file_, at.line, at.column, std::move(message), std::move(expectation), std::move(hint)});
 }
@@ -170,7 +175,8 @@ std::optional<std::uint64_t> ConfigReader::number(const YamlNode& node, std::str
     if (value && *value >= minimum && *value <= maximum) return value;
   }
   report(node.at, fmt::format("{} is {}", what, found_text(node)),
-         fmt::format("a number from {} to {}", minimum, maximum));
+         minimum == maximum ? fmt::format("{}", minimum)
+                            : fmt::format("a number from {} to {}", minimum, maximum));
   return std::nullopt;
 }
 
@@ -295,9 +301,10 @@ Fields::Fields(ConfigReader& reader, const YamlNode& node, std::string owner, co
   for (const MapEntry& entry : entries_) {
     if (contains(words.known, entry.key)) continue;
     if (contains(words.later, entry.key)) {
-      reader.report(entry.at,
-                    fmt::format("key '{}' in {} is of a later version", entry.key, owner_), "",
-                    std::string{kLaterHint});
+      reader.report(
+          entry.at,
+          fmt::format("key '{}' in {} is not available yet in this version", entry.key, owner_), "",
+          "remove it");
       continue;
     }
     YamlNode key;
@@ -305,6 +312,7 @@ Fields::Fields(ConfigReader& reader, const YamlNode& node, std::string owner, co
     key.text = entry.key;
     reader.report(entry.at, fmt::format("unknown key {} in {}", found_text(key), owner_),
                   one_of(words.known), did_you_mean(entry.key, words.known));
+    meant_.push_back(nearest_word(entry.key, words.known));
   }
 }
 
@@ -315,7 +323,8 @@ const YamlNode* Fields::find(std::string_view key) const {
 
 const YamlNode* Fields::need(std::string_view key, std::string_view expectation) {
   const YamlNode* value = find(key);
-  if (value == nullptr && is_map_)
+  const bool misspelt = std::ranges::find(meant_, key) != meant_.end();
+  if (value == nullptr && is_map_ && !misspelt)
     reader_.report(at_, fmt::format("{} has no {}", owner_, key), std::string{expectation});
   return value;
 }

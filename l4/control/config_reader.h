@@ -26,8 +26,6 @@ struct Choice {
   Enum value;
 };
 
-inline constexpr std::string_view kLaterHint = "it is not available yet in this version; remove it";
-
 class ConfigReader {
  public:
   explicit ConfigReader(std::string file) : file_{std::move(file)} {}
@@ -116,6 +114,7 @@ class Fields {
   std::string owner_;
   bool is_map_;
   std::vector<MapEntry> entries_;
+  std::vector<std::string_view> meant_;  // by misspelt keys; their absence needs no second word
 };
 
 /// "vip 'dns'" when the map has a usable name, else "vip number 3".

@@ -169,20 +169,20 @@ std::optional<Vip> ConfigParser::parse_vip(const YamlNode& node, std::size_t ind
   if (const YamlNode* table = fields.find("table")) {
     Fields size{reader_, *table, fields.label("table"), {{"size"}}};
     if (const YamlNode* value = size.find("size")) {
-      const auto slots = reader_.number(*value, size.label("size"), kTableSizeMin, kTableSizeMax);
+      const auto slots = reader_.number(*value, size.label("size"), 1, UINT32_MAX);
       if (slots && reader_.accept(value->at, size.label("size"), object_to_table_size(*slots)))
         vip.table_size = static_cast<std::uint32_t>(*slots);
     }
   }
-  if (!address || !port || !protocol) return std::nullopt;
-  vip.address = *address;
-  vip.port = *port;
-  vip.protocol = *protocol;
-  source_.addresses.try_emplace(vip.address, address_node->at);
-  claim_vip(vip.key(), fields.owner(), address_node->at);
+  vip.address = address.value_or(wire::IpAddress{});
+  vip.port = port.value_or(wire::Port{});
+  vip.protocol = protocol.value_or(Protocol::kTcp);
+  const bool has_key = address && port && protocol;
+  if (has_key) claim_vip(vip.key(), fields.owner(), address_node->at);
+  if (address) source_.addresses.try_emplace(vip.address, address_node->at);
   parse_vip_mode(fields, vip);
-  parse_backends(fields, vip);
-  return vip;
+  parse_backends(fields, vip, has_key);
+  return has_key ? std::optional{std::move(vip)} : std::nullopt;
 }
 
 void ConfigParser::parse_vip_mode(Fields& fields, Vip& vip) {
@@ -202,7 +202,7 @@ void ConfigParser::parse_vip_mode(Fields& fields, Vip& vip) {
   }
 }
 
-void ConfigParser::parse_backends(Fields& fields, Vip& vip) {
+void ConfigParser::parse_backends(Fields& fields, Vip& vip, bool has_key) {
   const bool needs_backends = vip.mode != ForwardMode::kL7;
   const YamlNode* list =
       needs_backends ? fields.need("backends", "a list of backends; [] when there are none yet")
@@ -229,7 +229,7 @@ void ConfigParser::parse_backends(Fields& fields, Vip& vip) {
     const std::string owner = fmt::format("{} of {}", owner_of("backend", node, i), fields.owner());
     const std::optional<Backend> backend = parse_backend(node, owner);
     if (!backend) continue;
-    if (!reader_.accept(node.at, owner, object_to_backend(vip, *backend))) continue;
+    if (has_key && !reader_.accept(node.at, owner, object_to_backend(vip, *backend))) continue;
     const auto [address, new_address] = addresses.try_emplace(backend->address, node.at);
     if (!new_address) {
       reader_.report(node.at,

@@ -140,6 +140,9 @@ class TreeBuilder : public YAML::EventHandler {
       return;
     }
     YamlNode& parent = open_.back().node;
+    // The library places a value that is not there at whatever comes next; its key is better.
+    const bool is_value = parent.kind == YamlKind::kMap && parent.children.size() % 2 == 1;
+    if (node.kind == YamlKind::kNull && is_value) node.at = parent.children.back().at;
     parent.nodes += node.nodes;
     parent.text_bytes += node.text_bytes;
     parent.height = std::max(parent.height, node.height + 1);
@@ -152,6 +155,18 @@ class TreeBuilder : public YAML::EventHandler {
   std::size_t nodes_ = 0;
   std::size_t text_bytes_ = 0;
 };
+
+/// The first tab that stands where only blanks may indent, for a text that could not be parsed.
+std::optional<Position> find_tab_indent(std::string_view text) {
+  std::size_t line = 1;
+  for (std::size_t begin = 0; begin < text.size(); ++line) {
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
+    const std::size_t first = std::min(text.find_first_not_of(' ', begin), end);
+    if (first < end && text[first] == '\t') return Position{line, first - begin + 1};
+    begin = end + 1;
+  }
+  return std::nullopt;
+}
 
 /// The first byte that no text file has; the library would end its input there or pass it on.
 std::optional<YamlProblem> find_binary(std::string_view text) {
@@ -190,9 +205,10 @@ std::variant<YamlNode, YamlProblem> parse_yaml(std::string_view text) {
   } catch (const Stop& stop) {
     return stop.problem;
   } catch (const YAML::Exception& error) {
-    return YamlProblem{
-        position_of(error.mark), fmt::format("not valid YAML: {}", error.msg), "",
-        text.find('\t') == std::string_view::npos ? "" : "indent with spaces; the file has tabs"};
+    if (const std::optional<Position> tab = find_tab_indent(text))
+      return YamlProblem{*tab, "not valid YAML: a tab in the indentation", "blanks", ""};
+    return YamlProblem{position_of(error.mark), fmt::format("not valid YAML: {}", error.msg), "",
+                       ""};
   }
 }
 
