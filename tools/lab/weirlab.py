@@ -102,7 +102,7 @@ class Lab:
         log = open(self.directory / f"{name}.log", "ab")
         process = subprocess.Popen(
             self.command_in(host, *command), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            **options)
+            start_new_session=True, **options)  # Ctrl-C is for us; we end our children in order
         log.close()
         self.processes[name] = process
         return process
@@ -343,6 +343,7 @@ http {{
         if self.closed:
             return
         self.closed = True
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not stop the removal
         for name in list(self.processes):
             with contextlib.suppress(LabError):
                 self.stop(name, signal.SIGTERM, 5)
