@@ -1,6 +1,5 @@
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -10,7 +9,11 @@
 #include "l4/base/clock.h"
 #include "l4/base/random.h"
 #include "l4/wire/address.h"
+#include "l4/wire/neighbor_messages.h"
+#include "l7/net/ip.h"
 #include "l7/net/neighbor.h"
+#include "l7/net/packet_queue.h"
+#include "l7/net/token_bucket.h"
 #include "l7/net/transport.h"
 #include "l7/port/port.h"
 
@@ -38,7 +41,7 @@ struct InterfaceCounters {
   std::uint64_t frames_sent = 0;
 
   // Received and dropped.
-  std::uint64_t dropped_other_mac = 0;       ///< the frame is for another station
+  std::uint64_t dropped_link_broadcast = 0;  ///< to all stations, but not to all hosts
   std::uint64_t dropped_ether_type = 0;      ///< neither IPv4, IPv6 nor ARP
   std::uint64_t dropped_truncated = 0;       ///< shorter than its headers say
   std::uint64_t dropped_malformed_ip = 0;    ///< impossible version, length or header
@@ -51,12 +54,13 @@ struct InterfaceCounters {
   std::uint64_t dropped_protocol = 0;        ///< a protocol nobody here speaks
   std::uint64_t dropped_checksum = 0;        ///< TCP, UDP, ICMP or ICMPv6
   std::uint64_t dropped_malformed_arp = 0;
-  std::uint64_t dropped_malformed_ndp = 0;   ///< fails the checks of RFC 4861, section 7.1
+  std::uint64_t dropped_malformed_ndp = 0;  ///< fails the checks of RFC 4861, section 7.1
   std::uint64_t dropped_malformed_icmp = 0;
-  std::uint64_t dropped_icmp_type = 0;       ///< a message without meaning for us
-  std::uint64_t dropped_icmp_quote = 0;      ///< an error about something we did not send
-  std::uint64_t dropped_error_queue = 0;     ///< more errors than the transport fetched
-  std::uint64_t dropped_udp = 0;             ///< no UDP service; answered with port unreachable
+  std::uint64_t dropped_icmp_type = 0;    ///< a message without meaning for us
+  std::uint64_t dropped_icmp_quote = 0;   ///< an error about something we did not send
+  std::uint64_t dropped_error_queue = 0;  ///< more errors than the transport fetched
+  std::uint64_t dropped_udp = 0;          ///< no UDP service; answered with port unreachable
+  std::uint64_t address_conflicts = 0;    ///< somebody else claims an own address
 
   // Answered by the interface itself.
   std::uint64_t arp_answered = 0;
@@ -67,11 +71,11 @@ struct InterfaceCounters {
   std::uint64_t limited_unreachable = 0;  ///< not sent because of the rate limit
 
   // To be sent and dropped.
-  std::uint64_t dropped_no_buffer = 0;    ///< the pool was empty; for what we send ourselves
-  std::uint64_t dropped_no_route = 0;     ///< off-link, and no gateway for that family
-  std::uint64_t dropped_no_source = 0;    ///< we have no such address (any more)
-  std::uint64_t dropped_too_big = 0;      ///< longer than the MTU
-  std::uint64_t dropped_send_queue = 0;   ///< the port refused frames for too long
+  std::uint64_t dropped_no_buffer = 0;   ///< the pool was empty; for what we send ourselves
+  std::uint64_t dropped_no_route = 0;    ///< off-link, and no gateway for that family
+  std::uint64_t dropped_no_source = 0;   ///< we have no such address (any more)
+  std::uint64_t dropped_too_big = 0;     ///< longer than the MTU
+  std::uint64_t dropped_send_queue = 0;  ///< the port refused frames for too long
 
   NeighborCounters neighbor;
 };
@@ -84,12 +88,13 @@ struct InterfaceCounters {
 /// goes to the transport), poll_error() until empty, advance(now), and at the end of the turn
 /// flush(now), which sends everything that was queued since the last one.
 ///
-/// Replies to VIP clients are routed like all else (on-link or by the gateway) and nothing is
-/// learnt from their packets: whoever handed the frame to us is not the way back.
+/// Frames are taken whatever unicast MAC address they carry: a balancer hands them over as they
+/// came, addressed to its own device. Replies to VIP clients are routed like all else (on-link or
+/// by the gateway) and nothing is learnt from their packets, for the same reason.
 ///
-/// Not done here: duplicate address detection (addresses are configured by the operator),
-/// reassembly, router discovery, and per-destination path MTU.
-class Interface final : public SegmentOutput {
+/// Not done here: duplicate address detection (addresses are configured by the operator), multicast
+/// listener reports, reassembly, router discovery, and per-destination path MTU.
+class Interface final : public SegmentOutput, private NeighborOutput {
  public:
   Interface(const InterfaceConfig& config, port::PacketPort& port, Random random, Instant start);
   ~Interface() override = default;
@@ -109,8 +114,8 @@ class Interface final : public SegmentOutput {
 
   // SegmentOutput
   [[nodiscard]] port::Packet allocate() override;
-  void send(port::Packet segment, const wire::IpAddress& source,
-            const wire::IpAddress& destination, Instant now) override;
+  void send(port::Packet segment, const wire::IpAddress& source, const wire::IpAddress& destination,
+            Instant now) override;
   [[nodiscard]] std::uint16_t segment_size(const wire::IpAddress& destination) const override;
 
   /// Hands queued frames to the port. Returns how many it did not take; they stay in order at the
@@ -121,7 +126,71 @@ class Interface final : public SegmentOutput {
   void advance(Instant now);
   [[nodiscard]] Instant next_deadline() const;
 
-  [[nodiscard]] const InterfaceCounters& counters() const { return counters_; }
+  [[nodiscard]] InterfaceCounters counters() const;
+
+ private:
+  enum class Owned : std::uint8_t { kNo, kVip, kOwn };
+  struct LocalAddress {
+    wire::IpAddress address;
+    Owned owned = Owned::kNo;
+  };
+
+  // Addresses and routes.
+  [[nodiscard]] Owned ownership(const wire::IpAddress& address) const;
+  [[nodiscard]] bool is_on_link(const wire::IpAddress& address) const;
+  [[nodiscard]] std::optional<wire::IpAddress> next_hop_to(
+      const wire::IpAddress& destination) const;
+  [[nodiscard]] std::optional<wire::IpAddress> source_towards(const wire::IpAddress& target) const;
+  void announce(const wire::IpAddress& address);
+
+  // Input, by layer. A frame that is not handed on is freed where it is last looked at.
+  void input_arp(std::span<const std::byte> bytes, Instant now);
+  std::optional<Segment> input_ip(port::Packet packet, const wire::EthernetHeader& ethernet,
+                                  const IpParse& parsed, Instant now);
+  std::optional<Segment> input_tcp(port::Packet segment, const wire::EthernetHeader& ethernet,
+                                   const IpDatagram& datagram, Instant now);
+  void input_udp(port::Packet packet, const IpDatagram& datagram, Instant now);
+  void input_icmp(port::Packet message, const IpDatagram& datagram, Instant now);
+  void input_icmpv6(port::Packet message, const IpDatagram& datagram, Instant now);
+  void input_neighbor(const wire::NeighborMessage& message, const IpDatagram& datagram,
+                      Instant now);
+  void input_error(const port::Packet& message, TransportError::Kind kind, std::uint16_t mtu);
+  [[nodiscard]] bool is_for_us(const IpDatagram& datagram, bool link_multicast);
+  void count_fault(IpFault fault);
+  void confirm_neighbor(const IpDatagram& datagram, const wire::MacAddress& mac, Instant now);
+
+  // Output.
+  void answer_echo(port::Packet message, const IpDatagram& datagram, Instant now);
+  void answer_unreachable(const port::Packet& packet, const IpDatagram& datagram, Instant now);
+  void send_neighbor_message(const wire::NeighborMessage& message, const wire::IpAddress& source,
+                             const wire::IpAddress& destination, const wire::MacAddress& mac);
+  void send_arp(const wire::ArpMessage& message, const wire::MacAddress& mac);
+  void route(port::Packet packet, const wire::IpAddress& destination, Instant now);
+  void enqueue(port::Packet packet, wire::EtherType type, const wire::MacAddress& mac);
+  [[nodiscard]] port::Packet allocate_own();
+
+  // NeighborOutput
+  void solicit(const wire::IpAddress& target,
+               const std::optional<wire::MacAddress>& known) override;
+  void deliver(port::Packet packet, const wire::IpAddress& next_hop,
+               const wire::MacAddress& mac) override;
+
+  static constexpr std::size_t kSendQueueMax = 1024;  // a bit over what a send ring refuses at once
+  static constexpr std::size_t kErrorsMax = 64;
+
+  port::PacketPort& port_;
+  wire::MacAddress mac_;
+  std::uint16_t mtu_;
+  InterfaceConfig config_;
+  std::vector<LocalAddress> local_;  // sorted by address, each once
+  NeighborCache neighbors_;
+  PacketQueue send_queue_{kSendQueueMax};
+  std::vector<TransportError> errors_;  // a ring would be more than this rare queue needs
+  TokenBucket echo_limit_;
+  TokenBucket unreachable_limit_;
+  wire::IpAddress confirmed_;  // the neighbour confirmed last, and when: once a second is enough
+  Instant confirmed_at_{};
+  InterfaceCounters counters_;
 };
 
 }  // namespace weir::net

@@ -1,0 +1,675 @@
+#include "l7/net/interface.h"
+
+#include <algorithm>
+
+#include "l4/base/bytes.h"
+#include "l4/wire/checksum.h"
+
+namespace weir::net {
+namespace {
+
+using wire::EthernetHeader;
+using wire::EtherType;
+using wire::IpAddress;
+using wire::IpProtocol;
+using wire::MacAddress;
+
+constexpr std::size_t kSendBurst = 32;  // what one system call of the AF_XDP driver moves
+constexpr std::uint8_t kTimeToLive = 64;
+constexpr std::uint8_t kTimeToLiveNeighbor = 255;  // RFC 4861, section 7.1: proves a neighbour
+
+constexpr std::size_t kTcpChecksumOffset = 16;
+constexpr std::size_t kUdpChecksumOffset = 6;
+constexpr std::size_t kIcmpChecksumOffset = 2;
+
+// Answers cost us and help whoever makes us send them, so both kinds have a ceiling.
+constexpr std::uint32_t kEchoPerSecond = 1000;
+constexpr std::uint32_t kEchoBurst = 200;
+constexpr std::uint32_t kUnreachablePerSecond = 100;
+constexpr std::uint32_t kUnreachableBurst = 20;
+
+// What an error message quotes: RFC 1812, section 4.3.2.3 (576 bytes in all) and RFC 4443, section
+// 2.4 (the minimum MTU in all).
+constexpr std::size_t kQuoteIpv4 = 576 - sizeof(wire::Ipv4Header) - sizeof(wire::IcmpHeader);
+constexpr std::size_t kQuoteIpv6 = 1280 - sizeof(wire::Ipv6Header) - sizeof(wire::IcmpHeader);
+
+// Below these a "packet too big" is a mistake or an attack: RFC 8201, section 4, and for IPv4 the
+// smallest datagram that every host takes (RFC 791, section 3.1).
+constexpr std::uint16_t kMtuMinIpv6 = 1280;
+constexpr std::uint16_t kMtuMinIpv4 = 576;
+
+constexpr Duration kConfirmInterval = std::chrono::seconds{1};
+
+namespace icmp {  // RFC 792
+constexpr std::uint8_t kEchoReply = 0;
+constexpr std::uint8_t kUnreachable = 3;
+constexpr std::uint8_t kCodePortUnreachable = 3;
+constexpr std::uint8_t kCodeFragmentationNeeded = 4;
+constexpr std::uint8_t kEchoRequest = 8;
+constexpr std::uint8_t kTimeExceeded = 11;
+}  // namespace icmp
+namespace icmpv6 {  // RFC 4443
+constexpr std::uint8_t kUnreachable = 1;
+constexpr std::uint8_t kCodePortUnreachable = 4;
+constexpr std::uint8_t kPacketTooBig = 2;
+constexpr std::uint8_t kTimeExceeded = 3;
+constexpr std::uint8_t kEchoRequest = 128;
+constexpr std::uint8_t kEchoReply = 129;
+constexpr std::uint8_t kSolicitation = 135;
+constexpr std::uint8_t kAdvertisement = 136;
+}  // namespace icmpv6
+
+const IpAddress kAllNodes{{0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x01}};
+
+EtherType ether_type_of(const IpAddress& address) {
+  return address.is_v4() ? EtherType::kIpv4 : EtherType::kIpv6;
+}
+
+}  // namespace
+
+Interface::Interface(const InterfaceConfig& config, port::PacketPort& port, Random random,
+                     Instant start)
+    : port_{port},
+      mac_{port.capabilities().mac},
+      mtu_{port.capabilities().mtu},
+      neighbors_{*this, random, start},
+      echo_limit_{kEchoPerSecond, kEchoBurst, start},
+      unreachable_limit_{kUnreachablePerSecond, kUnreachableBurst, start} {
+  errors_.reserve(kErrorsMax);
+  configure(config);
+}
+
+void Interface::configure(const InterfaceConfig& config) {
+  const std::vector<LocalAddress> before = std::move(local_);
+  config_ = config;
+  // Every IPv6 interface has a link-local address (RFC 4291, section 2.8); routers use it.
+  const bool has_ipv6 = std::ranges::any_of(
+      config.addresses, [](const wire::Prefix& prefix) { return !prefix.address.is_v4(); });
+  if (has_ipv6) config_.addresses.push_back({wire::link_local_address(mac_), 64});
+
+  local_.clear();
+  for (const wire::Prefix& prefix : config_.addresses)
+    local_.push_back({prefix.address, Owned::kOwn});
+  for (const IpAddress& vip : config_.vips)
+    local_.push_back({vip, Owned::kVip});
+  // An address that is both counts as our own: the stable sort keeps that one in front.
+  std::ranges::stable_sort(local_, {}, &LocalAddress::address);
+  const auto repeated = std::ranges::unique(local_, {}, &LocalAddress::address);
+  local_.erase(repeated.begin(), repeated.end());
+
+  for (const LocalAddress& local : local_) {
+    if (local.owned != Owned::kOwn) continue;
+    const auto known = std::ranges::lower_bound(before, local.address, {}, &LocalAddress::address);
+    const bool is_new =
+        known == before.end() || known->address != local.address || known->owned != Owned::kOwn;
+    if (is_new) announce(local.address);
+  }
+}
+
+InterfaceCounters Interface::counters() const {
+  InterfaceCounters counters = counters_;
+  counters.neighbor = neighbors_.counters();
+  return counters;
+}
+
+std::optional<TransportError> Interface::poll_error() {
+  if (errors_.empty()) return std::nullopt;
+  const TransportError error = errors_.front();
+  errors_.erase(errors_.begin());
+  return error;
+}
+
+void Interface::advance(Instant now) { neighbors_.advance(now); }
+
+Instant Interface::next_deadline() const { return neighbors_.next_deadline(); }
+
+// Addresses and routes.
+
+Interface::Owned Interface::ownership(const IpAddress& address) const {
+  const auto found = std::ranges::lower_bound(local_, address, {}, &LocalAddress::address);
+  return found != local_.end() && found->address == address ? found->owned : Owned::kNo;
+}
+
+bool Interface::is_on_link(const IpAddress& address) const {
+  return std::ranges::any_of(config_.addresses,
+                             [&](const wire::Prefix& prefix) { return prefix.contains(address); });
+}
+
+std::optional<IpAddress> Interface::next_hop_to(const IpAddress& destination) const {
+  if (is_on_link(destination)) return destination;
+  return destination.is_v4() ? config_.gateway_v4 : config_.gateway_v6;
+}
+
+/// Which own address asks about `target`: one of the same network, else any of the same family. A
+/// VIP never does, for then the answer would go to whoever holds the VIP on the link.
+std::optional<IpAddress> Interface::source_towards(const IpAddress& target) const {
+  std::optional<IpAddress> any;
+  for (const wire::Prefix& prefix : config_.addresses) {
+    if (prefix.contains(target)) return prefix.address;
+    if (prefix.address.family() == target.family()) any = prefix.address;
+  }
+  return any;
+}
+
+/// Tells the link about an address once: a gratuitous ARP request (RFC 5227, section 3) or an
+/// unsolicited advertisement (RFC 4861, section 7.2.6).
+void Interface::announce(const IpAddress& address) {
+  if (address.is_v4()) {
+    send_arp({.operation = wire::ArpMessage::Operation::kRequest,
+              .sender_mac = mac_,
+              .sender = address,
+              .target_mac = {},
+              .target = address},
+             MacAddress::broadcast());
+    return;
+  }
+  send_neighbor_message({.kind = wire::NeighborMessage::Kind::kAdvertisement,
+                         .target = address,
+                         .link_address = mac_,
+                         .overrides = true},
+                        address, kAllNodes, wire::multicast_mac(kAllNodes));
+}
+
+// Input.
+
+std::optional<Segment> Interface::input(port::Packet frame, Instant now) {
+  ++counters_.frames_received;
+  const auto ethernet = ByteReader{frame.bytes()}.take<EthernetHeader>();
+  if (!ethernet) {
+    ++counters_.dropped_truncated;
+    return std::nullopt;
+  }
+  frame.trim_front(sizeof(EthernetHeader));
+  switch (EtherType{ethernet->type.host()}) {
+    case EtherType::kArp:
+      input_arp(frame.bytes(), now);
+      return std::nullopt;
+    case EtherType::kIpv4: {
+      const IpParse parsed = parse_ipv4(frame.bytes());
+      return input_ip(std::move(frame), *ethernet, parsed, now);
+    }
+    case EtherType::kIpv6: {
+      const IpParse parsed = parse_ipv6(frame.bytes());
+      return input_ip(std::move(frame), *ethernet, parsed, now);
+    }
+  }
+  ++counters_.dropped_ether_type;  // any other number is not one of the enumerators
+  return std::nullopt;
+}
+
+void Interface::input_arp(std::span<const std::byte> bytes, Instant now) {
+  const auto message = wire::ArpMessage::parse(bytes);
+  if (!message || message->sender_mac.is_multicast() || message->sender_mac.is_zero() ||
+      message->sender.is_multicast()) {
+    ++counters_.dropped_malformed_arp;
+    return;
+  }
+  if (ownership(message->sender) == Owned::kOwn) {
+    if (message->sender_mac != mac_) ++counters_.address_conflicts;
+    return;
+  }
+  const bool for_us = ownership(message->target) == Owned::kOwn;
+  const bool is_request = message->operation == wire::ArpMessage::Operation::kRequest;
+  if (for_us && is_request) {
+    // A probe (RFC 5227, section 2.1) has no sender address to learn.
+    if (is_on_link(message->sender)) neighbors_.learn(message->sender, message->sender_mac, now);
+    ++counters_.arp_answered;
+    send_arp({.operation = wire::ArpMessage::Operation::kReply,
+              .sender_mac = mac_,
+              .sender = message->target,
+              .target_mac = message->sender_mac,
+              .target = message->sender},
+             message->sender_mac);
+    return;
+  }
+  // Replies to us, announcements, and questions to others: they update what we know already
+  // (RFC 826, "Packet Reception"), and only a reply to us proves anything about the way there.
+  neighbors_.answer({.address = message->sender,
+                     .mac = message->sender_mac,
+                     .solicited = for_us && message->target_mac == mac_,
+                     .overrides = true},
+                    now);
+}
+
+void Interface::count_fault(IpFault fault) {
+  switch (fault) {
+    case IpFault::kTruncated:
+      ++counters_.dropped_truncated;
+      return;
+    case IpFault::kMalformed:
+      ++counters_.dropped_malformed_ip;
+      return;
+    case IpFault::kChecksum:
+      ++counters_.dropped_ip_checksum;
+      return;
+    case IpFault::kTimeToLive:
+      ++counters_.dropped_ttl;
+      return;
+    case IpFault::kFragment:
+      ++counters_.dropped_fragment;
+      return;
+    case IpFault::kExtension:
+      ++counters_.dropped_extension;
+      return;
+  }
+}
+
+/// Addresses of a well-formed datagram; what is not for us is counted here.
+bool Interface::is_for_us(const IpDatagram& datagram, bool link_multicast) {
+  const bool is_icmpv6 = !datagram.destination.is_v4() &&
+                         datagram.protocol == static_cast<std::uint8_t>(IpProtocol::kIcmpv6);
+  // A station that looks for a free address asks from the unspecified one (RFC 4862).
+  const bool is_probe = is_icmpv6 && datagram.source.is_unspecified();
+  if ((!is_valid_source(datagram.source) && !is_probe) ||
+      ownership(datagram.source) != Owned::kNo) {
+    ++counters_.dropped_source;
+    return false;
+  }
+  if (is_icmpv6 && datagram.destination.is_multicast()) {
+    const bool for_a_group_of_ours =
+        datagram.destination == kAllNodes ||
+        std::ranges::any_of(local_, [&](const LocalAddress& local) {
+          return local.owned == Owned::kOwn && !local.address.is_v4() &&
+                 wire::solicited_node_group(local.address) == datagram.destination;
+        });
+    if (!for_a_group_of_ours) ++counters_.dropped_destination;
+    return for_a_group_of_ours;
+  }
+  if (ownership(datagram.destination) == Owned::kNo) {
+    ++counters_.dropped_destination;
+    return false;
+  }
+  // RFC 1122, section 3.3.6: what was sent to all stations is no conversation with one host.
+  if (link_multicast) ++counters_.dropped_link_broadcast;
+  return !link_multicast;
+}
+
+std::optional<Segment> Interface::input_ip(port::Packet packet, const EthernetHeader& ethernet,
+                                           const IpParse& parsed, Instant now) {
+  if (const IpFault* fault = std::get_if<IpFault>(&parsed)) {
+    count_fault(*fault);
+    return std::nullopt;
+  }
+  const IpDatagram& datagram = std::get<IpDatagram>(parsed);
+  if (!is_for_us(datagram, ethernet.destination.is_multicast())) return std::nullopt;
+  packet.truncate(datagram.total_length);  // Ethernet pads short frames
+  const bool is_v4 = datagram.source.is_v4();
+  switch (IpProtocol{datagram.protocol}) {
+    case IpProtocol::kTcp:
+      packet.trim_front(datagram.payload_offset);
+      return input_tcp(std::move(packet), ethernet, datagram, now);
+    case IpProtocol::kUdp:
+      input_udp(std::move(packet), datagram, now);
+      return std::nullopt;
+    case IpProtocol::kIcmp:
+      if (!is_v4) break;
+      packet.trim_front(datagram.payload_offset);
+      input_icmp(std::move(packet), datagram, now);
+      return std::nullopt;
+    case IpProtocol::kIcmpv6:
+      if (is_v4) break;
+      packet.trim_front(datagram.payload_offset);
+      input_icmpv6(std::move(packet), datagram, now);
+      return std::nullopt;
+    case IpProtocol::kIpip:
+    case IpProtocol::kIpv6:
+      break;  // tunnels from a balancer on another host are not taken apart here yet
+  }
+  ++counters_.dropped_protocol;  // also for every number that is no enumerator
+  return std::nullopt;
+}
+
+std::optional<Segment> Interface::input_tcp(port::Packet segment, const EthernetHeader& ethernet,
+                                            const IpDatagram& datagram, Instant now) {
+  if (segment.size() < sizeof(wire::TcpHeader)) {
+    ++counters_.dropped_truncated;
+    return std::nullopt;
+  }
+  switch (check_transport_checksum(datagram, segment.bytes(), kTcpChecksumOffset)) {
+    case ChecksumState::kGood:
+      break;
+    case ChecksumState::kUnfinished:
+      if (config_.accept_partial_checksums) {
+        ++counters_.partial_checksums;
+        break;
+      }
+      [[fallthrough]];
+    case ChecksumState::kBad:
+      ++counters_.dropped_checksum;
+      return std::nullopt;
+  }
+  const auto flags = std::to_integer<std::uint8_t>(segment.bytes()[13]);
+  if ((flags & wire::TcpHeader::kAck) != 0) confirm_neighbor(datagram, ethernet.source, now);
+  ++counters_.segments_delivered;
+  return Segment{.source = datagram.source,
+                 .destination = datagram.destination,
+                 .protocol = IpProtocol::kTcp,
+                 .packet = std::move(segment)};
+}
+
+/// An acknowledgement to an own address shows that what we send to that neighbour arrives. Nothing
+/// is concluded from packets for VIPs, which a balancer has passed on.
+void Interface::confirm_neighbor(const IpDatagram& datagram, const MacAddress& mac, Instant now) {
+  const bool was_just_confirmed =
+      datagram.source == confirmed_ && now - confirmed_at_ < kConfirmInterval;
+  if (was_just_confirmed || ownership(datagram.destination) != Owned::kOwn) return;
+  confirmed_ = datagram.source;
+  confirmed_at_ = now;
+  neighbors_.confirm(datagram.source, mac, now);
+}
+
+void Interface::input_udp(port::Packet packet, const IpDatagram& datagram, Instant now) {
+  const auto bytes = std::as_const(packet).bytes().subspan(datagram.payload_offset);
+  const auto header = ByteReader{bytes}.take<wire::UdpHeader>();
+  if (!header || header->length.host() < sizeof(*header) || header->length.host() > bytes.size()) {
+    ++counters_.dropped_truncated;
+    return;
+  }
+  // Zero means "not computed", for IPv4 only (RFC 768; RFC 8200, section 8.1).
+  const bool unchecked = header->checksum == wire::be16{} && datagram.source.is_v4();
+  const auto state =
+      check_transport_checksum(datagram, bytes.first(header->length.host()), kUdpChecksumOffset);
+  const bool unfinished_is_fine =
+      state == ChecksumState::kUnfinished && config_.accept_partial_checksums;
+  if (!unchecked && state != ChecksumState::kGood && !unfinished_is_fine) {
+    ++counters_.dropped_checksum;
+    return;
+  }
+  ++counters_.dropped_udp;
+  answer_unreachable(packet, datagram, now);
+}
+
+void Interface::input_icmp(port::Packet message, const IpDatagram& datagram, Instant now) {
+  const auto header = ByteReader{message.bytes()}.take<wire::IcmpHeader>();
+  if (!header) {
+    ++counters_.dropped_malformed_icmp;
+    return;
+  }
+  if (wire::ChecksumSum{}.add(message.bytes()).finish() != 0) {
+    ++counters_.dropped_checksum;
+    return;
+  }
+  if (header->type == icmp::kEchoRequest) {
+    answer_echo(std::move(message), datagram, now);
+  } else if (header->type == icmp::kUnreachable && header->code == icmp::kCodeFragmentationNeeded) {
+    // Routers from before RFC 1191 leave the MTU out; the floor is then the safe guess.
+    const auto told = static_cast<std::uint16_t>(header->rest.host());
+    input_error(message, TransportError::Kind::kPacketTooBig, std::max(told, kMtuMinIpv4));
+  } else if (header->type == icmp::kUnreachable) {
+    input_error(message, TransportError::Kind::kUnreachable, 0);
+  } else if (header->type == icmp::kTimeExceeded) {
+    input_error(message, TransportError::Kind::kTimeExceeded, 0);
+  } else {
+    ++counters_.dropped_icmp_type;
+  }
+}
+
+void Interface::input_icmpv6(port::Packet message, const IpDatagram& datagram, Instant now) {
+  const auto header = ByteReader{message.bytes()}.take<wire::IcmpHeader>();
+  if (!header) {
+    ++counters_.dropped_malformed_icmp;
+    return;
+  }
+  if (check_transport_checksum(datagram, message.bytes(), kIcmpChecksumOffset) !=
+      ChecksumState::kGood) {
+    ++counters_.dropped_checksum;
+    return;
+  }
+  if (header->type == icmpv6::kSolicitation || header->type == icmpv6::kAdvertisement) {
+    const auto parsed = wire::NeighborMessage::parse(message.bytes());
+    if (parsed && datagram.time_to_live == kTimeToLiveNeighbor)
+      input_neighbor(*parsed, datagram, now);
+    else
+      ++counters_.dropped_malformed_ndp;
+    return;
+  }
+  // Only neighbour discovery is spoken to groups and from the unspecified address.
+  if (datagram.destination.is_multicast() || datagram.source.is_unspecified()) {
+    ++counters_.dropped_icmp_type;
+    return;
+  }
+  if (header->type == icmpv6::kEchoRequest) {
+    answer_echo(std::move(message), datagram, now);
+  } else if (header->type == icmpv6::kPacketTooBig) {
+    const std::uint32_t told = header->rest.host();
+    if (told < kMtuMinIpv6) {
+      ++counters_.dropped_malformed_icmp;
+      return;
+    }
+    input_error(message, TransportError::Kind::kPacketTooBig,
+                static_cast<std::uint16_t>(std::min<std::uint32_t>(told, UINT16_MAX)));
+  } else if (header->type == icmpv6::kUnreachable) {
+    input_error(message, TransportError::Kind::kUnreachable, 0);
+  } else if (header->type == icmpv6::kTimeExceeded) {
+    input_error(message, TransportError::Kind::kTimeExceeded, 0);
+  } else {
+    ++counters_.dropped_icmp_type;
+  }
+}
+
+/// RFC 4861, sections 7.1 (the checks that need the IP header), 7.2.3 and 7.2.5.
+void Interface::input_neighbor(const wire::NeighborMessage& message, const IpDatagram& datagram,
+                               Instant now) {
+  const bool is_probe = datagram.source.is_unspecified();
+  if (message.kind == wire::NeighborMessage::Kind::kAdvertisement) {
+    if (is_probe || (message.solicited && datagram.destination.is_multicast())) {
+      ++counters_.dropped_malformed_ndp;
+      return;
+    }
+    if (ownership(message.target) == Owned::kOwn) {
+      ++counters_.address_conflicts;  // our own frames do not come back
+      return;
+    }
+    neighbors_.answer({.address = message.target,
+                       .mac = message.link_address,
+                       .solicited = message.solicited,
+                       .overrides = message.overrides},
+                      now);
+    return;
+  }
+  if (is_probe && (message.link_address || !datagram.destination.is_multicast())) {
+    ++counters_.dropped_malformed_ndp;
+    return;
+  }
+  if (ownership(message.target) != Owned::kOwn) {
+    ++counters_.dropped_destination;  // a solicited-node group has several members
+    return;
+  }
+  if (message.link_address && is_on_link(datagram.source))
+    neighbors_.learn(datagram.source, *message.link_address, now);
+  ++counters_.ndp_answered;
+  const wire::NeighborMessage reply{.kind = wire::NeighborMessage::Kind::kAdvertisement,
+                                    .target = message.target,
+                                    .link_address = mac_,
+                                    .solicited = !is_probe,
+                                    .overrides = true};
+  // Without an option the answer takes the way of all packets and may have to ask back.
+  const std::optional<MacAddress> mac =
+      is_probe ? wire::multicast_mac(kAllNodes) : message.link_address;
+  if (mac)
+    send_neighbor_message(reply, message.target, is_probe ? kAllNodes : datagram.source, *mac);
+  else if (const auto known = neighbors_.lookup(datagram.source, now))
+    send_neighbor_message(reply, message.target, datagram.source, *known);
+}
+
+/// An error is taken seriously when it quotes a TCP segment from an address of ours; whether the
+/// quoted sequence number is in flight only the transport can tell (RFC 5927, section 4.1).
+void Interface::input_error(const port::Packet& message, TransportError::Kind kind,
+                            std::uint16_t mtu) {
+  const auto quoted = parse_quoted_tcp(message.bytes().subspan(sizeof(wire::IcmpHeader)));
+  if (!quoted || ownership(quoted->source.address) == Owned::kNo) {
+    ++counters_.dropped_icmp_quote;
+    return;
+  }
+  if (errors_.size() == kErrorsMax) {
+    ++counters_.dropped_error_queue;
+    return;
+  }
+  errors_.push_back({.kind = kind,
+                     .local = quoted->source,
+                     .remote = quoted->destination,
+                     .sequence = quoted->sequence,
+                     .mtu = mtu});
+}
+
+// Output.
+
+port::Packet Interface::allocate() { return port_.allocate(); }
+
+/// For what we send on our own behalf; without a buffer it is not sent.
+port::Packet Interface::allocate_own() {
+  port::Packet packet = port_.allocate();
+  if (!packet) ++counters_.dropped_no_buffer;
+  return packet;
+}
+
+void Interface::send(port::Packet segment, const IpAddress& source, const IpAddress& destination,
+                     Instant now) {
+  if (ownership(source) == Owned::kNo) {
+    ++counters_.dropped_no_source;
+    return;
+  }
+  if (segment.size() > segment_size(destination)) {
+    ++counters_.dropped_too_big;
+    return;
+  }
+  finish_transport_checksum(segment.bytes(), source, destination, IpProtocol::kTcp,
+                            kTcpChecksumOffset);
+  prepend_ip_header(segment, source, destination, IpProtocol::kTcp, kTimeToLive);
+  route(std::move(segment), destination, now);
+}
+
+std::uint16_t Interface::segment_size(const IpAddress& destination) const {
+  const std::size_t header =
+      destination.is_v4() ? sizeof(wire::Ipv4Header) : sizeof(wire::Ipv6Header);
+  return static_cast<std::uint16_t>(mtu_ - header);
+}
+
+void Interface::route(port::Packet packet, const IpAddress& destination, Instant now) {
+  const std::optional<IpAddress> next_hop = next_hop_to(destination);
+  if (!next_hop) {
+    ++counters_.dropped_no_route;
+    return;
+  }
+  if (const auto mac = neighbors_.lookup(*next_hop, now))
+    enqueue(std::move(packet), ether_type_of(destination), *mac);
+  else
+    neighbors_.hold(*next_hop, std::move(packet), now);
+}
+
+void Interface::enqueue(port::Packet packet, EtherType type, const MacAddress& mac) {
+  if (send_queue_.full()) {
+    ++counters_.dropped_send_queue;
+    return;
+  }
+  store(packet.prepend(sizeof(EthernetHeader)),
+        EthernetHeader{mac, mac_, wire::be16{static_cast<std::uint16_t>(type)}});
+  send_queue_.push(std::move(packet));
+}
+
+std::size_t Interface::flush(Instant /*now*/) {
+  while (send_queue_.size() > 0) {
+    const std::span<port::Packet> burst = send_queue_.front(kSendBurst);
+    const std::size_t taken = port_.send(burst);
+    send_queue_.pop(taken);
+    counters_.frames_sent += taken;
+    if (taken < burst.size()) break;
+  }
+  return send_queue_.size();
+}
+
+/// Turns the request around in its own buffer: type and checksum are all that differs.
+void Interface::answer_echo(port::Packet message, const IpDatagram& datagram, Instant now) {
+  if (!echo_limit_.take(now)) {
+    ++counters_.limited_echo;
+    return;
+  }
+  const bool is_v4 = datagram.source.is_v4();
+  const auto bytes = message.bytes();
+  bytes[0] = std::byte{is_v4 ? icmp::kEchoReply : icmpv6::kEchoReply};
+  store(bytes.subspan(kIcmpChecksumOffset), wire::be16{});
+  const IpProtocol protocol = is_v4 ? IpProtocol::kIcmp : IpProtocol::kIcmpv6;
+  if (is_v4)
+    store(bytes.subspan(kIcmpChecksumOffset), wire::be16{wire::ChecksumSum{}.add(bytes).finish()});
+  else
+    finish_transport_checksum(bytes, datagram.destination, datagram.source, protocol,
+                              kIcmpChecksumOffset);
+  ++counters_.echo_answered;
+  prepend_ip_header(message, datagram.destination, datagram.source, protocol, kTimeToLive);
+  route(std::move(message), datagram.source, now);
+}
+
+/// "Port unreachable", quoting the packet from its IP header on.
+void Interface::answer_unreachable(const port::Packet& packet, const IpDatagram& datagram,
+                                   Instant now) {
+  if (!unreachable_limit_.take(now)) {
+    ++counters_.limited_unreachable;
+    return;
+  }
+  port::Packet answer = allocate_own();
+  if (!answer) return;
+  const bool is_v4 = datagram.source.is_v4();
+  const std::size_t quote = std::min({packet.size(), is_v4 ? kQuoteIpv4 : kQuoteIpv6,
+                                      answer.tailroom() - sizeof(wire::IcmpHeader)});
+  wire::IcmpHeader header;
+  header.type = is_v4 ? icmp::kUnreachable : icmpv6::kUnreachable;
+  header.code = is_v4 ? icmp::kCodePortUnreachable : icmpv6::kCodePortUnreachable;
+  store(answer.append(sizeof(header)), header);
+  std::ranges::copy(packet.bytes().first(quote), answer.append(quote).begin());
+  const IpProtocol protocol = is_v4 ? IpProtocol::kIcmp : IpProtocol::kIcmpv6;
+  if (is_v4)
+    store(answer.bytes().subspan(kIcmpChecksumOffset),
+          wire::be16{wire::ChecksumSum{}.add(answer.bytes()).finish()});
+  else
+    finish_transport_checksum(answer.bytes(), datagram.destination, datagram.source, protocol,
+                              kIcmpChecksumOffset);
+  ++counters_.unreachable_sent;
+  prepend_ip_header(answer, datagram.destination, datagram.source, protocol, kTimeToLive);
+  route(std::move(answer), datagram.source, now);
+}
+
+void Interface::send_arp(const wire::ArpMessage& message, const MacAddress& mac) {
+  port::Packet packet = allocate_own();
+  if (!packet) return;
+  message.write(packet.append(wire::ArpMessage::kSize).first<wire::ArpMessage::kSize>());
+  enqueue(std::move(packet), EtherType::kArp, mac);
+}
+
+void Interface::send_neighbor_message(const wire::NeighborMessage& message, const IpAddress& source,
+                                      const IpAddress& destination, const MacAddress& mac) {
+  port::Packet packet = allocate_own();
+  if (!packet) return;
+  const auto room = packet.append(wire::NeighborMessage::kSizeMax);
+  packet.truncate(message.write(room.first<wire::NeighborMessage::kSizeMax>()));
+  finish_transport_checksum(packet.bytes(), source, destination, IpProtocol::kIcmpv6,
+                            kIcmpChecksumOffset);
+  prepend_ip_header(packet, source, destination, IpProtocol::kIcmpv6, kTimeToLiveNeighbor);
+  enqueue(std::move(packet), EtherType::kIpv6, mac);
+}
+
+void Interface::solicit(const IpAddress& target, const std::optional<MacAddress>& known) {
+  const std::optional<IpAddress> source = source_towards(target);
+  if (!source) {
+    ++counters_.dropped_no_source;
+    return;
+  }
+  if (target.is_v4()) {
+    send_arp({.operation = wire::ArpMessage::Operation::kRequest,
+              .sender_mac = mac_,
+              .sender = *source,
+              .target_mac = {},
+              .target = target},
+             known.value_or(MacAddress::broadcast()));
+    return;
+  }
+  const IpAddress group = wire::solicited_node_group(target);
+  send_neighbor_message(
+      {.kind = wire::NeighborMessage::Kind::kSolicitation, .target = target, .link_address = mac_},
+      *source, known ? target : group, known.value_or(wire::multicast_mac(group)));
+}
+
+void Interface::deliver(port::Packet packet, const IpAddress& next_hop, const MacAddress& mac) {
+  enqueue(std::move(packet), ether_type_of(next_hop), mac);
+}
+
+}  // namespace weir::net
