@@ -489,6 +489,12 @@ Result<void> Datapath::move_links() {
   return {};
 }
 
+Result<void> Datapath::check_device(const std::string& device, bool chain) {
+  Result<std::uint32_t> ifindex = device_index(device);
+  if (!ifindex) return std::move(ifindex).error();
+  return chain ? Result<void>{} : check_free(device, *ifindex);
+}
+
 Result<Attachment> Datapath::attach(const std::string& device, control::XdpMode mode, bool chain) {
   Result<std::uint32_t> ifindex = device_index(device);
   if (!ifindex) return std::move(ifindex).error();

@@ -58,6 +58,11 @@ class Datapath {
   [[nodiscard]] const DatapathSettings& settings() const { return settings_; }
   [[nodiscard]] KernelTables& tables() const { return *tables_; }
 
+  /// Whether attach() could work as far as can be seen: the device exists and, unless `chain`, is
+  /// free of other XDP programs.
+  static Result<void> check_device(const std::string& device, bool chain);
+
+  /// Leaves a device alone that is attached already in a mode that fits.
   Result<Attachment> attach(const std::string& device, control::XdpMode mode, bool chain);
   Result<void> detach(const Attachment& attachment);
   [[nodiscard]] Result<std::vector<Attachment>> attachments() const;

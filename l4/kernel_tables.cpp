@@ -168,8 +168,6 @@ Result<void> KernelTables::set_worker(std::uint32_t worker, std::uint32_t ifinde
   return workers_.set(worker, ifindex);
 }
 
-Result<void> KernelTables::clear_worker(std::uint32_t worker) { return workers_.erase(worker); }
-
 Result<void> KernelTables::set_return_device(std::uint32_t ifindex) {
   return return_device_.set(0, ifindex);
 }

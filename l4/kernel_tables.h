@@ -36,7 +36,6 @@ class KernelTables final : public Tables {
 
   // The hand-off to L7.
   Result<void> set_worker(std::uint32_t worker, std::uint32_t ifindex);
-  Result<void> clear_worker(std::uint32_t worker);
   Result<void> set_return_device(std::uint32_t ifindex);
   Result<void> set_l7_addresses(const std::vector<wire::IpAddress>& addresses);
 

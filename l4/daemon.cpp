@@ -1,0 +1,122 @@
+// weir-l4: the daemon of the XDP plane. It ends on SIGTERM or SIGINT and leaves traffic flowing.
+
+#include <linux/capability.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <array>
+#include <filesystem>
+#include <mutex>
+
+#include "l4/base/log.h"
+#include "l4/control/admin.h"
+#include "l4/plane.h"
+#include "l4/routes.h"
+
+namespace weir::l4 {
+namespace {
+
+constexpr int kTickMs = 1000;
+
+/// Neighbours and routes can change thousands of times a second; one round of resolving takes them
+/// all in.
+constexpr int kSettleMs = 50;
+
+/// The rights that loading, attaching and making devices take.
+Result<void> check_rights() {
+  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  std::array<__user_cap_data_struct, 2> data{};
+  if (::syscall(SYS_capget, &header, data.data()) != 0)
+    return Error::from_errno("reading this process's capabilities");
+  const auto has = [&](unsigned capability) {
+    return ((data[capability / 32].effective >> (capability % 32)) & 1) != 0;
+  };
+  std::string missing;
+  if (!has(CAP_BPF) && !has(CAP_SYS_ADMIN)) missing += " CAP_BPF";
+  if (!has(CAP_NET_ADMIN)) missing += " CAP_NET_ADMIN";
+  if (missing.empty()) return {};
+  return Error{ErrorCode::kDenied, fmt::format("weir-l4 lacks the right{}", missing),
+               "start it as root, or from its systemd unit"};
+}
+
+/// SIGTERM and SIGINT as something to poll; blocked before any thread exists.
+Result<UniqueFd> open_signals() {
+  sigset_t set;
+  ::sigemptyset(&set);
+  ::sigaddset(&set, SIGTERM);
+  ::sigaddset(&set, SIGINT);
+  if (::pthread_sigmask(SIG_BLOCK, &set, nullptr) != 0)
+    return Error::from_errno("blocking signals");
+  UniqueFd fd{::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK)};
+  if (!fd) return Error::from_errno("opening a signal descriptor");
+  return fd;
+}
+
+Result<void> run_loop(Plane& plane, std::mutex& mutex, const UniqueFd& signals) {
+  const int network = plane.network_fd();
+  for (;;) {
+    std::array<pollfd, 2> watched{pollfd{signals.get(), POLLIN, 0}, pollfd{network, POLLIN, 0}};
+    const int ready = ::poll(watched.data(), watched.size(), kTickMs);
+    if (ready < 0 && errno != EINTR) return Error::from_errno("waiting for events");
+    if (watched[0].revents != 0) return {};
+    if (ready > 0 && watched[1].revents != 0) {
+      // Let a burst of changes come in whole, but keep listening for the signal to end.
+      ::poll(watched.data(), 1, kSettleMs);
+      const std::lock_guard lock{mutex};
+      plane.on_network_change();
+    }
+    const std::lock_guard lock{mutex};
+    plane.on_tick(monotonic_now());
+  }
+}
+
+Result<void> run(const std::string& socket, const PlaneOptions& options) {
+  if (Result<void> allowed = check_rights(); !allowed) return allowed;
+  Result<UniqueFd> signals = open_signals();
+  if (!signals) return std::move(signals).error();
+  const Instant started = monotonic_now();
+  Result<std::unique_ptr<Plane>> plane = Plane::open(options);
+  if (!plane) return std::move(plane).error();
+  std::error_code ignored;  // starting the server tells what is wrong with the place
+  std::filesystem::create_directories(std::filesystem::path{socket}.parent_path(), ignored);
+  std::mutex mutex;
+  Result<control::AdminServer> server =
+      control::AdminServer::start({.socket_path = socket, .socket_mode = S_IRUSR | S_IWUSR},
+                                  [&](const control::AdminRequest& request) {
+                                    const std::lock_guard lock{mutex};
+                                    return handle_request(**plane, request, started);
+                                  });
+  if (!server) return std::move(server).error();
+  log_info("weir-l4 serves {}, revision {}", socket, (*plane)->desired().revision);
+  Result<void> ended = run_loop(**plane, mutex, *signals);
+  server->stop();
+  log_info("weir-l4 ends; traffic keeps flowing until 'weir unload'");
+  return ended;
+}
+
+}  // namespace
+}  // namespace weir::l4
+
+int main(int argc, char** argv) {
+  CLI::App app{"weir-l4: the daemon of Weir's XDP plane"};
+  std::string socket{weir::control::kL4SocketDefault};
+  weir::l4::PlaneOptions options;
+  app.add_option("--socket", socket, "Admin API, a unix socket")->capture_default_str();
+  app.add_option("--state-dir", options.state_directory, "Where the desired state is kept")
+      ->capture_default_str();
+  app.add_option("--pin-dir", options.pin_directory, "Where kernel objects are pinned")
+      ->capture_default_str();
+  app.add_option("--flows", options.flows_max, "Entries of the flow table, at the next load")
+      ->check(CLI::Range(1024U, 1U << 26))
+      ->capture_default_str();
+  CLI11_PARSE(app, argc, argv);
+  const weir::Result<void> ended = weir::l4::run(socket, options);
+  if (ended) return 0;
+  weir::log_error("{}", ended.error().text());
+  return 1;
+}

@@ -1,0 +1,86 @@
+#include "l4/observe.h"
+
+#include <array>
+#include <cstdint>
+
+namespace weir::l4 {
+namespace {
+
+constexpr std::string_view action_label(std::string_view action) {
+  if (action == "PASS") return "pass";
+  if (action == "DROP") return "drop";
+  if (action == "TX") return "tx";
+  return "redirect";
+}
+
+constexpr std::array kVerdicts{
+#define WEIR_VERDICT(symbol, action, label, sentence) \
+  VerdictRow{label, action_label(#action), sentence, {}},
+#include "bpf/verdicts.def"
+#undef WEIR_VERDICT
+};
+static_assert(kVerdicts.size() == WEIR_VERDICT_COUNT);
+
+constexpr std::array<std::string_view, 2> kReturnLabels{"redirect", "drop"};
+static_assert(kReturnLabels.size() == WEIR_RETURN_VERDICT_COUNT);
+static_assert(WEIR_RETURN_REDIRECT == 0 && WEIR_RETURN_DROP == 1);
+
+void add(weir_counter& sum, const weir_counter& value) {
+  sum.packets += value.packets;
+  sum.bytes += value.bytes;
+}
+
+void add(weir_service_counter& sum, const weir_service_counter& value) {
+  sum.packets += value.packets;
+  sum.bytes += value.bytes;
+  sum.new_flows += value.new_flows;
+}
+
+template <typename Counter>
+Result<Counter> summed(const PerCpuMap<std::uint32_t, Counter>& map, std::uint32_t index) {
+  Result<std::vector<Counter>> values = map.get(index);
+  if (!values) return std::move(values).error();
+  Counter sum{};
+  for (const Counter& value : *values)
+    add(sum, value);
+  return sum;
+}
+
+}  // namespace
+
+Result<std::vector<VerdictRow>> read_verdicts(const KernelTables& tables) {
+  std::vector<VerdictRow> rows{kVerdicts.begin(), kVerdicts.end()};
+  for (std::uint32_t index = 0; index < rows.size(); ++index) {
+    Result<weir_counter> total = summed(tables.counters(), index);
+    if (!total) return std::move(total).error();
+    rows[index].total = *total;
+  }
+  return rows;
+}
+
+Result<std::vector<ReturnRow>> read_return_verdicts(const KernelTables& tables) {
+  std::vector<ReturnRow> rows;
+  for (std::uint32_t index = 0; index < kReturnLabels.size(); ++index) {
+    Result<weir_counter> total = summed(tables.return_counters(), index);
+    if (!total) return std::move(total).error();
+    rows.push_back({.label = kReturnLabels[index], .total = *total});
+  }
+  return rows;
+}
+
+Result<weir_service_counter> read_vip_counter(const KernelTables& tables, VipId id) {
+  return summed(tables.vip_counters(), id.value());
+}
+
+Result<weir_service_counter> read_backend_counter(const KernelTables& tables, BackendId id) {
+  return summed(tables.backend_counters(), id.value());
+}
+
+weir_counter sum_of(const std::vector<VerdictRow>& rows) {
+  weir_counter sum{};
+  for (const VerdictRow& row : rows)
+    add(sum, row.total);
+  return sum;
+}
+
+}  // namespace weir::l4

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <string_view>
+#include <vector>
+
+#include "bpf/abi.h"
+#include "l4/base/result.h"
+#include "l4/kernel_tables.h"
+
+/// The kernel's per-CPU counters, summed and named.
+namespace weir::l4 {
+
+struct VerdictRow {
+  std::string_view label;   ///< "tx_ipip"
+  std::string_view action;  ///< "pass", "drop", "tx" or "redirect"
+  std::string_view meaning;
+  weir_counter total{};
+};
+
+struct ReturnRow {
+  std::string_view label;
+  weir_counter total{};
+};
+
+/// Every verdict, in the order of bpf/verdicts.def. Each packet that the program received is
+/// counted in exactly one of them.
+Result<std::vector<VerdictRow>> read_verdicts(const KernelTables& tables);
+Result<std::vector<ReturnRow>> read_return_verdicts(const KernelTables& tables);
+Result<weir_service_counter> read_vip_counter(const KernelTables& tables, VipId id);
+Result<weir_service_counter> read_backend_counter(const KernelTables& tables, BackendId id);
+
+weir_counter sum_of(const std::vector<VerdictRow>& rows);
+
+}  // namespace weir::l4

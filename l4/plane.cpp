@@ -1,0 +1,428 @@
+#include "l4/plane.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <set>
+
+#include "l4/base/bytes.h"
+#include "l4/base/log.h"
+#include "l4/control/diff.h"
+#include "l4/control/host_facts.h"
+
+namespace weir::l4 {
+namespace {
+
+constexpr Duration kProbeInterval = std::chrono::seconds{1};
+constexpr Duration kAttemptInterval = std::chrono::seconds{5};
+
+std::uint32_t workers_of(const DesiredState& state) {
+  return state.model.gateways.empty() ? 0 : state.model.node.l7.workers;
+}
+
+/// One daemon per pin directory. The lock file stands in the state directory, because the BPF file
+/// system has no files to lock; the name tells directories apart.
+Result<UniqueFd> lock_pins(const PlaneOptions& options) {
+  std::string name = options.pin_directory;
+  std::ranges::replace(name, '/', '_');
+  const std::string path = fmt::format("/run/weir-l4{}.lock", name);
+  UniqueFd fd{::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, S_IRUSR | S_IWUSR)};
+  if (!fd) return Error::from_errno(fmt::format("opening {}", path));
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
+  if (errno != EWOULDBLOCK) return Error::from_errno(fmt::format("locking {}", path));
+  return Error{ErrorCode::kConflict,
+               fmt::format("another weir-l4 is the writer of {}", options.pin_directory),
+               "stop it first, or give this one a --pin-dir of its own"};
+}
+
+/// The same for the state on disk: two pin directories may name one state directory by mistake.
+Result<UniqueFd> lock_state(const std::string& directory) {
+  UniqueFd fd{::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  if (!fd) return Error::from_errno(fmt::format("opening {}", directory));
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
+  return Error{ErrorCode::kConflict, fmt::format("another weir-l4 is the writer of {}", directory),
+               "stop it first, or give this one a --state-dir of its own"};
+}
+
+Result<void> check_duplicates(const DesiredState& state) {
+  std::set<control::VipKey> keys;
+  for (const control::Vip& vip : control::l4_services(state.model))
+    keys.insert(vip.key());
+  for (const control::Vip& vip : state.manual_vips) {
+    if (keys.insert(vip.key()).second) continue;
+    return Error{
+        ErrorCode::kConflict,
+        fmt::format("VIP {} is in {} and was added by hand too", control::vip_text(vip.key()),
+                    state.file.empty() ? "the configuration" : state.file),
+        fmt::format("remove one of the two: weir vip remove {}", control::vip_text(vip.key()))};
+  }
+  return {};
+}
+
+bool same_but_for_revision(DesiredState left, const DesiredState& right) {
+  left.revision = right.revision;
+  return left == right;
+}
+
+}  // namespace
+
+std::vector<control::Vip> services_of(const DesiredState& state) {
+  std::vector<control::Vip> services = control::l4_services(state.model);
+  services.insert(services.end(), state.manual_vips.begin(), state.manual_vips.end());
+  return services;
+}
+
+SipKey seed_of(const std::string& hash_seed) {
+  // Public constants: they stretch the secret to two words, they are none themselves.
+  constexpr SipKey kFirst{{0x77656972206f6e65, 1}};
+  constexpr SipKey kSecond{{0x776569722074776f, 2}};
+  return {{siphash(kFirst, as_bytes(hash_seed)), siphash(kSecond, as_bytes(hash_seed))}};
+}
+
+Result<std::unique_ptr<Plane>> Plane::open(const PlaneOptions& options) {
+  Result<UniqueFd> pins_lock = lock_pins(options);
+  if (!pins_lock) return std::move(pins_lock).error();
+  Result<Store> store = Store::open(options.state_directory);
+  if (!store) return std::move(store).error();
+  Result<UniqueFd> state_lock = lock_state(options.state_directory);
+  if (!state_lock) return std::move(state_lock).error();
+  Result<NetlinkSocket> netlink = NetlinkSocket::open();
+  if (!netlink) return std::move(netlink).error();
+  Result<NextHops> hops = NextHops::open();
+  if (!hops) return std::move(hops).error();
+  std::unique_ptr<Plane> plane{new Plane{options, *std::move(pins_lock), *std::move(store),
+                                         *std::move(netlink), *std::move(hops)}};
+  plane->state_lock_ = *std::move(state_lock);
+  if (Result<void> started = plane->start(); !started) return std::move(started).error();
+  return plane;
+}
+
+Result<void> Plane::start() {
+  Result<DesiredState> stored = store_.read();
+  if (!stored) return std::move(stored).error();
+  desired_ = *std::move(stored);
+  if (Result<void> adopted = adopt(); !adopted) {
+    log_error("{}", adopted.error().text());
+    refused_ = std::move(adopted).error();
+    return {};
+  }
+  if (desired_.revision == 0 && datapath_) {
+    import_pinned_vips();
+    return {};
+  }
+  if (Result<void> done = reconcile(desired_); !done) {
+    log_error("bringing the kernel to revision {}: {}", desired_.revision, done.error().text());
+    failed_ = std::move(done).error();
+  }
+  return {};
+}
+
+Result<void> Plane::adopt() {
+  programmer_.reset();
+  datapath_.reset();
+  Result<std::optional<Datapath>> adopted = Datapath::adopt(options_.pin_directory);
+  if (!adopted) return std::move(adopted).error();
+  if (!adopted->has_value()) return {};
+  datapath_.emplace(std::move(**adopted));
+  return adopt_programmer(datapath_->settings().hash_seed);
+}
+
+Result<void> Plane::adopt_programmer(const SipKey& seed) {
+  programmer_.reset();
+  Result<Programmer> programmer = Programmer::adopt(
+      datapath_->tables(), seed, [this](const wire::IpAddress& address, control::ForwardMode mode) {
+        return next_hops_.resolve(address, mode == control::ForwardMode::kL2);
+      });
+  if (!programmer) return std::move(programmer).error();
+  programmer_.emplace(*std::move(programmer));
+  return {};
+}
+
+/// Pins without any state on disk: the disk was lost, or the state directory is another one. What
+/// runs stays as it is; it becomes the desired state with the next change.
+void Plane::import_pinned_vips() {
+  for (control::Vip& vip : programmer_->installed()) {
+    if (vip.mode != control::ForwardMode::kL7) desired_.manual_vips.push_back(std::move(vip));
+  }
+  Result<std::vector<Attachment>> attached = datapath_->attachments();
+  if (attached) {
+    for (const Attachment& attachment : *attached) {
+      desired_.load.devices.push_back(attachment.device);
+      desired_.load.chain = desired_.load.chain || attachment.chained;
+    }
+  }
+  log_warning(
+      "{} holds a running datapath, but {} holds no state: its {} VIPs were taken over by address, "
+      "with names and weights lost; apply the configuration again",
+      options_.pin_directory, store_.directory(), desired_.manual_vips.size());
+}
+
+Result<void> Plane::validate(const DesiredState& next) const {
+  if (refused_ && !next.load.devices.empty()) return *refused_;
+  if (Result<void> distinct = check_duplicates(next); !distinct) return distinct;
+  if (Result<void> fits = Programmer::check_capacity(services_of(next)); !fits) return fits;
+  Result<std::vector<Attachment>> attached = attachments();
+  if (!attached) return std::move(attached).error();
+  for (const std::string& device : next.load.devices) {
+    const bool ours = std::ranges::find(*attached, device, &Attachment::device) != attached->end();
+    if (ours) continue;
+    if (Result<void> usable = Datapath::check_device(device, next.load.chain); !usable)
+      return usable;
+  }
+  return {};
+}
+
+std::vector<std::string> Plane::preview(const DesiredState& next) const {
+  std::vector<std::string> changes;
+  for (const std::string& device : desired_.load.devices) {
+    if (std::ranges::find(next.load.devices, device) == next.load.devices.end())
+      changes.push_back(fmt::format("unload {}", device));
+  }
+  for (const control::Operation& operation :
+       control::diff_vips(services_of(desired_), services_of(next)))
+    changes.push_back(operation.text());
+  for (const std::string& device : next.load.devices) {
+    if (std::ranges::find(desired_.load.devices, device) == desired_.load.devices.end())
+      changes.push_back(fmt::format("load {} ({})", device, control::text_of(next.load.mode)));
+  }
+  if (workers_of(desired_) != workers_of(next))
+    changes.push_back(
+        fmt::format("L7 workers: {} instead of {}", workers_of(next), workers_of(desired_)));
+  if (desired_.model.node.hash_seed != next.model.node.hash_seed)
+    changes.push_back("change the hash seed: new flows are spread anew");
+  return changes;
+}
+
+Result<void> Plane::change(DesiredState next) {
+  if (same_but_for_revision(next, desired_) && !failed_) return {};
+  if (Result<void> valid = validate(next); !valid) return valid;
+  next.revision = desired_.revision + 1;
+  Result<void> done = reconcile(next);
+  // On disk before anybody is told that it was done. A crash before this line brings the kernel
+  // back to the old revision at the next start.
+  if (done) done = store_.write(next);
+  if (!done) {
+    restore();
+    return done;
+  }
+  failed_.reset();
+  desired_ = std::move(next);
+  log_info("revision {}", desired_.revision);
+  return {};
+}
+
+/// After a failure: read back what is in the kernel, whatever the step was, and go to the state
+/// before.
+void Plane::restore() {
+  Result<void> done = adopt();
+  if (done) done = reconcile(desired_);
+  if (done) return;
+  log_error("going back to revision {}: {}", desired_.revision, done.error().text());
+  failed_ = std::move(done).error();
+}
+
+Result<void> Plane::unload() {
+  DesiredState next = desired_;
+  next.load.devices.clear();
+  const bool is_new = !same_but_for_revision(next, desired_);
+  if (is_new) ++next.revision;
+  if (Result<void> down = take_down(); !down) return down;
+  refused_.reset();
+  failed_.reset();
+  if (is_new) {
+    if (Result<void> written = store_.write(next); !written) return written;
+  }
+  desired_ = std::move(next);
+  return {};
+}
+
+Result<void> Plane::take_down() {
+  programmer_.reset();
+  datapath_.reset();
+  reasons_.clear();
+  if (Result<void> unloaded = Datapath::unload(options_.pin_directory); !unloaded) return unloaded;
+  return remove_carrier(netlink_);
+}
+
+/// Fill, then publish, then attach. Idempotent: what is right already is left alone.
+Result<void> Plane::reconcile(const DesiredState& next) {
+  if (next.load.devices.empty()) return datapath_ ? take_down() : Result<void>{};
+  if (Result<void> step = ensure_datapath(next); !step) return step;
+  if (Result<void> step = ensure_workers(next); !step) return step;
+  next_hops_.forget_watched();
+  if (Result<void> step =
+          programmer_->apply(control::diff_vips(programmer_->installed(), services_of(next)));
+      !step)
+    return step;
+  if (Result<void> step = programmer_->refresh_next_hops(); !step) return step;
+  if (Result<void> step = ensure_attached(next); !step) return step;
+  return ensure_returns(next);
+}
+
+Result<void> Plane::ensure_datapath(const DesiredState& next) {
+  const DatapathSettings wanted{.hash_seed = seed_of(next.model.node.hash_seed),
+                                .l7_workers = workers_of(next),
+                                .flows_max = options_.flows_max};
+  if (!datapath_) {
+    Result<Datapath> fresh = Datapath::load(options_.pin_directory, wanted);
+    if (!fresh) return std::move(fresh).error();
+    datapath_.emplace(*std::move(fresh));
+    return adopt_programmer(wanted.hash_seed);
+  }
+  const DatapathSettings& present = datapath_->settings();
+  const bool seed_changes = !(present.hash_seed == wanted.hash_seed);
+  if (!seed_changes && present.l7_workers == wanted.l7_workers) return {};
+  if (Result<void> reloaded = datapath_->reload(wanted); !reloaded) return reloaded;
+  // Tables are built with the seed: forget the present ones, so that all are compared again.
+  return seed_changes ? adopt_programmer(wanted.hash_seed) : Result<void>{};
+}
+
+Result<void> Plane::ensure_workers(const DesiredState& next) {
+  KernelTables& tables = datapath_->tables();
+  const std::uint32_t workers = workers_of(next);
+  std::vector<wire::IpAddress> addresses;
+  if (workers == 0) {
+    if (Result<void> cleared = tables.set_l7_addresses(addresses); !cleared) return cleared;
+    return remove_carrier(netlink_);
+  }
+  if (Result<bool> followed = next_hops_.follow(); !followed) return std::move(followed).error();
+  const std::string& device = next.load.devices.front();
+  const auto nic =
+      std::ranges::find(links(), device, [](const auto& entry) { return entry.second.name; });
+  if (nic == links().end())
+    return Error{ErrorCode::kNotFound, fmt::format("there is no network device {}", device)};
+  Result<std::vector<WorkerPair>> pairs = ensure_carrier(
+      netlink_, {.workers = workers, .mac = nic->second.mac, .mtu = nic->second.mtu});
+  if (!pairs) return std::move(pairs).error();
+  for (const WorkerPair& pair : *pairs) {
+    Result<void> set = tables.set_worker(pair.index, pair.balancer_ifindex);
+    if (!set) return set;
+  }
+  if (Result<void> set = tables.set_return_device(nic->first); !set) return set;
+  for (const wire::Prefix& prefix : next.model.node.l7.addresses)
+    addresses.push_back(prefix.address);
+  return tables.set_l7_addresses(addresses);
+}
+
+Result<void> Plane::ensure_attached(const DesiredState& next) {
+  for (const std::string& device : next.load.devices) {
+    Result<Attachment> attached = datapath_->attach(device, next.load.mode, next.load.chain);
+    if (!attached) return std::move(attached).error();
+    if (!attached->reason.empty()) {
+      log_warning("{}; generic mode is slower", attached->reason);
+      reasons_[device] = attached->reason;
+    }
+  }
+  Result<std::vector<Attachment>> all = datapath_->attachments();
+  if (!all) return std::move(all).error();
+  for (const Attachment& attachment : *all) {
+    const auto& wanted = next.load.devices;
+    if (std::ranges::find(wanted, attachment.device) != wanted.end()) continue;
+    if (Result<void> detached = datapath_->detach(attachment); !detached) return detached;
+  }
+  return {};
+}
+
+/// After the devices, because the way back must run in the mode that the NIC got: a driver that
+/// refuses native programs takes no redirected frames either, and only generic mode sends by skb.
+Result<void> Plane::ensure_returns(const DesiredState& next) {
+  if (workers_of(next) == 0) return {};
+  Result<std::vector<Attachment>> attached = datapath_->attachments();
+  if (!attached) return std::move(attached).error();
+  const auto nic = std::ranges::find(*attached, next.load.devices.front(), &Attachment::device);
+  WEIR_ASSERT(nic != attached->end());  // ensure_attached() has just put it there
+  for (std::uint32_t worker = 0; worker < workers_of(next); ++worker) {
+    Result<void> done = datapath_->attach_return(balancer_end_of(worker), nic->mode);
+    if (!done) return done;
+  }
+  return {};
+}
+
+Result<std::vector<Attachment>> Plane::attachments() const {
+  if (!datapath_) return std::vector<Attachment>{};
+  Result<std::vector<Attachment>> found = datapath_->attachments();
+  if (!found) return found;
+  for (Attachment& attachment : *found) {
+    const auto reason = reasons_.find(attachment.device);
+    if (reason != reasons_.end()) attachment.reason = reason->second;
+  }
+  return found;
+}
+
+Result<std::vector<WorkerPair>> Plane::workers() { return find_carrier(netlink_); }
+
+const std::map<control::VipKey, InstalledVip>& Plane::installed() const {
+  static const std::map<control::VipKey, InstalledVip> kNone;
+  return programmer_ ? programmer_->vips() : kNone;
+}
+
+std::vector<std::string> Plane::warnings() const {
+  std::vector<std::string> out;
+  if (refused_) out.push_back(refused_->text());
+  if (failed_) out.push_back(failed_->text());
+  if (desired_.model.node.hash_seed.empty())
+    out.emplace_back(
+        "node.hashSeed is not set: the built-in seed is public, so that clients can "
+        "aim flows at one backend");
+  for (const auto& [device, reason] : reasons_)
+    out.push_back(reason);
+  return out;
+}
+
+std::uint64_t Plane::seed_digest() const {
+  const SipKey seed = seed_of(desired_.model.node.hash_seed);
+  return siphash(seed, as_bytes("digest"));
+}
+
+/// Devices come and go under a running balancer; a link dies with its device.
+bool Plane::has_all_devices() {
+  const Result<std::vector<Attachment>> attached = attachments();
+  if (!attached) return false;
+  const bool attached_everywhere =
+      std::ranges::all_of(desired_.load.devices, [&](const std::string& device) {
+        return std::ranges::find(*attached, device, &Attachment::device) != attached->end();
+      });
+  const Result<std::vector<WorkerPair>> pairs = workers();
+  return attached_everywhere && pairs && pairs->size() == workers_of(desired_);
+}
+
+Result<void> Plane::refresh_next_hops() {
+  next_hops_.forget_watched();
+  return programmer_->refresh_next_hops();
+}
+
+void Plane::on_network_change() {
+  Result<bool> changed = next_hops_.follow();
+  if (!changed) log_error("{}", changed.error().text());
+  if (!changed || !*changed || !programmer_) return;
+  if (!failed_ && !has_all_devices()) {
+    failed_.emplace(ErrorCode::kUnavailable, "a device that carries the balancer went away");
+    next_attempt_ = Instant{};  // try on the next tick
+  }
+  if (Result<void> refreshed = refresh_next_hops(); !refreshed)
+    log_error("refreshing next hops: {}", refreshed.error().text());
+}
+
+void Plane::on_tick(Instant now) {
+  if (failed_ && !refused_ && now >= next_attempt_) {
+    next_attempt_ = now + kAttemptInterval;
+    Result<void> done = adopt();
+    if (done) done = reconcile(desired_);
+    if (done) {
+      log_info("the kernel is in revision {} again", desired_.revision);
+      failed_.reset();
+    } else {
+      if (done.error().text() != failed_->text())
+        log_error("bringing the kernel to revision {}: {}", desired_.revision, done.error().text());
+      failed_ = std::move(done).error();
+    }
+  }
+  if (!programmer_ || now < next_probe_) return;
+  next_probe_ = now + kProbeInterval;
+  if (Result<void> probed = next_hops_.probe(); !probed)
+    log_error("probing neighbours: {}", probed.error().text());
+}
+
+}  // namespace weir::l4

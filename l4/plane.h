@@ -1,0 +1,116 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "l4/base/clock.h"
+#include "l4/carrier.h"
+#include "l4/control/config.h"
+#include "l4/control/model.h"
+#include "l4/datapath.h"
+#include "l4/netlink.h"
+#include "l4/next_hop.h"
+#include "l4/programmer.h"
+#include "l4/store.h"
+
+namespace weir::l4 {
+
+struct PlaneOptions {
+  std::string pin_directory = kPinDirectoryDefault;
+  std::string state_directory = "/var/lib/weir";
+  std::uint32_t flows_max = WEIR_FLOWS_DEFAULT;
+};
+
+/// The XDP plane of one node: desired state on disk, kernel state in pins, and the way from one to
+/// the other. The only writer of both, which a lock on the pin directory's name ensures. Not
+/// thread-safe; the daemon calls it under one mutex.
+class Plane {
+ public:
+  /// Adopts what is pinned and brings it to the stored state. Kernel trouble at this point does
+  /// not end the daemon, whose help is then needed most: it stands in problems(), and is tried
+  /// again on each tick.
+  static Result<std::unique_ptr<Plane>> open(const PlaneOptions& options);
+  Plane(const Plane&) = delete;
+  Plane& operator=(const Plane&) = delete;
+
+  [[nodiscard]] const DesiredState& desired() const { return desired_; }
+  [[nodiscard]] const PlaneOptions& options() const { return options_; }
+
+  /// What a change would do, in words.
+  [[nodiscard]] std::vector<std::string> preview(const DesiredState& next) const;
+
+  /// Everything about `next` that can be refused without touching anything.
+  [[nodiscard]] Result<void> validate(const DesiredState& next) const;
+
+  /// Validates, changes the kernel, writes the disk: all of it, or after a failure what was before.
+  /// The revision is counted here; a state equal to the present one changes nothing.
+  Result<void> change(DesiredState next);
+
+  /// Also where the pinned state cannot be adopted.
+  Result<void> unload();
+
+  [[nodiscard]] bool loaded() const { return datapath_.has_value(); }
+  [[nodiscard]] Result<std::vector<Attachment>> attachments() const;
+  [[nodiscard]] Result<std::vector<WorkerPair>> workers();
+  /// Only while loaded().
+  [[nodiscard]] const Datapath& datapath() const { return *datapath_; }
+  /// VIPs as they stand in the kernel; empty unless loaded().
+  [[nodiscard]] const std::map<control::VipKey, InstalledVip>& installed() const;
+  [[nodiscard]] const std::map<std::uint32_t, Link>& links() const { return next_hops_.links(); }
+  [[nodiscard]] std::vector<std::string> warnings() const;
+  [[nodiscard]] std::uint64_t seed_digest() const;
+
+  /// Readable when routes, neighbours or devices have changed; then call on_network_change().
+  [[nodiscard]] int network_fd() const { return next_hops_.fd(); }
+  void on_network_change();
+  /// About once a second.
+  void on_tick(Instant now);
+
+ private:
+  Plane(PlaneOptions options, UniqueFd lock, Store store, NetlinkSocket netlink, NextHops hops)
+      : options_{std::move(options)},
+        lock_{std::move(lock)},
+        store_{std::move(store)},
+        netlink_{std::move(netlink)},
+        next_hops_{std::move(hops)} {}
+
+  Result<void> start();
+  Result<void> adopt();
+  Result<void> adopt_programmer(const SipKey& seed);
+  void import_pinned_vips();
+  Result<void> reconcile(const DesiredState& next);
+  void restore();
+  Result<void> ensure_datapath(const DesiredState& next);
+  Result<void> ensure_workers(const DesiredState& next);
+  Result<void> ensure_attached(const DesiredState& next);
+  Result<void> ensure_returns(const DesiredState& next);
+  Result<void> take_down();
+  Result<void> refresh_next_hops();
+  [[nodiscard]] bool has_all_devices();
+
+  PlaneOptions options_;
+  UniqueFd lock_;
+  UniqueFd state_lock_;
+  Store store_;
+  NetlinkSocket netlink_;
+  NextHops next_hops_;
+  DesiredState desired_;
+  std::optional<Datapath> datapath_;
+  std::optional<Programmer> programmer_;        // set exactly while datapath_ is
+  std::optional<Error> refused_;                // why the pins cannot be adopted
+  std::optional<Error> failed_;                 // why the kernel is not in the desired state
+  std::map<std::string, std::string> reasons_;  // device → why auto did not get native mode
+  Instant next_probe_{};
+  Instant next_attempt_{};
+};
+
+/// What the L4 plane serves in this state.
+std::vector<control::Vip> services_of(const DesiredState& state);
+
+/// The key of the flow hash and of Maglev tables, from the content of the seed file.
+SipKey seed_of(const std::string& hash_seed);
+
+}  // namespace weir::l4
