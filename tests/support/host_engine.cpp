@@ -269,32 +269,32 @@ using weir::testing::HostRunner;
 
 extern "C" {
 
-void* bpf_map_lookup_elem(const void* map, const void* key);
-long bpf_map_update_elem(const void* map, const void* key, const void* value, __u64 flags);
-long bpf_redirect_map(const void* map, __u64 key, __u64 flags);
-long bpf_xdp_adjust_head(xdp_md* ctx, int delta);
-long bpf_xdp_adjust_tail(xdp_md* ctx, int delta);
+void* weir_host_map_lookup_elem(const void* map, const void* key);
+long weir_host_map_update_elem(const void* map, const void* key, const void* value, __u64 flags);
+long weir_host_redirect_map(const void* map, __u64 key, __u64 flags);
+long weir_host_xdp_adjust_head(xdp_md* ctx, int delta);
+long weir_host_xdp_adjust_tail(xdp_md* ctx, int delta);
 
-void* bpf_map_lookup_elem(const void* map, const void* key) {
+void* weir_host_map_lookup_elem(const void* map, const void* key) {
   return HostRunner::running->find(map, key);
 }
 
-long bpf_map_update_elem(const void* map, const void* key, const void* value, __u64) {
+long weir_host_map_update_elem(const void* map, const void* key, const void* value, __u64) {
   return HostRunner::running->by_identity(map)->update(key, value);
 }
 
 /// Like the kernel's: a missing slot gives the action in the low bits of `flags`.
-long bpf_redirect_map(const void* map, __u64 key, __u64 flags) {
+long weir_host_redirect_map(const void* map, __u64 key, __u64 flags) {
   const auto index = static_cast<std::uint32_t>(key);
   if (HostRunner::running->by_identity(map)->contains(&index)) return XDP_REDIRECT;
   return static_cast<long>(flags & 3);
 }
 
-long bpf_xdp_adjust_head(xdp_md* ctx, int delta) {
+long weir_host_xdp_adjust_head(xdp_md* ctx, int delta) {
   return HostRunner::running->resize(ctx, delta, 0);
 }
 
-long bpf_xdp_adjust_tail(xdp_md* ctx, int delta) {
+long weir_host_xdp_adjust_tail(xdp_md* ctx, int delta) {
   return HostRunner::running->resize(ctx, 0, delta);
 }
 

@@ -17,6 +17,13 @@
 #define __type(name, value)  __typeof__(value) *name
 #define __array(name, value) __typeof__(value) *name[]
 
+/* libbpf has functions for user space by the same names, which the test links too. */
+#define bpf_map_lookup_elem weir_host_map_lookup_elem
+#define bpf_map_update_elem weir_host_map_update_elem
+#define bpf_redirect_map    weir_host_redirect_map
+#define bpf_xdp_adjust_head weir_host_xdp_adjust_head
+#define bpf_xdp_adjust_tail weir_host_xdp_adjust_tail
+
 void *bpf_map_lookup_elem(const void *map, const void *key);
 long bpf_map_update_elem(const void *map, const void *key, const void *value, __u64 flags);
 long bpf_redirect_map(const void *map, __u64 key, __u64 flags);
