@@ -62,6 +62,11 @@ class Slab {
     return slot.generation == id.generation && slot.object ? &*slot.object : nullptr;
   }
 
+  /// The handle of the live object in slot `index`, for tables that keep 32-bit indexes only.
+  [[nodiscard]] Id id_at(std::uint32_t index) {
+    return index < slots_ && slot_at(index).object ? Id{index, slot_at(index).generation} : Id{};
+  }
+
   void erase(Id id) {
     WEIR_ASSERT(get(id) != nullptr);  // callers erase what they have just looked up
     Slot& slot = slot_at(id.index);

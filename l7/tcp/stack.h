@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 
@@ -44,6 +45,11 @@ struct StackOptions {
   Duration connect_timeout = std::chrono::seconds{3};
   std::uint16_t ephemeral_first = 32768;
   std::uint16_t ephemeral_last = 60999;
+  std::uint32_t time_wait_max = 65536;               ///< records; then the oldest gives way
+  Duration user_timeout = std::chrono::seconds{30};  ///< for data without progress
+  Duration fin_timeout = std::chrono::seconds{60};   ///< FIN-WAIT-1, FIN-WAIT-2, CLOSING
+  Duration last_ack_timeout = std::chrono::seconds{30};
+  Duration linger_timeout = std::chrono::seconds{120};  ///< a released connection's whole rest
 };
 
 struct StackCounters {
@@ -139,7 +145,7 @@ class Stack {
 
  private:
   struct State;
-  State* state_;
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace weir::tcp

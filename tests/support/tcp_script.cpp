@@ -101,12 +101,23 @@ std::optional<std::uint8_t> flags_of(const std::string& text) {
   std::uint8_t flags = 0;
   for (const char letter : text) {
     switch (letter) {
-      case 'S': flags |= TcpHeader::kSyn; break;
-      case 'F': flags |= TcpHeader::kFin; break;
-      case 'R': flags |= TcpHeader::kRst; break;
-      case 'P': flags |= TcpHeader::kPsh; break;
-      case '.': flags |= TcpHeader::kAck; break;
-      default: return std::nullopt;
+      case 'S':
+        flags |= TcpHeader::kSyn;
+        break;
+      case 'F':
+        flags |= TcpHeader::kFin;
+        break;
+      case 'R':
+        flags |= TcpHeader::kRst;
+        break;
+      case 'P':
+        flags |= TcpHeader::kPsh;
+        break;
+      case '.':
+        flags |= TcpHeader::kAck;
+        break;
+      default:
+        return std::nullopt;
     }
   }
   return flags;
@@ -188,15 +199,19 @@ const std::map<std::string, std::uint32_t tcp::StackCounters::*> kCounters32 = {
     {"time_wait", &tcp::StackCounters::time_wait},
 };
 const std::map<std::string, tcp::Failure> kFailures = {
-    {"none", tcp::Failure::kNone},          {"refused", tcp::Failure::kRefused},
-    {"reset", tcp::Failure::kReset},        {"timed-out", tcp::Failure::kTimedOut},
+    {"none", tcp::Failure::kNone},
+    {"refused", tcp::Failure::kRefused},
+    {"reset", tcp::Failure::kReset},
+    {"timed-out", tcp::Failure::kTimedOut},
     {"unreachable", tcp::Failure::kUnreachable},
 };
 
 class Player {
  public:
   explicit Player(const ScriptSetting& setting, Instant start)
-      : setting_{setting}, start_{start}, now_{start},
+      : setting_{setting},
+        start_{start},
+        now_{start},
         stack_{setting.options, wire_, Random{kSeed}, start} {
     const bool v4 = setting.family == wire::Family::kIpv4;
     local_ = *wire::IpAddress::parse(v4 ? "192.0.2.1" : "2001:db8::1");
@@ -254,10 +269,10 @@ Seq Player::probe_isn(bool active) {
 }
 
 void Player::record(std::string_view direction, const std::string& text) {
-  trace_ += fmt::format("  {:>10.1f} {} {}\n",
-                        static_cast<double>(duration_cast<microseconds>(now_ - start_).count()) /
-                            1000.0,
-                        direction, text);
+  trace_ +=
+      fmt::format("  {:>10.1f} {} {}\n",
+                  static_cast<double>(duration_cast<microseconds>(now_ - start_).count()) / 1000.0,
+                  direction, text);
 }
 
 std::string Player::print(const tcp::SegmentView& segment, Seq own, Seq other) const {
@@ -358,11 +373,11 @@ std::string Player::expect(const Described& wanted, Instant at) {
   const std::string text = print(*view, flow().stack_isn, peer_isn());
   record("out", text);
   if (sent.at < at || sent.at > at + milliseconds{1})
-    return fmt::format("sent at {:.1f} ms instead: {}",
-                       static_cast<double>(duration_cast<microseconds>(sent.at - start_).count()) /
-                           1000.0,
-                       text);
-  if (view->destination_port != port_) return fmt::format("sent to port {}", view->destination_port);
+    return fmt::format(
+        "sent at {:.1f} ms instead: {}",
+        static_cast<double>(duration_cast<microseconds>(sent.at - start_).count()) / 1000.0, text);
+  if (view->destination_port != port_)
+    return fmt::format("sent to port {}", view->destination_port);
   const std::string difference = compare(wanted, *view);
   return difference.empty() ? std::string{} : fmt::format("{}: {}", difference, text);
 }
@@ -371,15 +386,16 @@ std::string Player::expect_silence() {
   if (wire_.sent.empty()) return {};
   const SentSegment& sent = wire_.sent.front();
   const auto view = tcp::parse_segment(sent.bytes);
-  return fmt::format("unexpected at {:.1f} ms: {}",
-                     static_cast<double>(duration_cast<microseconds>(sent.at - start_).count()) /
-                         1000.0,
-                     view ? print(*view, flow().stack_isn, peer_isn()) : "malformed");
+  return fmt::format(
+      "unexpected at {:.1f} ms: {}",
+      static_cast<double>(duration_cast<microseconds>(sent.at - start_).count()) / 1000.0,
+      view ? print(*view, flow().stack_isn, peer_isn()) : "malformed");
 }
 
 std::string Player::expect_news(Words& words) {
   std::set<std::string> wanted;
-  for (std::string word = words.next(); !word.empty(); word = words.next()) wanted.insert(word);
+  for (std::string word = words.next(); !word.empty(); word = words.next())
+    wanted.insert(word);
   const auto readiness = stack_.poll();
   std::set<std::string> got;
   if (readiness) {
@@ -395,7 +411,8 @@ std::string Player::expect_news(Words& words) {
   }
   if (got == wanted) return {};
   std::string text = "news:";
-  for (const std::string& word : got) text += " " + word;
+  for (const std::string& word : got)
+    text += " " + word;
   return text;
 }
 
@@ -416,7 +433,8 @@ std::string Player::read(std::size_t count) {
 
 void Player::write(std::size_t count) {
   std::vector<std::byte> bytes(count);
-  for (std::size_t i = 0; i < count; ++i) bytes[i] = stack_byte(flow().bytes_written + i);
+  for (std::size_t i = 0; i < count; ++i)
+    bytes[i] = stack_byte(flow().bytes_written + i);
   flow().last_write = stack_.write(flow().id, bytes);
   flow().bytes_written += flow().last_write;
 }
@@ -532,8 +550,7 @@ std::string Player::play(std::string_view script) {
     // A wait for a timer may have moved the clock by up to a millisecond already.
     if (at > now_) {
       if (std::string error = advance_to(at); !error.empty()) return failed(error);
-      if (!wire_.sent.empty() && wire_.sent.front().at < at)
-        return failed(expect_silence());
+      if (!wire_.sent.empty() && wire_.sent.front().at < at) return failed(expect_silence());
     }
     if (verb == "out") {
       const auto segment = describe(words);

@@ -1,0 +1,452 @@
+#include <algorithm>
+
+#include "l4/base/assert.h"
+#include "l7/tcp/connection.h"
+
+namespace weir::tcp {
+namespace {
+
+using wire::TcpHeader;
+
+constexpr Duration kDelayedAck = std::chrono::milliseconds{40};
+constexpr std::uint8_t kSegmentsPerAck = 2;  // RFC 9293, section 3.8.6.3
+
+// Between two answers to segments that nobody waits for an answer to (RFC 5961, section 7): two
+// confused sides would otherwise answer each other at the speed of the link.
+constexpr Duration kChallengeInterval = std::chrono::milliseconds{500};
+
+// Without an MSS option (RFC 9293, section 3.7.1).
+constexpr std::uint16_t kMssDefaultV4 = 536;
+constexpr std::uint16_t kMssDefaultV6 = 1220;
+// Below that, headers would be all we send; no network needs it, a hostile peer may ask for it.
+constexpr std::uint32_t kMssMin = 88;
+
+// Smaller path MTUs are refused: an attacker who guesses right must not make us crawl. 552 is the
+// traditional floor for IPv4, 1280 that of IPv6 (RFC 8200, section 5).
+constexpr std::uint32_t kPathMtuMinV4 = 552;
+constexpr std::uint32_t kPathMtuMinV6 = 1280;
+
+std::uint32_t peer_mss(const SegmentOptions& options, bool is_v4) {
+  const std::uint16_t mss = options.mss.value_or(is_v4 ? kMssDefaultV4 : kMssDefaultV6);
+  return std::max<std::uint32_t>(mss, kMssMin);
+}
+
+}  // namespace
+
+void Connection::input(Context& context, const SegmentView& segment) {
+  switch (state_) {
+    case ConnectionState::kSynSent:
+      return input_syn_sent(context, segment);
+    case ConnectionState::kSynReceived:
+    case ConnectionState::kEstablished:
+    case ConnectionState::kFinWait1:
+    case ConnectionState::kFinWait2:
+    case ConnectionState::kCloseWait:
+    case ConnectionState::kClosing:
+    case ConnectionState::kLastAck:
+      return input_synchronized(context, segment);
+    case ConnectionState::kTimeWait:
+    case ConnectionState::kClosed:
+      WEIR_ASSERT(false);  // not in the flow table any more
+  }
+}
+
+// ---- handshake ----------------------------------------------------------------------------------
+
+void Connection::learn_from_syn(const SegmentView& syn) {
+  irs_ = syn.seq;
+  rcv_nxt_ = rcv_edge_ = syn.seq + 1;
+  send_mss_ = std::min(send_mss_, peer_mss(syn.options, key_.remote_address.is_v4()));
+  sack_permitted_ = syn.options.sack_permitted;
+  scaling_ = syn.options.window_scale.has_value();
+  send_shift_ = syn.options.window_scale.value_or(0);
+  if (!scaling_) receive_shift_ = 0;
+  snd_wnd_ = snd_wnd_max_ = syn.window;  // not scaled in a SYN
+  snd_wl1_ = syn.seq;
+  snd_wl2_ = syn.has_ack() ? syn.ack : iss_;
+}
+
+/// RFC 9293, section 3.10.7.3.
+void Connection::input_syn_sent(Context& context, const SegmentView& segment) {
+  const bool ack_acceptable = segment.has_ack() && segment.ack == iss_ + 1;
+  if (segment.has_ack() && !ack_acceptable) return answer_with_reset(context, key_, segment);
+  if (segment.rst()) {
+    if (!ack_acceptable) return;
+    ++context.counters.resets_received;
+    ++context.counters.failed_connects;
+    return fail(Failure::kRefused);
+  }
+  if (!segment.syn()) return;
+  // Text or FIN on a SYN is not taken: it costs the rare peer who does that one retransmission and
+  // spares a path that would hardly ever be tested.
+  learn_from_syn(segment);
+  if (!ack_acceptable) {
+    state_ = ConnectionState::kSynReceived;  // simultaneous open
+    syn_due_ = wants_output_ = true;
+    return;
+  }
+  snd_una_ = snd_nxt_ = snd_max_ = segment.ack;
+  establish(context);
+  ack_now_ = true;
+}
+
+bool Connection::complete_handshake(Context& context, const SegmentView& segment) {
+  if (segment.ack != iss_ + 1) {
+    answer_with_reset(context, key_, segment);
+    return false;
+  }
+  snd_una_ = segment.ack;
+  establish(context);
+  return true;
+}
+
+// ---- checks -------------------------------------------------------------------------------------
+
+/// RFC 9293, section 3.10.7.4, steps 1 to 8.
+void Connection::input_synchronized(Context& context, const SegmentView& segment) {
+  SegmentView view = segment;
+  if (state_ == ConnectionState::kSynReceived && view.syn() && view.seq == irs_ && !view.rst()) {
+    if (!active_ || !view.has_ack()) {
+      syn_due_ = wants_output_ = true;  // our answer was lost
+      return;
+    }
+    // The second half of a simultaneous open: the SYN is known, its ACK is news.
+    view.seq += 1;
+    view.flags &= static_cast<std::uint8_t>(~TcpHeader::kSyn);
+  }
+  if (!acceptable(view)) return answer_unacceptable(context, view);
+  if (view.rst()) return input_reset(context, view);
+  if (view.syn()) return challenge(context);  // RFC 5961, section 4.2
+  if (!view.has_ack()) return;
+  if (state_ == ConnectionState::kSynReceived && !complete_handshake(context, view)) return;
+  if (!input_ack(context, view)) return;
+  if (view.length() > 0 && state_ != ConnectionState::kClosed) receive_text(context, view);
+}
+
+bool Connection::acceptable(const SegmentView& segment) const {
+  // More generous than the table in section 3.10.7.4 by one position: a segment that begins just
+  // behind the window is let in, so that the ACK on a probe of a closed window is heard. Its text
+  // is cut off later.
+  const bool not_old = segment.length() > 0 ? segment.end() > rcv_nxt_ : segment.seq >= rcv_nxt_;
+  return not_old && segment.seq <= rcv_edge_;
+}
+
+void Connection::answer_unacceptable(Context& context, const SegmentView& segment) {
+  if (segment.rst()) return;
+  // What carries text or a FIN is sent by someone who waits for an ACK; it is never held back.
+  if (segment.payload.empty() && !segment.fin()) return challenge(context);
+  ++context.counters.duplicate_segments;
+  // Delivered text means that our last ACK may be lost.
+  if (!send_ack(context)) ack_now_ = wants_output_ = true;
+}
+
+/// RFC 5961, section 3.2: only the exact number resets, a near miss is asked to try again.
+void Connection::input_reset(Context& context, const SegmentView& segment) {
+  if (segment.seq != rcv_nxt_) return challenge(context);
+  ++context.counters.resets_received;
+  const bool connecting = active_ && state_ == ConnectionState::kSynReceived;
+  if (connecting) ++context.counters.failed_connects;
+  fail(connecting ? Failure::kRefused : Failure::kReset);
+}
+
+void Connection::challenge(Context& context) {
+  if (context.now < challenge_after_) return;
+  challenge_after_ = context.now + kChallengeInterval;
+  ++context.counters.challenge_acks;
+  send_ack(context);
+}
+
+// ---- acknowledgments ----------------------------------------------------------------------------
+
+bool Connection::input_ack(Context& context, const SegmentView& segment) {
+  // RFC 5961, section 5.2: neither ahead of what was sent nor further back than a window.
+  if (segment.ack > snd_max_ || segment.ack < snd_una_ - snd_wnd_max_) {
+    challenge(context);
+    return false;
+  }
+  if (segment.ack > snd_una_) {
+    accept_new_ack(context, segment.ack);
+  } else if (is_duplicate_ack(segment)) {
+    accept_duplicate_ack(context);
+  }
+  if (state_ == ConnectionState::kClosed) return false;
+  if (segment.ack >= snd_una_) update_send_window(segment);
+  // A closed window is the peer's right as long as it answers (RFC 9293, section 3.8.6.1); how long
+  // to bear with it is for the user to say, and once he is gone, for the user time-out.
+  if (persisting_ && !released_) progress_deadline_ = context.now + context.options.user_timeout;
+  return true;
+}
+
+/// RFC 5681, section 2. With nothing in flight (a window probe is not) it means nothing.
+bool Connection::is_duplicate_ack(const SegmentView& segment) const {
+  return segment.ack == snd_una_ && segment.length() == 0 && in_flight() > 0 &&
+         std::uint32_t{segment.window} << send_shift_ == snd_wnd_;
+}
+
+void Connection::accept_duplicate_ack(Context& context) {
+  switch (recovery_.on_duplicate_ack(snd_una_, snd_max_)) {
+    case Recovery::Action::kNone:
+      return;
+    case Recovery::Action::kSendNew:
+      if (recovery_.active()) congestion_.on_duplicate_in_recovery();
+      wants_output_ = true;
+      return;
+    case Recovery::Action::kRetransmit:
+      ++context.counters.fast_retransmits;
+      congestion_.enter_recovery(in_flight());
+      retransmit_first(context);
+      wants_output_ = true;
+      return;
+  }
+}
+
+void Connection::accept_new_ack(Context& context, Seq ack) {
+  const std::uint32_t flight = in_flight();
+  const std::uint32_t acked = snd_una_.distance_to(ack);
+  const auto text = std::min(acked, static_cast<std::uint32_t>(send_queue_.size()));
+  send_queue_.consume(text);
+  if (acked > text) fin_acknowledged_ = true;  // one more than the text, since ack <= snd_max
+  snd_una_ = ack;
+  snd_nxt_ = later_of(snd_nxt_, ack);
+  if (measuring_rtt_ && ack >= measured_end_) {
+    rtt_.sample(context.now - measured_at_);
+    measuring_rtt_ = false;
+  }
+  switch (recovery_.on_new_ack(ack)) {
+    case Recovery::Progress::kNormal:
+      congestion_.on_ack(acked, flight);
+      after_progress(context, true);
+      break;
+    case Recovery::Progress::kFirstPartial:
+      congestion_.on_partial_ack(acked);
+      after_progress(context, true);
+      retransmit_first(context);
+      break;
+    case Recovery::Progress::kPartial:
+      congestion_.on_partial_ack(acked);
+      after_progress(context, false);
+      retransmit_first(context);
+      break;
+    case Recovery::Progress::kFinished:
+      congestion_.leave_recovery(in_flight());
+      after_progress(context, true);
+      break;
+  }
+  if (fin_acknowledged_) our_fin_acknowledged(context);
+}
+
+void Connection::after_progress(Context& context, bool restart_timer) {
+  wants_output_ = true;
+  const bool all = snd_una_ == snd_max_;
+  progress_deadline_ = all ? kNever : context.now + context.options.user_timeout;
+  // RFC 6298, sections 5.2 and 5.3; emit() arms it again for what it sends.
+  if (in_flight() == 0) {
+    retransmission_deadline_ = kNever;
+    persisting_ = false;
+  } else if (restart_timer) {
+    retransmission_deadline_ = context.now + rtt_.timeout();
+    persisting_ = false;
+  }
+  if (wants_writable_ && !starved_ &&
+      writable_bytes(context.options) >= send_limit(context.options) / 2) {
+    wants_writable_ = false;
+    news.writable = true;
+  }
+}
+
+void Connection::our_fin_acknowledged(Context& context) {
+  switch (state_) {
+    case ConnectionState::kFinWait1:
+      state_ = ConnectionState::kFinWait2;
+      // A user who has closed only his direction may read for as long as he likes.
+      state_deadline_ = released_ ? context.now + context.options.fin_timeout : kNever;
+      return;
+    case ConnectionState::kClosing:
+      state_ = ConnectionState::kTimeWait;
+      news.closed = true;
+      return;
+    case ConnectionState::kLastAck:
+      news.closed = true;
+      finish();
+      return;
+    case ConnectionState::kFinWait2:  // acknowledged before
+    case ConnectionState::kSynSent:
+    case ConnectionState::kSynReceived:
+    case ConnectionState::kEstablished:
+    case ConnectionState::kCloseWait:
+    case ConnectionState::kTimeWait:
+    case ConnectionState::kClosed:
+      return;  // no FIN is out in these
+  }
+}
+
+void Connection::update_send_window(const SegmentView& segment) {
+  // Only from segments at least as new as the last that told us (RFC 9293, section 3.10.7.4).
+  if (snd_wl1_ > segment.seq || (snd_wl1_ == segment.seq && snd_wl2_ > segment.ack)) return;
+  const std::uint32_t window = std::uint32_t{segment.window} << send_shift_;
+  if (window > snd_wnd_) wants_output_ = true;
+  snd_wnd_ = window;
+  snd_wnd_max_ = std::max(snd_wnd_max_, window);
+  snd_wl1_ = segment.seq;
+  snd_wl2_ = segment.ack;
+}
+
+// ---- text and FIN -------------------------------------------------------------------------------
+
+void Connection::receive_text(Context& context, const SegmentView& segment) {
+  if (!accepts_text()) {  // the peer has ended its stream: this repeats what we have
+    ack_now_ = wants_output_ = true;
+    return;
+  }
+  const Seq fin_at = segment.seq + static_cast<std::uint32_t>(segment.payload.size());
+  if (segment.fin() && fin_at <= rcv_edge_ && !peer_fin_) peer_fin_ = fin_at;
+
+  std::span<const std::byte> text = segment.payload;
+  Seq start = segment.seq;
+  if (start < rcv_nxt_) {
+    const std::size_t old = std::min<std::size_t>(start.distance_to(rcv_nxt_), text.size());
+    text = text.subspan(old);
+    start += static_cast<std::uint32_t>(old);
+  }
+  const Seq limit = earlier_of(rcv_edge_, peer_fin_.value_or(rcv_edge_));
+  const std::size_t room = start <= limit ? start.distance_to(limit) : 0;
+  if (text.size() > room) {
+    text = text.first(room);
+    ack_now_ = wants_output_ = true;  // a probe of a closed window, or a sender who overruns it
+  }
+  if (released_) {
+    discard_text(context, start, text.size());
+  } else if (text.empty()) {
+    // a FIN alone, or nothing left of the text
+  } else if (start == rcv_nxt_) {
+    receive_in_order(context, text);
+  } else {
+    receive_ahead(context, start, text);
+  }
+  if (state_ == ConnectionState::kClosed) return;
+  if (peer_fin_ && *peer_fin_ == rcv_nxt_) {
+    receive_fin();
+  } else if (start > rcv_nxt_ && text.empty()) {
+    send_ack(context);  // a FIN behind a gap
+  }
+}
+
+void Connection::receive_in_order(Context& context, std::span<const std::byte> text) {
+  const std::size_t taken = receive_queue_.append(text);
+  if (taken < text.size()) {
+    ++context.counters.dropped_no_memory;
+    ack_now_ = true;
+  }
+  Seq next = rcv_nxt_ + static_cast<std::uint32_t>(taken);
+  if (!reassembly_.empty()) {
+    const Seq filled = reassembly_.advance(next);
+    receive_queue_.extend(next.distance_to(filled));
+    next = filled;
+    ack_now_ = true;  // a gap was filled: the sender may be in recovery (RFC 5681, section 4.2)
+  }
+  context.counters.bytes_received += rcv_nxt_.distance_to(next);
+  rcv_nxt_ = next;
+  // The window may have been moved on by as much as the scale's rounding hides.
+  rcv_edge_ = later_of(rcv_edge_, rcv_nxt_);
+  news.readable = taken > 0 || news.readable;
+  if (++segments_unacknowledged_ >= kSegmentsPerAck) ack_now_ = true;
+  if (ack_now_) {
+    wants_output_ = true;
+  } else {
+    request_output_at(context.now + kDelayedAck);
+  }
+}
+
+void Connection::receive_ahead(Context& context, Seq start, std::span<const std::byte> text) {
+  ++context.counters.out_of_order_segments;
+  const Seq end = start + static_cast<std::uint32_t>(text.size());
+  const bool room = !receive_queue_.pool().short_for(ChunkPool::Use::kReceive) &&
+                    reassembly_.fits(start, end) &&
+                    receive_queue_.write_ahead(rcv_nxt_.distance_to(start), text);
+  if (room) {
+    reassembly_.insert(start, end);
+  } else {
+    ++context.counters.dropped_no_memory;
+  }
+  // At once and one for each: the sender counts them (RFC 5681, section 4.2).
+  if (!send_ack(context)) ack_now_ = wants_output_ = true;
+}
+
+/// After release() the peer may still be talking while our last bytes travel. It is heard out, up
+/// to one buffer, so that a RST does not overtake what we have sent; RFC 9293, section 3.6.1, would
+/// reset at the first byte.
+void Connection::discard_text(Context& context, Seq start, std::size_t count) {
+  if (start != rcv_nxt_) {
+    if (start > rcv_nxt_ && count > 0) send_ack(context);
+    return;
+  }
+  discarded_ += count;
+  rcv_nxt_ += static_cast<std::uint32_t>(count);
+  if (discarded_ > context.options.receive_buffer_bytes) {
+    send_reset(context);
+    return fail(Failure::kReset);
+  }
+  if (count > 0) ack_now_ = wants_output_ = true;
+}
+
+void Connection::receive_fin() {
+  rcv_nxt_ += 1;
+  rcv_edge_ = later_of(rcv_edge_, rcv_nxt_);
+  fin_received_ = true;
+  news.readable = true;
+  ack_now_ = wants_output_ = true;
+  switch (state_) {
+    case ConnectionState::kEstablished:
+      state_ = ConnectionState::kCloseWait;
+      return;
+    case ConnectionState::kFinWait1:
+      state_ = ConnectionState::kClosing;
+      return;
+    case ConnectionState::kFinWait2:
+      state_ = ConnectionState::kTimeWait;
+      news.closed = true;
+      return;
+    case ConnectionState::kSynSent:
+    case ConnectionState::kSynReceived:
+    case ConnectionState::kCloseWait:
+    case ConnectionState::kClosing:
+    case ConnectionState::kLastAck:
+    case ConnectionState::kTimeWait:
+    case ConnectionState::kClosed:
+      WEIR_ASSERT(false);  // accepts_text() lets only the three above in
+  }
+}
+
+// ---- ICMP ---------------------------------------------------------------------------------------
+
+void Connection::on_error(Context& context, const net::TransportError& error) {
+  // Whoever cannot see our segments cannot quote a number that is in flight (RFC 5927, section 4).
+  const Seq quoted{error.sequence};
+  if (quoted < snd_una_ || quoted >= snd_max_) return;
+  switch (error.kind) {
+    case net::TransportError::Kind::kUnreachable:
+      // Hard only where nothing is lost by believing it (RFC 5461, section 4.1): an established
+      // connection waits for the path to come back, bounded by the user time-out.
+      if (state_ != ConnectionState::kSynSent) return;
+      ++context.counters.failed_connects;
+      return fail(Failure::kUnreachable);
+    case net::TransportError::Kind::kTimeExceeded:
+      return;
+    case net::TransportError::Kind::kPacketTooBig: {
+      const std::uint32_t headers = (key_.remote_address.is_v4() ? 20U : 40U) + 20U;
+      const std::uint32_t floor = key_.remote_address.is_v4() ? kPathMtuMinV4 : kPathMtuMinV6;
+      const std::uint32_t mss = std::max<std::uint32_t>(error.mtu, floor) - headers;
+      if (mss >= send_mss_) return;
+      send_mss_ = mss;
+      congestion_.set_mss(mss);
+      if (state_ == ConnectionState::kSynSent || state_ == ConnectionState::kSynReceived) return;
+      // What was too big is gone, and not by congestion: send it again, smaller, at the same pace.
+      snd_nxt_ = snd_una_;
+      measuring_rtt_ = false;
+      wants_output_ = true;
+      return;
+    }
+  }
+}
+
+}  // namespace weir::tcp

@@ -1,0 +1,66 @@
+#pragma once
+
+#include <algorithm>
+
+#include "l4/base/clock.h"
+
+namespace weir::tcp {
+
+/// Round-trip estimate and retransmission time-out (RFC 6298). Which samples may be taken (Karn's
+/// rule, section 3) is the caller's business.
+class RttEstimator {
+ public:
+  static constexpr Duration kInitial = std::chrono::seconds{1};
+  static constexpr Duration kAfterLostSyn = std::chrono::seconds{3};        ///< section 5.7
+  static constexpr Duration kMax = std::chrono::seconds{60};                ///< section 2.5
+  static constexpr Duration kGranularity = std::chrono::microseconds{100};  ///< the timer wheel's
+
+  explicit RttEstimator(Duration timeout_min) : timeout_min_{timeout_min} {}
+
+  void sample(Duration rtt) {
+    if (!measured_) {
+      smoothed_ = rtt;
+      variation_ = rtt / 2;
+      measured_ = true;
+    } else {
+      const Duration error = smoothed_ > rtt ? smoothed_ - rtt : rtt - smoothed_;
+      variation_ += (error - variation_) / 4;
+      smoothed_ += (rtt - smoothed_) / 8;
+    }
+    backoff_ = 0;
+  }
+
+  /// Doubles the time-out until the next sample. An ACK of retransmitted data does not end that: if
+  /// the path has become slower than the time-out, no segment would ever be measured (Karn).
+  void back_off() {
+    if (backoff_ < kBackoffMax) ++backoff_;
+  }
+
+  /// The handshake needed a retransmission and gave no sample.
+  void syn_was_lost() {
+    if (!measured_) unmeasured_timeout_ = kAfterLostSyn;
+  }
+
+  [[nodiscard]] bool measured() const { return measured_; }
+  [[nodiscard]] Duration smoothed() const { return smoothed_; }
+  [[nodiscard]] unsigned backoff() const { return backoff_; }
+
+  [[nodiscard]] Duration timeout() const {
+    Duration base = unmeasured_timeout_;
+    if (measured_)
+      base = std::max(timeout_min_, smoothed_ + std::max(kGranularity, 4 * variation_));
+    return std::min(kMax, std::min(kMax, base) * (std::int64_t{1} << backoff_));
+  }
+
+ private:
+  static constexpr unsigned kBackoffMax = 12;  // 2^12 times the smallest floor exceeds kMax
+
+  Duration timeout_min_;
+  Duration smoothed_{};
+  Duration variation_{};
+  Duration unmeasured_timeout_ = kInitial;
+  unsigned backoff_ = 0;
+  bool measured_ = false;
+};
+
+}  // namespace weir::tcp
