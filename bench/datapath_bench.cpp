@@ -1,0 +1,422 @@
+// What does a packet cost in the balancer, by how it ends?
+//
+// Expected: some tens of nanoseconds for what is not ours, one to three hundred for a flow that is
+// known, twice that for a new one. The machine is shared, so compare the ratios: every round
+// measures the floors beside the row, and `ratio` is the row's estimate over "parse + lookup", the
+// least a balancer can do. Aims (reference: Katran, same method): known flow ≤ 2.8, not a VIP
+// ≤ 1.5, new flow ≤ 2.3 times a known one.
+//
+// Rows whose program changes the packet run through datapath_wrapper.bpf.c. Their estimate is
+//
+//     raw - (wrapper + stand-in) + "return at once" [+ one head move, if the row encapsulates]
+//
+// Needs CAP_BPF and CAP_NET_ADMIN; touches no device.
+
+#include <benchmark/benchmark.h>
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <fmt/format.h>
+#include <linux/bpf.h>
+#include <netinet/in.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bpf/abi.h"
+#include "datapath_wrapper.skel.h"
+#include "l4/base/fd.h"
+#include "l4/base/result.h"
+#include "tests/support/packet_builder.h"
+#include "weir_lb.skel.h"
+
+namespace {
+
+using namespace weir;
+using Frame = std::vector<std::byte>;
+
+constexpr std::uint32_t kAnyDevice = 1;  // loopback: where test-runs say frames come from
+constexpr int kRounds = 15;
+constexpr std::uint32_t kPacketsPerRound = 200'000;
+constexpr std::uint32_t kTableSize = WEIR_TABLE_SIZE_DEFAULT;
+constexpr std::uint32_t kBackends = 100;
+
+struct DestroyBalancer {
+  void operator()(weir_lb* skeleton) const { weir_lb__destroy(skeleton); }
+};
+struct DestroyWrapper {
+  void operator()(datapath_wrapper* skeleton) const { datapath_wrapper__destroy(skeleton); }
+};
+
+/// The two loaded objects. They live as long as the process.
+struct Programs {
+  std::unique_ptr<weir_lb, DestroyBalancer> balancer;
+  std::unique_ptr<datapath_wrapper, DestroyWrapper> wrapper;
+};
+
+wire::IpAddress address(std::string_view text) {
+  auto parsed = wire::IpAddress::parse(text);
+  WEIR_ASSERT(parsed.has_value());  // literals below
+  return *parsed;
+}
+
+weir_address abi(const wire::IpAddress& from) {
+  weir_address out{};
+  std::ranges::copy(from.bytes, out.bytes);
+  return out;
+}
+
+const wire::IpAddress kVip = address("198.51.100.1");
+const wire::IpAddress kVip6 = address("2001:db8:100::1");
+const wire::IpAddress kHost = address("192.0.2.1");
+const wire::IpAddress kHost6 = address("2001:db8::1");
+const wire::IpAddress kClient = address("10.0.0.0");
+const wire::IpAddress kClient6 = address("2001:db8:7::");
+
+wire::Endpoint at(const wire::IpAddress& host, std::uint16_t port) {
+  return {host, wire::Port{port}};
+}
+
+// Set-up.
+
+template <typename Key, typename Value>
+Result<void> write(const bpf_map* map, const Key& key, const Value& value) {
+  if (bpf_map_update_elem(bpf_map__fd(map), &key, &value, BPF_ANY) != 0)
+    return Error::from_errno(fmt::format("writing {}", bpf_map__name(map)));
+  return {};
+}
+
+Result<void> add_backends(const weir_lb& balancer, std::uint32_t first, std::string_view prefix) {
+  for (std::uint32_t i = 0; i < kBackends; ++i) {
+    weir_backend backend{};
+    backend.address = abi(address(fmt::format("{}{}", prefix, 1 + i)));
+    backend.outer_source = abi(prefix.find(':') != prefix.npos ? kHost6 : kHost);
+    backend.next_hop_mac[0] = 2;
+    backend.source_mac[0] = 2;
+    backend.egress_ifindex = kAnyDevice;
+    backend.egress_mtu = 1500;
+    backend.flags = WEIR_BACKEND_IN_USE;
+    if (auto done = write(balancer.maps.weir_backends, first + i, backend); !done) return done;
+  }
+  return {};
+}
+
+Result<void> publish(const weir_lb& balancer, std::uint32_t vip_id, std::uint32_t first_backend) {
+  LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_INNER_MAP);
+  const UniqueFd table{
+      bpf_map_create(BPF_MAP_TYPE_ARRAY, "weir_table", 4, 4, kTableSize, &options)};
+  if (!table) return Error::from_errno("creating a table");
+  std::vector<std::uint32_t> slots(kTableSize);
+  std::vector<std::uint32_t> ids(kTableSize);
+  for (std::uint32_t i = 0; i < kTableSize; ++i) {
+    slots[i] = i;
+    ids[i] = first_backend + i % kBackends;
+  }
+  std::uint32_t count = kTableSize;
+  if (bpf_map_update_batch(table.get(), slots.data(), ids.data(), &count, nullptr) != 0)
+    return Error::from_errno("filling a table");
+  const int fd = table.get();
+  return write(balancer.maps.weir_tables, vip_id, fd);
+}
+
+Result<void> add_vip(const weir_lb& balancer, const wire::Endpoint& endpoint, std::uint32_t id,
+                     std::uint8_t mode) {
+  weir_vip_key key{};
+  key.address = abi(endpoint.address);
+  weir_vip vip{};
+  vip.mode = mode;
+  if (auto done = write(balancer.maps.weir_vips, key, vip); !done) return done;
+  key.port_be = htons(endpoint.port.value());
+  key.protocol = IPPROTO_TCP;
+  vip.id = id;
+  vip.table_size = kTableSize;
+  return write(balancer.maps.weir_vips, key, vip);
+}
+
+Result<void> fill(const Programs& programs) {
+  const weir_lb& balancer = *programs.balancer;
+  constexpr std::uint32_t kFirst4 = 1;
+  constexpr std::uint32_t kFirst6 = 1 + kBackends;
+  struct Vip {
+    wire::Endpoint endpoint;
+    std::uint8_t mode;
+    std::uint32_t first_backend;
+  };
+  const Vip vips[] = {{at(kVip, 80), WEIR_MODE_IPIP, kFirst4},
+                      {at(kVip6, 80), WEIR_MODE_IPIP, kFirst6},
+                      {at(kVip, 82), WEIR_MODE_L2, kFirst4},
+                      {at(kVip, 83), WEIR_MODE_L7, kFirst4}};
+  if (auto done = add_backends(balancer, kFirst4, "192.0.2."); !done) return done;
+  if (auto done = add_backends(balancer, kFirst6, "2001:db8::"); !done) return done;
+  std::uint32_t id = 0;
+  for (const Vip& vip : vips) {
+    ++id;
+    if (auto done = publish(balancer, id, vip.first_backend); !done) return done;
+    if (auto done = add_vip(balancer, vip.endpoint, id, vip.mode); !done) return done;
+  }
+  weir_vip_key key{};
+  key.address = abi(kVip);
+  key.port_be = htons(80);
+  key.protocol = IPPROTO_TCP;
+  if (auto done = write(programs.wrapper->maps.bench_services, key, weir_vip{}); !done) return done;
+  return write(balancer.maps.weir_l7_workers, std::uint32_t{0}, kAnyDevice);
+}
+
+Result<Programs> load() {
+  Programs programs;
+  programs.balancer.reset(weir_lb__open());
+  if (!programs.balancer) return Error::from_errno("opening weir_lb");
+  programs.balancer->rodata->weir_hash_seed[0] = 0x0123456789abcdef;
+  programs.balancer->rodata->weir_hash_seed[1] = 0xfedcba9876543210;
+  programs.balancer->rodata->weir_l7_worker_count = 1;
+  if (const int status = weir_lb__load(programs.balancer.get()); status != 0)
+    return Error::from_errno("loading weir_lb", -status)
+        .with_remedy("loading needs CAP_BPF and CAP_NET_ADMIN");
+  programs.wrapper.reset(datapath_wrapper__open_and_load());
+  if (!programs.wrapper) return Error::from_errno("loading the wrapper");
+  if (auto filled = fill(programs); !filled) return std::move(filled).error();
+  return programs;
+}
+
+// Measuring.
+
+/// Nanoseconds a packet, as the kernel reports them.
+Result<double> measure(const bpf_program* program, const Frame& frame, std::uint32_t packets) {
+  LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame.data(),
+              .data_size_in = static_cast<std::uint32_t>(frame.size()),
+              .repeat = static_cast<int>(packets));
+  if (bpf_prog_test_run_opts(bpf_program__fd(program), &options) != 0)
+    return Error::from_errno(fmt::format("running {}", bpf_program__name(program)));
+  return static_cast<double>(options.duration);
+}
+
+enum class Way {
+  kDirect,     ///< the program leaves the packet as it is
+  kRewritten,  ///< it changes bytes: through the wrapper
+  kPushed,     ///< it adds a header: through the wrapper, and a head move
+};
+
+struct Row {
+  std::string name;
+  Frame frame;
+  weir_verdict verdict;
+  Way way = Way::kDirect;
+  std::uint32_t flows = 1;  ///< a power of two
+  std::uint32_t push_bytes = 0;
+  /// Runs all flows once before measuring, so that every packet finds its entry.
+  bool is_warm = true;
+};
+
+class Meter {
+ public:
+  explicit Meter(const Programs& programs)
+      : balancer_{*programs.balancer}, wrapper_{*programs.wrapper} {}
+
+  Result<double> return_at_once(const Frame& frame) const {
+    return measure(wrapper_.progs.bench_return, frame, kPacketsPerRound);
+  }
+  Result<double> parse_and_lookup() const {
+    static const Frame frame = testing::tcp(at(kClient, 1024), at(kVip, 80)).padding(6).bytes();
+    return measure(wrapper_.progs.bench_lookup, frame, kPacketsPerRound);
+  }
+  Result<double> two_head_moves(const Frame& frame) const {
+    return measure(wrapper_.progs.bench_head_moves, frame, kPacketsPerRound);
+  }
+  Result<double> stand_in(const Row& row) const {
+    return through_wrapper(row, wrapper_.progs.bench_push, kPacketsPerRound);
+  }
+  Result<double> balancer(const Row& row, std::uint32_t packets = kPacketsPerRound) const {
+    if (row.way == Way::kDirect) return measure(balancer_.progs.weir_lb, row.frame, packets);
+    return through_wrapper(row, balancer_.progs.weir_lb, packets);
+  }
+
+  /// How many packets ended in the verdict, since the programs were loaded.
+  Result<std::uint64_t> count_of(weir_verdict verdict) const {
+    const auto index = static_cast<std::uint32_t>(verdict);
+    std::vector<weir_counter> per_cpu(static_cast<std::size_t>(libbpf_num_possible_cpus()));
+    const int fd = bpf_map__fd(balancer_.maps.weir_counters);
+    if (bpf_map_lookup_elem(fd, &index, per_cpu.data()) != 0)
+      return Error::from_errno("reading weir_counters");
+    std::uint64_t packets = 0;
+    for (const weir_counter& counter : per_cpu)
+      packets += counter.packets;
+    return packets;
+  }
+
+ private:
+  Result<double> through_wrapper(const Row& row, const bpf_program* target,
+                                 std::uint32_t packets) const {
+    wrapper_.bss->bench_frame_bytes = static_cast<std::uint32_t>(row.frame.size());
+    wrapper_.bss->bench_flow_mask = row.flows - 1;
+    wrapper_.bss->bench_push_bytes = row.push_bytes;
+    const int fd = bpf_program__fd(target);
+    if (auto done = write(wrapper_.maps.bench_target, std::uint32_t{0}, fd); !done)
+      return std::move(done).error();
+    return measure(wrapper_.progs.bench_wrapper, row.frame, packets);
+  }
+
+  const weir_lb& balancer_;
+  const datapath_wrapper& wrapper_;
+};
+
+/// One round: the row, and beside it what is subtracted from it and compared with it.
+struct Round {
+  double raw = 0;
+  double estimate = 0;
+  double lookup = 0;
+};
+
+Result<Round> measure_round(const Meter& meter, const Row& row) {
+  auto lookup = meter.parse_and_lookup();
+  if (!lookup) return std::move(lookup).error();
+  auto raw = meter.balancer(row);
+  if (!raw) return std::move(raw).error();
+  Round round{*raw, *raw, *lookup};
+  if (row.way == Way::kDirect) return round;
+
+  auto stand_in = meter.stand_in(row);
+  if (!stand_in) return std::move(stand_in).error();
+  auto floor = meter.return_at_once(row.frame);
+  if (!floor) return std::move(floor).error();
+  round.estimate = *raw - *stand_in + *floor;
+  if (row.way == Way::kPushed) {
+    auto moves = meter.two_head_moves(row.frame);
+    if (!moves) return std::move(moves).error();
+    round.estimate += (*moves - *floor) / 2;
+  }
+  return round;
+}
+
+double median(std::vector<double> values) {
+  std::ranges::sort(values);
+  return values[values.size() / 2];
+}
+
+Result<std::vector<Round>> measure_row(const Meter& meter, const Row& row,
+                                       benchmark::State& state) {
+  if (row.is_warm && row.flows > 1)
+    if (auto warmed = meter.balancer(row, 2 * row.flows); !warmed) return std::move(warmed).error();
+  auto before = meter.count_of(row.verdict);
+  if (!before) return std::move(before).error();
+  std::vector<Round> rounds;
+  for ([[maybe_unused]] auto _ : state) {
+    auto round = measure_round(meter, row);
+    if (!round) return std::move(round).error();
+    state.SetIterationTime(round->raw * 1e-9);
+    rounds.push_back(*round);
+  }
+  auto after = meter.count_of(row.verdict);
+  if (!after) return std::move(after).error();
+  const std::uint64_t expected = rounds.size() * kPacketsPerRound;
+  if (*after - *before != expected)
+    return Error{ErrorCode::kInternal, fmt::format("{} of {} packets ended otherwise",
+                                                   expected - (*after - *before), expected)};
+  return rounds;
+}
+
+void run_row(benchmark::State& state, const Meter& meter, const Row& row) {
+  auto rounds = measure_row(meter, row, state);
+  if (!rounds) {
+    state.SkipWithError(rounds.error().text().c_str());
+    return;
+  }
+  std::vector<double> estimates;
+  std::vector<double> ratios;
+  for (const Round& round : *rounds) {
+    estimates.push_back(round.estimate);
+    ratios.push_back(round.estimate / round.lookup);
+  }
+  state.counters["estimate_ns"] = median(estimates);
+  state.counters["least_ns"] = *std::ranges::min_element(estimates);
+  state.counters["ratio"] = median(ratios);
+}
+
+template <typename Measure>
+void run_floor(benchmark::State& state, const Meter& meter, Measure measure_floor) {
+  std::vector<double> values;
+  std::vector<double> ratios;
+  for ([[maybe_unused]] auto _ : state) {
+    auto value = measure_floor();
+    auto lookup = meter.parse_and_lookup();
+    if (!value || !lookup) {
+      state.SkipWithError((value ? lookup : value).error().text().c_str());
+      return;
+    }
+    state.SetIterationTime(*value * 1e-9);
+    values.push_back(*value);
+    ratios.push_back(*value / *lookup);
+  }
+  state.counters["estimate_ns"] = median(values);
+  state.counters["least_ns"] = *std::ranges::min_element(values);
+  state.counters["ratio"] = median(ratios);
+}
+
+std::vector<Row> rows() {
+  using testing::tcp;
+  const auto client = at(kClient, 1024);
+  const auto client6 = at(kClient6, 1024);
+  const Frame unpadded = tcp(client, at(kVip, 80)).payload("123456").bytes();
+  const Frame ack6 = tcp(client6, at(kVip6, 80)).bytes();
+  const Frame syn = tcp(client, at(kVip, 80)).syn().payload("123456").bytes();
+  const Frame rst = tcp(client, at(kVip, 80)).rst().payload("123456").bytes();
+  const Frame to_l2 = tcp(client, at(kVip, 82)).padding(6).bytes();
+  const Frame to_l7 = tcp(client, at(kVip, 83)).padding(6).bytes();
+  constexpr std::uint32_t kMany = 65536;
+  constexpr std::uint32_t kMillion = 1 << 20;  // four times the table: every SYN evicts
+  return {
+      {"not a VIP, IPv4", tcp(client, at(kHost, 80)).padding(6).bytes(), WEIR_PASS_NOT_A_VIP},
+      {"not a VIP, IPv6", tcp(client6, at(kHost6, 80)).bytes(), WEIR_PASS_NOT_A_VIP},
+      {"ACK ipip, IPv4, 1 flow", unpadded, WEIR_TX_IPIP, Way::kPushed, 1, 20},
+      {"ACK ipip, IPv4, 65536 flows", unpadded, WEIR_TX_IPIP, Way::kPushed, kMany, 20},
+      {"ACK ipip, IPv6, 1 flow", ack6, WEIR_TX_IPIP, Way::kPushed, 1, 40},
+      {"ACK ipip, IPv6, 65536 flows", ack6, WEIR_TX_IPIP, Way::kPushed, kMany, 40},
+      {"RST ipip, IPv4, by table only", rst, WEIR_TX_IPIP, Way::kPushed, kMillion, 20, false},
+      {"SYN ipip, IPv4, always a new flow", syn, WEIR_TX_IPIP, Way::kPushed, kMillion, 20, false},
+      {"ACK l2, IPv4, 1 flow", to_l2, WEIR_TX_L2, Way::kRewritten},
+      {"ACK to L7, IPv4, 1 flow", to_l7, WEIR_REDIRECT_L7},
+  };
+}
+
+void configure(benchmark::internal::Benchmark* row) {
+  row->Iterations(kRounds)->UseManualTime()->Unit(benchmark::kNanosecond);
+}
+
+void register_rows(const Meter& meter) {
+  static const Frame frame = testing::tcp(at(kClient, 1024), at(kVip, 80)).padding(6).bytes();
+  configure(benchmark::RegisterBenchmark("floor: return at once", [&meter](auto& state) {
+    run_floor(state, meter, [&meter] { return meter.return_at_once(frame); });
+  }));
+  configure(benchmark::RegisterBenchmark("floor: parse + lookup", [&meter](auto& state) {
+    run_floor(state, meter, [&meter] { return meter.parse_and_lookup(); });
+  }));
+  for (const Row& row : rows())
+    configure(benchmark::RegisterBenchmark(
+        row.name.c_str(), [&meter, row](auto& state) { run_row(state, meter, row); }));
+}
+
+/// Numbers of one CPU only: maps and caches do not move under a row.
+void stay_on_this_cpu() {
+  cpu_set_t cpus;
+  CPU_ZERO(&cpus);
+  CPU_SET(static_cast<std::size_t>(sched_getcpu()), &cpus);
+  if (sched_setaffinity(0, sizeof(cpus), &cpus) != 0)
+    fmt::print(stderr, "datapath_bench: cannot stay on one CPU; expect more spread\n");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  auto programs = load();
+  if (!programs) {
+    fmt::print(stderr, "datapath_bench: {}\n", programs.error().text());
+    return 1;
+  }
+  stay_on_this_cpu();
+  const Meter meter{*programs};
+  register_rows(meter);
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}
