@@ -14,7 +14,7 @@ namespace weir::tls {
 struct ServerOptions {
   std::vector<control::CertificateRef> certificates;  ///< the first is the default
   control::TlsVersion min_version{};
-  std::vector<std::string> protocols;  ///< ALPN, in order of preference: {"http/1.1"}
+  std::vector<std::string> protocols{};  ///< ALPN, in order of preference: {"http/1.1"}
 };
 
 /// One certificate as a person knows it, for status output.
