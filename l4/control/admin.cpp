@@ -93,7 +93,7 @@ Result<void> try_to_connect(const std::string& path) {
   if (!fd) return Error::from_errno("opening a unix socket");
   // The socket interface takes every address family through the generic type.
   if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof(*address)) != 0)
-    return Error::from_errno(fmt::format("connecting to {}", path));
+    return Error::from_errno("connect");
   return {};
 }
 

@@ -1,0 +1,493 @@
+#include "tools/weir/commands.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <utility>
+
+#include "l4/control/config.h"
+#include "l4/control/host_facts.h"
+
+namespace weir::cli {
+namespace {
+
+using control::AdminClient;
+using control::AdminReply;
+using control::Diagnostic;
+
+using Answer = std::variant<Json, Failure>;
+
+Failure failure_of(const Error& error) { return {{}, error.text()}; }
+
+Failure failure_of(const std::vector<Diagnostic>& diagnostics, const std::string& file) {
+  Failure failure;
+  for (const Diagnostic& diagnostic : diagnostics)
+    failure.diagnostics.push_back(diagnostic.text());
+  failure.message = fmt::format("{} has {} error{}; nothing was changed", file, diagnostics.size(),
+                                diagnostics.size() == 1 ? "" : "s");
+  return failure;
+}
+
+Answer ask(const AdminClient& client, const std::string& method, const std::string& path,
+           const Json& body = {}) {
+  const std::string text =
+      body.is_null() ? "" : body.dump(-1, ' ', false, Json::error_handler_t::replace);
+  const Result<AdminReply> reply = client.request(method, path, text);
+  if (!reply) return failure_of(reply.error());
+  if (reply->status >= 400) {
+    const control::Refusal refusal = control::refusal_of(*reply);
+    if (!refusal.diagnostics.empty())
+      return failure_of(refusal.diagnostics, refusal.diagnostics.front().file);
+    return failure_of(refusal.error);
+  }
+  Json json = Json::parse(reply->body, nullptr, false);
+  if (!json.is_object()) {
+    return Failure{{},
+                   fmt::format("{} answered {} {} with something else than a JSON object; are "
+                               "both of one version?",
+                               client.daemon(), method, path)};
+  }
+  return json;
+}
+
+/// The member, or null when it is not there: an older daemon may know less.
+Json at(const Json& object, const std::string& key) {
+  if (!object.is_object()) return nullptr;
+  const auto found = object.find(key);
+  return found == object.end() ? Json{} : *found;
+}
+
+std::string text_at(const Json& object, const std::string& key) {
+  const Json value = at(object, key);
+  return value.is_string() ? value.get<std::string>() : std::string{};
+}
+
+Json list_at(const Json& object, const std::string& key) {
+  Json value = at(object, key);
+  return value.is_array() ? value : Json::array();
+}
+
+std::vector<Json> row_of(const Json& object, const std::vector<std::string>& columns) {
+  std::vector<Json> row;
+  for (const std::string& column : columns)
+    row.push_back(at(object, column));
+  return row;
+}
+
+Section section_of(std::string name, std::vector<std::string> columns, const Json& objects) {
+  Section section{std::move(name), std::move(columns), {}};
+  for (const Json& object : objects)
+    section.rows.push_back(row_of(object, section.columns));
+  return section;
+}
+
+Section record_of(std::string name, std::vector<std::string> columns, const Json& object) {
+  Section section{std::move(name), std::move(columns), {}, true};
+  section.rows.push_back(row_of(object, section.columns));
+  return section;
+}
+
+Section device_section(const Json& answer) {
+  return section_of("devices", {"name", "mode", "reason", "chained", "program_id", "mtu", "up"},
+                    list_at(answer, "devices"));
+}
+
+Section backend_section(const Json& vip) {
+  Section section{
+      "backends",
+      {"address", "name", "weight", "state", "slots", "next_hop", "device", "mac", "reason"},
+      {}};
+  for (const Json& backend : list_at(vip, "backends")) {
+    const Json hop = at(backend, "next_hop");
+    section.rows.push_back({at(backend, "address"), at(backend, "name"), at(backend, "weight"),
+                            at(backend, "state"), at(backend, "slots"), at(hop, "state"),
+                            at(hop, "device"), at(hop, "mac"), at(hop, "reason")});
+  }
+  return section;
+}
+
+std::string query_of(const control::VipKey& key) {
+  return "?vip=" + control::percent_encoded(control::vip_text(key));
+}
+
+/// One VIP as the daemon has it.
+Answer find_vip(const Daemons& daemons, const control::VipKey& key) {
+  Answer answer = ask(daemons.l4, "GET", "/v1/vips");
+  if (std::holds_alternative<Failure>(answer)) return answer;
+  const std::string wanted = control::vip_text(key);
+  for (const Json& vip : list_at(std::get<Json>(answer), "vips")) {
+    if (text_at(vip, "vip") == wanted) return vip;
+  }
+  return Failure{{}, fmt::format("there is no vip {}; see 'weir vip list'", wanted)};
+}
+
+bool has_backend(const Json& vip, const wire::IpAddress& address) {
+  const Json backends = list_at(vip, "backends");
+  return std::ranges::any_of(
+      backends, [&](const Json& backend) { return text_at(backend, "address") == address.text(); });
+}
+
+Outcome note(std::string sentence) { return Report{{}, {std::move(sentence)}}; }
+
+Outcome change_backend(const Daemons& daemons, const BackendOptions& options,
+                       std::string_view done) {
+  Json body{{"vip", control::vip_text(options.vip)}, {"address", options.address.text()}};
+  if (options.weight) body["weight"] = *options.weight;
+  if (options.name) body["name"] = *options.name;
+  if (options.state) body["state"] = *options.state;
+  Answer answer = ask(daemons.l4, "POST", "/v1/backends", body);
+  if (auto* failure = std::get_if<Failure>(&answer)) return std::move(*failure);
+  return note(fmt::format("{} backend {} of vip {}; revision {}", done, options.address.text(),
+                          control::vip_text(options.vip),
+                          at(std::get<Json>(answer), "revision").dump()));
+}
+
+}  // namespace
+
+// ---- devices --------------------------------------------------------------------------------
+
+Outcome load(const Daemons& daemons, const LoadOptions& options) {
+  Answer answer =
+      ask(daemons.l4, "POST", "/v1/load",
+          {{"devices", options.devices}, {"mode", options.mode}, {"chain", options.chain}});
+  if (auto* failure = std::get_if<Failure>(&answer)) return std::move(*failure);
+  return Report{{device_section(std::get<Json>(answer))}, {}};
+}
+
+Outcome unload(const Daemons& daemons) {
+  Answer answer = ask(daemons.l4, "POST", "/v1/unload", Json::object());
+  if (auto* failure = std::get_if<Failure>(&answer)) return std::move(*failure);
+  std::string devices;
+  for (const Json& device : list_at(std::get<Json>(answer), "devices")) {
+    if (device.is_string()) devices += (devices.empty() ? "" : ", ") + device.get<std::string>();
+  }
+  return note(devices.empty() ? "nothing was loaded" : fmt::format("unloaded from {}", devices));
+}
+
+Outcome status(const Daemons& daemons) {
+  Report report;
+  Answer l4 = ask(daemons.l4, "GET", "/v1/status");
+  Answer l7 = ask(daemons.l7, "GET", "/v1/status");
+  auto* l4_failure = std::get_if<Failure>(&l4);
+  if (l4_failure != nullptr && std::holds_alternative<Failure>(l7)) return std::move(*l4_failure);
+  if (l4_failure != nullptr) {
+    report.notes.push_back("weir-l4: " + l4_failure->message);
+  } else {
+    const Json& json = std::get<Json>(l4);
+    report.sections.push_back(
+        record_of("weir-l4",
+                  {"version", "pid", "uptime_s", "revision", "file", "loaded", "vips", "backends",
+                   "backends_unresolved", "flows_max", "seed_digest"},
+                  json));
+    report.sections.push_back(device_section(json));
+    report.sections.push_back(section_of("workers",
+                                         {"index", "balancer_end", "worker_end", "up", "taken"},
+                                         list_at(json, "workers")));
+    for (const Json& warning : list_at(json, "warnings")) {
+      if (warning.is_string())
+        report.notes.push_back(fmt::format("warning: {}", warning.get<std::string>()));
+    }
+  }
+  if (auto* l7_failure = std::get_if<Failure>(&l7)) {
+    report.notes.push_back("weir-l7: " + l7_failure->message);
+  } else {
+    const Json& json = std::get<Json>(l7);
+    report.sections.push_back(record_of("weir-l7",
+                                        {"version", "pid", "uptime_s", "revision", "file", "device",
+                                         "workers", "services", "http_routes"},
+                                        json));
+    report.sections.push_back(
+        section_of("listeners", {"vip", "listener"}, list_at(json, "listeners")));
+  }
+  return report;
+}
+
+// ---- vips -----------------------------------------------------------------------------------
+
+Outcome vip_add(const Daemons& daemons, const VipOptions& options) {
+  Json body{{"vip", control::vip_text(options.key)},
+            {"mode", options.mode},
+            {"table_size", options.table_size}};
+  if (!options.name.empty()) body["name"] = options.name;
+  Answer answer = ask(daemons.l4, "POST", "/v1/vips", body);
+  if (auto* failure = std::get_if<Failure>(&answer)) return std::move(*failure);
+  return note(fmt::format("added vip {} ({}); revision {}", control::vip_text(options.key),
+                          options.mode, at(std::get<Json>(answer), "revision").dump()));
+}
+
+Outcome vip_del(const Daemons& daemons, const control::VipKey& key) {
+  Answer answer = ask(daemons.l4, "DELETE", "/v1/vips" + query_of(key));
+  if (auto* failure = std::get_if<Failure>(&answer)) return std::move(*failure);
+  return note(fmt::format("removed vip {}; revision {}", control::vip_text(key),
+                          at(std::get<Json>(answer), "revision").dump()));
+}
+
+Outcome vip_list(const Daemons& daemons) {
+  Answer answer = ask(daemons.l4, "GET", "/v1/vips");
+  if (auto* failure = std::get_if<Failure>(&answer)) return std::move(*failure);
+  Section section{
+      "vips", {"vip", "name", "mode", "owner", "table_size", "table_digest", "backends"}, {}};
+  for (const Json& vip : list_at(std::get<Json>(answer), "vips")) {
+    std::vector<Json> row = row_of(vip, section.columns);
+    row.back() = list_at(vip, "backends").size();
+    section.rows.push_back(std::move(row));
+  }
+  return Report{{std::move(section)}, {}};
+}
+
+Outcome vip_show(const Daemons& daemons, const control::VipKey& key) {
+  Answer answer = find_vip(daemons, key);
+  if (auto* failure = std::get_if<Failure>(&answer)) return std::move(*failure);
+  const Json& vip = std::get<Json>(answer);
+  return Report{
+      {record_of("vip", {"vip", "name", "mode", "owner", "id", "table_size", "table_digest"}, vip),
+       backend_section(vip)},
+      {}};
+}
+
+// ---- backends -------------------------------------------------------------------------------
+
+Outcome backend_add(const Daemons& daemons, const BackendOptions& options) {
+  if (options.port && *options.port != options.vip.port) {
+    return Failure{
+        {},
+        fmt::format("backend port {} differs from the vip's; no forwarding mode rewrites "
+                    "ports yet: leave it out or use {}",
+                    options.port->value(), options.vip.port.value())};
+  }
+  Answer answer = find_vip(daemons, options.vip);
+  if (auto* failure = std::get_if<Failure>(&answer)) return std::move(*failure);
+  if (has_backend(std::get<Json>(answer), options.address)) {
+    return Failure{{},
+                   fmt::format("vip {} has backend {} already; change it with 'weir backend set'",
+                               control::vip_text(options.vip), options.address.text())};
+  }
+  return change_backend(daemons, options, "added");
+}
+
+Outcome backend_set(const Daemons& daemons, const BackendOptions& options) {
+  // The API would add what it does not find; a slip in the address must not.
+  Answer answer = find_vip(daemons, options.vip);
+  if (auto* failure = std::get_if<Failure>(&answer)) return std::move(*failure);
+  if (!has_backend(std::get<Json>(answer), options.address)) {
+    return Failure{{},
+                   fmt::format("vip {} has no backend {}; see 'weir backend list {}'",
+                               control::vip_text(options.vip), options.address.text(),
+                               control::vip_text(options.vip))};
+  }
+  return change_backend(daemons, options, "changed");
+}
+
+Outcome backend_del(const Daemons& daemons, const BackendOptions& options) {
+  Answer answer = ask(daemons.l4, "DELETE",
+                      "/v1/backends" + query_of(options.vip) +
+                          "&address=" + control::percent_encoded(options.address.text()));
+  if (auto* failure = std::get_if<Failure>(&answer)) return std::move(*failure);
+  return note(fmt::format("removed backend {} of vip {}; revision {}", options.address.text(),
+                          control::vip_text(options.vip),
+                          at(std::get<Json>(answer), "revision").dump()));
+}
+
+Outcome backend_list(const Daemons& daemons, const control::VipKey& key) {
+  Answer answer = find_vip(daemons, key);
+  if (auto* failure = std::get_if<Failure>(&answer)) return std::move(*failure);
+  return Report{{backend_section(std::get<Json>(answer))}, {}};
+}
+
+// ---- counters -------------------------------------------------------------------------------
+
+namespace {
+
+void add_l4_stats(const Json& json, bool one_vip, Report& report) {
+  if (!one_vip) {
+    Section verdicts = section_of("verdicts", {"verdict", "action", "packets", "bytes", "meaning"},
+                                  list_at(json, "verdicts"));
+    verdicts.hide_zero_in = "packets";
+    report.sections.push_back(std::move(verdicts));
+    report.sections.push_back(record_of("total", {"packets", "bytes"}, at(json, "total")));
+    Section returns =
+        section_of("return", {"verdict", "packets", "bytes"}, list_at(json, "return"));
+    returns.hide_zero_in = "packets";
+    report.sections.push_back(std::move(returns));
+  }
+  report.sections.push_back(
+      section_of("vips", {"vip", "name", "packets", "bytes", "new_flows"}, list_at(json, "vips")));
+  Section backends{"backends", {"vip", "address", "name", "packets", "bytes", "new_flows"}, {}};
+  for (const Json& vip : list_at(json, "vips")) {
+    for (const Json& backend : list_at(vip, "backends")) {
+      std::vector<Json> row = row_of(backend, backends.columns);
+      row.front() = at(vip, "vip");
+      backends.rows.push_back(std::move(row));
+    }
+  }
+  report.sections.push_back(std::move(backends));
+}
+
+/// Numbers at any depth of a worker's counters, one row each: "tcp.resets_sent". The daemon's
+/// replies are a few levels deep; more than kDepthMax is left out.
+void add_counters(const Json& value, const std::string& name, const Json& worker, int depth,
+                  Section& section) {
+  constexpr int kDepthMax = 8;
+  if (value.is_number()) {
+    section.rows.push_back({worker, name, value});
+    return;
+  }
+  if (depth >= kDepthMax) return;
+  if (value.is_object()) {
+    for (const auto& [key, member] : value.items())
+      add_counters(member, name.empty() ? key : name + "." + key, worker, depth + 1, section);
+  }
+  if (!value.is_array()) return;
+  for (const Json& item : value) {
+    // A list of counters of named things: {"service": "cart", "requests": 3}.
+    std::string label;
+    for (const auto& [key, member] : item.items()) {
+      if (member.is_string()) label = member.get<std::string>();
+    }
+    add_counters(item, name + "." + label, worker, depth + 1, section);
+  }
+}
+
+Section l7_stats(const Json& json) {
+  Section section{"weir-l7", {"worker", "counter", "value"}, {}};
+  section.hide_zero_in = "value";
+  for (const Json& worker : list_at(json, "workers"))
+    add_counters(worker, "", at(worker, "index"), 0, section);
+  return section;
+}
+
+}  // namespace
+
+Outcome stats(const Daemons& daemons, const std::optional<control::VipKey>& key) {
+  Report report;
+  Answer l4 = ask(daemons.l4, "GET", "/v1/stats" + (key ? query_of(*key) : ""));
+  auto* failure = std::get_if<Failure>(&l4);
+  if (key && failure != nullptr) return std::move(*failure);
+  if (failure == nullptr) add_l4_stats(std::get<Json>(l4), key.has_value(), report);
+  if (key) return report;
+  Answer l7 = ask(daemons.l7, "GET", "/v1/stats");
+  if (const auto* json = std::get_if<Json>(&l7)) {
+    report.sections.push_back(l7_stats(*json));
+  } else if (failure != nullptr) {
+    return std::move(*failure);
+  }
+  if (failure != nullptr) report.notes.push_back("weir-l4: " + failure->message);
+  return report;
+}
+
+// ---- configuration --------------------------------------------------------------------------
+
+namespace {
+
+/// Relative paths in standard input start at the working directory, as those of a file there would.
+std::string shown_name(const std::string& file) { return file == "-" ? "<stdin>" : file; }
+
+}  // namespace
+
+Outcome check(const CheckOptions& options) {
+  const Result<std::string> text = control::read_config_file(options.file);
+  if (!text) return failure_of(text.error());
+  const std::string file = shown_name(options.file);
+  control::ParseOutcome outcome = control::parse_config(*text, file);
+  if (!outcome.ok()) {
+    Failure failure = failure_of(outcome.diagnostics, file);
+    const std::size_t count = outcome.diagnostics.size() + outcome.left_out;
+    failure.message = fmt::format("{} has {} error{}{}", file, count, count == 1 ? "" : "s",
+                                  outcome.left_out > 0 ? ", the first of them above" : "");
+    return failure;
+  }
+  if (options.against_host) {
+    const Result<control::HostFacts> facts = control::read_host_facts();
+    if (!facts) return failure_of(facts.error());
+    const std::vector<Diagnostic> problems =
+        control::check_against_host(outcome.model, *facts, outcome.source);
+    if (!problems.empty()) {
+      Failure failure = failure_of(problems, file);
+      failure.message =
+          fmt::format("{} does not fit this host; check for another one with --no-host", file);
+      return failure;
+    }
+  }
+  const control::Model& model = outcome.model;
+  return note(fmt::format("{} is fine: {} vips, {} gateways, {} services, {} routes", file,
+                          model.vips.size(), model.gateways.size(), model.services.size(),
+                          model.http_routes.size()));
+}
+
+namespace {
+
+/// Several daemons read the same file and may say the same about it, each under the file's absolute
+/// path; a person should read it once, under the name that was typed.
+void add_refusal(const AdminClient& client, Failure refusal, const std::string& absolute,
+                 const std::string& typed, Failure& all) {
+  for (std::string& line : refusal.diagnostics) {
+    if (line.starts_with(absolute + ":")) line.replace(0, absolute.size(), typed);
+    if (std::ranges::find(all.diagnostics, line) == all.diagnostics.end())
+      all.diagnostics.push_back(std::move(line));
+  }
+  const std::string why =
+      refusal.diagnostics.empty() ? refusal.message : fmt::format("refused {}", typed);
+  all.message += fmt::format("{}{}: {}", all.message.empty() ? "" : "; ", client.daemon(), why);
+}
+
+void add_applied(const AdminClient& client, const Json& answer, Report& report) {
+  const Json changes = list_at(answer, "changes");
+  report.sections.front().rows.push_back({client.daemon(), at(answer, "revision"), changes.size()});
+  for (const Json& change : changes) {
+    if (change.is_string())
+      report.notes.push_back(fmt::format("{}: {}", client.daemon(), change.get<std::string>()));
+  }
+  for (const Json& warning : list_at(answer, "warnings")) {
+    if (warning.is_string())
+      report.notes.push_back(
+          fmt::format("{}: warning: {}", client.daemon(), warning.get<std::string>()));
+  }
+}
+
+}  // namespace
+
+Outcome apply(const Daemons& daemons, const ApplyOptions& options) {
+  const Result<std::string> text = control::read_config_file(options.file);
+  if (!text) return failure_of(text.error());
+  std::error_code error;
+  const std::string file = shown_name(options.file);
+  const std::string absolute = std::filesystem::absolute(file, error).lexically_normal();
+  const control::ParseOutcome outcome = control::parse_config(*text, absolute);
+  const bool has_l7_part = !outcome.model.gateways.empty();
+  // weir-l7 first, so that it listens before packets are sent its way.
+  std::vector<const AdminClient*> clients;
+  const bool asks_l7 = options.to == ApplyTo::kL7 ||
+                       (options.to == ApplyTo::kBoth && (has_l7_part || daemons.l7.reachable()));
+  if (asks_l7) clients.push_back(&daemons.l7);
+  if (options.to != ApplyTo::kL7) clients.push_back(&daemons.l4);
+
+  const Json body{{"file", absolute}, {"text", *text}};
+  Failure refused;
+  for (const AdminClient* client : clients) {
+    Answer answer = ask(*client, "POST", "/v1/check", body);
+    if (auto* failure = std::get_if<Failure>(&answer))
+      add_refusal(*client, std::move(*failure), absolute, file, refused);
+  }
+  if (!refused.message.empty()) {
+    refused.message += "; nothing was changed";
+    return refused;
+  }
+  Report report{{Section{"applied", {"daemon", "revision", "changes"}, {}}}, {}};
+  for (const AdminClient* client : clients) {
+    Answer answer = ask(*client, "POST", "/v1/apply", body);
+    if (auto* failure = std::get_if<Failure>(&answer)) {
+      add_refusal(*client, std::move(*failure), absolute, file, refused);
+    } else {
+      add_applied(*client, std::get<Json>(answer), report);
+    }
+  }
+  if (refused.message.empty()) return report;
+  refused.message += report.sections.front().rows.empty()
+                         ? "; nothing was changed"
+                         : "; the other daemon has applied it: mend the cause and apply again";
+  refused.partial = std::move(report);
+  return refused;
+}
+
+}  // namespace weir::cli

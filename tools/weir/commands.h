@@ -1,0 +1,83 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "l4/control/admin.h"
+#include "l4/control/model.h"
+#include "tools/weir/render.h"
+
+/// The verbs. They speak to the daemons' admin APIs and never to a plane itself; only check() works
+/// without a daemon.
+namespace weir::cli {
+
+/// Why a command did nothing, or not everything. Diagnostics are complete lines; the last line is
+/// the one that begins with "weir: ".
+struct Failure {
+  std::vector<std::string> diagnostics;
+  std::string message;
+  Report partial = {};  ///< what was done all the same
+};
+
+using Outcome = std::variant<Report, Failure>;
+
+struct Daemons {
+  control::AdminClient l4;
+  control::AdminClient l7;
+};
+
+struct LoadOptions {
+  std::vector<std::string> devices;
+  std::string mode = "auto";
+  bool chain = false;
+};
+Outcome load(const Daemons& daemons, const LoadOptions& options);
+Outcome unload(const Daemons& daemons);
+
+Outcome status(const Daemons& daemons);
+
+struct VipOptions {
+  control::VipKey key;
+  std::string mode = "ipip";
+  std::string name;
+  std::uint32_t table_size = control::kTableSizeDefault;
+};
+Outcome vip_add(const Daemons& daemons, const VipOptions& options);
+Outcome vip_del(const Daemons& daemons, const control::VipKey& key);
+Outcome vip_list(const Daemons& daemons);
+Outcome vip_show(const Daemons& daemons, const control::VipKey& key);
+
+struct BackendOptions {
+  control::VipKey vip;
+  wire::IpAddress address;
+  std::optional<wire::Port> port;  ///< must be the VIP's: no mode rewrites ports yet
+  std::optional<std::uint32_t> weight;
+  std::optional<std::string> name;
+  std::optional<std::string> state;  ///< "active" or "draining"
+};
+Outcome backend_add(const Daemons& daemons, const BackendOptions& options);
+Outcome backend_set(const Daemons& daemons, const BackendOptions& options);
+Outcome backend_del(const Daemons& daemons, const BackendOptions& options);
+Outcome backend_list(const Daemons& daemons, const control::VipKey& key);
+
+Outcome stats(const Daemons& daemons, const std::optional<control::VipKey>& key);
+
+struct CheckOptions {
+  std::string file;
+  bool against_host = true;
+};
+Outcome check(const CheckOptions& options);
+
+enum class ApplyTo : std::uint8_t { kBoth, kL4, kL7 };
+struct ApplyOptions {
+  std::string file;
+  ApplyTo to = ApplyTo::kBoth;
+};
+/// Both daemons check before either applies. weir-l7 is asked when it runs or when the file has
+/// something for it.
+Outcome apply(const Daemons& daemons, const ApplyOptions& options);
+
+}  // namespace weir::cli

@@ -1,0 +1,136 @@
+#include "tools/weir/render.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace weir::cli {
+namespace {
+
+/// Columns on a terminal, not bytes: the bytes that continue a UTF-8 character take no room.
+std::size_t width_of(const std::string& text) {
+  return static_cast<std::size_t>(std::ranges::count_if(
+      text, [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+}
+
+std::string heading_of(std::string column) {
+  for (char& c : column) {
+    if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 'a' + 'A');
+    if (c == '_') c = ' ';
+  }
+  return column;
+}
+
+std::string cell_text(const Json& value) {
+  if (value.is_null()) return "-";
+  if (value.is_string()) {
+    const std::string text = value.get<std::string>();
+    return text.empty() ? "-" : text;
+  }
+  if (value.is_boolean()) return value.get<bool>() ? "yes" : "no";
+  if (value.is_number_float()) return fmt::format("{:.2f}", value.get<double>());
+  if (!value.is_array()) return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  std::string text;
+  for (const Json& item : value)
+    text += (text.empty() ? "" : ", ") + cell_text(item);
+  return text.empty() ? "-" : text;
+}
+
+bool is_hidden(const Section& section, const std::vector<Json>& row) {
+  if (section.hide_zero_in.empty()) return false;
+  const auto column = std::ranges::find(section.columns, section.hide_zero_in);
+  return column != section.columns.end() &&
+         row[static_cast<std::size_t>(column - section.columns.begin())] == 0;
+}
+
+std::string padded(const std::string& text, std::size_t width, bool right) {
+  const std::string blanks(width - std::min(width, width_of(text)), ' ');
+  return right ? blanks + text : text + blanks;
+}
+
+std::string record_text(const Section& section) {
+  std::size_t width = 0;
+  for (const std::string& column : section.columns)
+    width = std::max(width, width_of(column));
+  std::string text;
+  for (std::size_t i = 0; i < section.columns.size(); ++i) {
+    text += fmt::format("{}  {}\n", padded(section.columns[i], width, false),
+                        cell_text(section.rows.front()[i]));
+  }
+  return text;
+}
+
+std::string table_text(const Section& section) {
+  std::vector<std::vector<std::string>> lines;
+  lines.emplace_back();
+  for (const std::string& column : section.columns)
+    lines[0].push_back(heading_of(column));
+  for (const std::vector<Json>& row : section.rows) {
+    if (is_hidden(section, row)) continue;
+    lines.emplace_back();
+    for (const Json& value : row)
+      lines.back().push_back(cell_text(value));
+  }
+  if (lines.size() == 1) return fmt::format("no {}\n", section.name);
+  std::vector<std::size_t> widths(section.columns.size(), 0);
+  for (const auto& line : lines) {
+    for (std::size_t i = 0; i < line.size(); ++i)
+      widths[i] = std::max(widths[i], width_of(line[i]));
+  }
+  std::string text;
+  for (const auto& line : lines) {
+    std::string row;
+    for (std::size_t i = 0; i < line.size(); ++i) {
+      const bool number = section.rows.front()[i].is_number();
+      row += (i == 0 ? "" : "  ") + padded(line[i], widths[i], number);
+    }
+    row.erase(row.find_last_not_of(' ') + 1);
+    text += row + "\n";
+  }
+  return text;
+}
+
+std::string as_tables(const Report& report) {
+  std::string text;
+  for (const Section& section : report.sections) {
+    const std::string part =
+        section.is_record && !section.rows.empty() ? record_text(section) : table_text(section);
+    // With one section the command's name says what it is.
+    if (report.sections.size() > 1)
+      text += fmt::format("{}{}:\n", text.empty() ? "" : "\n", section.name);
+    text += part;
+  }
+  for (const std::string& note : report.notes)
+    text += note + "\n";
+  return text;
+}
+
+Json object_of(const Section& section, const std::vector<Json>& row) {
+  Json object = Json::object();
+  for (std::size_t i = 0; i < section.columns.size(); ++i)
+    object[section.columns[i]] = row[i];
+  return object;
+}
+
+std::string as_json(const Report& report) {
+  Json json = Json::object();
+  for (const Section& section : report.sections) {
+    if (section.is_record && !section.rows.empty()) {
+      json[section.name] = object_of(section, section.rows.front());
+      continue;
+    }
+    Json& list = json[section.name] = Json::array();
+    for (const std::vector<Json>& row : section.rows)
+      list.push_back(object_of(section, row));
+  }
+  if (!report.notes.empty()) json["notes"] = report.notes;
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace
+
+std::string render(const Report& report, OutputFormat format) {
+  return format == OutputFormat::kJson ? as_json(report) : as_tables(report);
+}
+
+}  // namespace weir::cli
