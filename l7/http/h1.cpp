@@ -251,6 +251,8 @@ std::optional<Refusal> RequestParser::finish(std::string_view head_text) {
   const auto framing = request_framing(head_);
   if (!framing) return framing.refusal();
   framing_ = *framing;
+  // RFC 9110, section 10.1.1: ignored. Forwarded as HTTP/1.1 it would no longer be.
+  if (head_.minor_version == 0) head_.fields.remove("Expect");
   return std::nullopt;
 }
 

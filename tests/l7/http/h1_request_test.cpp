@@ -107,6 +107,14 @@ TEST(RequestParser, KeepsOrderAndCaseOfFields) {
   EXPECT_EQ(head.fields.count("X-ONE"), 2U);
 }
 
+TEST(RequestParser, AnExpectationOfHttp10IsNotForwarded) {
+  RequestParser parser;
+  const std::string_view input = "POST / HTTP/1.0\r\nExpect: x\r\nA: b\r\n\r\n";
+  ASSERT_EQ(parser.parse(as_bytes(input)).outcome, Outcome::kComplete);
+  EXPECT_FALSE(parser.head().fields.contains("Expect"));
+  EXPECT_TRUE(parser.head().fields.contains("A"));
+}
+
 TEST(RequestParser, TheHeadOutlivesTheBuffer) {
   RequestParser parser;
   {
