@@ -10,7 +10,8 @@
 //
 //     raw - (wrapper + stand-in) + "return at once" [+ one head move, if the row encapsulates]
 //
-// Needs CAP_BPF and CAP_NET_ADMIN; touches no device.
+// With --without_l7 the program is loaded as on a node without weir-l7, where one lookup less is
+// made for what is no VIP's. Needs CAP_BPF and CAP_NET_ADMIN; touches no device.
 
 #include <benchmark/benchmark.h>
 #include <bpf/bpf.h>
@@ -164,13 +165,13 @@ Result<void> fill(const Programs& programs) {
   return write(balancer.maps.weir_l7_workers, std::uint32_t{0}, kAnyDevice);
 }
 
-Result<Programs> load() {
+Result<Programs> load(std::uint32_t l7_worker_count) {
   Programs programs;
   programs.balancer.reset(weir_lb__open());
   if (!programs.balancer) return Error::from_errno("opening weir_lb");
   programs.balancer->rodata->weir_hash_seed[0] = 0x0123456789abcdef;
   programs.balancer->rodata->weir_hash_seed[1] = 0xfedcba9876543210;
-  programs.balancer->rodata->weir_l7_worker_count = 1;
+  programs.balancer->rodata->weir_l7_worker_count = l7_worker_count;
   if (const int status = weir_lb__load(programs.balancer.get()); status != 0)
     return Error::from_errno("loading weir_lb", -status)
         .with_remedy("loading needs CAP_BPF and CAP_NET_ADMIN");
@@ -353,7 +354,7 @@ void run_floor(benchmark::State& state, const Meter& meter, Measure measure_floo
   state.counters["ratio"] = median(ratios);
 }
 
-std::vector<Row> rows() {
+std::vector<Row> rows(std::uint32_t l7_worker_count) {
   using testing::tcp;
   const auto client = at(kClient, 1024);
   const auto client6 = at(kClient6, 1024);
@@ -365,7 +366,7 @@ std::vector<Row> rows() {
   const Frame to_l7 = tcp(client, at(kVip, 83)).padding(6).bytes();
   constexpr std::uint32_t kMany = 65536;
   constexpr std::uint32_t kMillion = 1 << 20;  // four times the table: every SYN evicts
-  return {
+  std::vector<Row> rows{
       {"not a VIP, IPv4", tcp(client, at(kHost, 80)).padding(6).bytes(), WEIR_PASS_NOT_A_VIP},
       {"not a VIP, IPv6", tcp(client6, at(kHost6, 80)).bytes(), WEIR_PASS_NOT_A_VIP},
       {"ACK ipip, IPv4, 1 flow", unpadded, WEIR_TX_IPIP, Way::kPushed, 1, 20},
@@ -375,15 +376,16 @@ std::vector<Row> rows() {
       {"RST ipip, IPv4, by table only", rst, WEIR_TX_IPIP, Way::kPushed, kMillion, 20, false},
       {"SYN ipip, IPv4, always a new flow", syn, WEIR_TX_IPIP, Way::kPushed, kMillion, 20, false},
       {"ACK l2, IPv4, 1 flow", to_l2, WEIR_TX_L2, Way::kRewritten},
-      {"ACK to L7, IPv4, 1 flow", to_l7, WEIR_REDIRECT_L7},
   };
+  if (l7_worker_count > 0) rows.push_back({"ACK to L7, IPv4, 1 flow", to_l7, WEIR_REDIRECT_L7});
+  return rows;
 }
 
 void configure(benchmark::internal::Benchmark* row) {
   row->Iterations(kRounds)->UseManualTime()->Unit(benchmark::kNanosecond);
 }
 
-void register_rows(const Meter& meter) {
+void register_rows(const Meter& meter, std::uint32_t l7_worker_count) {
   static const Frame frame = testing::tcp(at(kClient, 1024), at(kVip, 80)).padding(6).bytes();
   configure(benchmark::RegisterBenchmark("floor: return at once", [&meter](auto& state) {
     run_floor(state, meter, [&meter] { return meter.return_at_once(frame); });
@@ -391,7 +393,7 @@ void register_rows(const Meter& meter) {
   configure(benchmark::RegisterBenchmark("floor: parse + lookup", [&meter](auto& state) {
     run_floor(state, meter, [&meter] { return meter.parse_and_lookup(); });
   }));
-  for (const Row& row : rows())
+  for (const Row& row : rows(l7_worker_count))
     configure(benchmark::RegisterBenchmark(
         row.name.c_str(), [&meter, row](auto& state) { run_row(state, meter, row); }));
 }
@@ -409,14 +411,21 @@ void stay_on_this_cpu() {
 
 int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
-  auto programs = load();
+  const bool is_without_l7 = argc == 2 && std::string_view{argv[1]} == "--without_l7";
+  if (argc > 1 && !is_without_l7) {
+    fmt::print(stderr, "datapath_bench: {}: expected --without_l7 or a --benchmark_ option\n",
+               argv[argc - 1]);
+    return 1;
+  }
+  const std::uint32_t l7_worker_count = is_without_l7 ? 0 : 1;
+  auto programs = load(l7_worker_count);
   if (!programs) {
     fmt::print(stderr, "datapath_bench: {}\n", programs.error().text());
     return 1;
   }
   stay_on_this_cpu();
   const Meter meter{*programs};
-  register_rows(meter);
+  register_rows(meter, l7_worker_count);
   benchmark::RunSpecifiedBenchmarks();
   return 0;
 }
