@@ -33,6 +33,8 @@ std::string_view text_of(NextHopState state) {
       return "resolved";
     case NextHopState::kResolving:
       return "resolving";
+    case NextHopState::kUnreachable:
+      return "unreachable";
     case NextHopState::kNoRoute:
       return "no_route";
     case NextHopState::kLocal:
@@ -67,6 +69,7 @@ std::optional<std::pair<NeighborKey, Neighbor>> parse_neighbor(const NetlinkMess
   if (!address) return std::nullopt;
   const auto mac = attributes.mac(NDA_LLADDR);
   Neighbor neighbor;
+  neighbor.failed = message.type == RTM_NEWNEIGH && (header->ndm_state & NUD_FAILED) != 0;
   if (mac && message.type == RTM_NEWNEIGH) {
     neighbor.mac = *mac;
     neighbor.usable = (header->ndm_state & kUsableStates) != 0 && !mac->is_zero();
@@ -145,8 +148,9 @@ bool NextHops::take(const NetlinkMessage& message) {
         neighbors_[neighbor->first] = neighbor->second;
       }
       // How sure the kernel is changes all the time and moves no packet.
+      const Neighbor& now = neighbor->second;
       const bool moved =
-          before.usable != neighbor->second.usable || before.mac != neighbor->second.mac;
+          before.usable != now.usable || before.mac != now.mac || (now.failed && !before.failed);
       return moved && watched_.contains(neighbor->first);
     }
     default:
@@ -233,7 +237,8 @@ Result<NextHop> NextHops::resolve(const wire::IpAddress& destination, bool must_
     if (Result<void> sent = ask_for(key); !sent)
       return unresolved(hop, NextHopState::kResolving, sent.error().message());
   }
-  return unresolved(hop, NextHopState::kResolving,
+  const bool failed = neighbor != neighbors_.end() && neighbor->second.failed;
+  return unresolved(hop, failed ? NextHopState::kUnreachable : NextHopState::kResolving,
                     fmt::format("{} has not answered on {}", key.address.text(), hop.device));
 }
 

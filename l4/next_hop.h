@@ -18,7 +18,8 @@ namespace weir::l4 {
 
 enum class NextHopState : std::uint8_t {
   kResolved,
-  kResolving,  ///< the kernel has been asked to find the MAC address
+  kResolving,    ///< the kernel has been asked to find the MAC address
+  kUnreachable,  ///< it has asked, and nobody answered
   kNoRoute,
   kLocal,      ///< the address is this node's own
   kNotOnLink,  ///< behind a gateway, where the mode needs a shared segment
@@ -51,6 +52,7 @@ struct Neighbor {
   wire::MacAddress mac;
   bool usable = false;     ///< the MAC may be used, be it only for now
   bool reachable = false;  ///< the kernel has seen an answer lately
+  bool failed = false;     ///< the kernel has asked in vain
   friend bool operator==(const Neighbor&, const Neighbor&) = default;
 };
 

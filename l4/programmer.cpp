@@ -58,6 +58,18 @@ control::VipKey key_of(const weir_vip_key& key) {
       .protocol = key.protocol == IPPROTO_UDP ? control::Protocol::kUdp : control::Protocol::kTcp};
 }
 
+/// What an adopted entry says about its next hop.
+NextHop next_hop_of(const weir_backend& entry) {
+  NextHop hop;
+  std::memcpy(hop.mac.bytes.data(), entry.next_hop_mac, sizeof(entry.next_hop_mac));
+  std::memcpy(hop.source_mac.bytes.data(), entry.source_mac, sizeof(entry.source_mac));
+  hop.ifindex = entry.egress_ifindex;
+  hop.mtu = entry.egress_mtu;
+  hop.source = address_of(entry.outer_source);
+  if (hop.ifindex != 0 && !hop.mac.is_zero()) hop.state = NextHopState::kResolved;
+  return hop;
+}
+
 bool is_l7(const control::Vip& vip) { return vip.mode == control::ForwardMode::kL7; }
 
 std::vector<MaglevMember> members_of(const InstalledVip& installed) {
@@ -156,7 +168,7 @@ Result<void> Programmer::adopt_backends() {
     InstalledBackend installed{.backend = {.name = {}, .address = address, .port = {}},
                                .id = id,
                                .slots = 0,
-                               .next_hop = {}};
+                               .next_hop = next_hop_of(entry)};
     if ((entry.flags & WEIR_BACKEND_IN_USE) == 0) {
       freed_ids_.push_back(id);
     } else if (owner == by_id.end()) {
@@ -378,27 +390,28 @@ Result<InstalledBackend> Programmer::install(const control::Vip& vip, VipId owne
   if (Result<void> step = tables_->write_owner(*id, owner); !step) return std::move(step).error();
   if (Result<void> step = tables_->clear_backend_counters(*id); !step)
     return std::move(step).error();
-  if (Result<void> step = write_next_hop(vip, installed); !step) return std::move(step).error();
+  Result<NextHop> hop = resolve_(backend.address, vip.mode);
+  if (!hop) return std::move(hop).error();
+  if (Result<void> step = write_next_hop(installed, *std::move(hop)); !step)
+    return std::move(step).error();
   return installed;
 }
 
-Result<void> Programmer::write_next_hop(const control::Vip& vip, InstalledBackend& installed) {
-  Result<NextHop> hop = resolve_(installed.backend.address, vip.mode);
-  if (!hop) return std::move(hop).error();
+Result<void> Programmer::write_next_hop(InstalledBackend& installed, NextHop hop) {
   weir_backend entry{};
   entry.address = abi_address(installed.backend.address);
   entry.flags = WEIR_BACKEND_IN_USE;
-  if (hop->state == NextHopState::kResolved) {
+  if (hop.state == NextHopState::kResolved) {
     // The device before the backend that sends packets to it.
-    if (Result<void> allowed = tables_->allow_device(hop->ifindex); !allowed) return allowed;
-    entry.outer_source = abi_address(hop->source);
-    entry.egress_ifindex = hop->ifindex;
-    entry.egress_mtu = hop->mtu;
-    std::memcpy(entry.next_hop_mac, hop->mac.bytes.data(), sizeof(entry.next_hop_mac));
-    std::memcpy(entry.source_mac, hop->source_mac.bytes.data(), sizeof(entry.source_mac));
+    if (Result<void> allowed = tables_->allow_device(hop.ifindex); !allowed) return allowed;
+    entry.outer_source = abi_address(hop.source);
+    entry.egress_ifindex = hop.ifindex;
+    entry.egress_mtu = hop.mtu;
+    std::memcpy(entry.next_hop_mac, hop.mac.bytes.data(), sizeof(entry.next_hop_mac));
+    std::memcpy(entry.source_mac, hop.source_mac.bytes.data(), sizeof(entry.source_mac));
   }
   if (Result<void> written = tables_->write_backend(installed.id, entry); !written) return written;
-  installed.next_hop = *std::move(hop);
+  installed.next_hop = std::move(hop);
   return {};
 }
 
@@ -413,15 +426,24 @@ Result<void> Programmer::free_backend(const InstalledBackend& installed) {
 Result<void> Programmer::refresh_next_hops() {
   for (auto& [key, installed] : vips_) {
     for (InstalledBackend& entry : installed.backends) {
-      const NextHop before = entry.next_hop;
       Result<NextHop> hop = resolve_(entry.backend.address, installed.vip.mode);
       if (!hop) return std::move(hop).error();
+      const NextHop& before = entry.next_hop;
+      const bool asking_again = hop->state == NextHopState::kResolving &&
+                                before.state == NextHopState::kResolved &&
+                                hop->ifindex == before.ifindex;
+      if (asking_again) {
+        entry.next_hop.device = hop->device;  // unknown after adopt()
+        entry.next_hop.gateway = hop->gateway;
+        continue;
+      }
       if (*hop == before) continue;
-      if (Result<void> written = write_next_hop(installed.vip, entry); !written) return written;
-      if (before.state != entry.next_hop.state)
-        log_info("backend {} of {}: next hop {}{}{}", entry.backend.address.text(),
-                 control::vip_text(key), text_of(entry.next_hop.state),
-                 entry.next_hop.reason.empty() ? "" : ": ", entry.next_hop.reason);
+      const bool changed =
+          (before.state == NextHopState::kResolved) != (hop->state == NextHopState::kResolved);
+      if (Result<void> written = write_next_hop(entry, *std::move(hop)); !written) return written;
+      if (changed)
+        log_info("backend {} of {}: next hop {} {}", entry.backend.address.text(),
+                 control::vip_text(key), text_of(entry.next_hop.state), entry.next_hop.reason);
     }
   }
   return {};

@@ -58,7 +58,9 @@ class Programmer {
   /// the maps, and a new adopt() reads it, whatever the step was.
   Result<void> apply(std::span<const control::Operation> operations);
 
-  /// Resolves every backend's next hop again and writes those that changed.
+  /// Resolves every backend's next hop again and writes those that changed. While the kernel is
+  /// only asking again, a MAC address that worked stays: a neighbour that was forgotten while no
+  /// daemon ran, or for want of room, is no reason to drop packets.
   Result<void> refresh_next_hops();
 
   /// Whether the kernel's tables are large enough, before anything is touched.
@@ -86,7 +88,7 @@ class Programmer {
 
   Result<InstalledBackend> install(const control::Vip& vip, VipId owner,
                                    const control::Backend& backend);
-  Result<void> write_next_hop(const control::Vip& vip, InstalledBackend& installed);
+  Result<void> write_next_hop(InstalledBackend& installed, NextHop hop);
   Result<void> free_backend(const InstalledBackend& installed);
 
   Result<VipId> allocate_vip();
