@@ -1,0 +1,163 @@
+#include "l4/control/admin.h"
+
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <stdexcept>
+
+#include "l4/base/fd.h"
+
+namespace weir::control {
+namespace {
+
+/// A directory of its own for each test's socket, gone afterwards.
+class Admin : public ::testing::Test {
+ protected:
+  Admin() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "weir-test-XXXXXX").string();
+    directory_ = ::mkdtemp(pattern.data());
+    socket_ = directory_ / "admin.sock";
+  }
+  ~Admin() override {
+    std::error_code error;
+    std::filesystem::remove_all(directory_, error);
+  }
+
+  Result<AdminServer> start(AdminServer::Handler handler) const {
+    return AdminServer::start({socket_.string(), 0660}, std::move(handler));
+  }
+  [[nodiscard]] AdminClient client() const { return {"weir-l4", socket_.string()}; }
+
+  std::filesystem::path directory_;
+  std::filesystem::path socket_;
+};
+
+AdminReply echo(const AdminRequest& request) {
+  std::string text = request.method + " " + request.path;
+  for (const auto& [name, value] : request.query)
+    text += " " + name + "=" + value;
+  return {200, text + " " + request.body, "text/plain"};
+}
+
+TEST_F(Admin, CarriesMethodPathQueryAndBody) {
+  const auto server = start(echo);
+  ASSERT_TRUE(server) << server.error().text();
+  for (const std::string method : {"GET", "POST", "PUT", "PATCH", "DELETE"}) {
+    const std::string body = method == "GET" ? "" : "{}";
+    const auto reply =
+        client().request(method, "/v1/vips?vip=" + percent_encoded("[2001:db8::25]:25/tcp"), body);
+    ASSERT_TRUE(reply) << reply.error().text();
+    EXPECT_EQ(reply->status, 200);
+    EXPECT_EQ(reply->body, method + " /v1/vips vip=[2001:db8::25]:25/tcp " + body);
+  }
+}
+
+TEST_F(Admin, GivesTheSocketItsModeAndRemovesItAtTheEnd) {
+  {
+    const auto server = start(echo);
+    ASSERT_TRUE(server);
+    struct stat status {};
+    ASSERT_EQ(::stat(socket_.c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 0777U, 0660U);
+  }
+  EXPECT_FALSE(std::filesystem::exists(socket_));
+  EXPECT_FALSE(client().reachable());
+}
+
+TEST_F(Admin, RefusesASocketThatSomebodyListensOn) {
+  const auto first = start(echo);
+  ASSERT_TRUE(first);
+  const auto second = start(echo);
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.error().code(), ErrorCode::kConflict);
+  EXPECT_TRUE(client().reachable());
+}
+
+TEST_F(Admin, TakesOverASocketThatNobodyListensOn) {
+  {
+    const UniqueFd left{::socket(AF_UNIX, SOCK_STREAM, 0)};
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::strncpy(address.sun_path, socket_.c_str(), sizeof(address.sun_path) - 1);
+    ASSERT_EQ(::bind(left.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  }
+  ASSERT_TRUE(std::filesystem::exists(socket_));
+  const auto server = start(echo);
+  EXPECT_TRUE(server) << server.error().text();
+}
+
+TEST_F(Admin, NeverRemovesAFileThatIsNoSocket) {
+  std::ofstream{socket_} << "precious";
+  const auto server = start(echo);
+  ASSERT_FALSE(server);
+  EXPECT_EQ(server.error().code(), ErrorCode::kConflict);
+  EXPECT_TRUE(std::filesystem::exists(socket_));
+}
+
+TEST_F(Admin, SaysWhatToDoWhenNobodyListens) {
+  const auto reply = client().request("GET", "/v1/status");
+  ASSERT_FALSE(reply);
+  EXPECT_EQ(reply.error().code(), ErrorCode::kUnavailable);
+  EXPECT_NE(reply.error().text().find("cannot reach weir-l4 at " + socket_.string()),
+            std::string::npos);
+  EXPECT_NE(reply.error().text().find("is it running?"), std::string::npos);
+}
+
+TEST_F(Admin, AnswersAnExceptionWithAnError) {
+  const auto server =
+      start([](const AdminRequest&) -> AdminReply { throw std::runtime_error{"oops"}; });
+  ASSERT_TRUE(server);
+  const auto reply = client().request("GET", "/");
+  ASSERT_TRUE(reply);
+  EXPECT_EQ(reply->status, 500);
+  EXPECT_EQ(refusal_of(*reply).error.code(), ErrorCode::kInternal);
+}
+
+TEST_F(Admin, RefusesABodyAboveTheLimitAndTakesALargeOne) {
+  const auto server = start([](const AdminRequest& r) {
+    return AdminReply{200, std::to_string(r.body.size())};
+  });
+  ASSERT_TRUE(server);
+  const auto large = client().request("POST", "/", std::string(kConfigBytesMax, 'x'));
+  ASSERT_TRUE(large) << large.error().text();
+  EXPECT_EQ(large->body, std::to_string(kConfigBytesMax));
+  const auto larger = client().request("POST", "/", std::string(2 * kConfigBytesMax, 'x'));
+  EXPECT_TRUE(!larger || larger->status == 413);
+}
+
+TEST(AdminReply, CarriesAnErrorThereAndBack) {
+  for (const ErrorCode code :
+       {ErrorCode::kInvalid, ErrorCode::kNotFound, ErrorCode::kConflict, ErrorCode::kUnsupported,
+        ErrorCode::kDenied, ErrorCode::kUnavailable, ErrorCode::kInternal}) {
+    const Refusal refusal = refusal_of(error_reply(Error{code, "no \xff way", "try again"}));
+    EXPECT_EQ(refusal.error.code(), code);
+    EXPECT_EQ(refusal.error.remedy(), "try again");
+  }
+}
+
+TEST(AdminReply, CarriesDiagnosticsThereAndBack) {
+  const std::vector<Diagnostic> diagnostics{{"weir.yaml", 12, 5, "message", "expected", "hint"},
+                                            {"weir.yaml", 0, 0, "whole file", "", ""}};
+  const AdminReply reply = diagnostics_reply(diagnostics);
+  EXPECT_EQ(reply.status, 422);
+  EXPECT_EQ(refusal_of(reply).diagnostics, diagnostics);
+}
+
+TEST(Submission, NeedsAnAbsolutePath) {
+  const ConfigSubmission submission{"/etc/weir/weir.yaml", "version: 1\n"};
+  const auto again = submission_from_json(to_json(submission));
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again->file, submission.file);
+  EXPECT_EQ(again->text, submission.text);
+  for (const std::string_view text : {"", "{}", R"({"file": "weir.yaml", "text": ""})",
+                                      R"({"file": 1, "text": ""})", R"({"file": "/a"})"})
+    EXPECT_FALSE(submission_from_json(text)) << text;
+}
+
+}  // namespace
+}  // namespace weir::control
