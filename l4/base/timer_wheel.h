@@ -60,12 +60,16 @@ class TimerWheel {
   void advance(Instant now, Fire&& fire) {
     const std::uint64_t target = tick_of(now);
     while (tick_ <= target) {
-      if (armed_hint_ == 0 && is_empty()) {
+      // Looked at once per round of the lowest level, so that a long silence is crossed in one step
+      // and the scan stays cheap.
+      if ((armed_hint_ == 0 || tick_ % kSlots == 0) && is_empty()) {
+        armed_hint_ = 0;
         tick_ = target + 1;
         return;
       }
       collect_due();
-      while (Timer* timer = pop_due()) fire(*timer);
+      while (Timer* timer = pop_due())
+        fire(*timer);
     }
   }
 

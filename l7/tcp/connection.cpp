@@ -167,7 +167,7 @@ void Connection::probe_window(Context& context) {
   // RFC 9293, section 3.8.6.1: what the small window allows, or else one byte that it does not.
   // snd_nxt stays: the probe is not in flight, only snd_max remembers that it may be accepted.
   const auto queued = static_cast<std::uint32_t>(send_queue_.size());
-  const std::uint32_t allowed = std::max<std::uint32_t>(std::min(snd_wnd_, send_mss_), 1);
+  const std::uint32_t allowed = std::max<std::uint32_t>(std::min(snd_wnd_, payload_max()), 1);
   const std::uint32_t length = std::min(allowed, queued);
   const bool fin =
       fin_queued_ && !fin_acknowledged_ && length == queued && (length < snd_wnd_ || length == 0);

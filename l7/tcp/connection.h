@@ -195,6 +195,7 @@ class Connection {
 
   // connection_output.cpp
   [[nodiscard]] Plan plan_segment() const;
+  [[nodiscard]] std::uint32_t payload_max() const;
   void emit_syn(Context& context);
   bool send_data(Context& context, Seq seq, std::uint32_t length, bool fin);
   void retransmit_first(Context& context);

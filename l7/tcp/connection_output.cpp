@@ -59,19 +59,23 @@ Connection::Plan Connection::plan_segment() const {
   // A FIN alone needs room in the peer's window only: congestion control counts data.
   if (unsent == 0) return {.send = snd_wnd_ > flight, .length = 0, .fin = true};
 
-  SegmentOptions options;
-  options.sack_count = sack_permitted_ ? std::min(reassembly_.ranges(), kSackBlocksMax) : 0;
-  const std::uint32_t payload_max = send_mss_ - static_cast<std::uint32_t>(options_size(options));
   const std::uint32_t window =
       std::min(snd_wnd_, congestion_.window() + recovery_.extra_segments() * send_mss_);
   const std::uint32_t usable = window > flight ? window - flight : 0;
-  const std::uint32_t length = std::min({unsent, payload_max, usable});
+  const std::uint32_t length = std::min({unsent, payload_max(), usable});
   // Sender's silly window avoidance (RFC 9293, section 3.8.6.2.1) without Nagle's delay: a full
   // segment, the last one, or half of what the peer has ever offered.
   const bool last = length == unsent;
-  const bool worth_sending = last || length == payload_max || length >= snd_wnd_max_ / 2;
+  const bool worth_sending = last || length == payload_max() || length >= snd_wnd_max_ / 2;
   if (length == 0 || !worth_sending) return {};
   return {.send = true, .length = length, .fin = last && fin_waits && usable > length};
+}
+
+std::uint32_t Connection::payload_max() const {
+  // The MSS counts options (RFC 6691); SACK blocks are the only ones we put beside text.
+  SegmentOptions options;
+  options.sack_count = sack_permitted_ ? std::min(reassembly_.ranges(), kSackBlocksMax) : 0;
+  return send_mss_ - static_cast<std::uint32_t>(options_size(options));
 }
 
 bool Connection::send_data(Context& context, Seq seq, std::uint32_t length, bool fin) {
@@ -119,7 +123,7 @@ void Connection::note_fin_sent(Context& context) {
 
 void Connection::retransmit_first(Context& context) {
   const auto queued = static_cast<std::uint32_t>(send_queue_.size());
-  const std::uint32_t length = std::min({queued, send_mss_, snd_una_.distance_to(snd_max_)});
+  const std::uint32_t length = std::min({queued, payload_max(), snd_una_.distance_to(snd_max_)});
   const bool fin = fin_queued_ && !fin_acknowledged_ && length == queued &&
                    snd_una_.distance_to(snd_max_) > length;
   if (!send_data(context, snd_una_, length, fin))

@@ -38,7 +38,8 @@ class RttEstimator {
 
   /// The handshake needed a retransmission and gave no sample.
   void syn_was_lost() {
-    if (!measured_) unmeasured_timeout_ = kAfterLostSyn;
+    unmeasured_timeout_ = kAfterLostSyn;
+    backoff_ = 0;
   }
 
   [[nodiscard]] bool measured() const { return measured_; }

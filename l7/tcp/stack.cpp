@@ -455,6 +455,7 @@ Failure Stack::failure(ConnectionId id) const {
 const StackCounters& Stack::counters() const {
   state_->counters.connections = state_->connections.size();
   state_->counters.time_wait = state_->time_wait.size();
+  state_->counters.buffer_chunks = static_cast<std::uint32_t>(state_->chunks.used());
   return state_->counters;
 }
 

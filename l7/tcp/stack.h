@@ -72,9 +72,10 @@ struct StackCounters {
   std::uint64_t connected = 0;
   std::uint64_t failed_connects = 0;
   std::uint64_t time_wait_evicted = 0;
-  std::uint32_t connections = 0;  ///< now
-  std::uint32_t half_open = 0;    ///< now
-  std::uint32_t time_wait = 0;    ///< now
+  std::uint32_t connections = 0;    ///< now
+  std::uint32_t half_open = 0;      ///< now
+  std::uint32_t time_wait = 0;      ///< now
+  std::uint32_t buffer_chunks = 0;  ///< now, 4 KiB each, of buffer_pool_bytes
 };
 
 /// TCP over IPv4 and IPv6 (RFC 9293) for one core. Performs no I/O and reads no clock: segments,
