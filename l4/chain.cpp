@@ -28,10 +28,26 @@ int attach_once(xdp_program* program, std::uint32_t ifindex, xdp_attach_mode mod
   return ::xdp_program__attach(program, static_cast<int>(ifindex), mode, 0);
 }
 
+bool is_chain(std::uint32_t ifindex) {
+  xdp_multiprog* found = ::xdp_multiprog__get_from_ifindex(static_cast<int>(ifindex));
+  if (::libxdp_get_error(found) != 0) return false;
+  const Chain owner{found};
+  return !::xdp_multiprog__is_legacy(found);
+}
+
+/// libxdp speaks to standard error; its outcome is in our own error already.
+int drop_libxdp_words(libxdp_print_level /*level*/, const char* /*format*/, va_list /*arguments*/) {
+  return 0;
+}
+
 }  // namespace
 
 Result<Chained> attach_chained(bpf_object* object, const char* program, const std::string& device,
                                std::uint32_t ifindex, control::XdpMode mode) {
+  constexpr const char* kRemedy =
+      "chains stand on program extension (freplace), which this kernel seems to refuse; detach "
+      "the other program if there is one, and load without --chain";
+  ::libxdp_set_print(drop_libxdp_words);
   DECLARE_LIBXDP_OPTS(xdp_program_opts, options, .obj = object, .prog_name = program);
   xdp_program* created = ::xdp_program__create(&options);
   if (const long error = ::libxdp_get_error(created); error != 0)
@@ -47,9 +63,16 @@ Result<Chained> attach_chained(bpf_object* object, const char* program, const st
   }
   if (error != 0)
     return Error::from_errno(fmt::format("{}: joining the chain of XDP programs", device), -error)
-        .with_remedy(
-            "this kernel may refuse program extension (freplace), on which chains stand; "
-            "detach the other program and load without --chain");
+        .with_remedy(kRemedy);
+  // Where the dispatcher cannot be loaded, libxdp attaches the program alone, by netlink: no chain,
+  // and nothing that would survive the next program.
+  if (!is_chain(ifindex)) {
+    ::xdp_program__detach(
+        created, static_cast<int>(ifindex),
+        chained.mode == control::XdpMode::kGeneric ? XDP_MODE_SKB : XDP_MODE_NATIVE, 0);
+    return Error{ErrorCode::kUnsupported,
+                 fmt::format("{}: libxdp could not load its dispatcher", device), kRemedy};
+  }
   chained.program = UniqueFd{::fcntl(::xdp_program__fd(created), F_DUPFD_CLOEXEC, 0)};
   if (!chained.program) return Error::from_errno("keeping the chained program open");
   return chained;

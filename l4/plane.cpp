@@ -110,7 +110,7 @@ Result<void> Plane::start() {
   }
   if (desired_.revision == 0 && datapath_) {
     import_pinned_vips();
-    return {};
+    return refresh_next_hops();
   }
   if (Result<void> done = reconcile(desired_); !done) {
     log_error("bringing the kernel to revision {}: {}", desired_.revision, done.error().text());
@@ -249,6 +249,8 @@ Result<void> Plane::take_down() {
 /// Fill, then publish, then attach. Idempotent: what is right already is left alone.
 Result<void> Plane::reconcile(const DesiredState& next) {
   if (next.load.devices.empty()) return datapath_ ? take_down() : Result<void>{};
+  // What is waiting to be read already may be what the new VIPs need.
+  if (Result<bool> followed = next_hops_.follow(); !followed) return std::move(followed).error();
   if (Result<void> step = ensure_datapath(next); !step) return step;
   if (Result<void> step = ensure_workers(next); !step) return step;
   next_hops_.forget_watched();
@@ -287,7 +289,6 @@ Result<void> Plane::ensure_workers(const DesiredState& next) {
     if (Result<void> cleared = tables.set_l7_addresses(addresses); !cleared) return cleared;
     return remove_carrier(netlink_);
   }
-  if (Result<bool> followed = next_hops_.follow(); !followed) return std::move(followed).error();
   const std::string& device = next.load.devices.front();
   const auto nic =
       std::ranges::find(links(), device, [](const auto& entry) { return entry.second.name; });

@@ -1,0 +1,443 @@
+// The plane against the running kernel: real programs, pins, links and devices, each test in a
+// network namespace and on a BPF file system of its own.
+
+#include "l4/plane.h"
+
+#include <gtest/gtest.h>
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <net/if.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <cstdlib>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "l4/base/bytes.h"
+#include "l4/bpf_map.h"
+#include "l4/routes.h"
+#include "l4/wire/headers.h"
+
+namespace weir::l4 {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr const char* kVip = "203.0.113.53:53/udp";
+
+bool run(const std::string& command) { return std::system(command.c_str()) == 0; }
+
+/// An XDP program of somebody else's, which passes everything.
+UniqueFd foreign_program() {
+  const std::array<bpf_insn, 2> code{
+      bpf_insn{.code = BPF_ALU64 | BPF_MOV | BPF_K,
+               .dst_reg = 0,
+               .src_reg = 0,
+               .off = 0,
+               .imm = XDP_PASS},
+      bpf_insn{.code = BPF_JMP | BPF_EXIT, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0}};
+  return UniqueFd{
+      ::bpf_prog_load(BPF_PROG_TYPE_XDP, "foreign", "GPL", code.data(), code.size(), nullptr)};
+}
+
+/// A UDP packet to the address and port, as it would come in from a client.
+std::vector<std::byte> udp_frame(const wire::IpAddress& to, std::uint16_t port,
+                                 std::uint16_t from_port) {
+  std::vector<std::byte> frame(60);
+  wire::EthernetHeader ethernet;
+  ethernet.destination = wire::MacAddress::broadcast();
+  ethernet.source = {{2, 0, 0, 0, 0, 9}};
+  ethernet.type = wire::be16{ETH_P_IP};
+  wire::Ipv4Header ip;
+  ip.total_length = wire::be16{46};
+  ip.protocol = static_cast<std::uint8_t>(wire::IpProtocol::kUdp);
+  ip.source = {198, 51, 100, 1};
+  std::ranges::copy(to.v4_octets(), ip.destination.begin());
+  wire::UdpHeader udp;
+  udp.source_port = wire::be16{from_port};
+  udp.destination_port = wire::be16{port};
+  udp.length = wire::be16{26};
+  const std::span bytes{frame};
+  store(bytes, ethernet);
+  store(bytes.subspan(14), ip);
+  store(bytes.subspan(34), udp);
+  return frame;
+}
+
+class PlaneTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (::geteuid() != 0) GTEST_SKIP() << "skipped, because loading programs needs root";
+    ASSERT_EQ(::unshare(CLONE_NEWNET | CLONE_NEWNS), 0);
+    ASSERT_EQ(::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr), 0);
+    std::string pattern = fs::temp_directory_path() / "weir-plane-XXXXXX";
+    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
+    root_ = pattern;
+    fs::create_directory(root_ / "bpf");
+    ASSERT_EQ(::mount("bpf", (root_ / "bpf").c_str(), "bpf", 0, nullptr), 0);
+    ASSERT_TRUE(
+        run("echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6 && "
+            "ip link set lo up && ip link add nic type veth peer name wire && "
+            "ip link set nic up && ip link set wire up && "
+            "ip addr add 10.0.2.1/24 dev nic"));
+    options_ = {.pin_directory = root_ / "bpf" / "weir",
+                .state_directory = root_ / "state",
+                .flows_max = 4096};
+    start();
+  }
+  void TearDown() override {
+    if (root_.empty()) return;
+    plane_.reset();
+    EXPECT_EQ(::umount((root_ / "bpf").c_str()), 0);
+    fs::remove_all(root_);
+  }
+
+  /// A daemon that is started, or started again.
+  void start() {
+    plane_.reset();
+    Result<std::unique_ptr<Plane>> opened = Plane::open(options_);
+    ASSERT_TRUE(opened) << opened.error().text();
+    plane_ = *std::move(opened);
+  }
+
+  control::AdminReply ask(const std::string& method, const std::string& path,
+                          const json& body = json::object(),
+                          const std::map<std::string, std::string>& query = {}) {
+    return handle_request(*plane_, {method, path, query, body.dump()}, monotonic_now());
+  }
+  json ask_well(const std::string& method, const std::string& path,
+                const json& body = json::object(),
+                const std::map<std::string, std::string>& query = {}) {
+    const control::AdminReply reply = ask(method, path, body, query);
+    EXPECT_EQ(reply.status, 200) << method << " " << path << ": " << reply.body;
+    return json::parse(reply.body);
+  }
+  void add_dns() {
+    ask_well("POST", "/v1/vips",
+             {{"vip", kVip},
+              {"table_size", 251},
+              {"backends", {{{"address", "10.0.2.11"}}, {{"address", "10.0.2.12"}}}}});
+  }
+  void add_neighbors() {
+    ASSERT_TRUE(
+        run("ip neigh add 10.0.2.11 lladdr 02:00:00:00:00:0b dev nic && "
+            "ip neigh add 10.0.2.12 lladdr 02:00:00:00:00:0c dev nic"));
+  }
+  json load(const char* device = "nic") {
+    return ask_well("POST", "/v1/load", {{"devices", {device}}});
+  }
+  json apply(const std::string& text) {
+    return ask_well("POST", "/v1/apply", {{"file", "/etc/weir/weir.yaml"}, {"text", text}});
+  }
+  static bool has_device(const char* name) { return ::if_nametoindex(name) != 0; }
+
+  void send(const std::vector<std::byte>& frame) {
+    const UniqueFd socket{::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0)};
+    ASSERT_TRUE(socket);
+    sockaddr_ll to{};
+    to.sll_family = AF_PACKET;
+    to.sll_ifindex = static_cast<int>(::if_nametoindex("wire"));
+    ASSERT_EQ(::sendto(socket.get(), frame.data(), frame.size(), 0,
+                       reinterpret_cast<const sockaddr*>(&to), sizeof(to)),
+              static_cast<ssize_t>(frame.size()));
+  }
+
+  fs::path root_;
+  PlaneOptions options_;
+  std::unique_ptr<Plane> plane_;
+};
+
+constexpr const char* kGateway = R"(version: 1
+node:
+  interfaces: [nic]
+  l7: {workers: 2, carrier: veth, addresses: [10.0.2.9/24]}
+gateways:
+- name: edge
+  addresses: [203.0.113.10]
+  listeners:
+  - {name: http, port: 80, protocol: HTTP}
+services:
+  cart: {endpoints: ["10.0.2.11:8080"]}
+httpRoutes:
+- name: all
+  parentRefs: [{name: edge}]
+  rules:
+  - backendRefs: [{name: cart}]
+)";
+
+std::uint64_t packets_of(const json& stats, const std::string& verdict) {
+  for (const json& row : stats.at("verdicts")) {
+    if (row.at("verdict") == verdict) return row.at("packets").get<std::uint64_t>();
+  }
+  ADD_FAILURE() << "no verdict " << verdict;
+  return 0;
+}
+
+TEST_F(PlaneTest, UnloadLeavesNothing) {
+  add_dns();
+  apply(kGateway);
+  EXPECT_TRUE(has_device("weir-l7-1"));
+  EXPECT_TRUE(fs::exists(options_.pin_directory));
+  const json status = ask_well("GET", "/v1/status");
+  EXPECT_EQ(status.at("devices").size(), 1U);
+  EXPECT_EQ(status.at("devices")[0].at("mode"), "native");
+  EXPECT_EQ(status.at("workers").size(), 2U);
+
+  ask_well("POST", "/v1/unload");
+  EXPECT_FALSE(has_device("weir-l7-0"));
+  EXPECT_FALSE(has_device("weir-w1"));
+  EXPECT_FALSE(fs::exists(options_.pin_directory));
+  EXPECT_TRUE(Datapath::check_device("nic", false)) << "a program is left on the device";
+  EXPECT_EQ(ask_well("GET", "/v1/vips").at("vips").size(), 2U) << "VIPs stay desired";
+}
+
+TEST_F(PlaneTest, ARestartAdoptsWhatIsPinned) {
+  add_neighbors();
+  add_dns();
+  const json loaded = load();
+  const json before = ask_well("GET", "/v1/vips");
+  send(udp_frame(wire::IpAddress::v4(203, 0, 113, 53), 53, 1000));
+  start();
+  EXPECT_EQ(ask_well("GET", "/v1/vips"), before);
+  const json status = ask_well("GET", "/v1/status");
+  EXPECT_EQ(status.at("devices")[0].at("program_id"), loaded.at("devices")[0].at("program_id"));
+  EXPECT_EQ(ask_well("GET", "/v1/stats").at("total").at("packets"), 1) << "counters were kept";
+}
+
+TEST_F(PlaneTest, TrafficFlowsWhileNoDaemonRuns) {
+  add_neighbors();
+  add_dns();
+  load();
+  plane_.reset();
+  for (std::uint16_t port = 1; port <= 50; ++port)
+    send(udp_frame(wire::IpAddress::v4(203, 0, 113, 53), 53, port));
+  start();
+  const json stats = ask_well("GET", "/v1/stats");
+  EXPECT_EQ(packets_of(stats, "tx_ipip"), 50U);
+}
+
+TEST_F(PlaneTest, EveryPacketEndsInExactlyOneVerdict) {
+  const UniqueFd counting{::bpf_enable_stats(BPF_STATS_RUN_TIME)};
+  ASSERT_TRUE(counting);
+  add_neighbors();
+  add_dns();
+  load();
+  for (std::uint16_t port = 1; port <= 100; ++port) {
+    send(udp_frame(wire::IpAddress::v4(203, 0, 113, 53), 53, port));
+    send(udp_frame(wire::IpAddress::v4(203, 0, 113, 53), 54, port));
+    send(udp_frame(wire::IpAddress::v4(192, 0, 2, 1), 53, port));
+  }
+  const json stats = ask_well("GET", "/v1/stats", {}, {{"vip", kVip}});
+  EXPECT_EQ(packets_of(stats, "tx_ipip"), 100U);
+  EXPECT_EQ(packets_of(stats, "drop_unknown_port"), 100U);
+  EXPECT_EQ(packets_of(stats, "pass_not_a_vip"), 100U);
+  EXPECT_EQ(stats.at("total").at("packets"), 300);
+  EXPECT_EQ(stats.at("program_runs"), 300);
+  const json& vip = stats.at("vips").at(0);
+  EXPECT_EQ(vip.at("packets"), 100);
+  EXPECT_EQ(vip.at("new_flows"), 100);
+  const auto sum = vip.at("backends")[0].at("packets").get<int>() +
+                   vip.at("backends")[1].at("packets").get<int>();
+  EXPECT_EQ(sum, 100);
+}
+
+TEST_F(PlaneTest, ANeighborThatMovesIsFollowed) {
+  add_dns();
+  load();
+  const auto hop = [&] {
+    plane_->on_network_change();
+    return ask_well("GET", "/v1/vips").at("vips")[0].at("backends")[0].at("next_hop");
+  };
+  EXPECT_EQ(hop().at("state"), "resolving");
+  send(udp_frame(wire::IpAddress::v4(203, 0, 113, 53), 53, 1));
+  EXPECT_EQ(packets_of(ask_well("GET", "/v1/stats"), "drop_no_next_hop"), 1U);
+  ASSERT_TRUE(run("ip neigh replace 10.0.2.11 lladdr 02:00:00:00:00:0b dev nic"));
+  EXPECT_EQ(hop().at("mac"), "02:00:00:00:00:0b");
+  EXPECT_EQ(hop().at("state"), "resolved");
+  EXPECT_EQ(hop().at("source"), "10.0.2.1");
+  ASSERT_TRUE(run("ip neigh replace 10.0.2.11 lladdr 02:00:00:00:00:0d dev nic"));
+  EXPECT_EQ(hop().at("mac"), "02:00:00:00:00:0d");
+  ASSERT_TRUE(run("ip addr add 10.0.2.11/32 dev lo"));
+  EXPECT_EQ(hop().at("state"), "local");
+}
+
+TEST_F(PlaneTest, AChangeOfBackendsKeepsKnownFlows) {
+  add_neighbors();
+  add_dns();
+  load();
+  const auto flows = [&] {
+    for (std::uint16_t port = 1; port <= 50; ++port)
+      send(udp_frame(wire::IpAddress::v4(203, 0, 113, 53), 53, port));
+    return ask_well("GET", "/v1/stats").at("vips")[0];
+  };
+  const json before = flows();
+  ask_well("POST", "/v1/backends", {{"vip", kVip}, {"address", "10.0.2.13"}});
+  ask_well("POST", "/v1/backends",
+           {{"vip", kVip}, {"address", "10.0.2.12"}, {"state", "draining"}});
+  const json after = flows();
+  EXPECT_EQ(after.at("new_flows"), 50) << "all flows are known";
+  for (int i = 0; i < 2; ++i)
+    EXPECT_EQ(after.at("backends")[i].at("packets").get<int>(),
+              2 * before.at("backends")[i].at("packets").get<int>());
+  EXPECT_EQ(after.at("backends")[2].at("packets"), 0);
+}
+
+TEST_F(PlaneTest, AForeignProgramIsRefusedByNameAndSurvives) {
+  const UniqueFd program = foreign_program();
+  ASSERT_TRUE(program);
+  const int ifindex = static_cast<int>(::if_nametoindex("nic"));
+  ASSERT_EQ(::bpf_xdp_attach(ifindex, program.get(), 0, nullptr), 0);
+  const control::AdminReply reply = ask("POST", "/v1/load", {{"devices", {"nic"}}});
+  EXPECT_EQ(reply.status, 409) << reply.body;
+  const json error = json::parse(reply.body).at("error");
+  EXPECT_NE(error.at("message").get<std::string>().find("nic carries the XDP program foreign (id"),
+            std::string::npos)
+      << reply.body;
+  EXPECT_NE(error.at("remedy").get<std::string>().find("xdp off"), std::string::npos);
+  std::uint32_t id = 0;
+  ASSERT_EQ(::bpf_xdp_query_id(ifindex, 0, &id), 0);
+  EXPECT_NE(id, 0U);
+  EXPECT_FALSE(fs::exists(options_.pin_directory)) << "nothing may be left of the attempt";
+}
+
+TEST_F(PlaneTest, AllDevicesOrNone) {
+  EXPECT_EQ(ask("POST", "/v1/load", {{"devices", {"nic", "missing"}}}).status, 404);
+  EXPECT_FALSE(plane_->loaded());
+  EXPECT_EQ(plane_->desired().revision, 0U);
+  EXPECT_TRUE(Datapath::check_device("nic", false));
+}
+
+TEST_F(PlaneTest, AStepThatFailsLateTakesTheEarlierStepsBack) {
+  load();
+  const json before = ask_well("GET", "/v1/status").at("devices");
+  // The second device refuses native mode, which shows only when everything else is done.
+  const control::AdminReply reply =
+      ask("POST", "/v1/load", {{"devices", {"lo"}}, {"mode", "native"}});
+  EXPECT_EQ(reply.status, 501) << reply.body;
+  EXPECT_EQ(ask_well("GET", "/v1/status").at("devices"), before);
+  EXPECT_EQ(plane_->desired().revision, 1U);
+}
+
+TEST_F(PlaneTest, AutoTellsWhyItIsGeneric) {
+  const json device = load("lo").at("devices")[0];
+  EXPECT_EQ(device.at("mode"), "generic");
+  EXPECT_NE(device.at("reason").get<std::string>().find("refused native mode"), std::string::npos);
+}
+
+TEST_F(PlaneTest, AnotherAbiVersionIsRefusedUntilUnload) {
+  add_dns();
+  load();
+  plane_.reset();
+  const UniqueFd state{
+      ::bpf_obj_get((fs::path{options_.pin_directory} / "maps" / "weir_state").c_str())};
+  ASSERT_TRUE(state);
+  const std::uint32_t key = 0;
+  std::array<std::uint32_t, 8> value{};
+  ASSERT_EQ(::bpf_map_lookup_elem(state.get(), &key, value.data()), 0);
+  value[0] = WEIR_ABI_VERSION + 1;
+  ASSERT_EQ(::bpf_map_update_elem(state.get(), &key, value.data(), BPF_ANY), 0);
+
+  start();
+  const json warnings = ask_well("GET", "/v1/status").at("warnings");
+  EXPECT_NE(warnings[0].get<std::string>().find("weir unload"), std::string::npos);
+  EXPECT_EQ(ask("POST", "/v1/load", {{"devices", {"nic"}}, {"mode", "native"}}).status, 501);
+  EXPECT_FALSE(Datapath::check_device("nic", false)) << "its traffic was stopped unasked";
+  ask_well("POST", "/v1/unload");
+  load();
+}
+
+TEST_F(PlaneTest, SettingsChangeWithoutDetaching) {
+  load();
+  const json before = ask_well("GET", "/v1/status").at("devices")[0];
+  apply(kGateway);  // two L7 workers instead of none
+  const json after = ask_well("GET", "/v1/status").at("devices")[0];
+  EXPECT_NE(after.at("program_id"), before.at("program_id"));
+  EXPECT_EQ(plane_->datapath().settings().l7_workers, 2U);
+  send(udp_frame(wire::IpAddress::v4(203, 0, 113, 10), 81, 1));
+  EXPECT_EQ(packets_of(ask_well("GET", "/v1/stats"), "drop_unknown_port"), 1U);
+}
+
+TEST_F(PlaneTest, ApplyingTheSameFileAgainIsNoRevision) {
+  const json first = apply(kGateway);
+  const json second = apply(kGateway);
+  EXPECT_EQ(second.at("revision"), first.at("revision"));
+  EXPECT_TRUE(second.at("changes").empty());
+}
+
+TEST_F(PlaneTest, AFileThatNamesAnUnknownDeviceChangesNothing) {
+  std::string text = kGateway;
+  text.replace(text.find("nic"), 3, "nix");
+  const control::AdminReply reply =
+      ask("POST", "/v1/apply", {{"file", "/etc/weir/weir.yaml"}, {"text", text}});
+  EXPECT_EQ(reply.status, 422) << reply.body;
+  EXPECT_FALSE(plane_->loaded());
+  EXPECT_EQ(plane_->desired().revision, 0U);
+}
+
+TEST_F(PlaneTest, AVipWithTheNodesOwnAddressIsRefused) {
+  const control::AdminReply reply = ask("POST", "/v1/vips", {{"vip", "10.0.2.1:22/tcp"}});
+  EXPECT_EQ(reply.status, 409) << reply.body;
+}
+
+TEST_F(PlaneTest, AVipOfTheFileIsNotChangedByHand) {
+  apply(kGateway);
+  EXPECT_EQ(ask("DELETE", "/v1/vips", {}, {{"vip", "203.0.113.10:80/tcp"}}).status, 409);
+  EXPECT_EQ(ask("DELETE", "/v1/vips", {}, {{"vip", "203.0.113.11:80/tcp"}}).status, 404);
+}
+
+TEST_F(PlaneTest, TheSecondWriterIsRefused) {
+  const Result<std::unique_ptr<Plane>> second = Plane::open(options_);
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.error().code(), ErrorCode::kConflict);
+}
+
+TEST_F(PlaneTest, ADeviceThatComesBackIsLoadedAgain) {
+  apply(kGateway);
+  ASSERT_TRUE(run("ip link del nic"));
+  plane_->on_network_change();
+  plane_->on_tick(monotonic_now());
+  ASSERT_TRUE(
+      run("ip link add nic type veth peer name wire && ip link set nic up && "
+          "ip link set wire up"));
+  plane_->on_network_change();
+  plane_->on_tick(monotonic_now() + std::chrono::seconds{60});
+  const json devices = ask_well("GET", "/v1/status").at("devices");
+  ASSERT_EQ(devices.size(), 1U);
+  EXPECT_EQ(devices[0].at("ifindex"), ::if_nametoindex("nic"));
+}
+
+TEST_F(PlaneTest, ALostStateDirectoryDoesNotStopTraffic) {
+  add_neighbors();
+  add_dns();
+  load();
+  plane_.reset();
+  fs::remove_all(options_.state_directory);
+  start();
+  send(udp_frame(wire::IpAddress::v4(203, 0, 113, 53), 53, 1));
+  EXPECT_EQ(packets_of(ask_well("GET", "/v1/stats"), "tx_ipip"), 1U);
+  ask_well("POST", "/v1/vips", {{"vip", "203.0.113.54:53/udp"}});
+  EXPECT_EQ(ask_well("GET", "/v1/vips").at("vips").size(), 2U);
+}
+
+TEST_F(PlaneTest, AChainIsJoinedOrRefusedWithoutATrace) {
+  const control::AdminReply reply =
+      ask("POST", "/v1/load", {{"devices", {"nic"}}, {"chain", true}});
+  if (reply.status == 200) {
+    EXPECT_TRUE(json::parse(reply.body).at("devices")[0].at("chained").get<bool>());
+    ask_well("POST", "/v1/unload");
+  } else {
+    const json error = json::parse(reply.body).at("error");
+    EXPECT_NE(error.at("remedy").get<std::string>().find("without --chain"), std::string::npos)
+        << reply.body;
+  }
+  EXPECT_TRUE(Datapath::check_device("nic", false));
+  EXPECT_FALSE(fs::exists(options_.pin_directory));
+}
+
+}  // namespace
+}  // namespace weir::l4
