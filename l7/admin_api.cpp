@@ -35,7 +35,7 @@ json port_json(const port::PortCounters& c) {
 json network_json(const net::InterfaceCounters& c) {
   return {{"segments_delivered", c.segments_delivered},
           {"partial_checksums", c.partial_checksums},
-          {"dropped_other_mac", c.dropped_other_mac},
+          {"dropped_link_broadcast", c.dropped_link_broadcast},
           {"dropped_ether_type", c.dropped_ether_type},
           {"dropped_truncated", c.dropped_truncated},
           {"dropped_malformed_ip", c.dropped_malformed_ip},
@@ -53,6 +53,7 @@ json network_json(const net::InterfaceCounters& c) {
           {"dropped_icmp_type", c.dropped_icmp_type},
           {"dropped_icmp_quote", c.dropped_icmp_quote},
           {"dropped_udp", c.dropped_udp},
+          {"address_conflicts", c.address_conflicts},
           {"arp_answered", c.arp_answered},
           {"ndp_answered", c.ndp_answered},
           {"echo_answered", c.echo_answered},

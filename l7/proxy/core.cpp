@@ -120,16 +120,22 @@ std::vector<ServiceCounters> Core::service_counters() const { return services_; 
 // ---- events ------------------------------------------------------------------------------------
 
 void Core::on_ready(const tcp::Readiness& ready, Instant now) {
-  if (ready.accepted) accept(ready.connection, now);
-  const tcp::UserData user = ready.accepted ? 0 : ready.user;
-  switch (owner_of(user)) {
+  if (ready.accepted) {
+    // A connection that broke before we looked has nobody to tell.
+    if (ready.reset)
+      stack_.release(ready.connection);
+    else
+      accept(ready.connection, now);
+    return;
+  }
+  switch (owner_of(ready.user)) {
     case Owner::kListener:
       return;
     case Owner::kUpstream:
       on_upstream(ready, now);
       return;
     case Owner::kClient: {
-      const ClientId id = handle_of<ClientConnection>(user);
+      const ClientId id = handle_of<ClientConnection>(ready.user);
       ClientConnection* client = clients_.get(id);
       if (client == nullptr) return;
       if (ready.reset)

@@ -17,7 +17,7 @@ class L4Path(LabCase):
 
     @classmethod
     def wait_resolved(cls):
-        wait_until("next hops", lambda: cls.lab.weir_json("status")["l4"]["backends_unresolved"] == 0)
+        wait_until("next hops", lambda: cls.lab.weir_json("status")["weir-l4"]["backends_unresolved"] == 0)
 
     def setUp(self):
         self.lab.weir("apply", "-f", self.config)
@@ -82,12 +82,12 @@ class L4Path(LabCase):
     def test_the_verdicts_account_for_every_packet(self):
         run("sysctl", "-qw", "kernel.bpf_stats_enabled=1")
         self.addCleanup(run, "sysctl", "-qw", "kernel.bpf_stats_enabled=0")
-        before = self.lab.weir_json("stats")["l4"]
+        before = self.lab.weir_json("stats")
         self.connect_many(100, f"{VIP_WEB4}:80")
         self.lab.run_in("client", "ping", "-c3", "-i0.2", NODE4)
         self.connect_many(20, f"{VIP_WEB4}:81")
         time.sleep(0.3)
-        after = self.lab.weir_json("stats")["l4"]
+        after = self.lab.weir_json("stats")
         verdicts = {row["verdict"]: row["packets"] for row in after["verdicts"]}
         earlier = {row["verdict"]: row["packets"] for row in before["verdicts"]}
         self.assertEqual(sum(verdicts.values()), after["total"]["packets"])

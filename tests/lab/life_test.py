@@ -18,7 +18,7 @@ class DaemonLife(LabCase):
         cls.config = cls.lab.write_config(text)
         cls.lab.weir("apply", "-f", cls.config)
         cls.lab.start_l7(cls.config)
-        wait_until("next hops", lambda: cls.lab.weir_json("status")["l4"]["backends_unresolved"] == 0)
+        wait_until("next hops", lambda: cls.lab.weir_json("status")["weir-l4"]["backends_unresolved"] == 0)
 
     def restart_l4(self):
         self.lab.stop("weir-l4", signal.SIGKILL)
@@ -58,12 +58,12 @@ class DaemonLife(LabCase):
 
     def test_a_restarted_daemon_adopts_what_is_pinned(self):
         before = self.lab.weir_json("vip", "list")
-        counted = self.lab.weir_json("stats")["l4"]["total"]["packets"]
-        program = self.lab.weir_json("status")["l4"]["devices"][0]["program_id"]
+        counted = self.lab.weir_json("stats")["total"]["packets"]
+        program = self.lab.weir_json("status")["devices"][0]["program_id"]
         self.restart_l4()
         self.assertEqual(self.lab.weir_json("vip", "list"), before)
-        self.assertEqual(self.lab.weir_json("status")["l4"]["devices"][0]["program_id"], program)
-        self.assertGreaterEqual(self.lab.weir_json("stats")["l4"]["total"]["packets"], counted)
+        self.assertEqual(self.lab.weir_json("status")["devices"][0]["program_id"], program)
+        self.assertGreaterEqual(self.lab.weir_json("stats")["total"]["packets"], counted)
 
     def test_weir_l7_can_be_restarted(self):
         self.lab.stop("weir-l7")

@@ -14,7 +14,7 @@ class Refusals(LabCase):
         cls.lab.weir("apply", "-f", cls.good)
 
     def state(self):
-        return (self.lab.weir_json("vip", "list"), self.lab.weir_json("status")["l4"]["revision"])
+        return (self.lab.weir_json("vip", "list"), self.lab.weir_json("status")["weir-l4"]["revision"])
 
     def refused(self, *command, code=1, words=()):
         before = self.state()

@@ -63,11 +63,11 @@ function(weir_program name)
   install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endfunction()
 
-# weir_test(<name> LABEL unit|sim|kernel SOURCES … USES …): one GoogleTest executable. Every test
-# of it becomes a ctest of its own, so that a count is a count of behaviours. A test that cannot
+# weir_test(<name> LABEL unit|sim|kernel [PREFIX …] SOURCES … USES …): one GoogleTest executable;
+# the prefix tells apart two that have tests of the same names. Every test of it becomes a ctest of its own, so that a count is a count of behaviours. A test that cannot
 # run here says why and is reported as skipped.
 function(weir_test name)
-  cmake_parse_arguments(arg "" "LABEL;TIMEOUT" "SOURCES;USES" ${ARGN})
+  cmake_parse_arguments(arg "" "LABEL;TIMEOUT;PREFIX" "SOURCES;USES" ${ARGN})
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 60)
   endif()
@@ -75,6 +75,7 @@ function(weir_test name)
   target_link_libraries(${name} PRIVATE weir_options ${arg_USES} GTest::gtest_main GTest::gmock)
   include(GoogleTest)
   gtest_discover_tests(${name}
+    TEST_PREFIX "${arg_PREFIX}"
     DISCOVERY_TIMEOUT 30
     PROPERTIES LABELS ${arg_LABEL} TIMEOUT ${arg_TIMEOUT})
 endfunction()

@@ -122,7 +122,7 @@ class Demo:
         self.lab.weir("apply", "-f", config)
         self.lab.start_l7(config)
         wait_until("next hops", lambda: self.lab.weir_json(
-            "status")["l4"]["backends_unresolved"] == 0)
+            "status")["weir-l4"]["backends_unresolved"] == 0)
         good("the XDP program is on the node's eth0, both daemons run")
 
     def operator(self):
@@ -216,7 +216,7 @@ class Demo:
     def accounts(self):
         title("Every packet is accounted for")
         self.weir("stats")
-        stats = self.lab.weir_json("stats")["l4"]
+        stats = self.lab.weir_json("stats")
         total = sum(row["packets"] for row in stats["verdicts"])
         require(total == stats["total"]["packets"],
                 f"the verdict counters add up to the {total} packets that were received")

@@ -454,11 +454,11 @@ Outcome apply(const Daemons& daemons, const ApplyOptions& options) {
   const std::string file = shown_name(options.file);
   const std::string absolute = std::filesystem::absolute(file, error).lexically_normal();
   const control::ParseOutcome outcome = control::parse_config(*text, absolute);
-  const bool has_l7_part = !outcome.model.gateways.empty();
+  const bool has_l7_part = options.to == ApplyTo::kBoth && !outcome.model.gateways.empty();
   // weir-l7 first, so that it listens before packets are sent its way.
   std::vector<const AdminClient*> clients;
-  const bool asks_l7 = options.to == ApplyTo::kL7 ||
-                       (options.to == ApplyTo::kBoth && (has_l7_part || daemons.l7.reachable()));
+  const bool l7_runs = daemons.l7.reachable();
+  const bool asks_l7 = options.to == ApplyTo::kL7 || (options.to == ApplyTo::kBoth && l7_runs);
   if (asks_l7) clients.push_back(&daemons.l7);
   if (options.to != ApplyTo::kL7) clients.push_back(&daemons.l4);
 
@@ -482,6 +482,12 @@ Outcome apply(const Daemons& daemons, const ApplyOptions& options) {
       add_applied(*client, std::get<Json>(answer), report);
     }
   }
+  // weir-l7 needs the devices that weir-l4 makes from this very file, so it may come second.
+  if (has_l7_part && !asks_l7)
+    report.notes.push_back(fmt::format(
+        "weir-l7: warning: it does not run, so the gateways do not answer yet; start it with "
+        "'weir-l7 --config {}'",
+        absolute));
   if (refused.message.empty()) return report;
   refused.message += report.sections.front().rows.empty()
                          ? "; nothing was changed"

@@ -311,6 +311,11 @@ int finish(const Outcome& outcome, OutputFormat format) {
   }
   const Failure& failure = std::get<Failure>(outcome);
   if (!failure.partial.sections.empty()) print(stdout, render(failure.partial, format));
+  // One thing wrong is one line; several end in a line that sums them up.
+  if (failure.diagnostics.size() == 1) {
+    print(stderr, fmt::format("weir: {}\n", failure.diagnostics.front()));
+    return kFailed;
+  }
   for (const std::string& line : failure.diagnostics)
     print(stderr, line + "\n");
   print(stderr, fmt::format("weir: {}\n", failure.message));
