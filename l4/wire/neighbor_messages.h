@@ -34,8 +34,9 @@ struct NeighborMessage {
 
   Kind kind = Kind::kSolicitation;
   IpAddress target;
-  std::optional<MacAddress> link_address;  ///< source (solicitation) or target (advertisement)
-  bool from_router = false;                ///< these three in advertisements only
+  std::optional<MacAddress> link_address =
+      std::nullopt;          ///< source (solicitation) or target (advertisement)
+  bool from_router = false;  ///< these three in advertisements only
   bool solicited = false;
   bool overrides = false;
 

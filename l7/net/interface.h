@@ -23,11 +23,11 @@ struct InterfaceConfig {
   /// Our own addresses, each with the network that is reached without a router. They are announced,
   /// answered for in ARP and NDP, and the source of what we send on our own behalf.
   std::vector<wire::Prefix> addresses;
-  std::optional<wire::IpAddress> gateway_v4;
-  std::optional<wire::IpAddress> gateway_v6;
+  std::optional<wire::IpAddress> gateway_v4 = std::nullopt;
+  std::optional<wire::IpAddress> gateway_v6 = std::nullopt;
   /// Addresses that a balancer sends us packets for: accepted as destination, valid as source,
   /// never announced and never answered for in ARP or NDP, for they are not ours on the link.
-  std::vector<wire::IpAddress> vips;
+  std::vector<wire::IpAddress> vips = {};
   /// Kernel peers on a veth leave TCP checksums for the hardware to finish: the field then holds
   /// the sum of the pseudo header only. Accept that too (checksums protect nothing on a veth).
   bool accept_partial_checksums = false;

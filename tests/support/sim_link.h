@@ -33,9 +33,9 @@ struct LinkOptions {
   double corrupt = 0;  ///< one bit behind the Ethernet header is flipped
   Duration reorder_delay = std::chrono::milliseconds{1};
   /// Frames to lose by number, counted from 0 in this direction.
-  std::vector<std::uint64_t> lose_numbers;
+  std::vector<std::uint64_t> lose_numbers = {};
   /// Frames to lose by content: called with number and bytes for each.
-  std::function<bool(std::uint64_t, std::span<const std::byte>)> lose_if;
+  std::function<bool(std::uint64_t, std::span<const std::byte>)> lose_if = {};
 };
 
 /// What became of the frames of one direction. offered = the sum of lost_* + delivered - duplicated
