@@ -7,6 +7,7 @@
 #include <optional>
 #include <set>
 #include <sstream>
+#include <utility>
 #include <vector>
 
 #include "l7/port/heap_pool.h"
@@ -230,6 +231,8 @@ class Player {
   std::string play_user(Words& words, const std::string& verb);
   std::string play_question(Words& words, const std::string& verb);
   std::string advance_to(Instant target);
+  void end_turn();
+  void learn_isn(const tcp::SegmentView& sent);
   void inject(const Described& segment);
   std::string expect(const Described& wanted, Instant at);
   std::string compare(const Described& wanted, const tcp::SegmentView& got);
@@ -251,6 +254,7 @@ class Player {
   wire::IpAddress local_;
   wire::IpAddress remote_;
   std::uint16_t port_ = 40000;
+  bool turn_is_open_ = false;  // the user has acted; flush() ends the turn
   std::map<std::uint16_t, Flow> flows_;
   std::string trace_;
 };
@@ -297,6 +301,7 @@ std::string Player::print(const tcp::SegmentView& segment, Seq own, Seq other) c
 
 std::string Player::advance_to(Instant target) {
   constexpr int kTurnsMax = 1'000'000;  // a stack that never comes to rest
+  end_turn();
   for (int turns = 0; turns < kTurnsMax; ++turns) {
     const Instant next = stack_.next_deadline();
     if (next > target) break;
@@ -356,7 +361,18 @@ std::string Player::compare(const Described& wanted, const tcp::SegmentView& got
   return {};
 }
 
+void Player::learn_isn(const tcp::SegmentView& sent) {
+  Flow& of = flow();
+  if (sent.syn()) {
+    of.stack_isn = sent.seq;
+    of.isn_known = true;
+  } else if (!of.isn_known) {
+    of.stack_isn = Seq{setting_.stack_isn};
+  }
+}
+
 std::string Player::expect(const Described& wanted, Instant at) {
+  end_turn();
   if (wire_.sent.empty())
     if (std::string error = advance_to(at + milliseconds{1}); !error.empty()) return error;
   if (wire_.sent.empty()) return "nothing was sent";
@@ -364,12 +380,7 @@ std::string Player::expect(const Described& wanted, Instant at) {
   wire_.sent.pop_front();
   const auto view = tcp::parse_segment(sent.bytes);
   if (!view) return "a malformed segment was sent";
-  if (view->syn()) {
-    flow().stack_isn = view->seq;
-    flow().isn_known = true;
-  } else if (!flow().isn_known) {
-    flow().stack_isn = Seq{setting_.stack_isn};
-  }
+  learn_isn(*view);
   const std::string text = print(*view, flow().stack_isn, peer_isn());
   record("out", text);
   if (sent.at < at || sent.at > at + milliseconds{1})
@@ -386,6 +397,7 @@ std::string Player::expect_silence() {
   if (wire_.sent.empty()) return {};
   const SentSegment& sent = wire_.sent.front();
   const auto view = tcp::parse_segment(sent.bytes);
+  if (view) learn_isn(*view);
   return fmt::format(
       "unexpected at {:.1f} ms: {}",
       static_cast<double>(duration_cast<microseconds>(sent.at - start_).count()) / 1000.0,
@@ -482,7 +494,7 @@ std::string Player::play_user(Words& words, const std::string& verb) {
   } else {
     return "unknown verb";
   }
-  stack_.flush(now_);
+  turn_is_open_ = true;
   return {};
 }
 
@@ -513,12 +525,18 @@ std::string Player::play_question(Words& words, const std::string& verb) {
   return got == wanted ? "" : fmt::format("{} is {}", name, got);
 }
 
+void Player::end_turn() {
+  if (std::exchange(turn_is_open_, false)) stack_.flush(now_);
+}
+
 std::string Player::play_line(Words& words, const std::string& verb) {
   static const std::set<std::string> questions = {"news",    "eof",   "gone",
                                                   "failure", "count", "wrote"};
   if (questions.contains(verb)) return play_question(words, verb);
   if (std::string error = expect_silence(); !error.empty()) return error;
   if (verb == "in") {
+    end_turn();
+    if (std::string error = expect_silence(); !error.empty()) return error;
     const auto segment = describe(words);
     if (!segment) return "not a segment";
     inject(*segment);
@@ -561,6 +579,7 @@ std::string Player::play(std::string_view script) {
     if (std::string error = play_line(words, verb); !error.empty()) return failed(error);
   }
   line = "the end";
+  end_turn();
   if (std::string error = expect_silence(); !error.empty()) return failed(error);
   return {};
 }

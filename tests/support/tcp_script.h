@@ -38,8 +38,9 @@ struct ScriptSetting {
 /// flags are those of tcpdump: S F R P and `.` for ACK. P is compared only when it is written. The
 /// options of a sent segment are compared when they are written; the text always.
 ///
-/// Whatever the stack sends must be announced by an `out` line, in order, before the next line that
-/// does something or expects something later: silence is part of the transcript.
+/// What the user does without a line of another kind between is one turn of the loop; flush() ends
+/// it. Whatever the stack sends must be announced by an `out` line, in order, before the next line
+/// that does something or expects something later: silence is part of the transcript.
 [[nodiscard]] std::string play_tcp_script(std::string_view script,
                                           const ScriptSetting& setting = {});
 
