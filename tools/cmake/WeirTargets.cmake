@@ -64,8 +64,9 @@ function(weir_program name)
 endfunction()
 
 # weir_test(<name> LABEL unit|sim|kernel [PREFIX …] SOURCES … USES …): one GoogleTest executable;
-# the prefix tells apart two that have tests of the same names. Every test of it becomes a ctest of its own, so that a count is a count of behaviours. A test that cannot
-# run here says why and is reported as skipped.
+# the prefix tells apart two that have tests of the same names. Every test of it becomes a ctest of
+# its own, so that a count is a count of behaviours. A test that cannot run here says why and is
+# reported as skipped.
 function(weir_test name)
   cmake_parse_arguments(arg "" "LABEL;TIMEOUT;PREFIX" "SOURCES;USES" ${ARGN})
   if(NOT arg_TIMEOUT)
