@@ -1,12 +1,12 @@
 /* bpf/decap.bpf.c for the host. System headers come first, so that the next line is about ours. */
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <linux/tcp.h>
 #include <linux/udp.h>
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
 
 #include "tests/support/host_engine.h"
 
@@ -15,7 +15,7 @@
 #undef const
 
 const struct weir_host_map weir_decap_maps[] = {
-	WEIR_HOST_MAP(weir_decap_sources),
-	WEIR_HOST_MAP(weir_decap_counters),
-	WEIR_HOST_MAP_END,
+    WEIR_HOST_MAP(weir_decap_sources),
+    WEIR_HOST_MAP(weir_decap_counters),
+    WEIR_HOST_MAP_END,
 };

@@ -13,34 +13,32 @@ extern "C" {
 #endif
 
 struct weir_host_map {
-	const void *identity; /* what the program passes to helpers */
-	const char *name;
-	__u32 type;
-	__u32 key_bytes;
-	__u32 value_bytes;
-	__u32 max_entries;
+  const void* identity; /* what the program passes to helpers */
+  const char* name;
+  __u32 type;
+  __u32 key_bytes;
+  __u32 value_bytes;
+  __u32 max_entries;
 };
 
-#define WEIR_HOST_MAP_WITH(map, bytes)                                                             \
-	{                                                                                          \
-		&(map), #map, sizeof(*(map).type) / sizeof(int), sizeof(*(map).key), (bytes),      \
-			sizeof(*(map).max_entries) / sizeof(int)                                   \
-	}
+#define WEIR_HOST_MAP_WITH(map, bytes)                                            \
+  {                                                                               \
+    &(map), #map, sizeof(*(map).type) / sizeof(int), sizeof(*(map).key), (bytes), \
+        sizeof(*(map).max_entries) / sizeof(int)                                  \
+  }
 #define WEIR_HOST_MAP(map) WEIR_HOST_MAP_WITH(map, sizeof(*(map).value))
-#define WEIR_HOST_MAP_END                                                                          \
-	{                                                                                          \
-		0, 0, 0, 0, 0, 0                                                                   \
-	}
+#define WEIR_HOST_MAP_END \
+  { 0, 0, 0, 0, 0, 0 }
 
-int weir_lb(struct xdp_md *ctx);
+int weir_lb(struct xdp_md* ctx);
 extern const struct weir_host_map weir_lb_maps[];
 extern volatile __u64 weir_hash_seed[2];
 extern volatile __u32 weir_l7_worker_count;
 
-int weir_l7_return(struct xdp_md *ctx);
+int weir_l7_return(struct xdp_md* ctx);
 extern const struct weir_host_map weir_l7_return_maps[];
 
-int weir_decap(struct xdp_md *ctx);
+int weir_decap(struct xdp_md* ctx);
 extern const struct weir_host_map weir_decap_maps[];
 extern volatile __u8 weir_decap_any_source;
 

@@ -1,12 +1,12 @@
 /* bpf/lb.bpf.c for the host. System headers come first, so that the next line is about ours. */
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <linux/tcp.h>
 #include <linux/udp.h>
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
 
 #include "tests/support/host_engine.h"
 
@@ -15,15 +15,15 @@
 #undef const
 
 const struct weir_host_map weir_lb_maps[] = {
-	WEIR_HOST_MAP(weir_vips),
-	WEIR_HOST_MAP_WITH(weir_tables, sizeof(__u32)),
-	WEIR_HOST_MAP(weir_backends),
-	WEIR_HOST_MAP(weir_flows),
-	WEIR_HOST_MAP(weir_counters),
-	WEIR_HOST_MAP(weir_vip_counters),
-	WEIR_HOST_MAP(weir_backend_counters),
-	WEIR_HOST_MAP(weir_l7_workers),
-	WEIR_HOST_MAP(weir_l7_addresses),
-	WEIR_HOST_MAP(weir_devices),
-	WEIR_HOST_MAP_END,
+    WEIR_HOST_MAP(weir_vips),
+    WEIR_HOST_MAP_WITH(weir_tables, sizeof(__u32)),
+    WEIR_HOST_MAP(weir_backends),
+    WEIR_HOST_MAP(weir_flows),
+    WEIR_HOST_MAP(weir_counters),
+    WEIR_HOST_MAP(weir_vip_counters),
+    WEIR_HOST_MAP(weir_backend_counters),
+    WEIR_HOST_MAP(weir_l7_workers),
+    WEIR_HOST_MAP(weir_l7_addresses),
+    WEIR_HOST_MAP(weir_devices),
+    WEIR_HOST_MAP_END,
 };

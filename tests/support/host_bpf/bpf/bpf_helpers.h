@@ -6,26 +6,25 @@
  * (host_engine.h); helpers are functions of host_engine.cpp.
  */
 
-#include <stddef.h>
-
 #include <linux/bpf.h>
+#include <stddef.h>
 
 #define SEC(name) __attribute__((used))
 #undef __always_inline
-#define __always_inline	     inline __attribute__((always_inline))
-#define __uint(name, value)  int(*name)[value]
-#define __type(name, value)  __typeof__(value) *name
-#define __array(name, value) __typeof__(value) *name[]
+#define __always_inline inline __attribute__((always_inline))
+#define __uint(name, value) int(*name)[value]
+#define __type(name, value) __typeof__(value)* name
+#define __array(name, value) __typeof__(value)* name[]
 
 /* libbpf has functions for user space by the same names, which the test links too. */
 #define bpf_map_lookup_elem weir_host_map_lookup_elem
 #define bpf_map_update_elem weir_host_map_update_elem
-#define bpf_redirect_map    weir_host_redirect_map
+#define bpf_redirect_map weir_host_redirect_map
 #define bpf_xdp_adjust_head weir_host_xdp_adjust_head
 #define bpf_xdp_adjust_tail weir_host_xdp_adjust_tail
 
-void *bpf_map_lookup_elem(const void *map, const void *key);
-long bpf_map_update_elem(const void *map, const void *key, const void *value, __u64 flags);
-long bpf_redirect_map(const void *map, __u64 key, __u64 flags);
-long bpf_xdp_adjust_head(struct xdp_md *ctx, int delta);
-long bpf_xdp_adjust_tail(struct xdp_md *ctx, int delta);
+void* bpf_map_lookup_elem(const void* map, const void* key);
+long bpf_map_update_elem(const void* map, const void* key, const void* value, __u64 flags);
+long bpf_redirect_map(const void* map, __u64 key, __u64 flags);
+long bpf_xdp_adjust_head(struct xdp_md* ctx, int delta);
+long bpf_xdp_adjust_tail(struct xdp_md* ctx, int delta);

@@ -10,7 +10,7 @@
 #undef xdp_md
 
 struct xdp_md {
-	__u64 data;
-	__u64 data_end;
-	__u32 ingress_ifindex;
+  __u64 data;
+  __u64 data_end;
+  __u32 ingress_ifindex;
 };
