@@ -8,18 +8,20 @@
  * What it costs is measured with a stand-in behind it, and subtracted.
  */
 
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
+/* clang-format off: kernel style, as in bpf/, which this folder's settings do not know. */
+
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <linux/tcp.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
 
 #include "bpf/abi.h"
 
-#define BENCH_TTL 64
+#define BENCH_TTL	 64
 #define PORTS_PER_CLIENT 32768
 
 /* Set by the benchmark before a row, read for every packet. */
@@ -29,103 +31,127 @@ __u32 bench_push_bytes;
 __u64 bench_packets;
 
 struct {
-  __uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-  __uint(max_entries, 1);
-  __type(key, __u32);
-  __type(value, __u32);
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
 } bench_target SEC(".maps");
 
 struct {
-  __uint(type, BPF_MAP_TYPE_HASH);
-  __uint(max_entries, 2 * WEIR_VIPS_MAX);
-  __type(key, struct weir_vip_key);
-  __type(value, struct weir_vip);
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 2 * WEIR_VIPS_MAX);
+	__type(key, struct weir_vip_key);
+	__type(value, struct weir_vip);
 } bench_services SEC(".maps");
 
-static __always_inline void* data_of(struct xdp_md* ctx) { return (void*)(long)ctx->data; }
+static __always_inline void *data_of(struct xdp_md *ctx)
+{
+	return (void *)(long)ctx->data;
+}
 
-static __always_inline void* end_of(struct xdp_md* ctx) { return (void*)(long)ctx->data_end; }
+static __always_inline void *end_of(struct xdp_md *ctx)
+{
+	return (void *)(long)ctx->data_end;
+}
 
 /* Floor: what a test-run costs without a program. */
 SEC("xdp")
-int bench_return(struct xdp_md* ctx) { return XDP_TX; }
+int bench_return(struct xdp_md *ctx)
+{
+	return XDP_TX;
+}
 
 /* Floor: the least that a balancer can do, IPv4 and TCP only, one service lookup. */
 SEC("xdp")
-int bench_lookup(struct xdp_md* ctx) {
-  struct weir_vip_key key = {};
-  struct ethhdr* eth = data_of(ctx);
-  struct iphdr* ip = (void*)(eth + 1);
-  struct tcphdr* tcp = (void*)(ip + 1);
+int bench_lookup(struct xdp_md *ctx)
+{
+	struct weir_vip_key key = {};
+	struct ethhdr *eth = data_of(ctx);
+	struct iphdr *ip = (void *)(eth + 1);
+	struct tcphdr *tcp = (void *)(ip + 1);
 
-  if ((void*)(tcp + 1) > end_of(ctx)) return XDP_DROP;
-  if (eth->h_proto != bpf_htons(ETH_P_IP) || ip->ihl != 5 || ip->protocol != IPPROTO_TCP)
-    return XDP_PASS;
-  key.address.bytes[10] = 0xff;
-  key.address.bytes[11] = 0xff;
-  __builtin_memcpy(key.address.bytes + 12, &ip->daddr, 4);
-  key.port_be = tcp->dest;
-  key.protocol = ip->protocol;
-  return bpf_map_lookup_elem(&bench_services, &key) ? XDP_TX : XDP_PASS;
+	if ((void *)(tcp + 1) > end_of(ctx))
+		return XDP_DROP;
+	if (eth->h_proto != bpf_htons(ETH_P_IP) || ip->ihl != 5 || ip->protocol != IPPROTO_TCP)
+		return XDP_PASS;
+	key.address.bytes[10] = 0xff;
+	key.address.bytes[11] = 0xff;
+	__builtin_memcpy(key.address.bytes + 12, &ip->daddr, 4);
+	key.port_be = tcp->dest;
+	key.protocol = ip->protocol;
+	return bpf_map_lookup_elem(&bench_services, &key) ? XDP_TX : XDP_PASS;
 }
 
 /* Two moves of the packet's head, out and back: half of it is what one costs. */
 SEC("xdp")
-int bench_head_moves(struct xdp_md* ctx) {
-  if (bpf_xdp_adjust_head(ctx, -20) || bpf_xdp_adjust_head(ctx, 20)) return XDP_ABORTED;
-  return XDP_TX;
+int bench_head_moves(struct xdp_md *ctx)
+{
+	if (bpf_xdp_adjust_head(ctx, -20) || bpf_xdp_adjust_head(ctx, 20))
+		return XDP_ABORTED;
+	return XDP_TX;
 }
 
 /* Stand-in for weir_lb behind the wrapper: makes the room, and nothing else. */
 SEC("xdp")
-int bench_push(struct xdp_md* ctx) {
-  if (bench_push_bytes && bpf_xdp_adjust_head(ctx, -(int)bench_push_bytes)) return XDP_ABORTED;
-  return XDP_TX;
+int bench_push(struct xdp_md *ctx)
+{
+	if (bench_push_bytes && bpf_xdp_adjust_head(ctx, -(int)bench_push_bytes))
+		return XDP_ABORTED;
+	return XDP_TX;
 }
 
-static __always_inline int restore_ipv4(struct xdp_md* ctx, __u32 flow) {
-  struct ethhdr* eth = data_of(ctx);
-  struct iphdr* ip = (void*)(eth + 1);
-  struct tcphdr* tcp = (void*)(ip + 1);
+static __always_inline int restore_ipv4(struct xdp_md *ctx, __u32 flow)
+{
+	struct ethhdr *eth = data_of(ctx);
+	struct iphdr *ip = (void *)(eth + 1);
+	struct tcphdr *tcp = (void *)(ip + 1);
 
-  if ((void*)(tcp + 1) > end_of(ctx)) return -1;
-  eth->h_proto = bpf_htons(ETH_P_IP);
-  ip->ttl = BENCH_TTL;
-  ip->saddr = bpf_htonl(0x0a000000 + flow / PORTS_PER_CLIENT);
-  tcp->source = bpf_htons(1024 + flow % PORTS_PER_CLIENT);
-  return 0;
+	if ((void *)(tcp + 1) > end_of(ctx))
+		return -1;
+	eth->h_proto = bpf_htons(ETH_P_IP);
+	ip->ttl = BENCH_TTL;
+	ip->saddr = bpf_htonl(0x0a000000 + flow / PORTS_PER_CLIENT);
+	tcp->source = bpf_htons(1024 + flow % PORTS_PER_CLIENT);
+	return 0;
 }
 
-static __always_inline int restore_ipv6(struct xdp_md* ctx, __u32 flow) {
-  struct ethhdr* eth = data_of(ctx);
-  struct ipv6hdr* ip = (void*)(eth + 1);
-  struct tcphdr* tcp = (void*)(ip + 1);
+static __always_inline int restore_ipv6(struct xdp_md *ctx, __u32 flow)
+{
+	struct ethhdr *eth = data_of(ctx);
+	struct ipv6hdr *ip = (void *)(eth + 1);
+	struct tcphdr *tcp = (void *)(ip + 1);
 
-  if ((void*)(tcp + 1) > end_of(ctx)) return -1;
-  eth->h_proto = bpf_htons(ETH_P_IPV6);
-  ip->hop_limit = BENCH_TTL;
-  ip->saddr.s6_addr32[3] = bpf_htonl(flow / PORTS_PER_CLIENT);
-  tcp->source = bpf_htons(1024 + flow % PORTS_PER_CLIENT);
-  return 0;
+	if ((void *)(tcp + 1) > end_of(ctx))
+		return -1;
+	eth->h_proto = bpf_htons(ETH_P_IPV6);
+	ip->hop_limit = BENCH_TTL;
+	ip->saddr.s6_addr32[3] = bpf_htonl(flow / PORTS_PER_CLIENT);
+	tcp->source = bpf_htons(1024 + flow % PORTS_PER_CLIENT);
+	return 0;
 }
 
-static __always_inline int restore(struct xdp_md* ctx, __u32 flow) {
-  int pushed = (int)(ctx->data_end - ctx->data) - (int)bench_frame_bytes;
-  const __u8* version;
+static __always_inline int restore(struct xdp_md *ctx, __u32 flow)
+{
+	int pushed = (int)(ctx->data_end - ctx->data) - (int)bench_frame_bytes;
+	const __u8 *version;
 
-  if (pushed > 0 && bpf_xdp_adjust_head(ctx, pushed)) return -1;
-  version = data_of(ctx) + ETH_HLEN;
-  if ((void*)(version + 1) > end_of(ctx)) return -1;
-  return *version >> 4 == 4 ? restore_ipv4(ctx, flow) : restore_ipv6(ctx, flow);
+	if (pushed > 0 && bpf_xdp_adjust_head(ctx, pushed))
+		return -1;
+	version = data_of(ctx) + ETH_HLEN;
+	if ((void *)(version + 1) > end_of(ctx))
+		return -1;
+	return *version >> 4 == 4 ? restore_ipv4(ctx, flow) : restore_ipv6(ctx, flow);
 }
 
 SEC("xdp")
-int bench_wrapper(struct xdp_md* ctx) {
-  __u32 flow = bench_packets++ & bench_flow_mask;
+int bench_wrapper(struct xdp_md *ctx)
+{
+	__u32 flow = bench_packets++ & bench_flow_mask;
 
-  if (restore(ctx, flow)) return XDP_ABORTED;
-  bpf_tail_call(ctx, &bench_target, 0);
-  return XDP_ABORTED;
+	if (restore(ctx, flow))
+		return XDP_ABORTED;
+	bpf_tail_call(ctx, &bench_target, 0);
+	return XDP_ABORTED;
 }
 
 char bench_license[] SEC("license") = "Dual BSD/GPL";
