@@ -8,7 +8,8 @@
  * What it costs is measured with a stand-in behind it, and subtracted.
  */
 
-/* clang-format off: kernel style, as in bpf/, which this folder's settings do not know. */
+/* Kernel style, as in bpf/, which the settings of this folder do not know. */
+/* clang-format off */
 
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
