@@ -16,7 +16,7 @@ namespace {
 // What one connection may send before the next has its turn, and what one flush() sends at all;
 // the rest leaves with the next turn of the loop.
 constexpr unsigned kFairShare = 16;
-constexpr unsigned kFlushRoundsMax = 4096;
+constexpr unsigned kFlushRoundsMax = 1024;
 
 // Ports are tried in a row from a secret starting point. Used ones cluster behind it only when
 // nearly all are taken, and then the oldest come first again; a longer search would stall the core.
