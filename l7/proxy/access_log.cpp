@@ -158,6 +158,7 @@ std::size_t format_record(const AccessRecord& record, std::span<char> out) {
   line.text("endpoint", record.endpoint ? EndpointText{*record.endpoint}.view() : "");
   line.number("status", record.status);
   line.text("reason", text_of(record.reason));
+  line.text("detail", record.detail);
   line.number("attempts", record.attempts);
   line.number("request_bytes", record.request_bytes);
   line.number("response_bytes", record.response_bytes);

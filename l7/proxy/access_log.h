@@ -54,6 +54,7 @@ struct AccessRecord {
   std::optional<wire::Endpoint> endpoint;  ///< the one that was tried last
   int status = 0;
   Reason reason = Reason::kOk;
+  std::string_view detail;           ///< what exactly, where the reason alone does not say
   std::uint32_t attempts = 0;        ///< endpoints tried
   std::uint64_t request_bytes = 0;   ///< of body
   std::uint64_t response_bytes = 0;  ///< of body

@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "l4/base/bytes.h"
-
 #include "l7/proxy/balancer.h"
 #include "l7/proxy/user_data.h"
 
@@ -316,6 +315,7 @@ bool Core::step_request(ClientId id, ClientConnection& client, Instant now) {
       ++client.requests;
       client.uri = {};  // not that of the request before
       client.exchange.begin(GenerationRef{*current_}, client.first_byte, now);
+      client.exchange.detail = parsed.refusal.reason;
       refuse(client, parsed.refusal.status, Reason::kBadRequest, now);
       return true;
     case http::ParseResult::Outcome::kComplete:
@@ -394,6 +394,7 @@ void Core::begin_exchange(ClientId id, ClientConnection& client, Instant now) {
   exchange.begin(GenerationRef{*current_}, client.first_byte, now);
   client.state = ClientConnection::State::kExchange;
   if (const auto refusal = client.uri.resolve(client.parser.head())) {
+    exchange.detail = refusal->reason;
     refuse(client, refusal->status, Reason::kBadRequest, now);
     return;
   }
@@ -626,6 +627,7 @@ void Core::record(const ClientConnection& client, Instant now) {
       .endpoint = exchange.attempts > 0 ? std::optional{exchange.endpoint} : std::nullopt,
       .status = exchange.status,
       .reason = exchange.reason,
+      .detail = exchange.detail,
       .attempts = exchange.attempts,
       .request_bytes = exchange.request_bytes,
       .response_bytes = exchange.response_bytes,

@@ -67,8 +67,8 @@ struct CoreCounters {
   std::uint64_t retries = 0;
   std::array<std::uint64_t, 6> responses{};  ///< by first digit of the status; 0: none was sent
   std::array<std::uint64_t, kReasonCount> reasons{};  ///< by Reason
-  std::uint32_t connections = 0;             ///< now
-  std::uint32_t generations = 0;             ///< now, retired ones that are still in use included
+  std::uint32_t connections = 0;                      ///< now
+  std::uint32_t generations = 0;  ///< now, retired ones that are still in use included
 };
 
 /// The proxy of one core: accepts, speaks TLS and HTTP with clients, routes, and speaks HTTP with

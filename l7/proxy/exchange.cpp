@@ -85,6 +85,7 @@ void Exchange::begin(GenerationRef with, Instant first, Instant now) {
   attempts = 0;
   status = 0;
   reason = Reason::kOk;
+  detail = {};
   first_byte = first;
   request_deadline = attempt_deadline = kNever;
   last_progress = attempt_started = now;

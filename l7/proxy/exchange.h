@@ -67,6 +67,7 @@ class Exchange {
   std::uint64_t body_bytes_max = 0;  ///< 0: no limit
   int status = 0;
   Reason reason = Reason::kOk;
+  std::string_view detail;     ///< a literal; empty where the reason says it all
   Instant first_byte{};        ///< of the request
   Instant request_deadline{};  ///< kNever without one
   Instant attempt_deadline{};  ///< kNever without one

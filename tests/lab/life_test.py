@@ -27,13 +27,13 @@ class DaemonLife(LabCase):
     def test_killing_weir_l4_under_load_fails_no_request(self):
         results = {}
 
-        def load(name, url):
+        def load(name, vip, url):
             results[name] = self.lab.run_in("client", "h2load", "--h1", "-n20000", "-c20", "-t1",
-                                            "--header=Host: api.shop.example", url,
-                                            timeout=120).stdout
+                                            f"--connect-to={vip}", url, timeout=120).stdout
 
         threads = [threading.Thread(target=load, args=pair) for pair in (
-            ("l4", f"http://{VIP_WEB4}/"), ("l7", f"https://{VIP_EDGE4}/cart"))]
+            ("l4", f"{VIP_WEB4}:80", "http://api.shop.example/"),
+            ("l7", f"{VIP_EDGE4}:443", "https://api.shop.example/cart"))]
         for thread in threads:
             thread.start()
         for _ in range(5):
@@ -69,14 +69,14 @@ class DaemonLife(LabCase):
         self.lab.stop("weir-l7")
         self.lab.start_l7(self.config)
         done = self.lab.run_in("client", "h2load", "--h1", "-n500", "-c5",
-                               "--header=Host: api.shop.example", f"https://{VIP_EDGE4}/cart")
+                               f"--connect-to={VIP_EDGE4}:443", "https://api.shop.example/cart")
         self.assertIn("500 succeeded", done.stdout)
 
     def test_weir_l7_comes_back_after_a_kill(self):
         self.lab.stop("weir-l7", signal.SIGKILL)
         self.lab.start_l7(self.config)
         done = self.lab.run_in("client", "h2load", "--h1", "-n500", "-c5",
-                               "--header=Host: api.shop.example", f"https://{VIP_EDGE4}/cart")
+                               f"--connect-to={VIP_EDGE4}:443", "https://api.shop.example/cart")
         self.assertIn("500 succeeded", done.stdout)
 
 

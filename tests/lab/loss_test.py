@@ -59,7 +59,7 @@ class Loss(LabCase):
 
     def test_two_thousand_requests_all_succeed(self):
         done = self.lab.run_in("client", "h2load", "--h1", "-n2000", "-c20",
-                               "--header=Host: api.shop.example", f"https://{VIP_EDGE4}/cart",
+                               f"--connect-to={VIP_EDGE4}:443", "https://api.shop.example/cart",
                                timeout=180)
         self.assertIn("2000 done, 2000 succeeded, 0 failed, 0 errored, 0 timeout", done.stdout)
 
