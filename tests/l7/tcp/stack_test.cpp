@@ -1,0 +1,307 @@
+#include "l7/tcp/stack.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+#include <vector>
+
+#include "l7/port/heap_pool.h"
+#include "l7/tcp/segment.h"
+#include "tests/support/alloc_guard.h"
+
+namespace weir::tcp {
+namespace {
+
+using std::chrono::milliseconds;
+
+const wire::IpAddress kClient = *wire::IpAddress::parse("192.0.2.1");
+const wire::IpAddress kServer = *wire::IpAddress::parse("192.0.2.2");
+const wire::Endpoint kService{kServer, wire::Port{80}};
+
+/// Buffers from a fixed store: the harness must not allocate while allocations are counted.
+class FixedPool final : public port::PacketPool {
+ public:
+  FixedPool() {
+    for (auto& slot : slots_) {
+      slot.buffer.pool = this;
+      slot.buffer.room = slot.bytes.data();
+      slot.buffer.capacity = static_cast<std::uint16_t>(slot.bytes.size());
+      free_.push_back(&slot.buffer);
+    }
+  }
+  port::Packet allocate() {
+    if (free_.empty()) return {};
+    port::PacketBuffer* buffer = free_.back();
+    free_.pop_back();
+    buffer->offset = port::kHeadroom;
+    buffer->length = 0;
+    return port::Packet{*buffer};
+  }
+  void release(port::PacketBuffer& buffer) noexcept override { free_.push_back(&buffer); }
+
+ private:
+  struct Slot {
+    port::PacketBuffer buffer;
+    std::array<std::byte, 2048> bytes;
+  };
+  std::vector<Slot> slots_{256};
+  std::vector<port::PacketBuffer*> free_;
+};
+
+/// Keeps what is sent until it is delivered.
+class Wire final : public net::SegmentOutput {
+ public:
+  Wire() { sent.reserve(256); }
+  port::Packet allocate() override { return pool_.allocate(); }
+  void send(port::Packet segment, const wire::IpAddress& source, const wire::IpAddress& destination,
+            Instant) override {
+    sent.push_back({source, destination, wire::IpProtocol::kTcp, std::move(segment)});
+  }
+  std::uint16_t segment_size(const wire::IpAddress&) const override { return 1480; }
+
+ private:
+  FixedPool pool_;  // before what it owns
+
+ public:
+  std::vector<net::Segment> sent;
+};
+
+StackOptions small() {
+  StackOptions options;
+  options.connections_max = 64;
+  options.time_wait_max = 64;
+  options.buffer_pool_bytes = 4 * 1024 * 1024;
+  return options;
+}
+
+class TwoStacks {
+ public:
+  TwoStacks() { server.listen(kService, 0); }
+
+  /// Lets both talk until neither has anything to say at this instant.
+  void settle() {
+    for (int round = 0; round < 100; ++round) {
+      client.flush(now);
+      server.flush(now);
+      if (client_wire.sent.empty() && server_wire.sent.empty()) return;
+      deliver(client_wire, server);
+      deliver(server_wire, client);
+    }
+    FAIL() << "the stacks do not come to rest";
+  }
+  void pass(Duration time) {
+    now += time;
+    client.advance(now);
+    server.advance(now);
+    settle();
+  }
+
+  Instant now{std::chrono::seconds{1000}};
+  Wire client_wire;
+  Wire server_wire;
+  Stack client{small(), client_wire, Random{1}, now};
+  Stack server{small(), server_wire, Random{2}, now};
+
+ private:
+  void deliver(Wire& from, Stack& to) {
+    for (net::Segment& segment : from.sent)
+      to.input(std::move(segment), now);
+    from.sent.clear();
+  }
+};
+
+TEST(Stack, RequestsAndResponsesInSteadyStateDoNotAllocate) {
+  TwoStacks pair;
+  const auto request = pair.client.connect(kClient, kService, 0, pair.now);
+  ASSERT_TRUE(request.has_value());
+  pair.settle();
+  const auto accepted = pair.server.poll();
+  ASSERT_TRUE(accepted && accepted->accepted);
+  const std::vector<std::byte> text(20'000);
+
+  const auto exchange = [&] {
+    pair.client.write(*request, text);
+    pair.settle();
+    const std::size_t arrived = pair.server.readable_bytes(accepted->connection);
+    pair.server.consume(accepted->connection, arrived);
+    pair.server.write(accepted->connection, text);
+    pair.settle();
+    pair.client.consume(*request, pair.client.readable_bytes(*request));
+    while (pair.client.poll()) {
+    }
+    while (pair.server.poll()) {
+    }
+    pair.pass(milliseconds{50});
+    return arrived;
+  };
+  for (int i = 0; i < 4; ++i)
+    exchange();
+  testing::AllocationGuard guard;
+  std::size_t arrived = 0;
+  for (int i = 0; i < 100; ++i)
+    arrived += exchange();
+  EXPECT_EQ(guard.allocations(), 0U);
+  EXPECT_EQ(arrived, 100 * text.size());
+  EXPECT_EQ(pair.server.counters().buffer_chunks, 0U) << "an idle connection holds chunks";
+}
+
+TEST(Stack, ConnectionsThatComeAndGoDoNotAllocateInSteadyState) {
+  TwoStacks pair;
+  const auto visit = [&] {
+    const auto id = pair.client.connect(kClient, kService, 0, pair.now);
+    pair.settle();
+    const auto accepted = pair.server.poll();
+    pair.client.release(*id);
+    pair.settle();
+    pair.server.release(accepted->connection);
+    pair.settle();
+    pair.pass(std::chrono::seconds{61});
+  };
+  for (int i = 0; i < 4; ++i)
+    visit();
+  testing::AllocationGuard guard;
+  for (int i = 0; i < 100; ++i)
+    visit();
+  EXPECT_EQ(guard.allocations(), 0U);
+  EXPECT_EQ(pair.client.counters().connections, 0U);
+  EXPECT_EQ(pair.server.counters().connections, 0U);
+  EXPECT_EQ(pair.client.counters().time_wait, 0U);
+}
+
+TEST(Stack, EveryConnectGetsAPortOfItsOwnUntilNoneIsLeft) {
+  StackOptions options = small();
+  options.ephemeral_first = 50'000;
+  options.ephemeral_last = 50'009;
+  Wire wire;
+  const Instant now{std::chrono::seconds{1}};
+  Stack stack{options, wire, Random{3}, now};
+  std::set<std::uint16_t> ports;
+  for (int i = 0; i < 10; ++i) {
+    const auto id = stack.connect(kClient, kService, 0, now);
+    ASSERT_TRUE(id.has_value());
+    ports.insert(stack.local(*id).port.value());
+  }
+  EXPECT_EQ(ports.size(), 10U);
+  EXPECT_EQ(*ports.begin(), 50'000);
+  const auto refused = stack.connect(kClient, kService, 0, now);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code(), ErrorCode::kUnavailable);
+  // Another destination has all ports again.
+  EXPECT_TRUE(stack.connect(kClient, {kServer, wire::Port{81}}, 0, now).has_value());
+  EXPECT_EQ(stack.counters().failed_connects, 1U);
+}
+
+TEST(Stack, PortsAndSequenceNumbersDependOnTheSecret) {
+  const Instant now{std::chrono::seconds{1}};
+  std::set<std::uint16_t> ports;
+  std::set<std::uint32_t> numbers;
+  for (std::uint64_t seed = 0; seed < 20; ++seed) {
+    Wire wire;
+    Stack stack{small(), wire, Random{seed}, now};
+    const auto id = stack.connect(kClient, kService, 0, now);
+    stack.flush(now);
+    ports.insert(stack.local(*id).port.value());
+    numbers.insert(parse_segment(wire.sent.front().packet.bytes())->seq.value());
+  }
+  EXPECT_GE(ports.size(), 18U);
+  EXPECT_EQ(numbers.size(), 20U);
+}
+
+TEST(Stack, OneFlushServesConnectionsInTurns) {
+  TwoStacks pair;
+  std::vector<ConnectionId> ids;
+  for (int i = 0; i < 3; ++i)
+    ids.push_back(*pair.client.connect(kClient, kService, 0, pair.now));
+  pair.settle();
+  const std::vector<std::byte> text(200'000);
+  // Open the congestion windows.
+  for (int i = 0; i < 6; ++i) {
+    for (const ConnectionId id : ids)
+      pair.client.write(id, text);
+    pair.settle();
+    while (const auto news = pair.server.poll())
+      pair.server.consume(news->connection, pair.server.readable_bytes(news->connection));
+    pair.settle();
+  }
+  for (const ConnectionId id : ids)
+    pair.client.write(id, text);
+  pair.client.flush(pair.now);
+  ASSERT_GE(pair.client_wire.sent.size(), 48U);
+  std::set<std::uint16_t> first_48;
+  std::size_t changes = 0;
+  for (std::size_t i = 0; i < 48; ++i) {
+    const auto port = parse_segment(pair.client_wire.sent[i].packet.bytes())->source_port;
+    if (!first_48.contains(port)) ++changes;
+    first_48.insert(port);
+  }
+  EXPECT_EQ(first_48.size(), 3U) << "16 segments each";
+  EXPECT_EQ(changes, 3U);
+}
+
+TEST(Stack, StaleAndForeignHandlesAreHarmless) {
+  TwoStacks pair;
+  const ConnectionId stale = *pair.client.connect(kClient, kService, 0, pair.now);
+  pair.client.abort(stale, pair.now);
+  for (const ConnectionId id : {stale, ConnectionId{}, ConnectionId{60'000, 1}}) {
+    EXPECT_FALSE(pair.client.exists(id));
+    EXPECT_TRUE(pair.client.peek(id).empty());
+    EXPECT_EQ(pair.client.readable_bytes(id), 0U);
+    EXPECT_EQ(pair.client.writable_bytes(id), 0U);
+    EXPECT_EQ(pair.client.unacknowledged_bytes(id), 0U);
+    EXPECT_EQ(pair.client.write(id, std::vector<std::byte>(5)), 0U);
+    EXPECT_FALSE(pair.client.at_end(id));
+    EXPECT_EQ(pair.client.failure(id), Failure::kNone);
+    pair.client.consume(id, 5);
+    pair.client.set_user(id, 5);
+    pair.client.close_write(id);
+    pair.client.release(id);
+    pair.client.abort(id, pair.now);
+  }
+}
+
+TEST(Stack, WritersThatThePoolTurnedAwayAreToldWhenThereIsRoomAgain) {
+  StackOptions options = small();
+  options.buffer_pool_bytes = 16 * 4096;
+  Wire wire;
+  Wire peer_wire;
+  const Instant now{std::chrono::seconds{1}};
+  Stack stack{options, wire, Random{3}, now};
+  Stack peer{small(), peer_wire, Random{4}, now};
+  peer.listen(kService, 0);
+  const auto talk = [&] {
+    for (int i = 0; i < 50; ++i) {
+      stack.flush(now);
+      for (net::Segment& segment : wire.sent)
+        peer.input(std::move(segment), now);
+      wire.sent.clear();
+      while (const auto news = peer.poll())
+        peer.consume(news->connection, peer.readable_bytes(news->connection));
+      peer.flush(now);
+      for (net::Segment& segment : peer_wire.sent)
+        stack.input(std::move(segment), now);
+      peer_wire.sent.clear();
+    }
+  };
+  const ConnectionId first = *stack.connect(kClient, kService, 1, now);
+  const ConnectionId second = *stack.connect(kClient, kService, 2, now);
+  talk();
+  while (stack.poll()) {
+  }
+  const std::vector<std::byte> text(200'000);
+  EXPECT_GT(stack.write(first, text), 0U);
+  while (stack.write(first, text) > 0) {
+  }
+  while (stack.write(second, text) > 0) {
+  }
+  stack.advance(now);
+  EXPECT_FALSE(stack.poll().has_value());
+  talk();
+  stack.advance(now);
+  std::set<UserData> told;
+  while (const auto news = stack.poll())
+    if (news->writable) told.insert(news->user);
+  EXPECT_EQ(told, (std::set<UserData>{1, 2}));
+}
+
+}  // namespace
+}  // namespace weir::tcp
