@@ -163,11 +163,12 @@ void Interface::announce(const IpAddress& address) {
              MacAddress::broadcast());
     return;
   }
-  send_neighbor_message({.kind = wire::NeighborMessage::Kind::kAdvertisement,
-                         .target = address,
-                         .link_address = mac_,
-                         .overrides = true},
-                        address, kAllNodes, wire::multicast_mac(kAllNodes));
+  port::Packet packet = make_neighbor_message({.kind = wire::NeighborMessage::Kind::kAdvertisement,
+                                               .target = address,
+                                               .link_address = mac_,
+                                               .overrides = true},
+                                              address, kAllNodes);
+  if (packet) enqueue(std::move(packet), EtherType::kIpv6, wire::multicast_mac(kAllNodes));
 }
 
 // Input.
@@ -483,13 +484,15 @@ void Interface::input_neighbor(const wire::NeighborMessage& message, const IpDat
                                     .link_address = mac_,
                                     .solicited = !is_probe,
                                     .overrides = true};
-  // Without an option the answer takes the way of all packets and may have to ask back.
-  const std::optional<MacAddress> mac =
-      is_probe ? wire::multicast_mac(kAllNodes) : message.link_address;
-  if (mac)
-    send_neighbor_message(reply, message.target, is_probe ? kAllNodes : datagram.source, *mac);
-  else if (const auto known = neighbors_.lookup(datagram.source, now))
-    send_neighbor_message(reply, message.target, datagram.source, *known);
+  const IpAddress& destination = is_probe ? kAllNodes : datagram.source;
+  port::Packet packet = make_neighbor_message(reply, message.target, destination);
+  if (!packet) return;
+  if (is_probe)
+    enqueue(std::move(packet), EtherType::kIpv6, wire::multicast_mac(kAllNodes));
+  else if (message.link_address)
+    enqueue(std::move(packet), EtherType::kIpv6, *message.link_address);
+  else
+    route(std::move(packet), destination, now);  // it did not say where it is: known, or asked for
 }
 
 /// An error is taken seriously when it quotes a TCP segment from an address of ours; whether the
@@ -635,16 +638,18 @@ void Interface::send_arp(const wire::ArpMessage& message, const MacAddress& mac)
   enqueue(std::move(packet), EtherType::kArp, mac);
 }
 
-void Interface::send_neighbor_message(const wire::NeighborMessage& message, const IpAddress& source,
-                                      const IpAddress& destination, const MacAddress& mac) {
+/// The IP packet around a neighbour message, or nothing when buffers are short.
+port::Packet Interface::make_neighbor_message(const wire::NeighborMessage& message,
+                                              const IpAddress& source,
+                                              const IpAddress& destination) {
   port::Packet packet = allocate_own();
-  if (!packet) return;
+  if (!packet) return packet;
   const auto room = packet.append(wire::NeighborMessage::kSizeMax);
   packet.truncate(message.write(room.first<wire::NeighborMessage::kSizeMax>()));
   finish_transport_checksum(packet.bytes(), source, destination, IpProtocol::kIcmpv6,
                             kIcmpChecksumOffset);
   prepend_ip_header(packet, source, destination, IpProtocol::kIcmpv6, kTimeToLiveNeighbor);
-  enqueue(std::move(packet), EtherType::kIpv6, mac);
+  return packet;
 }
 
 void Interface::solicit(const IpAddress& target, const std::optional<MacAddress>& known) {
@@ -663,9 +668,11 @@ void Interface::solicit(const IpAddress& target, const std::optional<MacAddress>
     return;
   }
   const IpAddress group = wire::solicited_node_group(target);
-  send_neighbor_message(
+  port::Packet packet = make_neighbor_message(
       {.kind = wire::NeighborMessage::Kind::kSolicitation, .target = target, .link_address = mac_},
-      *source, known ? target : group, known.value_or(wire::multicast_mac(group)));
+      *source, known ? target : group);
+  if (packet)
+    enqueue(std::move(packet), EtherType::kIpv6, known.value_or(wire::multicast_mac(group)));
 }
 
 void Interface::deliver(port::Packet packet, const IpAddress& next_hop, const MacAddress& mac) {

@@ -162,8 +162,9 @@ class Interface final : public SegmentOutput, private NeighborOutput {
   // Output.
   void answer_echo(port::Packet message, const IpDatagram& datagram, Instant now);
   void answer_unreachable(const port::Packet& packet, const IpDatagram& datagram, Instant now);
-  void send_neighbor_message(const wire::NeighborMessage& message, const wire::IpAddress& source,
-                             const wire::IpAddress& destination, const wire::MacAddress& mac);
+  [[nodiscard]] port::Packet make_neighbor_message(const wire::NeighborMessage& message,
+                                                   const wire::IpAddress& source,
+                                                   const wire::IpAddress& destination);
   void send_arp(const wire::ArpMessage& message, const wire::MacAddress& mac);
   void route(port::Packet packet, const wire::IpAddress& destination, Instant now);
   void enqueue(port::Packet packet, wire::EtherType type, const wire::MacAddress& mac);

@@ -11,7 +11,9 @@ namespace weir::net {
 class TokenBucket {
  public:
   TokenBucket(std::uint32_t rate_per_s, std::uint32_t burst, Instant start)
-      : interval_{Duration{std::chrono::seconds{1}} / rate_per_s}, depth_{interval_ * burst}, empty_{start} {
+      : interval_{Duration{std::chrono::seconds{1}} / rate_per_s},
+        depth_{interval_ * burst},
+        empty_{start} {
     empty_ -= depth_;
   }
 

@@ -120,6 +120,19 @@ TEST_F(InterfaceTest, ASearchForAFreeAddressIsAnsweredToAllNodes) {
   EXPECT_FALSE(wire::NeighborMessage::parse(reply.payload)->solicited);
 }
 
+TEST_F(InterfaceTest, ASolicitationWithoutLinkAddressIsAnsweredOnceTheWayIsKnown) {
+  EXPECT_FALSE(receive(neighbor_solicitation(kPeer6, kOwn6)));  // the builder adds no option
+  const auto question = sent();
+  ASSERT_EQ(question.size(), 1U);
+  EXPECT_EQ(wire::NeighborMessage::parse(decode(question[0]).payload)->target, kPeer6);
+  EXPECT_FALSE(receive(from_peer6(
+      {.kind = wire::NeighborMessage::Kind::kAdvertisement, .target = kPeer6, .solicited = true})));
+  const auto answer = sent();
+  ASSERT_EQ(answer.size(), 1U);
+  EXPECT_EQ(decode(answer[0]).ip.time_to_live, 255);
+  EXPECT_EQ(wire::NeighborMessage::parse(decode(answer[0]).payload)->target, kOwn6);
+}
+
 TEST_F(InterfaceTest, AnEchoRequestToAVipComesBackFromTheVipThroughTheGateway) {
   introduce_peer();
   struct {
