@@ -72,10 +72,8 @@ std::string_view reason_phrase(Status status) {
   return "Unknown";
 }
 
-bool equals_ignoring_case(std::string_view a, std::string_view b) {
-  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(), [](char x, char y) {
-           return to_lower(x) == to_lower(y);
-         });
+bool same_letters(const char* a, const char* b, std::size_t size) {
+  return std::equal(a, a + size, b, [](char x, char y) { return to_lower(x) == to_lower(y); });
 }
 
 Field HeaderList::operator[](std::size_t index) const {
