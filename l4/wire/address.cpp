@@ -146,7 +146,8 @@ std::string Endpoint::text() const {
 }
 
 Result<Endpoint> Endpoint::parse(std::string_view text) {
-  constexpr std::string_view kExpectation = "ADDRESS:PORT, such as 192.0.2.1:80 or [2001:db8::1]:80";
+  constexpr std::string_view kExpectation =
+      "ADDRESS:PORT, such as 192.0.2.1:80 or [2001:db8::1]:80";
   const std::size_t colon = text.rfind(':');
   if (colon == std::string_view::npos) return invalid(text, kExpectation);
   std::string_view host = text.substr(0, colon);

@@ -24,8 +24,8 @@ Failure failure_of(const std::vector<Diagnostic>& diagnostics, const std::string
   Failure failure;
   for (const Diagnostic& diagnostic : diagnostics)
     failure.diagnostics.push_back(diagnostic.text());
-  failure.message = fmt::format("{} has {} error{}; nothing was changed", file, diagnostics.size(),
-                                diagnostics.size() == 1 ? "" : "s");
+  if (diagnostics.size() > 1)
+    failure.message = fmt::format("{} has {} errors", file, diagnostics.size());
   return failure;
 }
 
@@ -305,7 +305,13 @@ void add_l4_stats(const Json& json, bool one_vip, Report& report) {
                                   list_at(json, "verdicts"));
     verdicts.hide_zero_in = "packets";
     report.sections.push_back(std::move(verdicts));
-    report.sections.push_back(record_of("total", {"packets", "bytes"}, at(json, "total")));
+    // The kernel's own count beside ours; there is one only where somebody turned it on.
+    Section total = record_of("total", {"packets", "bytes"}, at(json, "total"));
+    if (const Json runs = at(json, "program_runs"); runs.is_number()) {
+      total.columns.emplace_back("program_runs");
+      total.rows.front().push_back(runs);
+    }
+    report.sections.push_back(std::move(total));
     Section returns =
         section_of("return", {"verdict", "packets", "bytes"}, list_at(json, "return"));
     returns.hide_zero_in = "packets";
@@ -392,9 +398,10 @@ Outcome check(const CheckOptions& options) {
   control::ParseOutcome outcome = control::parse_config(*text, file);
   if (!outcome.ok()) {
     Failure failure = failure_of(outcome.diagnostics, file);
-    const std::size_t count = outcome.diagnostics.size() + outcome.left_out;
-    failure.message = fmt::format("{} has {} error{}{}", file, count, count == 1 ? "" : "s",
-                                  outcome.left_out > 0 ? ", the first of them above" : "");
+    if (outcome.left_out > 0) {
+      failure.message = fmt::format("{} has {} errors, the first of them above", file,
+                                    outcome.diagnostics.size() + outcome.left_out);
+    }
     return failure;
   }
   if (options.against_host) {
@@ -404,8 +411,10 @@ Outcome check(const CheckOptions& options) {
         control::check_against_host(outcome.model, *facts, outcome.source);
     if (!problems.empty()) {
       Failure failure = failure_of(problems, file);
-      failure.message =
-          fmt::format("{} does not fit this host; check for another one with --no-host", file);
+      if (problems.size() > 1) {
+        failure.message =
+            fmt::format("{} does not fit this host; check for another one with --no-host", file);
+      }
       return failure;
     }
   }
@@ -426,9 +435,23 @@ void add_refusal(const AdminClient& client, Failure refusal, const std::string& 
     if (std::ranges::find(all.diagnostics, line) == all.diagnostics.end())
       all.diagnostics.push_back(std::move(line));
   }
-  const std::string why =
-      refusal.diagnostics.empty() ? refusal.message : fmt::format("refused {}", typed);
-  all.message += fmt::format("{}{}: {}", all.message.empty() ? "" : "; ", client.daemon(), why);
+  // What the lines say needs no second word; another reason must not be lost beside them.
+  if (!refusal.diagnostics.empty()) return;
+  all.message +=
+      fmt::format("{}{}: {}", all.message.empty() ? "" : "; ", client.daemon(), refusal.message);
+}
+
+bool is_refused(const Failure& failure) {
+  return !failure.message.empty() || !failure.diagnostics.empty();
+}
+
+/// One line about one thing wrong says enough.
+Failure nothing_changed(Failure refused, const std::string& file) {
+  if (refused.message.empty() && refused.diagnostics.size() == 1) return refused;
+  if (refused.message.empty())
+    refused.message = fmt::format("{} has {} errors", file, refused.diagnostics.size());
+  refused.message += "; nothing was changed";
+  return refused;
 }
 
 void add_applied(const AdminClient& client, const Json& answer, Report& report) {
@@ -469,10 +492,7 @@ Outcome apply(const Daemons& daemons, const ApplyOptions& options) {
     if (auto* failure = std::get_if<Failure>(&answer))
       add_refusal(*client, std::move(*failure), absolute, file, refused);
   }
-  if (!refused.message.empty()) {
-    refused.message += "; nothing was changed";
-    return refused;
-  }
+  if (is_refused(refused)) return nothing_changed(std::move(refused), file);
   Report report{{Section{"applied", {"daemon", "revision", "changes"}, {}}}, {}};
   for (const AdminClient* client : clients) {
     Answer answer = ask(*client, "POST", "/v1/apply", body);
@@ -488,10 +508,10 @@ Outcome apply(const Daemons& daemons, const ApplyOptions& options) {
         "weir-l7: warning: it does not run, so the gateways do not answer yet; start it with "
         "'weir-l7 --config {}'",
         absolute));
-  if (refused.message.empty()) return report;
-  refused.message += report.sections.front().rows.empty()
-                         ? "; nothing was changed"
-                         : "; the other daemon has applied it: mend the cause and apply again";
+  if (!is_refused(refused)) return report;
+  if (report.sections.front().rows.empty()) return nothing_changed(std::move(refused), file);
+  if (refused.message.empty()) refused.message = fmt::format("{} was refused", file);
+  refused.message += "; the other daemon has applied it: mend the cause and apply again";
   refused.partial = std::move(report);
   return refused;
 }

@@ -14,12 +14,11 @@
 /// without a daemon.
 namespace weir::cli {
 
-/// Why a command did nothing, or not everything. Diagnostics are complete lines; the last line is
-/// the one that begins with "weir: ".
+/// Why a command did nothing, or not everything. At least one of the two is there.
 struct Failure {
-  std::vector<std::string> diagnostics;
-  std::string message;
-  Report partial = {};  ///< what was done all the same
+  std::vector<std::string> diagnostics;  ///< complete lines about a configuration
+  std::string message;                   ///< what they do not say, or the sum of several
+  Report partial = {};                   ///< what was done all the same
 };
 
 using Outcome = std::variant<Report, Failure>;

@@ -312,7 +312,7 @@ int finish(const Outcome& outcome, OutputFormat format) {
   const Failure& failure = std::get<Failure>(outcome);
   if (!failure.partial.sections.empty()) print(stdout, render(failure.partial, format));
   // One thing wrong is one line; several end in a line that sums them up.
-  if (failure.diagnostics.size() == 1) {
+  if (failure.diagnostics.size() == 1 && failure.message.empty()) {
     print(stderr, fmt::format("weir: {}\n", failure.diagnostics.front()));
     return kFailed;
   }

@@ -1,0 +1,329 @@
+#!/usr/bin/env python3
+"""Reads the tree and fails on what reviewers should not have to look for: wrong include arrows,
+long lines and functions, banned calls, files that no build names, marks of unfinished work.
+
+    tests/tidy_test.py              check the tree
+    tests/tidy_test.py --self-test  prove that every check can fail
+"""
+
+import argparse
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+
+COLUMNS_MAX = 100
+FUNCTION_LINES_MAX = 70
+SOURCE_SUFFIXES = {".c", ".h", ".cpp", ".def"}
+TEXT_SUFFIXES = SOURCE_SUFFIXES | {".py", ".sh", ".cmake", ".yaml", ".txt"}
+
+# Who may include whom, besides itself: "part: the prefixes of repository paths it may include".
+# The first part that is a prefix of a file's path is the file's; files before their folders.
+MODEL = "l4/control/model.h"
+ARROWS = [
+    ("bpf/abi.h", ["bpf/verdicts.def"]),
+    ("bpf/", ["bpf/"]),
+    ("l4/base/", []),
+    ("l4/wire/", ["l4/base/"]),
+    ("l4/control/", ["l4/base/", "l4/wire/"]),
+    ("l4/", ["l4/base/", "l4/wire/", "l4/control/", "bpf/abi.h", "bpf/verdicts.def"]),
+    ("l7/port/", ["l4/base/", "l4/wire/"]),
+    ("l7/net/", ["l4/base/", "l4/wire/", "l7/port/"]),
+    ("l7/tcp/", ["l4/base/", "l4/wire/", "l7/port/", "l7/net/"]),
+    ("l7/tls/", ["l4/base/", MODEL]),
+    ("l7/http/", ["l4/base/"]),
+    ("l7/proxy/", ["l4/base/", "l4/wire/", "l7/port/", "l7/net/", "l7/tcp/", "l7/tls/", "l7/http/",
+                   MODEL]),
+    ("l7/", ["l4/base/", "l4/wire/", "l4/control/", "l7/"]),
+    ("tools/weir/", ["l4/base/", "l4/wire/", "l4/control/"]),
+    ("bench/", [""]),
+    ("tests/", [""]),
+]
+
+# Libraries that belong to one place: pattern of the included name, prefixes that may have it.
+LIBRARIES = [
+    (r"rte_", ["l7/port/dpdk_port", "tests/l7/port/"]),
+    (r"openssl/", ["l7/tls/", "tests/"]),
+    (r"(bpf|xdp)/(libbpf|bpf|btf|xsk|libxdp)\.h", ["l4/", "tests/", "bench/"]),
+    (r".*\.skel\.h", ["l4/", "tests/", "bench/"]),
+    (r"yaml-cpp/", ["l4/control/yaml_tree.cpp"]),
+    (r"httplib\.h", ["l4/control/admin.cpp", "tests/"]),
+    (r"nghttp2/", ["l7/http/h2_session", "tests/"]),
+    (r"CLI/", ["tools/weir/", "l4/daemon.cpp", "l7/daemon.cpp"]),
+]
+
+# Call, why not, prefixes where it is wrong.
+BANNED = [
+    (r"\b(?:std::)?(sprintf|vsprintf|strcpy|strcat|gets|strtok|alloca)\s*\(", "unbounded", [""]),
+    (r"(?<![\w.>:])(?:std::|::)?s?rand\s*\(", "use l4/base/random.h", [""]),
+    (r"(?<![\w.>:])(?:std::|::)?(system|popen)\s*\(", "no shell", ["l4/", "l7/", "tools/weir/"]),
+    (r"\b(atoi|atol|atof)\s*\(", "no error; use from_chars", [""]),
+    (r"\b(sleep|usleep|nanosleep)\s*\(|\bsleep_(?:for|until)\s*\(", "tests move time by hand",
+     ["tests/"]),
+    (r"\busing\s+namespace\s+std\s*;", "names stay qualified", [""]),
+]
+
+UNFINISHED = re.compile(r"\b(" + "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X")) + r")\b")
+
+
+@dataclass(frozen=True)
+class Finding:
+    path: str
+    line: int
+    check: str
+    message: str
+
+    def __str__(self):
+        return f"{self.path}:{self.line}: {self.check}: {self.message}"
+
+
+def without_comments_and_strings(text):
+    """Blanks them, keeping every line and column."""
+    pattern = re.compile(
+        r'R"(?P<tag>[^()\s\\]{0,16})\(.*?\)(?P=tag)"'
+        r"|//[^\n]*|/\*.*?\*/"
+        r'|"(?:\\.|[^"\\\n])*"'
+        r"|(?<![0-9a-fA-F])'(?:\\.|[^'\\\n])+'",
+        re.DOTALL)
+    return pattern.sub(lambda match: re.sub(r"[^\n]", " ", match.group()), text)
+
+
+def line_of(text, offset):
+    return text.count("\n", 0, offset) + 1
+
+
+def allowed_includes(path):
+    for part, allowed in ARROWS:
+        if path.startswith(part):
+            own = [part] if part.endswith("/") else []
+            return allowed + own
+    return None
+
+
+def is_direct_child(path, folder):
+    return "/" not in path[len(folder):]
+
+
+def check_includes(path, text, _root):
+    allowed = allowed_includes(path)
+    if allowed is None:
+        return
+    for match in re.finditer(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', text, re.MULTILINE):
+        name = match.group(2)
+        line = line_of(text, match.start())
+        for pattern, places in LIBRARIES:
+            if re.match(pattern, name) and not any(path.startswith(place) for place in places):
+                yield Finding(path, line, "include", f"{name} belongs to {', '.join(places)}")
+        if match.group(1) == '"' and re.match(r"(bpf|l4|l7|tools|tests|bench)/", name):
+            # The planes are the files directly in l4/: a library below must not reach up to them.
+            if not any(name.startswith(prefix) for prefix in allowed):
+                yield Finding(path, line, "include",
+                              f"{name} is not for {path.rsplit('/', 1)[0]}; see the table ARROWS")
+
+
+def check_lines(path, text, _root):
+    for number, line in enumerate(text.split("\n"), 1):
+        columns = len(line.expandtabs(8))
+        if columns > COLUMNS_MAX and "WEIR_VERDICT(" not in line:
+            yield Finding(path, number, "line", f"{columns} columns, at most {COLUMNS_MAX}")
+
+
+CONTAINER = re.compile(r"(?:.*\b)?(namespace|class|struct|union|enum|extern)\b(?![^<]*\))", re.DOTALL)
+
+
+def brace_kind(head, glued):
+    """What the brace after `head` opens: "container", "function", or "other" (initializers)."""
+    if glued or not head or head.endswith(("=", ",", "(", "return")):
+        return "other"  # the formatter glues initializers to their names, and bodies never
+    if ")" in head and not re.match(r"(namespace|class|struct|union|enum|extern)\b", head):
+        return "function"
+    return "container" if CONTAINER.match(head) else "other"
+
+
+def check_functions(path, text, _root):
+    """From the line where a function's head begins to its closing brace. What is nested in a
+    function, lambdas included, is part of it."""
+    if pathlib.PurePath(path).suffix not in {".c", ".h", ".cpp"}:
+        return
+    original = text.split("\n")
+    code = re.sub(r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", lambda match: re.sub(r"[^\n]", " ",
+                                                                          match.group()),
+                  without_comments_and_strings(text), flags=re.MULTILINE)
+    stack = []  # (kind, line of the head)
+    head_start = 0
+    for match in re.finditer(r"[{};]|\b(?:public|private|protected):", code):
+        token, at = match.group(), match.start()
+        if token == "{":
+            head = code[head_start:at]
+            kind = brace_kind(head.strip(), at > 0 and not code[at - 1].isspace())
+            begins = head_start + len(head) - len(head.lstrip())
+            stack.append((kind, line_of(code, begins)))
+            if kind != "other":
+                head_start = at + 1
+            continue
+        if token == "}" and stack:
+            kind, first = stack.pop()
+            inside = any(outer == "function" for outer, _ in stack)
+            length = line_of(code, at) - first + 1
+            reason = original[first - 2] if first > 1 else ""
+            if kind == "function" and not inside and length > FUNCTION_LINES_MAX \
+                    and "long:" not in reason:
+                yield Finding(path, first, "function",
+                              f"{length} lines, at most {FUNCTION_LINES_MAX}, or the line before "
+                              f"says why: '// long: …'")
+            if kind == "other":
+                continue  # still within the statement that the initializer is part of
+        head_start = match.end()
+
+
+def check_banned(path, text, _root):
+    code = without_comments_and_strings(text)
+    for pattern, why, places in BANNED:
+        if not any(path.startswith(place) for place in places):
+            continue
+        for match in re.finditer(pattern, code):
+            yield Finding(path, line_of(code, match.start()), "banned",
+                          f"{match.group().strip(' (')}: {why}")
+
+
+def check_unfinished(path, text, _root):
+    for match in UNFINISHED.finditer(text):
+        yield Finding(path, line_of(text, match.start()), "unfinished", match.group())
+
+
+def check_listed(path, text, root):
+    """A source that no CMakeLists.txt names is compiled by nobody."""
+    del text
+    if pathlib.PurePath(path).suffix not in {".c", ".cpp"} or path.startswith("tests/fuzz/"):
+        return
+    name = pathlib.PurePath(path).name
+    stem = name.removesuffix(".cpp").removesuffix(".c")
+    folder = (root / path).parent
+    while True:
+        listing = folder / "CMakeLists.txt"
+        if listing.exists():
+            words = listing.read_text(encoding="utf-8")
+            if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", words):
+                return
+            if re.search(rf"\bforeach\b[^)]*\b{re.escape(stem)}\b", words):
+                return
+        if folder == root:
+            break
+        folder = folder.parent
+    yield Finding(path, 1, "dead file", "no CMakeLists.txt above it names it")
+
+
+SOURCE_CHECKS = [check_includes, check_lines, check_functions, check_banned, check_listed]
+
+
+def tracked_files(root):
+    """What git knows, so that build trees and scratch files do not count; without git, all."""
+    listing = subprocess.run(["git", "-C", str(root), "ls-files", "-z"], capture_output=True,
+                             check=False)
+    if listing.returncode == 0 and listing.stdout:
+        return sorted(name for name in listing.stdout.decode().split("\0") if name)
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+def check_tree(root, files):
+    findings = []
+    for path in files:
+        suffix = pathlib.PurePath(path).suffix
+        if suffix not in TEXT_SUFFIXES or not (root / path).is_file():
+            continue
+        if path.startswith("tests/golden/"):
+            continue
+        text = (root / path).read_text(encoding="utf-8", errors="replace")
+        findings += check_unfinished(path, text, root)
+        if suffix in SOURCE_SUFFIXES:
+            for check in SOURCE_CHECKS:
+                findings += check(path, text, root)
+    return findings
+
+
+# Each case: what is written where, and the check that must find it (None: nothing may be found).
+LISTED = {"CMakeLists.txt": "a.cpp b.cpp x.c dpdk_port.cpp"}
+LONG_BODY = "  work();\n" * (FUNCTION_LINES_MAX + 1)
+SELF_TEST = [
+    ("base includes wire", {"l4/base/a.h": '#include "l4/wire/address.h"\n'}, "include"),
+    ("wire includes base", {"l4/wire/a.h": '#include "l4/base/result.h"\n'}, None),
+    ("control includes the plane", {"l4/control/a.h": '#include "l4/maglev.h"\n'}, "include"),
+    ("the plane includes control", {"l4/a.h": '#include "l4/control/model.h"\n'}, None),
+    ("l4 includes l7", {"l4/a.h": '#include "l7/net/ip.h"\n'}, "include"),
+    ("l7 includes the l4 plane", {"l7/proxy/a.h": '#include "l4/maglev.h"\n'}, "include"),
+    ("http includes wire", {"l7/http/a.h": '#include "l4/wire/address.h"\n'}, "include"),
+    ("tcp includes http", {"l7/tcp/a.h": '#include "l7/http/h1.h"\n'}, "include"),
+    ("port includes wire", {"l7/port/a.h": '#include "l4/wire/address.h"\n'}, None),
+    ("tls includes config", {"l7/tls/a.h": '#include "l4/control/config.h"\n'}, "include"),
+    ("tls includes the model", {"l7/tls/a.h": '#include "l4/control/model.h"\n'}, None),
+    ("the command line includes a plane", {"tools/weir/a.h": '#include "l4/maglev.h"\n'}, "include"),
+    ("a library includes tests", {"l4/base/a.h": '#include "tests/support/golden.h"\n'}, "include"),
+    ("abi.h includes maps", {"bpf/abi.h": '#include "bpf/maps.h"\n'}, "include"),
+    ("OpenSSL outside tls", {"l7/proxy/a.h": "#include <openssl/ssl.h>\n"}, "include"),
+    ("DPDK outside its file", {"l7/port/a.h": "#include <rte_mbuf.h>\n"}, "include"),
+    ("DPDK in its file", {"l7/port/dpdk_port.cpp": "#include <rte_mbuf.h>\n"}, None),
+    ("YAML outside its file", {"l4/control/a.cpp": "#include <yaml-cpp/yaml.h>\n"}, "include"),
+    ("a line of 101 columns", {"l4/a.h": "/" * 101 + "\n"}, "line"),
+    ("a line of 100 columns", {"l4/a.h": "/" * 100 + "\n"}, None),
+    ("a tab counts for eight", {"bpf/x.c": "\t" * 13 + "\n"}, "line"),
+    ("a long function", {"l4/a.cpp": "void f() {\n" + LONG_BODY + "}\n"}, "function"),
+    ("a long function over two lines", {"l4/a.cpp": "int f(int a,\n      int b) const {\n"
+                                        + LONG_BODY + "}\n"}, "function"),
+    ("a long function that says why", {"l4/a.cpp": "// long: one table\nvoid f() {\n" + LONG_BODY
+                                       + "}\n"}, None),
+    ("a long namespace", {"l4/a.cpp": "namespace a {\n" + "int f();\n" * 99 + "}\n"}, None),
+    ("a long function with branches", {"l4/a.cpp": "void f() {\n  if (a) {\n" + LONG_BODY
+                                       + "  } else {\n    g();\n  }\n}\n"}, "function"),
+    ("sprintf", {"l4/a.cpp": "void f() { sprintf(a, b); }\n"}, "banned"),
+    ("strcpy", {"l4/a.cpp": "void f() { strcpy(a, b); }\n"}, "banned"),
+    ("rand", {"l4/a.cpp": "int f() { return std::rand(); }\n"}, "banned"),
+    ("snprintf", {"l4/a.cpp": "void f() { snprintf(a, 1, b); }\n"}, None),
+    ("sprintf in a comment", {"l4/a.cpp": "// not sprintf(a)\n"}, None),
+    ("sprintf in a string", {"l4/a.cpp": 'auto t = "sprintf(a)";\n'}, None),
+    ("sleep in a test", {"tests/a.cpp": "void f() { sleep(1); }\n"}, "banned"),
+    ("sleep_for in a test", {"tests/a.cpp": "void f() { std::this_thread::sleep_for(x); }\n"},
+     "banned"),
+    ("a file that no build names", {"l4/dead.cpp": "int x;\n"}, "dead file"),
+    ("an unfinished mark", {"l4/a.cpp": "// " + "TO" + "DO: later\n"}, "unfinished"),
+    ("an unfinished mark in a script", {"tools/a.py": "# " + "FIX" + "ME\n"}, "unfinished"),
+]
+
+
+def self_test():
+    failures = 0
+    for name, files, expected in SELF_TEST:
+        with tempfile.TemporaryDirectory() as directory:
+            root = pathlib.Path(directory)
+            for path, text in (LISTED | files).items():
+                (root / path).parent.mkdir(parents=True, exist_ok=True)
+                (root / path).write_text(text, encoding="utf-8")
+            found = {finding.check for finding in check_tree(root, sorted(files))}
+        wanted = set() if expected is None else {expected}
+        if found != wanted:
+            failures += 1
+            print(f"self-test '{name}': found {found or 'nothing'}, expected "
+                  f"{wanted or 'nothing'}")
+    print(f"{len(SELF_TEST)} cases, {failures} failed")
+    return failures == 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--self-test", action="store_true")
+    parser.add_argument("--root", type=pathlib.Path,
+                        default=pathlib.Path(__file__).resolve().parent.parent)
+    arguments = parser.parse_args()
+    if arguments.self_test:
+        return 0 if self_test() else 1
+    findings = check_tree(arguments.root, tracked_files(arguments.root))
+    for finding in findings:
+        print(finding)
+    print(f"{len(findings)} findings")
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

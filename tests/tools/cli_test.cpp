@@ -1,0 +1,378 @@
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <mutex>
+#include <nlohmann/json.hpp>
+
+#include "l4/control/admin.h"
+#include "tests/support/golden.h"
+
+namespace weir::cli {
+namespace {
+
+using control::AdminReply;
+using control::AdminRequest;
+using control::AdminServer;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+using weir::testing::file_text;
+
+struct Finished {
+  int exit_code = -1;
+  std::string out;
+  std::string err;
+};
+
+/// The answers of a daemon that is not there, by "METHOD /path?query", and what it was asked.
+class StandIn {
+ public:
+  explicit StandIn(const std::filesystem::path& socket)
+      : server_{AdminServer::start({socket.string(), 0660}, [this](const AdminRequest& request) {
+          return answer(request);
+        })} {}
+
+  void on(const std::string& request, int status, const std::string& body) {
+    const std::lock_guard lock{mutex_};
+    answers_[request] = {status, body};
+  }
+  std::vector<std::string> asked() {
+    const std::lock_guard lock{mutex_};
+    return asked_;
+  }
+  std::string last_body() {
+    const std::lock_guard lock{mutex_};
+    return last_body_;
+  }
+  [[nodiscard]] bool running() const { return server_.has_value(); }
+
+ private:
+  AdminReply answer(const AdminRequest& request) {
+    const std::lock_guard lock{mutex_};
+    std::string key = request.method + " " + request.path;
+    for (const auto& [name, value] : request.query)
+      key += " " + name + "=" + value;
+    asked_.push_back(key);
+    last_body_ = request.body;
+    const auto found = answers_.find(key);
+    return found == answers_.end() ? control::unknown_path_reply(request) : found->second;
+  }
+
+  std::mutex mutex_;
+  std::map<std::string, AdminReply> answers_;
+  std::vector<std::string> asked_;
+  std::string last_body_;
+  Result<AdminServer> server_;  // last: its thread uses the others
+};
+
+class Cli : public ::testing::Test {
+ protected:
+  Cli() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "weir-cli-XXXXXX").string();
+    directory_ = ::mkdtemp(pattern.data());
+  }
+  ~Cli() override {
+    std::error_code error;
+    std::filesystem::remove_all(directory_, error);
+  }
+
+  [[nodiscard]] std::filesystem::path l4_socket() const { return directory_ / "l4.sock"; }
+  [[nodiscard]] std::filesystem::path l7_socket() const { return directory_ / "l7.sock"; }
+
+  std::string write_config(const std::string& text) const {
+    std::ofstream{directory_ / "weir.yaml"} << text;
+    return (directory_ / "weir.yaml").string();
+  }
+
+  /// Runs the program as a person would, sockets given by the environment.
+  [[nodiscard]] Finished weir(std::vector<std::string> arguments,
+                              const std::string& input = {}) const {
+    const std::string out = (directory_ / "out").string();
+    const std::string err = (directory_ / "err").string();
+    const std::string in = (directory_ / "in").string();
+    std::ofstream{in} << input;
+    arguments.insert(arguments.begin(), WEIR_PROGRAM);
+    std::vector<std::string> environment{"WEIR_L4_SOCKET=" + l4_socket().string(),
+                                         "WEIR_L7_SOCKET=" + l7_socket().string()};
+    std::vector<char*> argv = pointers(arguments);
+    std::vector<char*> envp = pointers(environment);
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, 0, in.c_str(), O_RDONLY, 0);
+    posix_spawn_file_actions_addopen(&actions, 1, out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    posix_spawn_file_actions_addopen(&actions, 2, err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    pid_t child = 0;
+    const int spawned =
+        posix_spawn(&child, WEIR_PROGRAM, &actions, nullptr, argv.data(), envp.data());
+    posix_spawn_file_actions_destroy(&actions);
+    EXPECT_EQ(spawned, 0);
+    int status = 0;
+    if (spawned == 0) ::waitpid(child, &status, 0);
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, file_text(out), file_text(err)};
+  }
+
+ private:
+  static std::vector<char*> pointers(std::vector<std::string>& words) {
+    std::vector<char*> list;
+    for (std::string& word : words)
+      list.push_back(word.data());
+    list.push_back(nullptr);
+    return list;
+  }
+
+  std::filesystem::path directory_;
+};
+
+constexpr const char* kVips = R"({"revision": 7, "vips": [
+  {"vip": "203.0.113.53:53/udp", "name": "dns", "owner": "manual", "id": 3, "mode": "ipip",
+   "table_size": 65537, "table_digest": "5b0c7f6a90e1d244",
+   "backends": [{"address": "10.0.2.11", "name": "dns-a", "port": null, "id": 17, "weight": 100,
+                 "state": "active", "slots": 65537,
+                 "next_hop": {"state": "resolved", "device": "eth0", "gateway": null,
+                              "mac": "02:00:00:00:00:07", "source": "10.0.0.5", "mtu": 1500,
+                              "reason": ""}}]}]})";
+
+TEST_F(Cli, PrintsItsVersionAndHelp) {
+  EXPECT_EQ(weir({"--version"}).exit_code, 0);
+  EXPECT_THAT(weir({"--version"}).out, StartsWith("weir 0."));
+  const Finished help = weir({"--help"});
+  EXPECT_EQ(help.exit_code, 0);
+  EXPECT_THAT(help.out, HasSubstr("Examples:"));
+  for (const std::string verb :
+       {"load", "unload", "vip", "backend", "status", "stats", "check", "apply", "completion"})
+    EXPECT_THAT(help.out, HasSubstr("  " + verb + " "));
+}
+
+TEST_F(Cli, AnswersWrongUsageWithStatusTwoAndOneLine) {
+  const std::vector<std::vector<std::string>> wrong{
+      {},
+      {"fly"},
+      {"vip"},
+      {"vip", "add"},
+      {"vip", "add", "203.0.113.53"},
+      {"vip", "add", "203.0.113.53:53/udp", "--mode", "nat"},
+      {"vip", "add", "203.0.113.53:53/udp", "--table-size", "65536"},
+      {"backend", "add", "203.0.113.53:53/udp", "host"},
+      {"backend", "set", "203.0.113.53:53/udp", "10.0.0.1", "--drain", "--activate"},
+      {"backend", "add", "203.0.113.53:53/udp", "10.0.0.1", "--weight", "10001"},
+      {"stats", "-o", "xml"},
+      {"check"},
+      {"load"},
+  };
+  for (const auto& arguments : wrong) {
+    const Finished run = weir(arguments);
+    EXPECT_EQ(run.exit_code, 2) << run.err;
+    EXPECT_THAT(run.err, StartsWith("weir: "));
+    EXPECT_THAT(run.err, HasSubstr("--help'"));
+    EXPECT_EQ(std::ranges::count(run.err, '\n'), 1) << run.err;
+    EXPECT_EQ(run.out, "");
+  }
+}
+
+TEST_F(Cli, SaysWhatToDoWhenNoDaemonRuns) {
+  for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{
+           {"status"}, {"stats"}, {"vip", "list"}, {"unload"}, {"load", "eth0"}}) {
+    const Finished run = weir(arguments);
+    EXPECT_EQ(run.exit_code, 1);
+    EXPECT_THAT(run.err, StartsWith("weir: cannot reach weir-l4 at " + l4_socket().string()));
+    EXPECT_THAT(run.err, HasSubstr("is it running?"));
+  }
+}
+
+TEST_F(Cli, ListsVipsAsATableAndAsJson) {
+  StandIn l4{l4_socket()};
+  ASSERT_TRUE(l4.running());
+  l4.on("GET /v1/vips", 200, kVips);
+  const Finished table = weir({"vip", "list"});
+  EXPECT_EQ(table.exit_code, 0) << table.err;
+  EXPECT_EQ(table.out,
+            "VIP                  NAME  MODE  OWNER   TABLE SIZE  TABLE DIGEST      BACKENDS\n"
+            "203.0.113.53:53/udp  dns   ipip  manual       65537  5b0c7f6a90e1d244         1\n");
+  const auto json = nlohmann::json::parse(weir({"vip", "list", "-o", "json"}).out);
+  EXPECT_EQ(json["vips"][0]["vip"], "203.0.113.53:53/udp");
+  EXPECT_EQ(json["vips"][0]["backends"], 1);
+}
+
+TEST_F(Cli, ShowsAVipWithItsBackendsAndRefusesAnUnknownOne) {
+  StandIn l4{l4_socket()};
+  l4.on("GET /v1/vips", 200, kVips);
+  const Finished shown = weir({"vip", "show", "203.0.113.53:53/udp"});
+  EXPECT_EQ(shown.exit_code, 0);
+  EXPECT_THAT(shown.out, HasSubstr("10.0.2.11"));
+  EXPECT_THAT(shown.out, HasSubstr("02:00:00:00:00:07"));
+  const Finished unknown = weir({"vip", "show", "203.0.113.54:53/udp"});
+  EXPECT_EQ(unknown.exit_code, 1);
+  EXPECT_EQ(unknown.err, "weir: there is no vip 203.0.113.54:53/udp; see 'weir vip list'\n");
+}
+
+TEST_F(Cli, SendsAVipAsTheApiWantsItAndShowsItsRefusal) {
+  StandIn l4{l4_socket()};
+  l4.on("POST /v1/vips", 200, R"({"revision": 8, "vip": {}})");
+  const Finished added =
+      weir({"vip", "add", "[2001:0db8::25]:25/tcp", "--mode", "l2", "--name", "mail"});
+  EXPECT_EQ(added.exit_code, 0) << added.err;
+  EXPECT_EQ(added.out, "added vip [2001:db8::25]:25/tcp (l2); revision 8\n");
+  EXPECT_EQ(nlohmann::json::parse(l4.last_body()),
+            nlohmann::json::parse(R"({"vip": "[2001:db8::25]:25/tcp", "mode": "l2",
+                                      "table_size": 65537, "name": "mail"})"));
+  l4.on("POST /v1/vips", 409,
+        R"({"error": {"code": "conflict", "message": "it exists", "remedy": "remove it first"}})");
+  const Finished refused = weir({"vip", "add", "203.0.113.53:53/udp"});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_EQ(refused.err, "weir: it exists; remove it first\n");
+}
+
+TEST_F(Cli, ChangesOnlyBackendsThatAreThereAndAddsOnlyThoseThatAreNot) {
+  StandIn l4{l4_socket()};
+  l4.on("GET /v1/vips", 200, kVips);
+  l4.on("POST /v1/backends", 200, R"({"revision": 9, "vip": {}})");
+  const std::string vip = "203.0.113.53:53/udp";
+  const Finished drained = weir({"backend", "set", vip, "10.0.2.11", "--drain"});
+  EXPECT_EQ(drained.exit_code, 0) << drained.err;
+  EXPECT_EQ(nlohmann::json::parse(l4.last_body())["state"], "draining");
+  EXPECT_EQ(weir({"backend", "set", vip, "10.0.2.12", "--drain"}).exit_code, 1);
+  EXPECT_EQ(weir({"backend", "add", vip, "10.0.2.11"}).exit_code, 1);
+  EXPECT_EQ(weir({"backend", "add", vip, "10.0.2.12:5353"}).exit_code, 1);
+  const Finished added = weir({"backend", "add", vip, "10.0.2.12:53", "--weight", "50"});
+  EXPECT_EQ(added.exit_code, 0) << added.err;
+  EXPECT_EQ(nlohmann::json::parse(l4.last_body())["weight"], 50);
+}
+
+TEST_F(Cli, RemovesByQuery) {
+  StandIn l4{l4_socket()};
+  l4.on("DELETE /v1/backends address=2001:db8::1 vip=[2001:db8::25]:25/tcp", 200,
+        R"({"revision": 3, "vip": {}})");
+  const Finished run = weir({"backend", "del", "[2001:db8::25]:25/tcp", "2001:db8::1"});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+}
+
+TEST_F(Cli, HidesZerosInTheTableOfVerdictsButNotInJson) {
+  StandIn l4{l4_socket()};
+  l4.on("GET /v1/stats", 200, R"({"verdicts": [
+    {"verdict": "tx_ipip", "action": "tx", "packets": 5, "bytes": 300, "meaning": "sent"},
+    {"verdict": "drop_ttl", "action": "drop", "packets": 0, "bytes": 0, "meaning": "too old"}],
+    "total": {"packets": 5, "bytes": 300}, "vips": [], "return": []})");
+  const Finished table = weir({"stats"});
+  EXPECT_EQ(table.exit_code, 0) << table.err;
+  EXPECT_THAT(table.out, HasSubstr("tx_ipip"));
+  EXPECT_THAT(table.out, ::testing::Not(HasSubstr("drop_ttl")));
+  const auto json = nlohmann::json::parse(weir({"stats", "-o", "json"}).out);
+  EXPECT_EQ(json["verdicts"].size(), 2U);
+  EXPECT_EQ(json["verdicts"][1]["packets"], 0);
+}
+
+constexpr const char* kL4Only =
+    "version: 1\n"
+    "vips:\n"
+    "- {name: dns, address: 203.0.113.53, port: 53, protocol: UDP, forward: {mode: ipip}, "
+    "backends: []}\n";
+
+constexpr const char* kApplied = R"({"revision": 4, "changes": ["add vip"], "warnings": ["w"]})";
+
+TEST_F(Cli, ChecksAFileWithoutAnyDaemon) {
+  EXPECT_EQ(weir({"check", "-f", write_config(kL4Only)}).exit_code, 0);
+  const Finished bad = weir({"check", "-f", "-"}, "version: 2\n");
+  EXPECT_EQ(bad.exit_code, 1);
+  EXPECT_EQ(bad.err, "weir: <stdin>:1:10: version of the file is '2'; expected 1\n");
+  const Finished worse = weir({"check", "-f", "-"}, "version: 2\nvip: []\n");
+  EXPECT_EQ(worse.exit_code, 1);
+  EXPECT_THAT(worse.err, StartsWith("<stdin>:1:10: "));
+  EXPECT_THAT(worse.err, HasSubstr("\nweir: <stdin> has 2 errors\n"));
+  EXPECT_EQ(weir({"check", "-f", "/no/such/file"}).exit_code, 1);
+}
+
+TEST_F(Cli, ComparesWithTheHostUnlessToldNotTo) {
+  const std::string text = "version: 1\nnode: {interfaces: [weir-nodev]}\n";
+  const Finished here = weir({"check", "-f", "-"}, text);
+  EXPECT_EQ(here.exit_code, 1);
+  EXPECT_THAT(here.err,
+              StartsWith("weir: <stdin>:2:21: node.interfaces: there is no device 'weir-nodev'"));
+  EXPECT_EQ(weir({"check", "--no-host", "-f", "-"}, text).exit_code, 0);
+}
+
+TEST_F(Cli, LetsBothDaemonsCheckBeforeEitherApplies) {
+  StandIn l4{l4_socket()};
+  StandIn l7{l7_socket()};
+  for (StandIn* daemon : {&l4, &l7}) {
+    daemon->on("POST /v1/check", 200, kApplied);
+    daemon->on("POST /v1/apply", 200, kApplied);
+  }
+  const std::string file = write_config(kL4Only);
+  const Finished run = weir({"apply", "-f", file});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(run.out,
+            "DAEMON   REVISION  CHANGES\n"
+            "weir-l7         4        1\n"
+            "weir-l4         4        1\n"
+            "weir-l7: add vip\n"
+            "weir-l7: warning: w\n"
+            "weir-l4: add vip\n"
+            "weir-l4: warning: w\n");
+  EXPECT_THAT(l4.asked(), ElementsAre("POST /v1/check", "POST /v1/apply"));
+  EXPECT_EQ(nlohmann::json::parse(l4.last_body())["file"], file);
+
+  const std::vector<control::Diagnostic> diagnostics{{file, 3, 5, "wrong", "right", ""}};
+  for (StandIn* daemon : {&l4, &l7})
+    daemon->on("POST /v1/check", 422, control::diagnostics_reply(diagnostics).body);
+  const Finished refused = weir({"apply", "-f", file});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_EQ(refused.err, "weir: " + file + ":3:5: wrong; expected right\n");
+  l4.on("POST /v1/check", 503,
+        R"({"error": {"code": "unavailable", "message": "no room", "remedy": ""}})");
+  EXPECT_EQ(weir({"apply", "-f", file}).err, file + ":3:5: wrong; expected right\n" +
+                                                 "weir: weir-l4: no room; nothing was changed\n");
+  EXPECT_THAT(l4.asked(),
+              ElementsAre("POST /v1/check", "POST /v1/apply", "POST /v1/check", "POST /v1/check"));
+}
+
+TEST_F(Cli, AppliesToL4AloneWhileL7DoesNotRunAndSaysWhatThatMeans) {
+  StandIn l4{l4_socket()};
+  l4.on("POST /v1/check", 200, kApplied);
+  l4.on("POST /v1/apply", 200, kApplied);
+  EXPECT_EQ(weir({"apply", "-f", write_config(kL4Only)}).exit_code, 0);
+  const Finished run =
+      weir({"apply", "-f",
+            write_config("version: 1\n"
+                         "node: {l7: {addresses: [10.0.0.5/24]}}\n"
+                         "gateways:\n"
+                         "- name: edge\n"
+                         "  addresses: [203.0.113.10]\n"
+                         "  listeners: [{name: http, port: 80, protocol: HTTP}]\n")});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.out, HasSubstr("weir-l7: warning: it does not run"));
+}
+
+TEST_F(Cli, SaysWhichDaemonHasAppliedWhenTheOtherFails) {
+  StandIn l4{l4_socket()};
+  StandIn l7{l7_socket()};
+  for (StandIn* daemon : {&l4, &l7})
+    daemon->on("POST /v1/check", 200, kApplied);
+  l7.on("POST /v1/apply", 200, kApplied);
+  l4.on("POST /v1/apply", 503,
+        R"({"error": {"code": "unavailable", "message": "no room", "remedy": ""}})");
+  const Finished run = weir({"apply", "-f", write_config(kL4Only)});
+  EXPECT_EQ(run.exit_code, 1);
+  EXPECT_THAT(run.out, HasSubstr("weir-l7         4"));
+  EXPECT_EQ(run.err,
+            "weir: weir-l4: no room; the other daemon has applied it: mend the cause and "
+            "apply again\n");
+}
+
+TEST_F(Cli, PrintsCompletionScriptsThatKnowEveryVerb) {
+  for (const std::string shell : {"bash", "zsh", "fish"}) {
+    const Finished run = weir({"completion", shell});
+    EXPECT_EQ(run.exit_code, 0);
+    for (const std::string word : {"backend", "--table-size", "--no-host", "unload"})
+      EXPECT_THAT(run.out, HasSubstr(word)) << shell;
+  }
+}
+
+}  // namespace
+}  // namespace weir::cli
