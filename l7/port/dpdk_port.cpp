@@ -30,6 +30,8 @@
 // 80 bytes per closed port, lost by the driver together with the socket: see UniqueDevice.
 extern "C" const char* __lsan_default_suppressions();
 extern "C" const char* __lsan_default_suppressions() { return "leak:xsk_umem__create\n"; }
+extern "C" const char* __lsan_default_options();
+extern "C" const char* __lsan_default_options() { return "print_suppressions=0"; }
 #endif
 
 namespace weir::port {

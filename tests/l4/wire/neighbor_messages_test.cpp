@@ -4,6 +4,7 @@
 
 #include <array>
 #include <functional>
+#include <ostream>
 #include <string_view>
 #include <vector>
 
@@ -80,6 +81,7 @@ struct Malformed {
   std::string_view name;
   std::vector<std::byte> (*original)();
   std::function<void(std::vector<std::byte>&)> damage;
+  friend void PrintTo(const Malformed& shown, std::ostream* out) { *out << shown.name; }
 };
 
 class MalformedMessage : public ::testing::TestWithParam<Malformed> {};

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <ostream>
 #include <vector>
 
 #include "l7/port/heap_pool.h"
@@ -200,6 +201,7 @@ struct AnswerCase {
   NeighborCache::Answer answer;
   MacAddress mac_after;
   State state_after;
+  friend void PrintTo(const AnswerCase& shown, std::ostream* out) { *out << shown.name; }
 };
 class KnownNeighborTest : public NeighborCacheTest,
                           public ::testing::WithParamInterface<AnswerCase> {};

@@ -17,6 +17,7 @@
 
 #include <algorithm>
 #include <array>
+#include <ostream>
 #include <thread>
 #include <vector>
 
@@ -292,6 +293,7 @@ struct BadDevice {
   std::string_view preparation;  // an `ip` command
   std::string_view device;
   std::string_view expectation;  // part of the message
+  friend void PrintTo(const BadDevice& shown, std::ostream* out) { *out << shown.name; }
 };
 class BadDeviceTest : public DpdkPortTest, public ::testing::WithParamInterface<BadDevice> {};
 
