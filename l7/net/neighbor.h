@@ -59,7 +59,9 @@ class NeighborOutput {
 class NeighborCache {
  public:
   static constexpr std::uint32_t kEntriesMax = 1024;
-  static constexpr std::size_t kPendingPerEntry = 4;
+  /// A gateway has one neighbour, its router, and starts under load: every SYN-ACK that is dropped
+  /// while the router is being asked costs a client a second (fifty of fifty, with 4 places).
+  static constexpr std::size_t kPendingPerEntry = 64;
   static constexpr std::size_t kPendingMax = 256;
   static constexpr unsigned kAttempts = 3;
   static constexpr Duration kRetry = std::chrono::seconds{1};

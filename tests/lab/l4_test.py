@@ -82,19 +82,20 @@ class L4Path(LabCase):
     def test_the_verdicts_account_for_every_packet(self):
         run("sysctl", "-qw", "kernel.bpf_stats_enabled=1")
         self.addCleanup(run, "sysctl", "-qw", "kernel.bpf_stats_enabled=0")
+        self.connect_many(1, f"{VIP_WEB4}:80")
         before = self.lab.weir_json("stats")
         self.connect_many(100, f"{VIP_WEB4}:80")
         self.lab.run_in("client", "ping", "-c3", "-i0.2", NODE4)
-        self.connect_many(20, f"{VIP_WEB4}:81")
+        self.connect_many(5, f"{VIP_WEB4}:81", patience=0.2)
         time.sleep(0.3)
         after = self.lab.weir_json("stats")
         verdicts = {row["verdict"]: row["packets"] for row in after["verdicts"]}
         earlier = {row["verdict"]: row["packets"] for row in before["verdicts"]}
         self.assertEqual(sum(verdicts.values()), after["total"]["packets"])
-        received = after["program_runs"] - (before["program_runs"] or 0)
+        received = after["total"]["program_runs"] - before["total"]["program_runs"]
         self.assertEqual(after["total"]["packets"] - before["total"]["packets"], received)
         self.assertGreaterEqual(verdicts["tx_ipip"] - earlier["tx_ipip"], 500)
-        self.assertGreaterEqual(verdicts["drop_unknown_port"] - earlier["drop_unknown_port"], 20)
+        self.assertGreaterEqual(verdicts["drop_unknown_port"] - earlier["drop_unknown_port"], 5)
 
     def test_connections_survive_the_removal_of_another_backend(self):
         clients = [self.lab.start(f"slow-{i}", "client", "curl", "-sS", "--max-time", "60",

@@ -44,10 +44,11 @@ class LabCase(unittest.TestCase):
 
     # ---- measuring ----------------------------------------------------------------------------
 
-    def connect_many(self, count, target, path="/"):
+    def connect_many(self, count, target, path="/", patience=5):
         """Makes `count` TCP connections, one request each, and counts which backend answered."""
         script = pathlib.Path(__file__).with_name("connect_many.py")
-        done = self.lab.run_in("client", "python3", script, target, path, str(count), timeout=120)
+        done = self.lab.run_in("client", "python3", script, target, path, str(count),
+                               str(patience), timeout=120)
         return collections.Counter(json.loads(done.stdout))
 
     def assert_share(self, counts, name, share, tolerance):

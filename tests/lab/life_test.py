@@ -84,7 +84,8 @@ class Unload(LabCase):
 
     def test_unload_leaves_nothing_behind(self):
         self.lab.weir("apply", "-f", self.lab.write_config(l4_config()))
-        self.assertEqual(sum(self.connect_many(10, f"{VIP_WEB4}:80")[b] for b in BACKENDS), 10)
+        counts = self.connect_many(10, f"{VIP_WEB4}:80")
+        self.assertEqual(sum(counts[b] for b in BACKENDS), 10, counts)
         self.lab.weir("unload")
         self.assertEqual(list((self.lab.pins / "lb").rglob("*")), [])
         link = json.loads(self.lab.run_in("node", "ip", "-j", "link", "show", "eth0").stdout)[0]

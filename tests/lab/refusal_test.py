@@ -48,7 +48,9 @@ class Refusals(LabCase):
                                         f'name: direct, address: {VIP_WEB4}'), VIP_WEB4)
 
     def test_mixed_families(self):
-        self.refused_config(self.edited(f"address: {VIP_L2}", 'address: "2001:db8:77::90"'), "l2")
+        direct = next(line for line in self.good.read_text().splitlines() if "direct" in line)
+        mixed = direct.replace(weirlab.backend4("b2"), weirlab.backend6("b2"))
+        self.refused_config(self.edited(direct, mixed), "b2", weirlab.backend6("b2"), "l2")
 
     def test_port_zero(self):
         self.refused_config(self.edited("port: 53,", "port: 0,"), "0", "65535")
@@ -60,10 +62,13 @@ class Refusals(LabCase):
         self.refused_config(self.edited(f"address: {VIP_L2}", f"address: {NODE4}"), NODE4)
 
     def test_a_missing_certificate(self):
-        self.refused_config(l7_config("/nowhere"), "/nowhere/shop.pem")
+        self.gateway_config()
+        text = l7_config(self.lab.directory).replace(f"{self.lab.directory}/shop.pem",
+                                                     "/nowhere/shop.pem")
+        self.refused_config(text, "/nowhere/shop.pem")
 
     def test_command_line_mistakes(self):
-        self.refused("vip", "add", f"{VIP_L2}:0/tcp", code=1, words=("0", "65535"))
+        self.refused("vip", "add", f"{VIP_L2}:0/tcp", code=2, words=(":0", "65535"))
         self.refused("vip", "add", f"{NODE4}:80/tcp", code=1, words=(NODE4,))
         self.refused("vip", "del", "192.0.2.1:80/tcp", code=1, words=("192.0.2.1:80/tcp",))
         self.refused("load", "eth7", code=1, words=("eth7",))

@@ -293,7 +293,7 @@ http {{
         process = self.start("weir-l4", "node", BUILD / "l4" / "weir-l4", "--socket", self.l4_socket,
                              "--state-dir", self.directory / "state", "--pin-dir", self.pins / "lb")
         wait_until("weir-l4 to answer",
-                   lambda: self.alive("weir-l4") and self.weir("status", check=False).returncode == 0)
+                   lambda: self.alive("weir-l4") and self.weir("vip", "list", check=False).returncode == 0)
         return process
 
     def start_l7(self, config):
