@@ -60,6 +60,11 @@ std::string record_text(const Section& section) {
   return text;
 }
 
+bool has_visible_rows(const Section& section) {
+  return !std::ranges::all_of(section.rows,
+                              [&](const auto& row) { return is_hidden(section, row); });
+}
+
 std::string table_text(const Section& section) {
   std::vector<std::vector<std::string>> lines;
   lines.emplace_back();
@@ -93,6 +98,8 @@ std::string table_text(const Section& section) {
 std::string as_tables(const Report& report) {
   std::string text;
   for (const Section& section : report.sections) {
+    // Among others, a section that has nothing to show says nothing.
+    if (report.sections.size() > 1 && !has_visible_rows(section)) continue;
     const std::string part =
         section.is_record && !section.rows.empty() ? record_text(section) : table_text(section);
     // With one section the command's name says what it is.
