@@ -92,16 +92,15 @@ class Slab {
     std::uint32_t generation = 1;
   };
 
-  Slot& slot_at(std::uint32_t index) {
-    return pages_[index / kPageObjects][index % kPageObjects];
-  }
+  Slot& slot_at(std::uint32_t index) { return pages_[index / kPageObjects][index % kPageObjects]; }
 
   bool grow() {
     if (slots_ >= capacity_) return false;
     const std::uint32_t count = std::min(kPageObjects, capacity_ - slots_);
     pages_.push_back(std::make_unique<Slot[]>(kPageObjects));
     free_.reserve(slots_ + count);
-    for (std::uint32_t i = count; i > 0; --i) free_.push_back(slots_ + i - 1);
+    for (std::uint32_t i = count; i > 0; --i)
+      free_.push_back(slots_ + i - 1);
     slots_ += count;
     return true;
   }

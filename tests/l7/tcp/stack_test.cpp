@@ -5,66 +5,21 @@
 #include <set>
 #include <vector>
 
-#include "l7/port/heap_pool.h"
 #include "l7/tcp/segment.h"
 #include "tests/support/alloc_guard.h"
+#include "tests/support/segment_wire.h"
 
 namespace weir::tcp {
 namespace {
 
 using std::chrono::milliseconds;
+using testing::SegmentWire;
+
+constexpr std::size_t kSegmentsMax = 512;  // what the buffers here let be in flight
 
 const wire::IpAddress kClient = *wire::IpAddress::parse("192.0.2.1");
 const wire::IpAddress kServer = *wire::IpAddress::parse("192.0.2.2");
 const wire::Endpoint kService{kServer, wire::Port{80}};
-
-/// Buffers from a fixed store: the harness must not allocate while allocations are counted.
-class FixedPool final : public port::PacketPool {
- public:
-  FixedPool() {
-    for (auto& slot : slots_) {
-      slot.buffer.pool = this;
-      slot.buffer.room = slot.bytes.data();
-      slot.buffer.capacity = static_cast<std::uint16_t>(slot.bytes.size());
-      free_.push_back(&slot.buffer);
-    }
-  }
-  port::Packet allocate() {
-    if (free_.empty()) return {};
-    port::PacketBuffer* buffer = free_.back();
-    free_.pop_back();
-    buffer->offset = port::kHeadroom;
-    buffer->length = 0;
-    return port::Packet{*buffer};
-  }
-  void release(port::PacketBuffer& buffer) noexcept override { free_.push_back(&buffer); }
-
- private:
-  struct Slot {
-    port::PacketBuffer buffer;
-    std::array<std::byte, 2048> bytes;
-  };
-  std::vector<Slot> slots_{256};
-  std::vector<port::PacketBuffer*> free_;
-};
-
-/// Keeps what is sent until it is delivered.
-class Wire final : public net::SegmentOutput {
- public:
-  Wire() { sent.reserve(256); }
-  port::Packet allocate() override { return pool_.allocate(); }
-  void send(port::Packet segment, const wire::IpAddress& source, const wire::IpAddress& destination,
-            Instant) override {
-    sent.push_back({source, destination, wire::IpProtocol::kTcp, std::move(segment)});
-  }
-  std::uint16_t segment_size(const wire::IpAddress&) const override { return 1480; }
-
- private:
-  FixedPool pool_;  // before what it owns
-
- public:
-  std::vector<net::Segment> sent;
-};
 
 StackOptions small() {
   StackOptions options;
@@ -97,13 +52,13 @@ class TwoStacks {
   }
 
   Instant now{std::chrono::seconds{1000}};
-  Wire client_wire;
-  Wire server_wire;
+  SegmentWire client_wire{kSegmentsMax};
+  SegmentWire server_wire{kSegmentsMax};
   Stack client{small(), client_wire, Random{1}, now};
   Stack server{small(), server_wire, Random{2}, now};
 
  private:
-  void deliver(Wire& from, Stack& to) {
+  void deliver(SegmentWire& from, Stack& to) {
     for (net::Segment& segment : from.sent)
       to.input(std::move(segment), now);
     from.sent.clear();
@@ -172,7 +127,7 @@ TEST(Stack, EveryConnectGetsAPortOfItsOwnUntilNoneIsLeft) {
   StackOptions options = small();
   options.ephemeral_first = 50'000;
   options.ephemeral_last = 50'009;
-  Wire wire;
+  SegmentWire wire{kSegmentsMax};
   const Instant now{std::chrono::seconds{1}};
   Stack stack{options, wire, Random{3}, now};
   std::set<std::uint16_t> ports;
@@ -196,7 +151,7 @@ TEST(Stack, PortsAndSequenceNumbersDependOnTheSecret) {
   std::set<std::uint16_t> ports;
   std::set<std::uint32_t> numbers;
   for (std::uint64_t seed = 0; seed < 20; ++seed) {
-    Wire wire;
+    SegmentWire wire{kSegmentsMax};
     Stack stack{small(), wire, Random{seed}, now};
     const auto id = stack.connect(kClient, kService, 0, now);
     stack.flush(now);
@@ -262,8 +217,8 @@ TEST(Stack, StaleAndForeignHandlesAreHarmless) {
 TEST(Stack, WritersThatThePoolTurnedAwayAreToldWhenThereIsRoomAgain) {
   StackOptions options = small();
   options.buffer_pool_bytes = 16 * 4096;
-  Wire wire;
-  Wire peer_wire;
+  SegmentWire wire{kSegmentsMax};
+  SegmentWire peer_wire{kSegmentsMax};
   const Instant now{std::chrono::seconds{1}};
   Stack stack{options, wire, Random{3}, now};
   Stack peer{small(), peer_wire, Random{4}, now};
