@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <set>
@@ -22,16 +23,31 @@ std::uint32_t workers_of(const DesiredState& state) {
   return state.model.gateways.empty() ? 0 : state.model.node.l7.workers;
 }
 
-/// One daemon per pin directory. The lock file stands in the state directory, because the BPF file
-/// system has no files to lock; the name tells directories apart.
-Result<UniqueFd> lock_pins(const PlaneOptions& options) {
+/// One daemon per pin directory. The lock file stands in /run, because the BPF file system has no
+/// files; its name is the directory's.
+std::string lock_path(const PlaneOptions& options) {
   std::string name = options.pin_directory;
   std::ranges::replace(name, '/', '_');
-  const std::string path = fmt::format("/run/weir-l4{}.lock", name);
-  UniqueFd fd{::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, S_IRUSR | S_IWUSR)};
-  if (!fd) return Error::from_errno(fmt::format("opening {}", path));
-  if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
-  if (errno != EWOULDBLOCK) return Error::from_errno(fmt::format("locking {}", path));
+  return fmt::format("/run/weir-l4{}.lock", name);
+}
+
+Result<UniqueFd> lock_pins(const PlaneOptions& options) {
+  const std::string path = lock_path(options);
+  // A daemon that ends removes its file: whoever opened it just before holds a lock on nothing.
+  constexpr int kAttemptsMax = 10;
+  for (int attempt = 0; attempt < kAttemptsMax; ++attempt) {
+    UniqueFd fd{::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, S_IRUSR | S_IWUSR)};
+    if (!fd) return Error::from_errno(fmt::format("opening {}", path));
+    if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+      if (errno != EWOULDBLOCK) return Error::from_errno(fmt::format("locking {}", path));
+      break;
+    }
+    struct stat held {};
+    struct stat named {};
+    if (::fstat(fd.get(), &held) == 0 && ::stat(path.c_str(), &named) == 0 &&
+        held.st_ino == named.st_ino && held.st_dev == named.st_dev)
+      return fd;
+  }
   return Error{ErrorCode::kConflict,
                fmt::format("another weir-l4 is the writer of {}", options.pin_directory),
                "stop it first, or give this one a --pin-dir of its own"};
@@ -97,6 +113,10 @@ Result<std::unique_ptr<Plane>> Plane::open(const PlaneOptions& options) {
   plane->state_lock_ = *std::move(state_lock);
   if (Result<void> started = plane->start(); !started) return std::move(started).error();
   return plane;
+}
+
+Plane::~Plane() {
+  if (lock_) ::unlink(lock_path(options_).c_str());  // while the lock is held
 }
 
 Result<void> Plane::start() {

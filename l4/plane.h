@@ -33,6 +33,7 @@ class Plane {
   /// not end the daemon, whose help is then needed most: it stands in problems(), and is tried
   /// again on each tick.
   static Result<std::unique_ptr<Plane>> open(const PlaneOptions& options);
+  ~Plane();
   Plane(const Plane&) = delete;
   Plane& operator=(const Plane&) = delete;
 
