@@ -164,7 +164,10 @@ Checked<std::size_t> host_size(std::string_view text) {
   }
   const std::size_t size = std::min(text.find(':'), text.size());
   const std::string_view host = text.substr(0, size);
-  if (host.empty() || host == "." || host.size() > kHostBytesMax || !all_in(host, kHostCharacter))
+  // No empty labels: "a..b" is no name, and ".." would become "." without its last dot.
+  const bool has_empty_label =
+      host.empty() || host.front() == '.' || host.find("..") != std::string_view::npos;
+  if (has_empty_label || host.size() > kHostBytesMax || !all_in(host, kHostCharacter))
     return bad_request("the host is not a name or an address");
   return size;
 }

@@ -157,6 +157,9 @@ std::vector<RequestVector> host_vectors() {
       {"AnUnderscoreInTheHostIsAccepted", host("my_service.example"), {}},
       {"ADotAtTheEndOfTheHostIsAccepted", host("a.example."), {}},
       {"ADotAloneIsNoHost", host("."), k400},
+      {"TwoDotsAreNoHost", host(".."), k400},
+      {"AnEmptyLabelIsRefused", host("a..example"), k400},
+      {"AnEmptyFirstLabelIsRefused", host(".a.example"), k400},
       {"AHostOf300CharactersIsRefused", host(std::string(300, 'a')), k400},
   };
 }
