@@ -23,17 +23,18 @@ class L4Path(LabCase):
         self.lab.weir("apply", "-f", self.config)
         self.wait_resolved()
 
-    def test_equal_weights_get_equal_shares_of_a_thousand_connections(self):
-        counts = self.connect_many(1000, f"{VIP_WEB4}:80")
-        self.assertEqual(sum(counts[b] for b in BACKENDS), 1000, counts)
+    def test_equal_weights_get_equal_shares(self):
+        # Source ports are the kernel's choice, so shares scatter like any random draw: with 6,000
+        # connections 10 % is 4.5 standard deviations, with 1,000 it would be 1.8.
+        counts = self.connect_many(6000, f"{VIP_WEB4}:80")
+        self.assertEqual(sum(counts[b] for b in BACKENDS), 6000, counts)
         for name in BACKENDS:
             self.assert_share(counts, name, 0.25, 0.10)
 
     def test_weights_of_three_to_one_are_honoured(self):
-        for name, weight in (("b1", 3), ("b2", 1), ("b3", 3), ("b4", 1)):
-            self.lab.weir("apply", "-f", self.weighted_config())
-        counts = self.connect_many(1000, f"{VIP_WEB4}:80")
-        self.assertEqual(sum(counts[b] for b in BACKENDS), 1000, counts)
+        self.lab.weir("apply", "-f", self.weighted_config())
+        counts = self.connect_many(2000, f"{VIP_WEB4}:80")
+        self.assertEqual(sum(counts[b] for b in BACKENDS), 2000, counts)
         self.assert_share(counts, "b1", 0.75, 0.10)
         self.assert_share(counts, "b2", 0.25, 0.20)
 

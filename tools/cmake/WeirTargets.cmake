@@ -81,9 +81,11 @@ function(weir_test name)
     PROPERTIES LABELS ${arg_LABEL} TIMEOUT ${arg_TIMEOUT})
 endfunction()
 
-# weir_bench(<name> SOURCES … USES …): one Google Benchmark executable.
+# weir_bench(<name> SOURCES … USES …): one Google Benchmark executable; target `benchmarks` has all.
+add_custom_target(benchmarks)
 function(weir_bench name)
   cmake_parse_arguments(arg "" "" "SOURCES;USES" ${ARGN})
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE weir_options ${arg_USES} benchmark::benchmark)
+  add_dependencies(benchmarks ${name})
 endfunction()
