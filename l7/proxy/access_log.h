@@ -38,23 +38,23 @@ std::string_view text_of(Reason reason);
 
 /// One finished exchange. Views need to live only during the call that takes the record.
 struct AccessRecord {
-  wire::Endpoint client;
-  wire::Endpoint vip;
-  std::string_view tls_version;
-  std::string_view tls_cipher;
-  std::string_view server_name;
-  std::string_view certificate;
-  std::string_view listener;
-  std::string_view method;
-  std::string_view host;
-  std::string_view target;
-  std::string_view route;
-  std::string_view rule;
-  std::string_view service;
-  std::optional<wire::Endpoint> endpoint;  ///< the one that was tried last
+  wire::Endpoint client{};
+  wire::Endpoint vip{};
+  std::string_view tls_version{};
+  std::string_view tls_cipher{};
+  std::string_view server_name{};
+  std::string_view certificate{};
+  std::string_view listener{};
+  std::string_view method{};
+  std::string_view host{};
+  std::string_view target{};
+  std::string_view route{};
+  std::string_view rule{};
+  std::string_view service{};
+  std::optional<wire::Endpoint> endpoint{};  ///< the one that was tried last
   int status = 0;
   Reason reason = Reason::kOk;
-  std::string_view detail;           ///< what exactly, where the reason alone does not say
+  std::string_view detail{};         ///< what exactly, where the reason alone does not say
   std::uint32_t attempts = 0;        ///< endpoints tried
   std::uint64_t request_bytes = 0;   ///< of body
   std::uint64_t response_bytes = 0;  ///< of body

@@ -85,7 +85,8 @@ TEST(AccessLog, KeepsLinesWholeAcrossTheEndOfTheRing) {
 
 TEST(AccessLog, DropsAndCountsWhenNobodyReads) {
   AccessLog log{4096};
-  for (int i = 0; i < 100; ++i) log.record(plain_record());
+  for (int i = 0; i < 100; ++i)
+    log.record(plain_record());
   EXPECT_GT(log.dropped(), 0U);
   std::string drained;
   log.drain(drained);
@@ -95,7 +96,8 @@ TEST(AccessLog, DropsAndCountsWhenNobodyReads) {
 
 TEST(AccessLog, EveryReasonHasItsOwnName) {
   std::vector<std::string_view> names;
-  for (std::size_t i = 0; i < kReasonCount; ++i) names.push_back(text_of(static_cast<Reason>(i)));
+  for (std::size_t i = 0; i < kReasonCount; ++i)
+    names.push_back(text_of(static_cast<Reason>(i)));
   EXPECT_EQ(names.size(), kReasonCount);
   std::sort(names.begin(), names.end());
   EXPECT_EQ(std::unique(names.begin(), names.end()), names.end());

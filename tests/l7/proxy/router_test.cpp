@@ -2,6 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "l4/base/random.h"
 #include "l7/proxy/snapshot.h"
 
@@ -64,7 +69,7 @@ INSTANTIATE_TEST_SUITE_P(
                       PathCase{"TheLongestPrefixWins", "/cart/items/7", "items"},
                       PathCase{"ATrailingSlashMattersToExact", "/cart/", "slash"},
                       PathCase{"CaseMatters", "/Cart", "root"}),
-    [](const auto& info) { return std::string{info.param.name}; });
+    [](const auto& param) { return std::string{param.param.name}; });
 
 TEST(Router, AMethodBeatsNoMethodOnTheSamePath) {
   control::RouteMatch post = prefix("/a");
@@ -126,7 +131,8 @@ TEST(Router, TheOrderInWhichRulesAreAddedDoesNotMatter) {
     for (std::size_t i = shuffled.size(); i > 1; --i)
       std::swap(shuffled[i - 1], shuffled[random.below(static_cast<std::uint32_t>(i))]);
     TestRouter router;
-    for (const auto& [name, match] : shuffled) router.add("", name, match);
+    for (const auto& [name, match] : shuffled)
+      router.add("", name, match);
     EXPECT_EQ(router.match("x", "/a/b"), "exact");
     EXPECT_EQ(router.match("x", "/a/b/c"), "ab");
     EXPECT_EQ(router.match("x", "/a/c"), "a");
@@ -149,17 +155,15 @@ TEST_P(Hostnames, IntersectTheSameInBothDirections) {
 
 INSTANTIATE_TEST_SUITE_P(
     , Hostnames,
-    ::testing::Values(HostnameCase{"AnyLeavesTheOther", "", "a.example", "a.example"},
-                      HostnameCase{"EqualNames", "a.example", "a.example", "a.example"},
-                      HostnameCase{"DifferentNames", "a.example", "b.example", std::nullopt},
-                      HostnameCase{"AWildcardCoversAName", "*.example", "a.example", "a.example"},
-                      HostnameCase{"AWildcardCoversANarrowerOne", "*.example", "*.a.example",
-                                   "*.a.example"},
-                      HostnameCase{"AWildcardDoesNotCoverItsBase", "*.example", "example",
-                                   std::nullopt},
-                      HostnameCase{"DisjointWildcards", "*.a.example", "*.b.example",
-                                   std::nullopt}),
-    [](const auto& info) { return std::string{info.param.name}; });
+    ::testing::Values(
+        HostnameCase{"AnyLeavesTheOther", "", "a.example", "a.example"},
+        HostnameCase{"EqualNames", "a.example", "a.example", "a.example"},
+        HostnameCase{"DifferentNames", "a.example", "b.example", std::nullopt},
+        HostnameCase{"AWildcardCoversAName", "*.example", "a.example", "a.example"},
+        HostnameCase{"AWildcardCoversANarrowerOne", "*.example", "*.a.example", "*.a.example"},
+        HostnameCase{"AWildcardDoesNotCoverItsBase", "*.example", "example", std::nullopt},
+        HostnameCase{"DisjointWildcards", "*.a.example", "*.b.example", std::nullopt}),
+    [](const auto& param) { return std::string{param.param.name}; });
 
 control::Model model_with_two_listeners() {
   control::Model model;
@@ -169,8 +173,13 @@ control::Model model_with_two_listeners() {
   gateway.addresses = {*wire::IpAddress::parse("203.0.113.10")};
   control::Listener http{"http", wire::Port{80}, control::ListenerProtocol::kHttp, "", {}, {}, {}};
   http.redirect_to = "https";
-  control::Listener https{"https", wire::Port{443}, control::ListenerProtocol::kHttps,
-                          "*.shop.example", {{"/c.pem", "/c.pem"}}, {}, {}};
+  control::Listener https{"https",
+                          wire::Port{443},
+                          control::ListenerProtocol::kHttps,
+                          "*.shop.example",
+                          {{"/c.pem", "/c.pem"}},
+                          {},
+                          {}};
   gateway.listeners = {http, https};
   model.gateways = {gateway};
   control::HttpRoute route;
