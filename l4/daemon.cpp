@@ -3,7 +3,6 @@
 #include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -14,6 +13,7 @@
 #include <mutex>
 
 #include "l4/base/log.h"
+#include "l4/base/signals.h"
 #include "l4/control/admin.h"
 #include "l4/plane.h"
 #include "l4/routes.h"
@@ -44,19 +44,6 @@ Result<void> check_rights() {
                "start it as root, or from its systemd unit"};
 }
 
-/// SIGTERM and SIGINT as something to poll; blocked before any thread exists.
-Result<UniqueFd> open_signals() {
-  sigset_t set;
-  ::sigemptyset(&set);
-  ::sigaddset(&set, SIGTERM);
-  ::sigaddset(&set, SIGINT);
-  if (::pthread_sigmask(SIG_BLOCK, &set, nullptr) != 0)
-    return Error::from_errno("blocking signals");
-  UniqueFd fd{::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK)};
-  if (!fd) return Error::from_errno("opening a signal descriptor");
-  return fd;
-}
-
 Result<void> run_loop(Plane& plane, std::mutex& mutex, const UniqueFd& signals) {
   const int network = plane.network_fd();
   for (;;) {
@@ -77,7 +64,7 @@ Result<void> run_loop(Plane& plane, std::mutex& mutex, const UniqueFd& signals) 
 
 Result<void> run(const std::string& socket, const PlaneOptions& options) {
   if (Result<void> allowed = check_rights(); !allowed) return allowed;
-  Result<UniqueFd> signals = open_signals();
+  Result<UniqueFd> signals = take_signals({SIGTERM, SIGINT});
   if (!signals) return std::move(signals).error();
   const Instant started = monotonic_now();
   Result<std::unique_ptr<Plane>> plane = Plane::open(options);

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -18,6 +19,7 @@
 #include "l4/base/fd.h"
 #include "l4/base/log.h"
 #include "l4/base/random.h"
+#include "l4/base/signals.h"
 #include "l4/control/admin.h"
 #include "l4/control/config.h"
 #include "l7/admin_api.h"
@@ -83,19 +85,6 @@ class LogWriter {
   bool failing_ = false;
 };
 
-Result<UniqueFd> block_signals() {
-  sigset_t set;
-  sigemptyset(&set);
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP})
-    sigaddset(&set, signal);
-  // Before any thread exists, so that all inherit it.
-  if (::pthread_sigmask(SIG_BLOCK, &set, nullptr) != 0)
-    return Error::from_errno("blocking signals");
-  UniqueFd fd{::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC)};
-  if (!fd) return Error::from_errno("making a signal descriptor");
-  return fd;
-}
-
 Result<control::ConfigSubmission> first_submission(const Options& options, const AdminApi& api) {
   if (!options.config.empty()) {
     Result<std::string> text = control::read_config_file(options.config);
@@ -129,7 +118,7 @@ void supervise(int signals, proxy::Worker& worker, LogWriter& log) {
 }
 
 Result<void> run(const Options& options) {
-  Result<UniqueFd> signals = block_signals();
+  Result<UniqueFd> signals = take_signals({SIGTERM, SIGINT, SIGHUP});
   if (!signals) return std::move(signals).error();
   AdminApi api{std::filesystem::path{options.state_dir} / "l7.json", options.device};
   Result<control::ConfigSubmission> submission = first_submission(options, api);
@@ -156,8 +145,10 @@ Result<void> run(const Options& options) {
     ::prctl(PR_SET_NAME, "weir-worker-0");
     (*worker)->run(stop);
   }};
+  std::error_code ignored;  // starting the server tells what is wrong with the place
+  std::filesystem::create_directories(std::filesystem::path{options.socket}.parent_path(), ignored);
   auto server = control::AdminServer::start(
-      {.socket_path = options.socket},
+      {.socket_path = options.socket, .socket_mode = S_IRUSR | S_IWUSR},
       [&](const control::AdminRequest& request) { return api.handle(request); });
   if (server) supervise(signals->get(), **worker, *log);
   stop.store(true);
