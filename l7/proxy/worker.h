@@ -54,6 +54,8 @@ class Worker {
   [[nodiscard]] Instant next_deadline() const;
   /// Turns until `stop`: busy while there is work, asleep on the port when there is none.
   void run(const std::atomic<bool>& stop);
+  /// The counters as they are between two turns, for whoever calls turn().
+  [[nodiscard]] std::unique_ptr<WorkerReport> make_report() const;
 
   // The control thread's side; one thread at a time, which the worker never waits for.
 
@@ -77,7 +79,6 @@ class Worker {
   Worker(port::PacketPort& port, const net::InterfaceConfig& config,
          const tcp::StackOptions& options, Random random, Instant start, UniqueFd wake_fd);
   bool take_commands();
-  [[nodiscard]] std::unique_ptr<WorkerReport> make_report() const;
   bool receive(Instant now);
   void clear_wake() const;
 
