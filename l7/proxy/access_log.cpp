@@ -9,9 +9,12 @@
 namespace weir::proxy {
 namespace {
 
-/// Longest line that is written; longer requests lose their tail, visibly.
-constexpr std::size_t kLineMax = 4096;
-constexpr std::size_t kTargetMax = 1024;
+/// Longest text of a member; a longer one loses its tail, visibly.
+constexpr std::size_t kTextMax = 1024;
+/// A line always fits: of what a client controls, the target and the method can be kTextMax long,
+/// host and server name 255, and a byte takes six when it is escaped; our own names are shorter.
+constexpr std::size_t kLineMax = 24 * 1024;
+static_assert(kLineMax > 6 * (2 * kTextMax + 2 * 256) + 4096);
 
 /// Writes JSON members into a fixed buffer and remembers whether they fitted.
 class LineWriter {
@@ -21,9 +24,9 @@ class LineWriter {
   void text(std::string_view name, std::string_view value) {
     begin(name);
     put('"');
-    for (const char c : value.substr(0, kTargetMax))
+    for (const char c : value.substr(0, kTextMax))
       escape(c);
-    if (value.size() > kTargetMax) append("…");
+    if (value.size() > kTextMax) append("…");
     put('"');
   }
 
@@ -131,6 +134,8 @@ std::string_view text_of(Reason reason) {
       return "request_timeout";
     case Reason::kClientReset:
       return "client_reset";
+    case Reason::kClientTimeout:
+      return "client_timeout";
     case Reason::kNotSupported:
       return "not_supported";
   }

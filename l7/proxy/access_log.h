@@ -31,6 +31,7 @@ enum class Reason : std::uint8_t {
   kUpstreamTimeout,
   kRequestTimeout,
   kClientReset,
+  kClientTimeout,
   kNotSupported,
 };
 inline constexpr std::size_t kReasonCount = static_cast<std::size_t>(Reason::kNotSupported) + 1;

@@ -6,6 +6,8 @@
 namespace weir::proxy {
 
 BufferPool::Buffer BufferPool::take() {
+  WEIR_ASSERT(!exhausted());  // room() has said so
+  ++lent_;
   if (free_.empty()) return std::make_unique_for_overwrite<std::byte[]>(kBufferBytes);
   Buffer buffer = std::move(free_.back());
   free_.pop_back();
@@ -13,6 +15,7 @@ BufferPool::Buffer BufferPool::take() {
 }
 
 void BufferPool::give_back(Buffer buffer) {
+  --lent_;
   if (free_.size() < kKept) free_.push_back(std::move(buffer));
 }
 
@@ -172,12 +175,16 @@ bool Channel::drained() const {
   return output_.empty() && (!session_ || session_->output().empty());
 }
 
-void Channel::close_output() {
+bool Channel::close_output() {
   if (session_ && session_->handshake_done() && !failed_) {
-    session_->close();
+    if (!close_queued_) session_->close();
+    close_queued_ = true;
     send_records();
+    // A FIN in front of the rest of close_notify would look like a truncation attack.
+    if (!session_->output().empty()) return false;
   }
   stack_->close_write(connection_);
+  return true;
 }
 
 }  // namespace weir::proxy

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
@@ -15,18 +16,33 @@ namespace weir::proxy {
 /// (GatewayLimits::header_bytes), and a TLS record of 16 KiB beside a partial head.
 inline constexpr std::size_t kBufferBytes = 64 * 1024;
 
-/// Buffers of one worker. Connections borrow them while they hold bytes, so that idle connections
-/// cost none and steady state allocates nothing.
+/// Room in a client's output that any head of ours fits: a backend's of kResponseHeadBytesMax with
+/// the fields we add, or a redirect to the longest target.
+inline constexpr std::size_t kReplyRoom = kBufferBytes / 2;
+inline constexpr std::uint32_t kResponseHeadBytesMax = 24 * 1024;
+
+/// Buffers of one worker, at most kBuffersMax. Connections borrow them while they hold bytes, so
+/// that idle connections cost none and steady state allocates nothing. When all are lent, whoever
+/// has none reads nothing until one comes back or its time is up: memory is bounded by the pool,
+/// not by the number of clients.
 class BufferPool {
  public:
   /// kBufferBytes of room, not initialised.
   using Buffer = std::unique_ptr<std::byte[]>;
 
-  [[nodiscard]] Buffer take();
+  [[nodiscard]] bool exhausted() const { return lent_ == kBuffersMax; }
+  [[nodiscard]] Buffer take();  ///< not when exhausted()
   void give_back(Buffer buffer);
 
+  void count_refusal() { ++refusals_; }
+  [[nodiscard]] std::uint64_t refusals() const { return refusals_; }
+  [[nodiscard]] std::size_t lent() const { return lent_; }
+
  private:
-  static constexpr std::size_t kKept = 1024;  ///< 64 MiB; more than that goes back to the system
+  static constexpr std::size_t kBuffersMax = 8192;  ///< 512 MiB
+  static constexpr std::size_t kKept = 1024;        ///< 64 MiB; more goes back to the system
+  std::size_t lent_ = 0;
+  std::uint64_t refusals_ = 0;
   std::vector<Buffer> free_;
 };
 
@@ -42,7 +58,13 @@ class ByteBuffer {
     return {buffer_.get() + begin_, end_ - begin_};
   }
   [[nodiscard]] bool empty() const { return begin_ == end_; }
-  [[nodiscard]] std::size_t room() const { return kBufferBytes - (end_ - begin_); }
+  /// What extend() and append() may add now; nothing while the pool has no buffer for us.
+  [[nodiscard]] std::size_t room() const {
+    if (buffer_) return kBufferBytes - (end_ - begin_);
+    if (!pool_->exhausted()) return kBufferBytes;
+    pool_->count_refusal();
+    return 0;
+  }
 
   /// `count` new bytes at the end, for the caller to fill; count <= room().
   [[nodiscard]] std::span<std::byte> extend(std::size_t count);
@@ -88,8 +110,9 @@ class Channel {
   /// Everything that was put into output() has been taken by TCP.
   [[nodiscard]] bool drained() const;
 
-  /// Ends our direction in order, after drained(): close_notify and FIN.
-  void close_output();
+  /// Ends our direction in order, once drained(): close_notify, and FIN behind all of it. False
+  /// while TCP has no room for that; call again.
+  [[nodiscard]] bool close_output();
 
  private:
   bool fill_plain();
@@ -105,6 +128,7 @@ class Channel {
   ByteBuffer output_;
   bool input_ended_ = false;
   bool failed_ = false;
+  bool close_queued_ = false;  // close_notify is in the session's output, or has left
 };
 
 }  // namespace weir::proxy

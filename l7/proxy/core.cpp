@@ -11,7 +11,11 @@
 namespace weir::proxy {
 namespace {
 
-constexpr std::uint32_t kClientsMax = 65536;
+/// Half of what the TCP stack takes, so that clients cannot keep requests from reaching endpoints.
+constexpr std::uint32_t kClientsMax = 32768;
+/// Generations beside the current one. Beyond that, connections of the oldest are closed after
+/// their next response, so that a configuration that is applied every second does not pile up.
+constexpr std::size_t kRetiringMax = 16;
 constexpr std::uint32_t kRequestsPerConnection = 10'000;
 constexpr std::uint32_t kAttemptsMax = 3;
 /// One connection's share of a turn; the rest waits for the next one.
@@ -41,6 +45,7 @@ http::Status status_of(Reason reason) {
     case Reason::kClientReset:
       return http::Status::kBadRequest;
     case Reason::kHeaderTimeout:
+    case Reason::kClientTimeout:
       return http::Status::kRequestTimeout;
     case Reason::kBodyTooLarge:
       return http::Status::kContentTooLarge;
@@ -59,6 +64,15 @@ http::Status status_of(Reason reason) {
       return http::Status::kNotImplemented;
   }
   return http::Status::kInternalServerError;
+}
+
+/// Whose fault it is that an exchange does not get on.
+Reason timeout_reason(ClientConnection& client, Instant now) {
+  const Exchange& exchange = client.exchange;
+  if (now >= exchange.request_deadline) return Reason::kRequestTimeout;
+  const bool does_not_read = !client.channel.output().empty();
+  const bool does_not_send = !exchange.request_complete() && client.channel.input().empty();
+  return does_not_read || does_not_send ? Reason::kClientTimeout : Reason::kUpstreamTimeout;
 }
 
 }  // namespace
@@ -110,6 +124,8 @@ std::unique_ptr<Generation> Core::take_retired() {
 CoreCounters Core::counters() const {
   CoreCounters counters = counters_;
   counters.connections = clients_.size();
+  counters.buffer_refusals = buffers_.refusals();
+  counters.buffers = buffers_.lent();
   counters.generations = static_cast<std::uint32_t>(retiring_.size()) + (current_ ? 1 : 0);
   return counters;
 }
@@ -199,15 +215,20 @@ void Core::on_upstream(const tcp::Readiness& ready, Instant now) {
   }
   ClientConnection* client = clients_.get(owner);
   WEIR_ASSERT(client != nullptr);  // closing a client drops its upstream connection
-  if (ready.reset) {
-    const bool connecting = !upstream->connected;
-    if (connecting) upstreams_.count_connect_failure();
-    // What came before the reset may be a whole answer.
-    if (!connecting) run(owner, now);
+  if (!ready.reset) {
+    run(owner, now);
+    return;
+  }
+  upstream->broken = true;  // not to be kept, whatever its buffers still hold
+  if (!upstream->connected) {
+    upstreams_.count_connect_failure();
+    attempt_failed(owner, *client, Reason::kConnectFailed, now);
+  } else {
+    // The rest of the answer may have been read already and wait for the client to take it.
+    run(owner, now);
     client = clients_.get(owner);
-    if (client != nullptr && client->exchange.active() && client->exchange.upstream == id)
-      attempt_failed(owner, *client, connecting ? Reason::kConnectFailed : Reason::kUpstreamReset,
-                     now);
+    if (upstreams_.get(id) == nullptr || client == nullptr) return;
+    attempt_failed(owner, *client, Reason::kUpstreamReset, now);
   }
   run(owner, now);
 }
@@ -255,7 +276,7 @@ void Core::advance(Instant now) {
 bool Core::step(ClientId id, ClientConnection& client, Instant now) {
   switch (client.state) {
     case ClientConnection::State::kHandshake:
-      return step_handshake(id, client, now);
+      return step_handshake(client, now);
     case ClientConnection::State::kRequest:
       return step_request(id, client, now);
     case ClientConnection::State::kExchange:
@@ -268,7 +289,7 @@ bool Core::step(ClientId id, ClientConnection& client, Instant now) {
   return false;
 }
 
-bool Core::step_handshake(ClientId id, ClientConnection& client, Instant now) {
+bool Core::step_handshake(ClientConnection& client, Instant now) {
   const bool moved = client.channel.fill();
   if (client.channel.failed() || client.channel.input_ended()) {
     ++counters_.tls_failures;
@@ -278,7 +299,6 @@ bool Core::step_handshake(ClientId id, ClientConnection& client, Instant now) {
   if (client.channel.handshaking()) return moved;
   ++counters_.tls_handshakes;
   await_request(client, now);
-  static_cast<void>(id);
   return true;
 }
 
@@ -305,6 +325,8 @@ bool Core::step_request(ClientId id, ClientConnection& client, Instant now) {
     client.first_byte = now;
     arm(client, now + milliseconds(client.bind->limits.header_timeout_ms));
   }
+  // Requests that are answered here must not outrun the client's reading of the answers.
+  if (channel.output().room() < kReplyRoom) return moved;
   const http::ParseResult parsed = client.parser.parse(channel.input());
   switch (parsed.outcome) {
     case http::ParseResult::Outcome::kIncomplete:
@@ -338,8 +360,7 @@ bool Core::step_exchange(ClientId id, ClientConnection& client, Instant now) {
     fail_exchange(id, client, request.failure, now);
     return true;
   }
-  const bool keep_alive = client.parser.framing().keep_alive &&
-                          client.requests < kRequestsPerConnection && !client.channel.input_ended();
+  const bool keep_alive = may_go_on(client) && !client.channel.input_ended();
   const PumpResult response =
       upstream->connected ? exchange.pump_response(*upstream, client.channel, keep_alive, now)
                           : PumpResult{};
@@ -354,7 +375,7 @@ bool Core::step_exchange(ClientId id, ClientConnection& client, Instant now) {
   }
   if (moved) exchange.last_progress = now;
   if (exchange.response_complete() && client.channel.output().empty()) {
-    finish_exchange(id, client, now);
+    finish_exchange(client, now);
     return true;
   }
   return moved;
@@ -363,7 +384,7 @@ bool Core::step_exchange(ClientId id, ClientConnection& client, Instant now) {
 bool Core::step_draining(ClientConnection& client, Instant now) {
   const bool moved = client.channel.flush();
   if (!client.channel.drained() && !client.channel.failed()) return moved;
-  client.channel.close_output();
+  if (!client.channel.close_output()) return moved;
   client.state = ClientConnection::State::kLingering;
   arm(client, now + kLingerTimeout);
   return true;
@@ -377,7 +398,7 @@ bool Core::step_lingering(ClientId id, ClientConnection& client, Instant now) {
     if (arrived.empty()) break;
     stack_.consume(connection, arrived.size());
   }
-  if (stack_.at_end(connection)) close_client(id, now, true);
+  if (stack_.at_end(connection)) close_client(id, Ending::kInOrder, now);
   return false;
 }
 
@@ -426,8 +447,12 @@ void Core::begin_exchange(ClientId id, ClientConnection& client, Instant now) {
 bool Core::find_route(ClientConnection& client, Instant now) {
   Exchange& exchange = client.exchange;
   const Snapshot& snapshot = exchange.generation->snapshot();
-  const auto bind = std::find_if(snapshot.binds.begin(), snapshot.binds.end(),
-                                 [&](const Bind& other) { return other.endpoint == client.vip; });
+  // A connection that began in the clear is never served by what is now an HTTPS listener, nor the
+  // other way round.
+  const auto bind =
+      std::find_if(snapshot.binds.begin(), snapshot.binds.end(), [&](const Bind& other) {
+        return other.endpoint == client.vip && other.tls == client.bind->tls;
+      });
   if (bind != snapshot.binds.end())
     exchange.listener = snapshot.listener_for(*bind, client.uri.host());
   if (exchange.listener == nullptr) {
@@ -462,7 +487,7 @@ void Core::start_attempt(ClientId id, ClientConnection& client, Instant now) {
     exchange.attempt_started = exchange.last_progress = now;
     if (exchange.rule->timeouts.backend_request_ms != 0)
       exchange.attempt_deadline = now + milliseconds(exchange.rule->timeouts.backend_request_ms);
-    if (const auto idle = upstreams_.take_idle(exchange.endpoint, id)) {
+    if (const auto idle = upstreams_.take_idle(exchange.endpoint, id, now)) {
       exchange.upstream = *idle;
     } else {
       Result<UpstreamId> opened = upstreams_.open(exchange.endpoint, id, now);
@@ -484,9 +509,10 @@ void Core::attempt_failed(ClientId id, ClientConnection& client, Reason reason, 
   // request is made again (RFC 9112, section 9.3.1).
   const bool never_connected = reason == Reason::kConnectFailed;
   const bool stale = upstream != nullptr && upstream->reused && reason == Reason::kUpstreamReset &&
+                     upstream->channel.input().empty() &&
                      is_idempotent(client.parser.head().method);
-  const bool again = (never_connected || stale) && exchange.replayable() &&
-                     !exchange.response_started() && exchange.attempts < kAttemptsMax;
+  const bool again =
+      (never_connected || stale) && exchange.replayable() && exchange.attempts < kAttemptsMax;
   drop_upstream(client, now);
   if (!again) {
     fail_exchange(id, client, reason, now);
@@ -502,10 +528,10 @@ void Core::drop_upstream(ClientConnection& client, Instant now) {
   if (upstreams_.get(id) != nullptr) upstreams_.drop(id, now);
 }
 
-void Core::finish_exchange(ClientId id, ClientConnection& client, Instant now) {
+void Core::finish_exchange(ClientConnection& client, Instant now) {
   Exchange& exchange = client.exchange;
   UpstreamConnection* upstream = upstreams_.get(exchange.upstream);
-  if (exchange.upstream_reusable() && upstream->channel.drained()) {
+  if (exchange.upstream_reusable() && !upstream->broken && upstream->channel.drained()) {
     upstreams_.give_back(exchange.upstream, now);
     exchange.upstream = {};
   } else {
@@ -520,7 +546,6 @@ void Core::finish_exchange(ClientId id, ClientConnection& client, Instant now) {
   }
   client.parser.reset();
   await_request(client, now);
-  static_cast<void>(id);
 }
 
 void Core::fail_exchange(ClientId id, ClientConnection& client, Reason reason, Instant now) {
@@ -533,33 +558,28 @@ void Core::fail_exchange(ClientId id, ClientConnection& client, Reason reason, I
   client.exchange.reason = reason;
   record(client, now);
   client.exchange.end();
-  close_client(id, now, false);
+  close_client(id, Ending::kReset, now);
+}
+
+bool Core::may_go_on(const ClientConnection& client) const {
+  const bool crowded =
+      retiring_.size() > kRetiringMax && &*client.generation == retiring_.front().get();
+  return client.parser.framing().keep_alive && client.requests < kRequestsPerConnection && !crowded;
 }
 
 void Core::refuse(ClientConnection& client, http::Status status, Reason reason, Instant now) {
   drop_upstream(client, now);
-  client.exchange.status = http::number_of(status);
   client.exchange.reason = reason;
-  // Without a body the connection is in a known state and can go on; a bad head leaves it unknown.
-  const bool keep_alive = reason != Reason::kBadRequest && reason != Reason::kHeaderTimeout &&
-                          client.state == ClientConnection::State::kExchange &&
-                          client.parser.framing().body.kind == http::BodyKind::kNone &&
-                          client.parser.framing().keep_alive &&
-                          client.requests < kRequestsPerConnection;
-  reply(client, status, {}, keep_alive);
-  record(client, now);
-  client.exchange.end();
-  if (keep_alive) {
-    client.parser.reset();
-    await_request(client, now);
-  } else {
-    drain(client, now);
-  }
+  finish_reply(client, status, {}, now);
 }
 
 void Core::redirect(ClientConnection& client, Instant now) {
-  Exchange& exchange = client.exchange;
-  const std::uint16_t port = exchange.listener->redirect_port->value();
+  if (client.uri.host().empty() || !client.uri.path().starts_with('/')) {
+    client.exchange.detail = "a request without a host or a path cannot be redirected";
+    refuse(client, http::Status::kBadRequest, Reason::kBadRequest, now);
+    return;
+  }
+  const std::uint16_t port = client.exchange.listener->redirect_port->value();
   const std::string location =
       fmt::format("https://{}{}{}", client.uri.host(), port == 443 ? "" : fmt::format(":{}", port),
                   client.uri.target());
@@ -567,13 +587,23 @@ void Core::redirect(ClientConnection& client, Instant now) {
   // 301 lets clients turn POST into GET; 308 does not (RFC 9110, section 15.4.9).
   const auto status = method == "GET" || method == "HEAD" ? http::Status::kMovedPermanently
                                                           : http::Status::kPermanentRedirect;
-  const bool keep_alive = client.parser.framing().body.kind == http::BodyKind::kNone &&
-                          client.parser.framing().keep_alive;
-  exchange.status = http::number_of(status);
-  exchange.reason = Reason::kRedirect;
+  client.exchange.reason = Reason::kRedirect;
+  finish_reply(client, status, location, now);
+}
+
+/// Answers an exchange that no backend answers, and ends it.
+void Core::finish_reply(ClientConnection& client, http::Status status, std::string_view location,
+                        Instant now) {
+  const Reason reason = client.exchange.reason;
+  // Without a body the connection is in a known state and can go on; a bad head leaves it unknown.
+  const bool keep_alive = reason != Reason::kBadRequest && reason != Reason::kHeaderTimeout &&
+                          client.state == ClientConnection::State::kExchange &&
+                          client.parser.framing().body.kind == http::BodyKind::kNone &&
+                          may_go_on(client);
+  client.exchange.status = http::number_of(status);
   reply(client, status, location, keep_alive);
   record(client, now);
-  exchange.end();
+  client.exchange.end();
   if (keep_alive) {
     client.parser.reset();
     await_request(client, now);
@@ -596,7 +626,10 @@ void Core::reply(ClientConnection& client, http::Status status, std::string_view
   if (!keep_alive) reply_head_.fields.add("Connection", "close");
   scratch_.clear();
   http::append_response_head(scratch_, reply_head_, {http::BodyKind::kLength, text.size()});
+  // In the middle of an exchange, interim heads or 100 may be waiting; a client that does not read
+  // those will not read this either.
   ByteBuffer& output = client.channel.output();
+  if (output.room() < scratch_.size() + text.size()) return;
   output.append(scratch_);
   if (client.parser.head().method != "HEAD") output.append(as_bytes(text));
 }
@@ -643,18 +676,22 @@ void Core::client_lost(ClientId id, ClientConnection& client, Instant now) {
     record(client, now);
     client.exchange.end();
   }
-  close_client(id, now, false);
+  close_client(id, Ending::kReset, now);
 }
 
-void Core::close_client(ClientId id, Instant now, bool in_order) {
+void Core::close_client(ClientId id, Ending ending, Instant now) {
   ClientConnection* client = clients_.get(id);
   WEIR_ASSERT(client != nullptr && !client->exchange.active());
   const tcp::ConnectionId connection = client->channel.connection();
   if (stack_.exists(connection)) {
-    if (in_order)
-      stack_.release(connection);
-    else
-      stack_.abort(connection, now);
+    switch (ending) {
+      case Ending::kInOrder:
+        stack_.release(connection);
+        break;
+      case Ending::kReset:
+        stack_.abort(connection, now);
+        break;
+    }
   }
   clients_.erase(id);
 }
@@ -665,7 +702,7 @@ void Core::on_client_timer(ClientId id, Instant now) {
   switch (client->state) {
     case ClientConnection::State::kHandshake:
       ++counters_.handshake_timeouts;
-      close_client(id, now, false);
+      close_client(id, Ending::kReset, now);
       return;
     case ClientConnection::State::kRequest:
       if (client->first_byte == Instant{}) {
@@ -686,15 +723,16 @@ void Core::on_client_timer(ClientId id, Instant now) {
         arm(*client, deadline);
         return;
       }
-      const Reason reason =
-          now >= exchange.request_deadline ? Reason::kRequestTimeout : Reason::kUpstreamTimeout;
-      fail_exchange(id, *client, reason, now);
+      fail_exchange(id, *client, timeout_reason(*client, now), now);
       run(id, now);
       return;
     }
     case ClientConnection::State::kDraining:
     case ClientConnection::State::kLingering:
-      close_client(id, now, client->state == ClientConnection::State::kLingering);
+      close_client(
+          id,
+          client->state == ClientConnection::State::kLingering ? Ending::kInOrder : Ending::kReset,
+          now);
       return;
   }
 }

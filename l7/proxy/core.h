@@ -68,7 +68,9 @@ struct CoreCounters {
   std::array<std::uint64_t, 6> responses{};  ///< by first digit of the status; 0: none was sent
   std::array<std::uint64_t, kReasonCount> reasons{};  ///< by Reason
   std::uint32_t connections = 0;                      ///< now
-  std::uint32_t generations = 0;  ///< now, retired ones that are still in use included
+  std::uint32_t generations = 0;      ///< now, retired ones that are still in use included
+  std::uint64_t buffer_refusals = 0;  ///< times the buffer pool was exhausted
+  std::uint64_t buffers = 0;          ///< lent now
 };
 
 /// The proxy of one core: accepts, speaks TLS and HTTP with clients, routes, and speaks HTTP with
@@ -104,7 +106,7 @@ class Core {
   void on_upstream(const tcp::Readiness& ready, Instant now);
   void run(ClientId id, Instant now);
   bool step(ClientId id, ClientConnection& client, Instant now);
-  bool step_handshake(ClientId id, ClientConnection& client, Instant now);
+  bool step_handshake(ClientConnection& client, Instant now);
   bool step_request(ClientId id, ClientConnection& client, Instant now);
   bool step_exchange(ClientId id, ClientConnection& client, Instant now);
   bool step_draining(ClientConnection& client, Instant now);
@@ -115,15 +117,19 @@ class Core {
   void start_attempt(ClientId id, ClientConnection& client, Instant now);
   void attempt_failed(ClientId id, ClientConnection& client, Reason reason, Instant now);
   void drop_upstream(ClientConnection& client, Instant now);
-  void finish_exchange(ClientId id, ClientConnection& client, Instant now);
+  void finish_exchange(ClientConnection& client, Instant now);
   void fail_exchange(ClientId id, ClientConnection& client, Reason reason, Instant now);
   void refuse(ClientConnection& client, http::Status status, Reason reason, Instant now);
   void redirect(ClientConnection& client, Instant now);
+  void finish_reply(ClientConnection& client, http::Status status, std::string_view location,
+                    Instant now);
+  [[nodiscard]] bool may_go_on(const ClientConnection& client) const;
   void reply(ClientConnection& client, http::Status status, std::string_view location,
              bool keep_alive);
   void record(const ClientConnection& client, Instant now);
   void client_lost(ClientId id, ClientConnection& client, Instant now);
-  void close_client(ClientId id, Instant now, bool in_order);
+  enum class Ending : std::uint8_t { kInOrder, kReset };
+  void close_client(ClientId id, Ending ending, Instant now);
   void on_client_timer(ClientId id, Instant now);
   void arm(ClientConnection& client, Instant deadline) { timers_.arm(client.timer, deadline); }
   void await_request(ClientConnection& client, Instant now);
@@ -135,11 +141,12 @@ class Core {
   TimerWheel timers_;
   BufferPool buffers_;
   UpstreamPool upstreams_;
+  // Before the clients, so that it outlives them: they refer to generations and their TLS contexts.
+  std::unique_ptr<Generation> current_;
+  std::vector<std::unique_ptr<Generation>> retiring_;  // oldest first
   Slab<ClientConnection> clients_;
   std::vector<ClientId> queued_;
   std::vector<ClientId> running_;
-  std::unique_ptr<Generation> current_;
-  std::vector<std::unique_ptr<Generation>> retiring_;
   std::vector<ServiceCounters> services_;  // by index of the current snapshot
   AccessLog access_log_;
   CoreCounters counters_;

@@ -92,7 +92,7 @@ void Exchange::begin(GenerationRef with, Instant first, Instant now) {
   upstream_duration = {};
   request_bytes = response_bytes = 0;
   active_ = true;
-  send_continue_ = head_sent_ = body_sent_ = request_complete_ = false;
+  send_continue_ = head_sent_ = body_taken_ = answered_ = request_complete_ = false;
   response_started_ = response_complete_ = upstream_reusable_ = client_reusable_ = false;
   response_body_ = http::BodyDecoder{};
 }
@@ -114,6 +114,8 @@ void Exchange::prepare_request(http::RequestParser& parser, const http::RequestU
   send_continue_ = parser.framing().expects_continue;
   http::remove_hop_by_hop(head.fields);
   head.fields.remove("Expect");
+  // RFC 9110, section 7.6.3: a gateway names itself and the version it was spoken to in.
+  head.fields.add("Via", head.minor_version == 1 ? "1.1 weir" : "1.0 weir");
   http::set_forwarded(head.fields, {client_address, tls ? "https" : "http", uri.authority()});
   head.fields.set("Host", uri.authority());
   head.target = uri.target();
@@ -124,7 +126,7 @@ void Exchange::prepare_request(http::RequestParser& parser, const http::RequestU
 void Exchange::restart_request() {
   WEIR_ASSERT(replayable());
   head_sent_ = request_complete_ = false;
-  // No byte of the body has been taken, so that a new decoder starts where the old one stands.
+  // No byte of the body has been taken, so that a new decoder starts where the old one stood.
   request_body_ = http::BodyDecoder{request_framing_};
 }
 
@@ -134,18 +136,20 @@ PumpResult Exchange::pump_request(Channel& client, UpstreamConnection& to) {
   ByteBuffer& output = to.channel.output();
   if (!head_sent_) {
     // An idle connection's output is empty, and a head is smaller than a buffer.
+    if (output.room() < request_head_.size()) return result;
     output.append(request_head_);
     head_sent_ = result.moved = true;
   }
   if (send_continue_) {
     constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+    if (client.output().room() < kContinue.size()) return result;
     client.output().append(as_bytes(kContinue));
     send_continue_ = false;
   }
   const BodyStep step = move_body(request_body_, client, output, request_framing_.kind, scratch_);
   result.moved = result.moved || step.moved;
   request_bytes += step.payload_bytes;
-  body_sent_ = body_sent_ || step.payload_bytes > 0;
+  body_taken_ = body_taken_ || (step.moved && request_framing_.kind != http::BodyKind::kNone);
   request_complete_ = step.finished;
   if (step.broken)
     result.failure = client.input_ended() ? Reason::kClientReset : Reason::kBadRequest;
@@ -182,8 +186,8 @@ PumpResult Exchange::pump_response(UpstreamConnection& from, Channel& client, bo
 
 PumpResult Exchange::forward_response_head(UpstreamConnection& from, Channel& client,
                                            bool keep_alive, Instant now) {
-  // A head must fit whole; the client drains its output first.
-  if (client.output().room() < kBufferBytes / 2 + kFramingBytes) return {};
+  // A head must fit whole, with what we add to it; the client drains its output first.
+  if (client.output().room() < kReplyRoom) return {};
   const http::ParseResult parsed = from.parser.parse(from.channel.input(), method_);
   switch (parsed.outcome) {
     case http::ParseResult::Outcome::kIncomplete:
@@ -194,6 +198,7 @@ PumpResult Exchange::forward_response_head(UpstreamConnection& from, Channel& cl
       break;
   }
   from.channel.consume(parsed.consumed);
+  answered_ = true;
   if (from.parser.framing().interim) {
     // 100 was ours to say; HTTP/1.0 clients know no interim responses (RFC 9110, section 15.2).
     if (from.parser.head().status != http::Status::kContinue && client_minor_version_ == 1) {

@@ -42,8 +42,9 @@ class Exchange {
 
   /// The head goes out again, to another endpoint. Only while replayable().
   void restart_request();
-  /// Nothing of the body has left, so that the same request can be made elsewhere.
-  [[nodiscard]] bool replayable() const { return !body_sent_; }
+  /// Nothing of the body has been taken from the client and nothing of an answer has come, so that
+  /// the same request can be made elsewhere.
+  [[nodiscard]] bool replayable() const { return !body_taken_ && !answered_; }
 
   [[nodiscard]] PumpResult pump_request(Channel& client, UpstreamConnection& upstream);
   [[nodiscard]] PumpResult pump_response(UpstreamConnection& upstream, Channel& client,
@@ -87,7 +88,8 @@ class Exchange {
   int client_minor_version_ = 1;
   bool send_continue_ = false;  // the client waits for 100 before its body
   bool head_sent_ = false;
-  bool body_sent_ = false;
+  bool body_taken_ = false;  // framing counts too: a new decoder would not find it again
+  bool answered_ = false;    // a head, interim or final, has come
   bool request_complete_ = false;
   bool response_started_ = false;  // a final head has been put into the client's output
   bool response_complete_ = false;

@@ -11,7 +11,8 @@ namespace weir::proxy {
 UpstreamPool::UpstreamPool(tcp::Stack& stack, BufferPool& buffers, TimerWheel& timers)
     : stack_{stack}, buffers_{buffers}, timers_{timers} {}
 
-std::optional<UpstreamId> UpstreamPool::take_idle(const wire::Endpoint& endpoint, ClientId client) {
+std::optional<UpstreamId> UpstreamPool::take_idle(const wire::Endpoint& endpoint, ClientId client,
+                                                  Instant now) {
   const auto state = endpoints_.find(endpoint);
   if (state == endpoints_.end()) return std::nullopt;
   std::vector<UpstreamId>& idle = state->second.idle;
@@ -20,6 +21,14 @@ std::optional<UpstreamId> UpstreamPool::take_idle(const wire::Endpoint& endpoint
     idle.pop_back();
     UpstreamConnection* connection = connections_.get(id);
     if (connection == nullptr) continue;  // dropped while it was idle
+    // What has arrived meanwhile answers no request: most likely the endpoint is closing.
+    const tcp::ConnectionId tcp = connection->channel.connection();
+    if (stack_.readable_bytes(tcp) > 0 || stack_.at_end(tcp) ||
+        stack_.failure(tcp) != tcp::Failure::kNone) {
+      ++counters_.idle_closed;
+      drop(id, now);
+      continue;
+    }
     TimerWheel::cancel(connection->timer);
     connection->reused = true;
     connection->client = client;

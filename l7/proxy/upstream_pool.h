@@ -36,8 +36,9 @@ struct UpstreamConnection {
   Channel channel;
   wire::Endpoint endpoint;
   ClientId client;
-  http::ResponseParser parser;
+  http::ResponseParser parser{{.header_bytes = kResponseHeadBytesMax}};
   bool connected = false;
+  bool broken = false;  ///< reset or timed out; what came before may still be read
   bool reused = false;  ///< it has carried an exchange before this one
   Timer timer;          ///< idle time
 };
@@ -61,8 +62,8 @@ class UpstreamPool {
   void set_sources(std::vector<wire::IpAddress> sources) { sources_ = std::move(sources); }
 
   /// An idle connection to the endpoint for that client, the one used last, or nothing.
-  [[nodiscard]] std::optional<UpstreamId> take_idle(const wire::Endpoint& endpoint,
-                                                    ClientId client);
+  [[nodiscard]] std::optional<UpstreamId> take_idle(const wire::Endpoint& endpoint, ClientId client,
+                                                    Instant now);
   /// Starts a new connection; `connected` is set once it stands.
   [[nodiscard]] Result<UpstreamId> open(const wire::Endpoint& endpoint, ClientId client,
                                         Instant now);
