@@ -27,7 +27,8 @@ void deallocate(void* memory) {
 
 }  // namespace
 
-// The array and nothrow forms of the standard library call these.
+// Every form is named: those of a sanitizer would not come by here, and memory that one side
+// allocates and the other frees is an error to it (std::stable_sort uses the nothrow form).
 void* operator new(std::size_t size) { return allocate(size, 1); }
 void* operator new(std::size_t size, std::align_val_t alignment) {
   return allocate(size, static_cast<std::size_t>(alignment));
@@ -36,7 +37,10 @@ void operator delete(void* memory) noexcept { deallocate(memory); }
 void operator delete(void* memory, std::size_t) noexcept { deallocate(memory); }
 void operator delete(void* memory, std::align_val_t) noexcept { deallocate(memory); }
 void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { deallocate(memory); }
-// Named as well, since a sanitizer's own array forms would not come by here.
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return allocate(size, 1); }
+void operator delete(void* memory, const std::nothrow_t&) noexcept { deallocate(memory); }
+void* operator new[](std::size_t size, const std::nothrow_t&) noexcept { return allocate(size, 1); }
+void operator delete[](void* memory, const std::nothrow_t&) noexcept { deallocate(memory); }
 void* operator new[](std::size_t size) { return allocate(size, 1); }
 void operator delete[](void* memory) noexcept { deallocate(memory); }
 void operator delete[](void* memory, std::size_t) noexcept { deallocate(memory); }
