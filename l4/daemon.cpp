@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -12,6 +11,7 @@
 #include <filesystem>
 #include <mutex>
 
+#include "l4/base/capabilities.h"
 #include "l4/base/log.h"
 #include "l4/base/signals.h"
 #include "l4/control/admin.h"
@@ -29,19 +29,18 @@ constexpr int kSettleMs = 50;
 
 /// The rights that loading, attaching and making devices take.
 Result<void> check_rights() {
-  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-  std::array<__user_cap_data_struct, 2> data{};
-  if (::syscall(SYS_capget, &header, data.data()) != 0)
-    return Error::from_errno("reading this process's capabilities");
-  const auto has = [&](unsigned capability) {
-    return ((data[capability / 32].effective >> (capability % 32)) & 1) != 0;
-  };
   std::string missing;
-  if (!has(CAP_BPF) && !has(CAP_SYS_ADMIN)) missing += " CAP_BPF";
-  if (!has(CAP_NET_ADMIN)) missing += " CAP_NET_ADMIN";
+  if (!has_capability(CAP_BPF) && !has_capability(CAP_SYS_ADMIN)) missing += " CAP_BPF";
+  if (!has_capability(CAP_NET_ADMIN)) missing += " CAP_NET_ADMIN";
   if (missing.empty()) return {};
   return Error{ErrorCode::kDenied, fmt::format("weir-l4 lacks the right{}", missing),
                "start it as root, or from its systemd unit"};
+}
+
+/// What it goes on needing: devices, programs and maps, objects by their id, and the counters of
+/// programs. Everything else that root can do is given up.
+Result<void> drop_rights() {
+  return keep_only_capabilities({CAP_NET_ADMIN, CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN});
 }
 
 Result<void> run_loop(Plane& plane, std::mutex& mutex, const UniqueFd& signals) {
@@ -64,6 +63,7 @@ Result<void> run_loop(Plane& plane, std::mutex& mutex, const UniqueFd& signals) 
 
 Result<void> run(const std::string& socket, const PlaneOptions& options) {
   if (Result<void> allowed = check_rights(); !allowed) return allowed;
+  if (Result<void> dropped = drop_rights(); !dropped) return dropped;
   Result<UniqueFd> signals = take_signals({SIGTERM, SIGINT});
   if (!signals) return std::move(signals).error();
   const Instant started = monotonic_now();

@@ -1,7 +1,7 @@
 #include "l7/admin_api.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,7 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "l4/base/fd.h"
+#include "l4/base/file.h"
 #include "l4/base/log.h"
 #include "l4/control/config.h"
 
@@ -29,11 +29,26 @@ json port_json(const port::PortCounters& c) {
           {"send_refused", c.send_refused},
           {"pool_exhausted", c.pool_exhausted},
           {"receive_no_buffer", c.receive_no_buffer},
+          {"receive_overflow", c.receive_overflow},
           {"invalid_descriptors", c.invalid_descriptors}};
 }
 
 json network_json(const net::InterfaceCounters& c) {
-  return {{"segments_delivered", c.segments_delivered},
+  const net::NeighborCounters& n = c.neighbor;
+  return {{"frames_received", c.frames_received},
+          {"frames_sent", c.frames_sent},
+          {"dropped_error_queue", c.dropped_error_queue},
+          {"limited_echo", c.limited_echo},
+          {"limited_unreachable", c.limited_unreachable},
+          {"neighbor_solicitations_sent", n.solicitations_sent},
+          {"neighbor_resolved", n.resolved},
+          {"neighbor_failed", n.failed},
+          {"neighbor_lost", n.lost},
+          {"neighbor_pending_dropped", n.pending_dropped},
+          {"neighbor_unreachable_dropped", n.unreachable_dropped},
+          {"neighbor_table_full", n.table_full},
+          {"neighbor_evicted", n.evicted},
+          {"segments_delivered", c.segments_delivered},
           {"partial_checksums", c.partial_checksums},
           {"dropped_link_broadcast", c.dropped_link_broadcast},
           {"dropped_ether_type", c.dropped_ether_type},
@@ -87,7 +102,8 @@ json tcp_json(const tcp::StackCounters& c) {
           {"resets_sent", c.resets_sent},
           {"resets_received", c.resets_received},
           {"challenge_acks", c.challenge_acks},
-          {"time_wait_evicted", c.time_wait_evicted}};
+          {"time_wait_evicted", c.time_wait_evicted},
+          {"buffer_chunks", c.buffer_chunks}};
 }
 
 json http_json(const proxy::WorkerReport& report) {
@@ -112,6 +128,8 @@ json http_json(const proxy::WorkerReport& report) {
           {"responses", responses},
           {"reasons", reasons},
           {"services", services},
+          {"buffers", c.buffers},
+          {"buffer_refusals", c.buffer_refusals},
           {"log_dropped", report.log_dropped}};
 }
 
@@ -153,6 +171,9 @@ std::vector<std::string> describe_changes(const control::Model& have, const cont
 
 net::InterfaceConfig interface_config(const control::Model& model) {
   net::InterfaceConfig config;
+  // The carrier is a veth: what local peers send over it has checksums that no hardware will
+  // finish.
+  config.accept_partial_checksums = true;
   config.addresses = model.node.l7.addresses;
   for (const wire::IpAddress& gateway : model.node.l7.gateways)
     (gateway.is_v4() ? config.gateway_v4 : config.gateway_v6) = gateway;
@@ -192,21 +213,10 @@ Result<std::optional<control::ConfigSubmission>> AdminApi::read_state() const {
 Result<void> AdminApi::write_state(const control::ConfigSubmission& submission) const {
   std::error_code error;
   std::filesystem::create_directories(state_file_.parent_path(), error);
-  const std::string temporary = state_file_.string() + ".new";
-  const std::string doing = fmt::format("writing {}", temporary);
-  UniqueFd file{::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600)};
-  if (!file) return Error::from_errno(doing);
-  const std::string text = control::to_json(submission);
-  for (std::size_t at = 0; at < text.size();) {
-    const ssize_t written = ::write(file.get(), text.data() + at, text.size() - at);
-    if (written < 0) return Error::from_errno(doing);
-    at += static_cast<std::size_t>(written);
-  }
-  // The name must never lead to half a file: data first, then the name.
-  if (::fsync(file.get()) != 0) return Error::from_errno(doing);
-  if (::rename(temporary.c_str(), state_file_.c_str()) != 0)
-    return Error::from_errno(fmt::format("renaming {}", temporary));
-  return {};
+  if (error)
+    return Error::from_errno(fmt::format("creating {}", state_file_.parent_path().string()),
+                             error.value());
+  return write_file_durably(state_file_.string(), control::to_json(submission), S_IRUSR | S_IWUSR);
 }
 
 std::variant<AdminApi::Prepared, AdminApi::Refused> AdminApi::prepare(

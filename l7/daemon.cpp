@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
@@ -11,11 +12,15 @@
 
 #include <CLI/CLI.hpp>
 #include <atomic>
+#include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 
+#include "l4/base/capabilities.h"
 #include "l4/base/fd.h"
 #include "l4/base/log.h"
 #include "l4/base/random.h"
@@ -63,18 +68,23 @@ class LogWriter {
     buffer_.clear();
     log.drain(buffer_);
     if (buffer_.empty()) return;
+    if (std::exchange(cut_, false)) buffer_.insert(0, "\n");
     const int fd = path_ == "-" ? STDOUT_FILENO : file_.get();
     std::string_view rest = buffer_;
     while (!rest.empty()) {
       const ssize_t written = ::write(fd, rest.data(), rest.size());
       if (written <= 0) {
-        // A full disk must not stop traffic; said once until it works again.
+        // A full disk must not stop traffic. What is lost is counted, and said once until it works
+        // again; a line that was cut gets an end, so that the next one stands alone.
         if (!failing_) log_error("writing the access log {}: {}", path_, std::strerror(errno));
         failing_ = true;
+        cut_ = cut_ || rest.size() < buffer_.size();
+        lost_bytes_ += rest.size();
         return;
       }
       rest.remove_prefix(static_cast<std::size_t>(written));
     }
+    if (failing_) log_info("the access log is written again; {} bytes were lost", lost_bytes_);
     failing_ = false;
   }
 
@@ -83,6 +93,8 @@ class LogWriter {
   UniqueFd file_;
   std::string buffer_;
   bool failing_ = false;
+  bool cut_ = false;  // the file ends in half a line
+  std::uint64_t lost_bytes_ = 0;
 };
 
 Result<control::ConfigSubmission> first_submission(const Options& options, const AdminApi& api) {
@@ -139,6 +151,10 @@ Result<void> run(const Options& options) {
   if (!worker) return std::move(worker).error();
   if (auto started = api.start(std::move(prepared), *submission, **worker); !started)
     return started;
+
+  // From here on bytes from outside are parsed. Only taking the driver's program off the device at
+  // the end still needs a right.
+  if (auto dropped = keep_only_capabilities({CAP_NET_ADMIN}); !dropped) return dropped;
 
   std::atomic<bool> stop{false};
   std::thread thread{[&] {
