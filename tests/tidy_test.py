@@ -29,25 +29,34 @@ ARROWS = [
     ("l4/wire/", ["l4/base/"]),
     ("l4/control/", ["l4/base/", "l4/wire/"]),
     ("l4/", ["l4/base/", "l4/wire/", "l4/control/", "bpf/abi.h", "bpf/verdicts.def"]),
+    # wire: a port and the device that its start checks examine have MAC addresses.
     ("l7/port/", ["l4/base/", "l4/wire/"]),
     ("l7/net/", ["l4/base/", "l4/wire/", "l7/port/"]),
+    # port: a segment is built in a packet buffer, in place; net's interface hands those out and takes
+    # them back, but does not hide what they are.
     ("l7/tcp/", ["l4/base/", "l4/wire/", "l7/port/", "l7/net/"]),
     ("l7/tls/", ["l4/base/", MODEL]),
     ("l7/http/", ["l4/base/"]),
+    # net: the worker owns the interface that its connections speak through.
     ("l7/proxy/", ["l4/base/", "l4/wire/", "l7/port/", "l7/net/", "l7/tcp/", "l7/tls/", "l7/http/",
                    MODEL]),
     ("l7/", ["l4/base/", "l4/wire/", "l4/control/", "l7/"]),
+    # wire and control, not the model alone: addresses and VIPs are checked before they are sent, and
+    # the client of the admin API stands beside its server. Neither reaches a plane.
     ("tools/weir/", ["l4/base/", "l4/wire/", "l4/control/"]),
     ("bench/", [""]),
     ("tests/", [""]),
 ]
 
-# Libraries that belong to one place: pattern of the included name, prefixes that may have it.
+# Libraries that belong to one place: pattern of the included name, prefixes that may have it. A
+# place that ends in "/*" is the folder without the folders in it, "/*.cpp" its sources alone.
 LIBRARIES = [
     (r"rte_", ["l7/port/dpdk_port", "tests/l7/port/"]),
     (r"openssl/", ["l7/tls/", "tests/"]),
-    (r"(bpf|xdp)/(libbpf|bpf|btf|xsk|libxdp)\.h", ["l4/", "tests/", "bench/"]),
-    (r".*\.skel\.h", ["l4/", "tests/", "bench/"]),
+    (r"(bpf|xdp)/(libbpf|bpf|btf|xsk|libxdp)\.h", ["l4/*", "tests/", "bench/"]),
+    (r".*\.skel\.h", ["l4/*", "tests/", "bench/"]),
+    (r"nlohmann/", ["l4/control/*.cpp", "l4/*.cpp", "l7/admin_api.cpp", "tools/weir/", "tests/",
+                    "bench/"]),
     (r"yaml-cpp/", ["l4/control/yaml_tree.cpp"]),
     (r"httplib\.h", ["l4/control/admin.cpp", "tests/"]),
     (r"nghttp2/", ["l7/http/h2_session", "tests/"]),
@@ -103,7 +112,14 @@ def allowed_includes(path):
 
 
 def is_direct_child(path, folder):
-    return "/" not in path[len(folder):]
+    return path.startswith(folder) and "/" not in path[len(folder):]
+
+
+def is_in_place(path, place):
+    folder, star, suffix = place.partition("*")
+    if star:
+        return is_direct_child(path, folder) and path.endswith(suffix)
+    return path.startswith(place)
 
 
 def check_includes(path, text, _root):
@@ -114,8 +130,11 @@ def check_includes(path, text, _root):
         name = match.group(2)
         line = line_of(text, match.start())
         for pattern, places in LIBRARIES:
-            if re.match(pattern, name) and not any(path.startswith(place) for place in places):
+            if re.match(pattern, name) and not any(is_in_place(path, place) for place in places):
                 yield Finding(path, line, "include", f"{name} belongs to {', '.join(places)}")
+        # A path that climbs would pass by the table below.
+        if re.match(r"(.*/)?\.\.?/", name):
+            yield Finding(path, line, "include", f"{name} is relative; start at the root of the tree")
         if match.group(1) == '"' and re.match(r"(bpf|l4|l7|tools|tests|bench)/", name):
             # The planes are the files directly in l4/: a library below must not reach up to them.
             if not any(name.startswith(prefix) for prefix in allowed):
@@ -265,6 +284,23 @@ SELF_TEST = [
     ("DPDK outside its file", {"l7/port/a.h": "#include <rte_mbuf.h>\n"}, "include"),
     ("DPDK in its file", {"l7/port/dpdk_port.cpp": "#include <rte_mbuf.h>\n"}, None),
     ("YAML outside its file", {"l4/control/a.cpp": "#include <yaml-cpp/yaml.h>\n"}, "include"),
+    ("libbpf in the plane", {"l4/a.h": "#include <bpf/libbpf.h>\n"}, None),
+    ("libbpf below the plane", {"l4/base/a.h": "#include <bpf/libbpf.h>\n"}, "include"),
+    ("a skeleton in the plane", {"l4/a.cpp": '#include "weir_lb.skel.h"\n'}, None),
+    ("a skeleton below the plane", {"l4/control/a.cpp": '#include "weir_lb.skel.h"\n'}, "include"),
+    ("JSON in a source of the plane", {"l4/a.cpp": "#include <nlohmann/json.hpp>\n"}, None),
+    ("JSON in a header of the plane", {"l4/a.h": "#include <nlohmann/json.hpp>\n"}, "include"),
+    ("JSON in a source of control", {"l4/control/a.cpp": "#include <nlohmann/json.hpp>\n"}, None),
+    ("JSON in wire", {"l4/wire/a.cpp": "#include <nlohmann/json.hpp>\n"}, "include"),
+    ("JSON in the proxy", {"l7/proxy/a.cpp": "#include <nlohmann/json_fwd.hpp>\n"}, "include"),
+    ("JSON in the command line", {"tools/weir/a.h": "#include <nlohmann/json.hpp>\n"}, None),
+    ("an include that climbs", {"l4/base/a.h": '#include "../maglev.h"\n'}, "include"),
+    ("an include from here", {"l4/a.h": '#include "./maglev.h"\n'}, "include"),
+    ("an include that climbs later", {"l4/base/a.h": '#include "l4/base/../maglev.h"\n'}, "include"),
+    ("tcp includes port", {"l7/tcp/a.h": '#include "l7/port/packet.h"\n'}, None),
+    ("proxy includes net", {"l7/proxy/a.h": '#include "l7/net/interface.h"\n'}, None),
+    ("the command line includes control", {"tools/weir/a.h": '#include "l4/control/admin.h"\n'},
+     None),
     ("a line of 101 columns", {"l4/a.h": "/" * 101 + "\n"}, "line"),
     ("a line of 100 columns", {"l4/a.h": "/" * 100 + "\n"}, None),
     ("a tab counts for eight", {"bpf/x.c": "\t" * 13 + "\n"}, "line"),
