@@ -40,6 +40,11 @@ TEST(TcpSimulation, EveryTransferOverABadLinkEndsCompleteAndLeavesNothingBehind)
               static_cast<unsigned long long>(first), static_cast<unsigned long long>(last),
               static_cast<unsigned long long>(segments),
               static_cast<unsigned long long>(retransmissions), virtual_seconds);
+  // Seeds are fixed, and so is the number; it was 4 of 100 when this was written. Fewer, and the
+  // link is not as bad as its name says.
+  if (!wanted) {
+    EXPECT_GT(retransmissions, segments / 40);
+  }
 }
 
 TEST(TcpSimulation, TheSameSeedGivesTheSameTranscript) {
