@@ -1,6 +1,7 @@
 """The L7 path with real clients and servers: curl, h2load, wrk, nginx."""
 
 import json
+import re
 import threading
 
 from labcase import *
@@ -109,6 +110,10 @@ class L7Path(LabCase):
                                "Host: api.shop.example", f"https://{VIP_EDGE4}/cart", timeout=60)
         self.assertNotIn("Socket errors", done.stdout)
         self.assertNotIn("Non-2xx", done.stdout)
+        # A wrk that was never answered reports no error either.
+        requests = re.search(r"(\d+) requests in", done.stdout)
+        self.assertIsNotNone(requests, done.stdout)
+        self.assertGreater(int(requests.group(1)), 100, done.stdout)
 
     def test_a_download_of_64_mib_is_exact(self):
         target = self.lab.directory / "l7-download"
