@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "l4/base/fd.h"
+#include "l4/base/file.h"
 #include "l4/control/model_json.h"
 
 namespace weir::l4 {
@@ -31,17 +32,6 @@ Result<std::string> read_whole(const UniqueFd& file, const std::string& path) {
     if (text.size() > kBytesMax)
       return Error{ErrorCode::kInvalid, fmt::format("{} is larger than {} bytes", path, kBytesMax)};
   }
-}
-
-Result<void> write_whole(const UniqueFd& file, std::string_view text, const std::string& path) {
-  while (!text.empty()) {
-    const ssize_t size = ::write(file.get(), text.data(), text.size());
-    if (size < 0 && errno == EINTR) continue;
-    if (size < 0) return Error::from_errno(fmt::format("writing {}", path));
-    text.remove_prefix(static_cast<std::size_t>(size));
-  }
-  if (::fsync(file.get()) != 0) return Error::from_errno(fmt::format("flushing {}", path));
-  return {};
 }
 
 json load_json(const LoadSettings& load) {
@@ -132,20 +122,7 @@ Result<DesiredState> Store::read() const {
 }
 
 Result<void> Store::write(const DesiredState& state) const {
-  // Beside the file, so that the rename stays within one file system and is atomic.
-  const std::string temporary = path() + ".new";
-  const UniqueFd file{
-      ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, S_IRUSR | S_IWUSR)};
-  if (!file) return Error::from_errno(fmt::format("creating {}", temporary));
-  if (Result<void> written = write_whole(file, to_json(state), temporary); !written) return written;
-  if (::rename(temporary.c_str(), path().c_str()) != 0)
-    return Error::from_errno(fmt::format("renaming {} to {}", temporary, path()));
-  // The rename itself must survive a power failure.
-  const UniqueFd directory{::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-  if (!directory) return Error::from_errno(fmt::format("opening {}", directory_));
-  if (::fsync(directory.get()) != 0)
-    return Error::from_errno(fmt::format("flushing {}", directory_));
-  return {};
+  return write_file_durably(path(), to_json(state), S_IRUSR | S_IWUSR);
 }
 
 }  // namespace weir::l4
