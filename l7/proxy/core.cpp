@@ -223,12 +223,6 @@ void Core::on_upstream(const tcp::Readiness& ready, Instant now) {
   if (!upstream->connected) {
     upstreams_.count_connect_failure();
     attempt_failed(owner, *client, Reason::kConnectFailed, now);
-  } else {
-    // The rest of the answer may have been read already and wait for the client to take it.
-    run(owner, now);
-    client = clients_.get(owner);
-    if (upstreams_.get(id) == nullptr || client == nullptr) return;
-    attempt_failed(owner, *client, Reason::kUpstreamReset, now);
   }
   run(owner, now);
 }
@@ -360,7 +354,9 @@ bool Core::step_exchange(ClientId id, ClientConnection& client, Instant now) {
     fail_exchange(id, client, request.failure, now);
     return true;
   }
-  const bool keep_alive = may_go_on(client) && !client.channel.input_ended();
+  // A client that sends several requests and then its FIN waits for as many answers.
+  const bool said_all = client.channel.input_ended() && client.channel.input().empty();
+  const bool keep_alive = may_go_on(client) && !said_all;
   const PumpResult response =
       upstream->connected ? exchange.pump_response(*upstream, client.channel, keep_alive, now)
                           : PumpResult{};
@@ -376,6 +372,12 @@ bool Core::step_exchange(ClientId id, ClientConnection& client, Instant now) {
   if (moved) exchange.last_progress = now;
   if (exchange.response_complete() && client.channel.output().empty()) {
     finish_exchange(client, now);
+    return true;
+  }
+  // After a reset, what has been read before may still be waiting for the client, and it may be all
+  // of the answer. Only when nothing moves any more is something missing.
+  if (upstream->broken && !moved && client.channel.output().empty()) {
+    attempt_failed(id, client, Reason::kUpstreamReset, now);
     return true;
   }
   return moved;
@@ -531,7 +533,10 @@ void Core::drop_upstream(ClientConnection& client, Instant now) {
 void Core::finish_exchange(ClientConnection& client, Instant now) {
   Exchange& exchange = client.exchange;
   UpstreamConnection* upstream = upstreams_.get(exchange.upstream);
-  if (exchange.upstream_reusable() && !upstream->broken && upstream->channel.drained()) {
+  // Bytes behind the response answer nothing that was asked, and while it was delivered the
+  // endpoint may have closed: such a connection is not kept.
+  if (exchange.upstream_reusable() && !upstream->broken && upstream->channel.drained() &&
+      upstream->channel.input().empty() && !upstream->channel.input_ended()) {
     upstreams_.give_back(exchange.upstream, now);
     exchange.upstream = {};
   } else {

@@ -175,9 +175,7 @@ PumpResult Exchange::pump_response(UpstreamConnection& from, Channel& client, bo
         from.channel.input_ended() ? Reason::kUpstreamReset : Reason::kUpstreamProtocol;
   if (step.finished) {
     response_complete_ = true;
-    // Bytes behind the response answer nothing that was asked: such a connection is not reused.
-    upstream_reusable_ = from.parser.framing().keep_alive && request_complete_ &&
-                         !from.channel.input_ended() && from.channel.input().empty();
+    upstream_reusable_ = from.parser.framing().keep_alive && request_complete_;
     client_reusable_ =
         keep_alive && request_complete_ && response_framing_.kind != http::BodyKind::kUntilClose;
   }

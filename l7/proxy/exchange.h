@@ -53,7 +53,8 @@ class Exchange {
   [[nodiscard]] bool request_complete() const { return request_complete_; }
   [[nodiscard]] bool response_started() const { return response_started_; }
   [[nodiscard]] bool response_complete() const { return response_complete_; }
-  /// After the response, both connections can carry another exchange.
+  /// After the response, as far as the two messages go, both connections can carry another
+  /// exchange.
   [[nodiscard]] bool upstream_reusable() const { return upstream_reusable_; }
   [[nodiscard]] bool client_reusable() const { return client_reusable_; }
 

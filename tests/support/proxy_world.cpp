@@ -39,6 +39,15 @@ net::InterfaceConfig world_config() {
           .gateway_v4 = address(kWorkerAddress)};
 }
 
+/// Fills an empty packet. The link header goes into the headroom, as where frames are made: the
+/// room behind it is for an IP packet of the link's MTU.
+void fill(port::Packet& packet, std::span<const std::byte> frame) {
+  const std::size_t header = std::min<std::size_t>(frame.size(), 14);
+  packet.prepend(header);
+  packet.append(frame.size() - header);
+  std::ranges::copy(frame, packet.bytes().begin());
+}
+
 /// Listeners carry the number of their backend, connections that of their peer.
 constexpr tcp::UserData kPeerBase = 1'000'000;
 
@@ -106,7 +115,7 @@ void ProxyWorld::WorkerPort::fetch() {
     for (port::Packet& frame : std::span{burst}.first(count)) {
       port::Packet copy = pool_.allocate();
       WEIR_ASSERT(copy);  // a turn takes more frames out than this ring holds
-      std::ranges::copy(std::as_const(frame).bytes(), copy.append(frame.size()).begin());
+      fill(copy, std::as_const(frame).bytes());
       frame.reset();
       arrived_.push_back(std::move(copy));
     }
@@ -118,7 +127,7 @@ void ProxyWorld::WorkerPort::deliver() {
   for (port::Packet& frame : leaving_) {
     port::Packet copy = link_.allocate();
     if (!copy) break;  // lost, as on any link
-    std::ranges::copy(std::as_const(frame).bytes(), copy.append(frame.size()).begin());
+    fill(copy, std::as_const(frame).bytes());
     static_cast<void>(link_.send({&copy, 1}));
   }
   leaving_.clear();

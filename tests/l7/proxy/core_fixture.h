@@ -25,13 +25,13 @@ using testing::Then;
 inline constexpr std::string_view kOk =
     "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello";
 
-/// What the proxy tells every backend about the client.
-inline std::string forwarded(std::string_view scheme = "http") {
+/// What the proxy tells every backend about itself and the client.
+inline std::string forwarded(std::string_view scheme = "http", std::string_view version = "1.1") {
   return fmt::format(
-      "X-Forwarded-For: 10.0.0.100\r\nX-Forwarded-Proto: {0}\r\n"
+      "Via: {1} weir\r\nX-Forwarded-For: 10.0.0.100\r\nX-Forwarded-Proto: {0}\r\n"
       "X-Forwarded-Host: shop.example\r\n"
       "Forwarded: for=10.0.0.100;host=\"shop.example\";proto={0}\r\n",
-      scheme);
+      scheme, version);
 }
 
 inline std::string request(std::string_view method = "GET", std::string_view fields = "",
@@ -44,6 +44,10 @@ inline std::string at_backend(std::string_view method = "GET", std::string_view 
                               std::string_view framing = "", std::string_view body = "") {
   return fmt::format("{} /app HTTP/1.1\r\nHost: shop.example\r\n{}{}{}\r\n{}", method, fields,
                      forwarded(), framing, body);
+}
+/// A GET that came as HTTP/1.0; it goes on as 1.1.
+inline std::string at_backend_from_10() {
+  return fmt::format("GET /app HTTP/1.1\r\nHost: shop.example\r\n{}\r\n", forwarded("http", "1.0"));
 }
 
 /// What the proxy answers by itself.

@@ -110,7 +110,7 @@ INSTANTIATE_TEST_SUITE_P(
              .backend_answers = std::string{kOk},
              .backend_receives = fmt::format(
                  "GET /app HTTP/1.1\r\nHost: shop.example\r\nX-Forwarded-Proto: http\r"
-                 "\nX-Kept: 2\r\nX-Forwarded-For: 10.0.0.100\r\n"
+                 "\nX-Kept: 2\r\nVia: 1.1 weir\r\nX-Forwarded-For: 10.0.0.100\r\n"
                  "X-Forwarded-Host: shop.example\r\n"
                  "Forwarded: for=10.0.0.100;host=\"shop.example\";proto=http\r\n\r\n"),
              .client_receives = std::string{kOk},
@@ -148,7 +148,7 @@ INSTANTIATE_TEST_SUITE_P(
              .client_sends = "GET /app HTTP/1.0\r\nHost: shop.example\r\n\r\n",
              .backend_answers = "HTTP/1.1 200 OK\r\n\r\nhello",
              .then = Then::kClose,
-             .backend_receives = at_backend(),
+             .backend_receives = at_backend_from_10(),
              .client_receives = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello",
              .client_is_closed = true,
              .response_bytes = 5},
@@ -157,7 +157,7 @@ INSTANTIATE_TEST_SUITE_P(
                  "GET /app HTTP/1.0\r\nHost: shop.example\r\nConnection: keep-alive\r\n\r\n",
              .backend_answers = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
                                 "5\r\nhello\r\n0\r\n\r\n",
-             .backend_receives = at_backend(),
+             .backend_receives = at_backend_from_10(),
              .client_receives = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello",
              .client_is_closed = true,
              .response_bytes = 5},
@@ -165,7 +165,7 @@ INSTANTIATE_TEST_SUITE_P(
              .client_sends =
                  "GET /app HTTP/1.0\r\nHost: shop.example\r\nConnection: keep-alive\r\n\r\n",
              .backend_answers = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
-             .backend_receives = at_backend(),
+             .backend_receives = at_backend_from_10(),
              .client_receives = "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 5\r\n"
                                 "\r\nhello",
              .response_bytes = 5},
@@ -195,7 +195,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{.name = "AClientOf10SeesNoInterimAnswer",
              .client_sends = "GET /app HTTP/1.0\r\nHost: shop.example\r\n\r\n",
              .backend_answers = "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
-             .backend_receives = at_backend(),
+             .backend_receives = at_backend_from_10(),
              .client_receives = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n",
              .client_is_closed = true,
              .outcome = "204 ok"},
