@@ -26,12 +26,17 @@ constexpr const char* kReturnProgram = "weir_l7_return";
 constexpr const char* kStateMap = "weir_state";
 
 /// Pinned beside the maps: under which contract and with which settings they were made.
+///
+/// A program and its settings are two pins, which no one step replaces. So a reload says first
+/// that it is under way, then renames the new program into place, then writes the new settings.
+/// Whoever finds `reloading` set knows that the pinned program is the old one or the new one, that
+/// no link has been moved yet, and that the settings here are those of the program that runs.
 struct PinnedState {
   std::uint32_t abi_version;
   std::uint32_t l7_workers;
   std::uint64_t hash_seed[2];
   std::uint32_t flows_max;
-  std::uint32_t reserved;
+  std::uint32_t reloading;  // 0 or 1
 };
 static_assert(sizeof(PinnedState) == 32);
 
@@ -149,12 +154,14 @@ Result<void> pin_maps(bpf_object* object, const std::string& directory) {
   return {};
 }
 
-PinnedState pinned_state(const DatapathSettings& settings) {
+enum class Progress { kSettled, kReloading };
+
+PinnedState pinned_state(const DatapathSettings& settings, Progress progress) {
   return {.abi_version = WEIR_ABI_VERSION,
           .l7_workers = settings.l7_workers,
           .hash_seed = {settings.hash_seed.words[0], settings.hash_seed.words[1]},
           .flows_max = settings.flows_max,
-          .reserved = 0};
+          .reloading = progress == Progress::kReloading ? 1U : 0U};
 }
 
 Result<void> pin_new_map(const std::string& directory, const char* name, std::uint32_t value_size,
@@ -178,13 +185,14 @@ Result<Map<std::uint32_t, PinnedState>> open_state(const std::string& directory)
   return Map<std::uint32_t, PinnedState>{std::move(fd), kStateMap};
 }
 
-Result<void> write_state(const std::string& directory, const DatapathSettings& settings) {
+Result<void> write_state(const std::string& directory, const DatapathSettings& settings,
+                         Progress progress) {
   Result<Map<std::uint32_t, PinnedState>> map = open_state(directory);
   if (!map) return std::move(map).error();
-  return map->set(0, pinned_state(settings));
+  return map->set(0, pinned_state(settings, progress));
 }
 
-Result<DatapathSettings> read_settings(const std::string& directory) {
+Result<PinnedState> read_state(const std::string& directory) {
   constexpr const char* kRemedy =
       "take the old datapath down with 'weir unload', which stops its traffic, then load again";
   Result<Map<std::uint32_t, PinnedState>> map = open_state(directory);
@@ -198,9 +206,7 @@ Result<DatapathSettings> read_settings(const std::string& directory) {
                              "speaks {}",
                              directory, found.abi_version, WEIR_ABI_VERSION),
                  kRemedy};
-  return DatapathSettings{.hash_seed = {{found.hash_seed[0], found.hash_seed[1]}},
-                          .l7_workers = found.l7_workers,
-                          .flows_max = found.flows_max};
+  return found;
 }
 
 /// Everything below `directory` that keeps kernel objects alive. Links go first, so that no
@@ -227,7 +233,7 @@ Result<void> pin_everything(const std::string& directory, const Balancer& balanc
   if (!step) return step;
   step = pin_new_map(directory, kStateMap, sizeof(PinnedState), 1);
   if (!step) return step;
-  step = write_state(directory, settings);
+  step = write_state(directory, settings, Progress::kSettled);
   if (!step) return step;
   step = pin(::bpf_program__fd(balancer->progs.weir_lb),
              fmt::format("{}/{}", programs_of(directory), kProgram));
@@ -383,12 +389,15 @@ Result<void> ensure_bpf_file_system(const std::string& pin_directory) {
 }
 
 Result<Datapath> Datapath::open(const std::string& pin_directory) {
-  Result<DatapathSettings> settings = read_settings(pin_directory);
-  if (!settings) return std::move(settings).error();
+  Result<PinnedState> state = read_state(pin_directory);
+  if (!state) return std::move(state).error();
   Result<KernelTables> tables = KernelTables::open(maps_of(pin_directory));
   if (!tables) return std::move(tables).error();
   Datapath datapath{pin_directory, std::make_unique<KernelTables>(*std::move(tables))};
-  datapath.settings_ = *settings;
+  datapath.settings_ = {.hash_seed = {{state->hash_seed[0], state->hash_seed[1]}},
+                        .l7_workers = state->l7_workers,
+                        .flows_max = state->flows_max};
+  datapath.settled_ = state->reloading == 0;
   return datapath;
 }
 
@@ -399,8 +408,11 @@ Result<std::optional<Datapath>> Datapath::adopt(const std::string& pin_directory
   if (!datapath) return std::move(datapath).error();
   if (Result<void> cleaned = datapath->forget_dead_links(); !cleaned)
     return std::move(cleaned).error();
-  // A daemon that ended amid a reload left links on the program before.
-  if (Result<void> moved = datapath->move_links(); !moved) return std::move(moved).error();
+  // A daemon that ended late in a reload left links on the program before. One that ended earlier
+  // left them where they belong until the reload is done again.
+  if (datapath->settled()) {
+    if (Result<void> moved = datapath->move_links(); !moved) return std::move(moved).error();
+  }
   return std::optional<Datapath>{*std::move(datapath)};
 }
 
@@ -434,12 +446,17 @@ Result<void> Datapath::reload(const DatapathSettings& settings) {
   fs::remove(fresh, ignored);
   Result<void> pinned = pin(::bpf_program__fd((*balancer)->progs.weir_lb), fresh);
   if (!pinned) return pinned;
+  settled_ = false;
+  Result<void> saved = write_state(pin_directory_, settings_, Progress::kReloading);
+  if (!saved) return saved;
   if (::rename(fresh.c_str(), path.c_str()) != 0)
     return Error::from_errno(fmt::format("renaming {} to {}", fresh, path));
   DatapathSettings written = settings;
   written.flows_max = settings_.flows_max;
-  if (Result<void> saved = write_state(pin_directory_, written); !saved) return saved;
+  saved = write_state(pin_directory_, written, Progress::kSettled);
+  if (!saved) return saved;
   settings_ = written;
+  settled_ = true;
   return move_links();
 }
 

@@ -56,6 +56,9 @@ class Datapath {
   Result<void> reload(const DatapathSettings& settings);
 
   [[nodiscard]] const DatapathSettings& settings() const { return settings_; }
+  /// Not after a daemon was killed amid reload(): the pinned program may have other settings than
+  /// settings(), which are those of the program that runs. Then reload() before all else.
+  [[nodiscard]] bool settled() const { return settled_; }
   [[nodiscard]] KernelTables& tables() const { return *tables_; }
 
   /// Whether attach() could work as far as can be seen: the device exists and, unless `chain`, is
@@ -90,6 +93,7 @@ class Datapath {
   std::string pin_directory_;
   std::unique_ptr<KernelTables> tables_;  // stable address: the programmer refers to it
   DatapathSettings settings_;
+  bool settled_ = true;
 };
 
 /// Mounts the BPF file system on /sys/fs/bpf if that is where the directory is and none is there.

@@ -294,8 +294,9 @@ Result<void> Plane::ensure_datapath(const DesiredState& next) {
     return adopt_programmer(wanted.hash_seed);
   }
   const DatapathSettings& present = datapath_->settings();
+  const bool settled = datapath_->settled();
   const bool seed_changes = !(present.hash_seed == wanted.hash_seed);
-  if (!seed_changes && present.l7_workers == wanted.l7_workers) return {};
+  if (settled && !seed_changes && present.l7_workers == wanted.l7_workers) return {};
   if (Result<void> reloaded = datapath_->reload(wanted); !reloaded) return reloaded;
   // Tables are built with the seed: forget the present ones, so that all are compared again.
   return seed_changes ? adopt_programmer(wanted.hash_seed) : Result<void>{};

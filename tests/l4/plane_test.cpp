@@ -10,11 +10,16 @@
 #include <net/if.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include <array>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "l4/base/bytes.h"
@@ -67,6 +72,56 @@ std::vector<std::byte> udp_frame(const wire::IpAddress& to, std::uint16_t port,
   store(bytes.subspan(14), ip);
   store(bytes.subspan(34), udp);
   return frame;
+}
+
+/// The first segment of a connection to the address and port.
+std::vector<std::byte> syn_frame(const wire::IpAddress& to, std::uint16_t port,
+                                 std::uint16_t from_port) {
+  std::vector<std::byte> frame = udp_frame(to, port, from_port);  // TCP has its ports there too
+  frame[14 + 9] = static_cast<std::byte>(wire::IpProtocol::kTcp);
+  frame[34 + 12] = std::byte{0x50};  // a header of 20 bytes
+  frame[34 + 13] = std::byte{0x02};  // SYN
+  return frame;
+}
+
+bool is_rename(std::uint64_t syscall) {
+#ifdef SYS_rename
+  if (syscall == SYS_rename) return true;
+#endif
+  return syscall == SYS_renameat || syscall == SYS_renameat2;
+}
+
+/// Does `work` in a child process and kills it when its first rename is done, before it can do
+/// anything else.
+void be_killed_after_the_first_rename(const std::function<void()>& work) {
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    ::ptrace(PTRACE_TRACEME, 0, nullptr, nullptr);
+    ::raise(SIGSTOP);
+    work();
+    ::_exit(0);
+  }
+  constexpr int kStopsMax = 1'000'000;
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFSTOPPED(status));
+  ASSERT_EQ(::ptrace(PTRACE_SETOPTIONS, child, nullptr, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL),
+            0);
+  bool renaming = false;
+  for (int stop = 0; stop < kStopsMax; ++stop) {
+    ASSERT_EQ(::ptrace(PTRACE_SYSCALL, child, nullptr, nullptr), 0);
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFSTOPPED(status)) << "it ended without a rename";
+    if (WSTOPSIG(status) != (SIGTRAP | 0x80)) continue;
+    __ptrace_syscall_info info{};
+    ASSERT_GT(::ptrace(PTRACE_GET_SYSCALL_INFO, child, sizeof(info), &info), 0);
+    if (renaming && info.op == PTRACE_SYSCALL_INFO_EXIT) break;
+    renaming = info.op == PTRACE_SYSCALL_INFO_ENTRY && is_rename(info.entry.nr);
+  }
+  EXPECT_TRUE(renaming);
+  ASSERT_EQ(::kill(child, SIGKILL), 0);
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
 }
 
 class PlaneTest : public ::testing::Test {
@@ -360,6 +415,27 @@ TEST_F(PlaneTest, SettingsChangeWithoutDetaching) {
   EXPECT_EQ(plane_->datapath().settings().l7_workers, 2U);
   send(udp_frame(wire::IpAddress::v4(203, 0, 113, 10), 81, 1));
   EXPECT_EQ(packets_of(ask_well("GET", "/v1/stats"), "drop_unknown_port"), 1U);
+}
+
+TEST_F(PlaneTest, ADaemonKilledAmidAReloadLeavesARunningDatapathAndTheNextOneRepairsIt) {
+  apply(kGateway);
+  plane_.reset();
+  be_killed_after_the_first_rename([this] {
+    start();
+    apply("version: 1\nnode:\n  interfaces: [nic]\n");  // no L7 workers instead of two
+  });
+  const auto redirected = [this] {
+    send(syn_frame(wire::IpAddress::v4(203, 0, 113, 10), 80, 1000));
+    return packets_of(ask_well("GET", "/v1/stats"), "redirect_l7");
+  };
+  send(syn_frame(wire::IpAddress::v4(203, 0, 113, 10), 80, 1000));  // while no daemon runs
+  start();
+  EXPECT_EQ(plane_->desired().revision, 1U) << "the change was never acknowledged";
+  EXPECT_EQ(redirected(), 2U) << "the program does not know the workers";
+  const json repaired = ask_well("GET", "/v1/status").at("devices")[0];
+  start();
+  EXPECT_EQ(redirected(), 3U);
+  EXPECT_EQ(ask_well("GET", "/v1/status").at("devices")[0], repaired) << "repaired once, not twice";
 }
 
 TEST_F(PlaneTest, ApplyingTheSameFileAgainIsNoRevision) {
