@@ -155,9 +155,19 @@ Result<void> Plane::adopt_programmer(const SipKey& seed) {
       datapath_->tables(), seed, [this](const wire::IpAddress& address, control::ForwardMode mode) {
         return next_hops_.resolve(address, mode == control::ForwardMode::kL2);
       });
-  if (!programmer) return std::move(programmer).error();
+  if (!programmer) {
+    datapath_.reset();
+    return std::move(programmer).error();
+  }
   programmer_.emplace(*std::move(programmer));
   return {};
+}
+
+/// What is pinned was given up where a failure could not be taken back; pins that were refused wait
+/// for unload().
+Result<void> Plane::ensure_adopted() {
+  if (datapath_ || refused_) return {};
+  return adopt();
 }
 
 /// Pins without any state on disk: the disk was lost, or the state directory is another one. What
@@ -179,8 +189,9 @@ void Plane::import_pinned_vips() {
       options_.pin_directory, store_.directory(), desired_.manual_vips.size());
 }
 
-Result<void> Plane::validate(const DesiredState& next) const {
+Result<void> Plane::validate(const DesiredState& next) {
   if (refused_ && !next.load.devices.empty()) return *refused_;
+  if (Result<void> ready = ensure_adopted(); !ready) return ready;
   if (Result<void> distinct = check_duplicates(next); !distinct) return distinct;
   if (Result<void> fits = Programmer::check_capacity(services_of(next)); !fits) return fits;
   Result<std::vector<Attachment>> attached = attachments();

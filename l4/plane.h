@@ -43,8 +43,8 @@ class Plane {
   /// What a change would do, in words.
   [[nodiscard]] std::vector<std::string> preview(const DesiredState& next) const;
 
-  /// Everything about `next` that can be refused without touching anything.
-  [[nodiscard]] Result<void> validate(const DesiredState& next) const;
+  /// Everything about `next` that can be refused before anything is changed.
+  [[nodiscard]] Result<void> validate(const DesiredState& next);
 
   /// Validates, changes the kernel, writes the disk: all of it, or after a failure what was before.
   /// The revision is counted here; a state equal to the present one changes nothing.
@@ -80,6 +80,7 @@ class Plane {
 
   Result<void> start();
   Result<void> adopt();
+  Result<void> ensure_adopted();
   Result<void> adopt_programmer(const SipKey& seed);
   void import_pinned_vips();
   Result<void> reconcile(const DesiredState& next);
@@ -100,7 +101,8 @@ class Plane {
   NextHops next_hops_;
   DesiredState desired_;
   std::optional<Datapath> datapath_;
-  std::optional<Programmer> programmer_;        // set exactly while datapath_ is
+  // Set exactly while datapath_ is: adopt_programmer() gives both up when it fails.
+  std::optional<Programmer> programmer_;
   std::optional<Error> refused_;                // why the pins cannot be adopted
   std::optional<Error> failed_;                 // why the kernel is not in the desired state
   std::map<std::string, std::string> reasons_;  // device → why auto did not get native mode

@@ -438,6 +438,29 @@ TEST_F(PlaneTest, ADaemonKilledAmidAReloadLeavesARunningDatapathAndTheNextOneRep
   EXPECT_EQ(ask_well("GET", "/v1/status").at("devices")[0], repaired) << "repaired once, not twice";
 }
 
+TEST_F(PlaneTest, PinsThatCannotBeReadBackAfterAFailureRefuseChangesUntilTheyCan) {
+  add_dns();
+  load();
+  const UniqueFd vips{
+      ::bpf_obj_get((fs::path{options_.pin_directory} / "maps" / "weir_vips").c_str())};
+  ASSERT_TRUE(vips);
+  const weir_vip_key key = abi_key(*control::parse_vip_key(kVip));
+  weir_vip entry{};
+  ASSERT_EQ(::bpf_map_lookup_elem(vips.get(), &key, &entry), 0);
+  weir_vip damaged = entry;
+  damaged.mode = 99;
+  ASSERT_EQ(::bpf_map_update_elem(vips.get(), &key, &damaged, BPF_ANY), 0);
+  EXPECT_EQ(ask("POST", "/v1/load", {{"devices", {"lo"}}, {"mode", "native"}}).status, 501);
+
+  const json another = {{"vip", "203.0.113.54:53/udp"}};
+  const control::AdminReply reply = ask("POST", "/v1/vips", another);
+  EXPECT_EQ(reply.status, 501);
+  EXPECT_NE(reply.body.find("unknown mode"), std::string::npos) << reply.body;
+  ASSERT_EQ(::bpf_map_update_elem(vips.get(), &key, &entry, BPF_ANY), 0);
+  ask_well("POST", "/v1/vips", another);
+  EXPECT_EQ(plane_->installed().size(), 2U);
+}
+
 TEST_F(PlaneTest, ApplyingTheSameFileAgainIsNoRevision) {
   const json first = apply(kGateway);
   const json second = apply(kGateway);
