@@ -84,7 +84,8 @@ void Connection::fail(Failure failure) {
 
 void Connection::finish() {
   state_ = ConnectionState::kClosed;
-  retransmission_deadline_ = output_deadline_ = state_deadline_ = progress_deadline_ = kNever;
+  retransmission_deadline_ = ack_deadline_ = retry_deadline_ = kNever;
+  state_deadline_ = progress_deadline_ = kNever;
   wants_output_ = syn_due_ = ack_now_ = starved_ = persisting_ = false;
   reassembly_.clear();
 }
@@ -99,20 +100,20 @@ void Connection::abort(Context& context) {
 // ---- time ---------------------------------------------------------------------------------------
 
 Instant Connection::next_deadline() const {
-  return std::min(
-      {retransmission_deadline_, output_deadline_, state_deadline_, progress_deadline_});
-}
-
-void Connection::request_output_at(Instant deadline) {
-  output_deadline_ = std::min(output_deadline_, deadline);
+  return std::min({retransmission_deadline_, ack_deadline_, retry_deadline_, state_deadline_,
+                   progress_deadline_});
 }
 
 void Connection::on_timer(Context& context) {
   if (state_deadline_ <= context.now || progress_deadline_ <= context.now) return time_out(context);
   if (retransmission_deadline_ <= context.now) on_retransmission_timer(context);
-  if (output_deadline_ <= context.now) {
-    output_deadline_ = kNever;
+  if (ack_deadline_ <= context.now) {
+    ack_deadline_ = kNever;
     ack_now_ = wants_output_ = true;
+  }
+  if (retry_deadline_ <= context.now) {
+    retry_deadline_ = kNever;
+    wants_output_ = true;
   }
 }
 

@@ -169,7 +169,6 @@ class Connection {
   void on_retransmission_timer(Context& context);
   void retransmit_syn(Context& context);
   void probe_window(Context& context);
-  void request_output_at(Instant deadline);
 
   // connection_input.cpp
   void input_syn_sent(Context& context, const SegmentView& segment);
@@ -254,7 +253,8 @@ class Connection {
   std::uint32_t send_mss_ = 0;     ///< payload and options of one segment to the peer
   std::uint32_t receive_mss_ = 0;  ///< what we have announced
   Instant retransmission_deadline_ = kNever;
-  Instant output_deadline_ = kNever;  ///< delayed ACK, or another try after buffers were short
+  Instant ack_deadline_ = kNever;    ///< when a delayed ACK leaves at the latest
+  Instant retry_deadline_ = kNever;  ///< packet buffers were short in the last emit()
   ByteQueue receive_queue_;
   ByteQueue send_queue_;
   Congestion congestion_;

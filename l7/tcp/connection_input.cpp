@@ -353,7 +353,7 @@ void Connection::receive_in_order(Context& context, std::span<const std::byte> t
   if (ack_now_) {
     wants_output_ = true;
   } else {
-    request_output_at(context.now + kDelayedAck);
+    ack_deadline_ = std::min(ack_deadline_, context.now + kDelayedAck);
   }
 }
 

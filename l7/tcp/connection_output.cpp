@@ -25,6 +25,7 @@ struct Connection::Plan {
 
 bool Connection::emit(Context& context, unsigned segments_max) {
   wants_output_ = false;
+  retry_deadline_ = kNever;
   if (state_ == ConnectionState::kClosed) return false;
   if (state_ == ConnectionState::kSynSent || state_ == ConnectionState::kSynReceived) {
     if (syn_due_) emit_syn(context);
@@ -44,7 +45,7 @@ bool Connection::emit(Context& context, unsigned segments_max) {
     plan = plan_segment();
   }
   if (ack_now_ && buffers) buffers = send_ack(context);
-  if (!buffers) request_output_at(context.now + kRetryWithoutBuffer);
+  if (!buffers) retry_deadline_ = context.now + kRetryWithoutBuffer;
   set_retransmission_timer(context);
   wants_output_ = plan.send && buffers;
   return wants_output_;
@@ -126,8 +127,7 @@ void Connection::retransmit_first(Context& context) {
   const std::uint32_t length = std::min({queued, payload_max(), snd_una_.distance_to(snd_max_)});
   const bool fin = fin_queued_ && !fin_acknowledged_ && length == queued &&
                    snd_una_.distance_to(snd_max_) > length;
-  if (!send_data(context, snd_una_, length, fin))
-    request_output_at(context.now + kRetryWithoutBuffer);  // the time-out repairs it at the latest
+  static_cast<void>(send_data(context, snd_una_, length, fin));  // or the time-out repairs it
 }
 
 void Connection::emit_syn(Context& context) {
@@ -222,7 +222,7 @@ std::uint16_t Connection::announce_window(const StackOptions& options) {
 void Connection::acknowledged_now() {
   ack_now_ = false;
   segments_unacknowledged_ = 0;
-  output_deadline_ = kNever;
+  ack_deadline_ = kNever;
 }
 
 void Connection::set_retransmission_timer(Context& context) {
@@ -231,8 +231,9 @@ void Connection::set_retransmission_timer(Context& context) {
     if (persisting_ || retransmission_deadline_ == kNever)
       retransmission_deadline_ = context.now + rtt_.timeout();
     persisting_ = false;
-  } else if (unsent && output_deadline_ == kNever) {
-    // Nothing in flight and still nothing may leave: the peer's window is closed or silly.
+  } else if (unsent && retry_deadline_ == kNever) {
+    // Nothing in flight, no want of buffers, and still nothing may leave: the peer's window is
+    // closed or silly.
     if (!persisting_) {
       retransmission_deadline_ = context.now + rtt_.timeout();
       probes_ = 0;

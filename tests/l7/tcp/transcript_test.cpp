@@ -707,6 +707,39 @@ TEST(TcpWindow, AClosedWindowIsProbedWithBackoffAndItsOpeningIsUsedAtOnce) {
 )"));
 }
 
+TEST(TcpWindow, AnAckThatLeavesBeforeItsTimeDoesNotCancelTheProbe) {
+  expect_transcript(accepted(R"(
+   20 in  . 1:1 ack 1 win 0
+   30 in  . 1:101 ack 1 win 0  # an ACK is due at 70
+   31 write 1500
+   40 in  . 1:101 ack 1 win 0  # its repetition is answered at once
+   40 out . 1:1 ack 101
+  231 out . 1:2 ack 101
+  240 in  . 101:101 ack 1 win 5000
+  240 out . 1:1001
+  240 out P. 1001:1501
+  250 in  . 101:101 ack 1501
+)"));
+}
+
+TEST(TcpWindow, APeerThatTalksBehindItsClosedWindowDoesNotPostponeTheProbe) {
+  expect_transcript(accepted(R"(
+   20 in  . 1:1 ack 1 win 0
+   20 write 100
+  100 in  . 1:101 ack 1 win 0
+  101 write 100
+  140 out . 1:1 ack 101
+  200 in  . 101:201 ack 1 win 0
+  201 write 100
+  220 out . 1:2 ack 201
+  230 in  . 201:201 ack 1 win 0
+  620 out . 1:2
+  630 in  . 201:201 ack 1 win 5000
+  630 out P. 1:301
+  640 in  . 201:201 ack 301
+)"));
+}
+
 TEST(TcpWindow, AnAcceptedProbeCounts) {
   expect_transcript(accepted(R"(
    20 in  . 1:1 ack 1 win 0
