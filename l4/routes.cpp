@@ -18,7 +18,7 @@ using control::AdminReply;
 using control::AdminRequest;
 using nlohmann::json;
 
-constexpr const char* kVersion = "0.1.0";
+constexpr const char* kVersion = WEIR_VERSION;
 
 AdminReply ok(const json& body) { return {200, body.dump()}; }
 
