@@ -246,6 +246,31 @@ TEST_F(ProxyCore, WithoutTimeOutsASilentBackendIsGivenUpAfterHalfAMinute) {
   EXPECT_EQ(outcomes(), "504 upstream_timeout");
 }
 
+TEST_F(ProxyCore, AClientThatStopsInItsBodyGets408AndNotItsBackendTheBlame) {
+  Backend& app = serve(answering(std::string{kOk}));
+  Peer& client = connect_and_send(request("POST", "Content-Length: 9\r\n", "12345"));
+  world_.run_for(29s);
+  EXPECT_EQ(client.received, "");
+  world_.run_for(2s);
+  EXPECT_EQ(client.received, last_answer("408 Request Timeout"));
+  EXPECT_EQ(outcomes(), "408 client_timeout");
+  EXPECT_TRUE(app.connections[0]->was_reset());
+}
+
+TEST_F(ProxyCore, AClientThatDoesNotReadIsGivenUpAfterHalfAMinute) {
+  const std::string body = pattern_text(kLargeBytes);
+  Backend& app = serve(
+      answering(fmt::format("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", body.size(), body)));
+  Peer& client = connect_and_send(request());
+  client.read_limit = 0;
+  world_.run_for(29s);
+  EXPECT_FALSE(client.was_reset());
+  world_.run_for(3s);
+  EXPECT_TRUE(client.was_reset());
+  EXPECT_TRUE(app.connections[0]->was_reset());
+  EXPECT_EQ(outcomes(), "200 client_timeout");
+}
+
 // ---- backends that fail -------------------------------------------------------------------------
 
 TEST_F(ProxyCore, ARefusedRequestGoesToAnotherEndpoint) {
