@@ -194,11 +194,12 @@ Backend& ProxyWorld::add_backend(std::uint16_t port, Handler handler) {
   return backends_.emplace_back(Backend{backend_endpoint(port), std::move(handler), {}});
 }
 
-Peer& ProxyWorld::connect(std::uint16_t port) {
+Peer& ProxyWorld::connect(std::uint16_t port, Handler handler) {
   const auto id = stack_->connect(address(kClientAddress), {address(kVip), wire::Port{port}},
                                   kPeerBase + peers_.size(), now_);
   WEIR_ASSERT(id);  // far fewer than there are ports
   Peer& peer = peers_.emplace_back(*stack_, *id);
+  peer.handler_ = std::move(handler);
   clients_.push_back(&peer);
   return peer;
 }
@@ -258,7 +259,7 @@ void ProxyWorld::on_ready(const tcp::Readiness& ready) {
   }
   const bool is_new = (ready.accepted || ready.connected) && !ready.reset;
   if (is_new) peer->connected_ = true;
-  if (ready.accepted && peer->handler_) peer->handler_(*peer);
+  if (is_new && peer->handler_) peer->handler_(*peer);
   if (peer->gone_) return;
   serve(*peer);
   if (peer->gone_ || !(ready.reset || ready.closed)) return;
@@ -301,8 +302,13 @@ void ProxyWorld::hang_up() {
   }
   for (Peer* client : clients_)
     client->finish();
-  for (Duration waited{}; waited < kHangUpTimeMax && !left_over().empty(); waited += seconds{1})
+  for (Duration waited{}; waited < kHangUpTimeMax && !left_over().empty(); waited += seconds{1}) {
+    // A RST may be lost, and who has nothing more to say would never learn of it.
+    if (waited == kHangUpTimeMax / 2)
+      for (Peer& peer : peers_)
+        peer.reset(now_);
     run_for(seconds{1});
+  }
 }
 
 std::string ProxyWorld::left_over() {

@@ -132,7 +132,8 @@ class ProxyWorld {
   Backend& add_backend(std::uint16_t port, Handler handler);
   /// An endpoint where a backend would be; without one it refuses.
   [[nodiscard]] static wire::Endpoint backend_endpoint(std::uint16_t port);
-  Peer& connect(std::uint16_t port = 80);
+  /// A client; `handler`, if any, is called as a backend's is.
+  Peer& connect(std::uint16_t port = 80, Handler handler = {});
 
   /// Everything that happens now.
   void turn();
