@@ -23,8 +23,8 @@ inline constexpr Instant kNever = Instant::max();
 
 /// The real monotonic clock. Called once per turn of a loop, at its top.
 inline Instant monotonic_now() {
-  return Instant{std::chrono::duration_cast<Duration>(
-      std::chrono::steady_clock::now().time_since_epoch())};
+  return Instant{
+      std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now().time_since_epoch())};
 }
 
 /// A clock that tests and simulations move by hand.

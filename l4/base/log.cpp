@@ -46,10 +46,9 @@ void log_line(LogLevel level, std::string_view message) {
   const auto now = std::chrono::system_clock::now();
   const auto milliseconds =
       std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch()).count() % 1000;
-  const std::string line =
-      fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:03d}Z {} {}\n",
-                  fmt::gmtime(std::chrono::system_clock::to_time_t(now)), milliseconds,
-                  name_of(level), escaped(message));
+  const std::string line = fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:03d}Z {} {}\n",
+                                       fmt::gmtime(std::chrono::system_clock::to_time_t(now)),
+                                       milliseconds, name_of(level), escaped(message));
   // One write per line, so that lines of several threads do not mix. A log that cannot be written
   // has nobody left to tell.
   [[maybe_unused]] const auto written = ::write(STDERR_FILENO, line.data(), line.size());

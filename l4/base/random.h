@@ -12,7 +12,8 @@ namespace weir {
 class Random {
  public:
   explicit Random(std::uint64_t seed) {
-    for (auto& word : state_) word = split_mix(seed);
+    for (auto& word : state_)
+      word = split_mix(seed);
   }
 
   /// Seeded by the operating system, for a running process.

@@ -15,18 +15,21 @@ TimerWheel::TimerWheel(Instant start) : start_{start} {
   const auto make_head = [](Timer& head) { head.next_ = head.previous_ = &head; };
   make_head(due_);
   for (auto& level : heads_)
-    for (Timer& head : level) make_head(head);
+    for (Timer& head : level)
+      make_head(head);
 }
 
 TimerWheel::~TimerWheel() {
   // Timers may outlive the wheel (slabs are destroyed in any order): leave none linked to it.
   const auto clear = [](Timer& head) {
-    while (head.next_ != &head) head.next_->unlink();
+    while (head.next_ != &head)
+      head.next_->unlink();
     head.next_ = head.previous_ = nullptr;
   };
   clear(due_);
   for (auto& level : heads_)
-    for (Timer& head : level) clear(head);
+    for (Timer& head : level)
+      clear(head);
 }
 
 std::uint64_t TimerWheel::tick_of(Instant time) const {
@@ -64,7 +67,8 @@ void TimerWheel::place(Timer& timer) {
   due = std::clamp(due, tick_, tick_ + kRange - 1);
   const std::uint64_t distance = due - tick_;
   std::size_t level = 0;
-  while (level + 1 < kLevels && (distance >> shift_of(level + 1)) != 0) ++level;
+  while (level + 1 < kLevels && (distance >> shift_of(level + 1)) != 0)
+    ++level;
   append(heads_[level][(due >> shift_of(level)) % kSlots], timer);
 }
 

@@ -97,8 +97,8 @@ bool IpAddress::is_link_local() const {
 std::string IpAddress::text() const {
   char buffer[INET6_ADDRSTRLEN];
   const bool four = is_v4();
-  const char* printed = inet_ntop(four ? AF_INET : AF_INET6, bytes.data() + (four ? 12 : 0),
-                                  buffer, sizeof(buffer));
+  const char* printed =
+      inet_ntop(four ? AF_INET : AF_INET6, bytes.data() + (four ? 12 : 0), buffer, sizeof(buffer));
   WEIR_ASSERT(printed != nullptr);  // the family is known and the buffer is large enough
   return printed;
 }

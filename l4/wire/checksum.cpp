@@ -21,7 +21,8 @@ ChecksumSum& ChecksumSum::add(std::span<const std::byte> bytes) {
   std::uint64_t tail = 0;
   if (left > 0) std::memcpy(&tail, at, left);
   std::uint64_t sum = low + high + (tail & 0xffffffff) + (tail >> 32);
-  while ((sum >> 16) != 0) sum = (sum & 0xffff) + (sum >> 16);
+  while ((sum >> 16) != 0)
+    sum = (sum & 0xffff) + (sum >> 16);
   auto folded = static_cast<std::uint16_t>(sum);
   if constexpr (std::endian::native == std::endian::little)
     folded = static_cast<std::uint16_t>((folded << 8) | (folded >> 8));
@@ -31,7 +32,8 @@ ChecksumSum& ChecksumSum::add(std::span<const std::byte> bytes) {
 
 std::uint16_t ChecksumSum::finish() const {
   std::uint64_t sum = sum_;
-  while ((sum >> 16) != 0) sum = (sum & 0xffff) + (sum >> 16);
+  while ((sum >> 16) != 0)
+    sum = (sum & 0xffff) + (sum >> 16);
   return static_cast<std::uint16_t>(~sum);
 }
 

@@ -24,7 +24,8 @@ class BigEndian {
 
   [[nodiscard]] constexpr Value host() const {
     Value value = 0;
-    for (const std::uint8_t byte : bytes_) value = static_cast<Value>((value << 8) | byte);
+    for (const std::uint8_t byte : bytes_)
+      value = static_cast<Value>((value << 8) | byte);
     return value;
   }
 
@@ -33,7 +34,6 @@ class BigEndian {
  private:
   std::array<std::uint8_t, sizeof(Value)> bytes_{};
 };
-
 
 using be16 = BigEndian<std::uint16_t>;
 using be32 = BigEndian<std::uint32_t>;
