@@ -107,7 +107,7 @@ class L7Path(LabCase):
 
     def test_wrk_sees_no_error(self):
         done = self.lab.run_in("client", "wrk", "-t1", "-c32", "-d3s", "-H",
-                               "Host: api.shop.example", f"https://{VIP_EDGE4}/cart", timeout=60)
+                               "Host: api.shop.example", f"https://{VIP_EDGE4}:443/cart", timeout=60)
         self.assertNotIn("Socket errors", done.stdout)
         self.assertNotIn("Non-2xx", done.stdout)
         # A wrk that was never answered reports no error either.
