@@ -14,7 +14,8 @@ constexpr std::size_t kFramingBytes = 64;
 struct BodyStep {
   bool moved = false;
   bool finished = false;
-  bool broken = false;
+  bool malformed = false;
+  bool cut = false;  // the stream ended within the body
   std::uint64_t payload_bytes = 0;
 };
 
@@ -47,14 +48,14 @@ BodyStep move_body(http::BodyDecoder& decoder, Channel& from, ByteBuffer& to,
       case http::BodyDecoder::State::kNeedMore:
         // Where the body ends with the connection, the end of the stream is its end.
         if (!from.input_ended() || !from.input().empty()) return result;
-        result.broken = !decoder.may_close_here();
-        result.finished = !result.broken;
+        result.cut = !decoder.may_close_here();
+        result.finished = !result.cut;
         break;
       case http::BodyDecoder::State::kDone:
         result.finished = true;
         break;
       case http::BodyDecoder::State::kError:
-        result.broken = true;
+        result.malformed = true;
         break;
     }
     break;
@@ -64,7 +65,7 @@ BodyStep move_body(http::BodyDecoder& decoder, Channel& from, ByteBuffer& to,
     http::append_last_chunk(scratch);
     to.append(scratch);
   }
-  result.moved = result.moved || result.finished || result.broken;
+  result.moved = result.moved || result.finished || result.cut || result.malformed;
   return result;
 }
 
@@ -151,8 +152,8 @@ PumpResult Exchange::pump_request(Channel& client, UpstreamConnection& to) {
   request_bytes += step.payload_bytes;
   body_taken_ = body_taken_ || (step.moved && request_framing_.kind != http::BodyKind::kNone);
   request_complete_ = step.finished;
-  if (step.broken)
-    result.failure = client.input_ended() ? Reason::kClientReset : Reason::kBadRequest;
+  if (step.cut) result.failure = Reason::kClientReset;
+  if (step.malformed) result.failure = Reason::kBadRequest;
   if (body_bytes_max != 0 && request_bytes > body_bytes_max) result.failure = Reason::kBodyTooLarge;
   return result;
 }
@@ -170,9 +171,8 @@ PumpResult Exchange::pump_response(UpstreamConnection& from, Channel& client, bo
       move_body(response_body_, from.channel, client.output(), response_framing_.kind, scratch_);
   result.moved = result.moved || step.moved;
   response_bytes += step.payload_bytes;
-  if (step.broken)
-    result.failure =
-        from.channel.input_ended() ? Reason::kUpstreamReset : Reason::kUpstreamProtocol;
+  if (step.cut) result.failure = Reason::kUpstreamReset;
+  if (step.malformed) result.failure = Reason::kUpstreamProtocol;
   if (step.finished) {
     response_complete_ = true;
     upstream_reusable_ = from.parser.framing().keep_alive && request_complete_;

@@ -370,6 +370,7 @@ INSTANTIATE_TEST_SUITE_P(
         StaleCase{"AGetAfterAFinIsTriedAgain", false, request(), "200 ok", 2},
         StaleCase{"APostIsNot", true, request("POST", "Content-Length: 0\r\n"),
                   "502 upstream_reset", 1},
+        StaleCase{"APostWithoutABodyIsNotEither", true, request("POST"), "502 upstream_reset", 1},
         StaleCase{"APutWithABodyThatHasLeftIsNot", true,
                   request("PUT", "Content-Length: 3\r\n", "abc"), "502 upstream_reset", 1},
         StaleCase{"APutWhoseLastChunkHasLeftIsNot", true,
@@ -400,6 +401,7 @@ TEST_F(ProxyCore, AnIdleConnectionThatIsKnownToEndIsNotUsed) {
     outcomes();
     // Both arrive in one turn of the worker, the request first.
     client.send(request("POST", "Content-Length: 0\r\n"));
+    world_.turn();
     if (by_reset)
       app.connections[0]->reset(world_.now());
     else
@@ -535,6 +537,25 @@ TEST_F(ProxyCore, ABrokenChunkGets400AndNeverLooksComplete) {
   EXPECT_EQ(client.received, last_answer("400 Bad Request"));
   EXPECT_EQ(outcomes(), "400 bad_request");
   EXPECT_FALSE(first_message(app.received()));
+}
+
+TEST_F(ProxyCore, ABrokenChunkIsTheFaultOfWhoSentItEvenWhenItClosesBehindIt) {
+  Backend& app = serve([](Peer& peer) {
+    if (!first_message(peer.received)) return;
+    peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloXX");
+    peer.finish();
+  });
+  Peer& bad_client =
+      connect_and_send(request("POST", "Transfer-Encoding: chunked\r\n", "5\r\nhelloXX"));
+  bad_client.finish();
+  world_.run_for(100ms);
+  EXPECT_EQ(bad_client.received, last_answer("400 Bad Request"));
+  EXPECT_EQ(outcomes(), "400 bad_request");
+  Peer& client = connect_and_send(request());
+  world_.run_for(100ms);
+  EXPECT_TRUE(client.was_reset());
+  EXPECT_EQ(outcomes(), "200 upstream_protocol");
+  EXPECT_FALSE(app.connections.empty());
 }
 
 TEST_F(ProxyCore, AnEarlyAnswerReachesAClientThatIsStillSending) {
