@@ -298,8 +298,8 @@ http {{
 
     def start_l7(self, config):
         process = self.start("weir-l7", "node", BUILD / "l7" / "weir-l7", "--config", config,
-                             "--socket", self.l7_socket, "--access-log",
-                             self.directory / "access.log")
+                             "--socket", self.l7_socket, "--state-dir", self.directory / "state",
+                             "--access-log", self.directory / "access.log")
         wait_until("weir-l7 to answer", lambda: self.alive("weir-l7") and self.l7_socket.exists(), 30)
         return process
 
