@@ -104,6 +104,13 @@ void ConfigParser::check_references() {
 /// L7 speaks from its own addresses, so it needs one of every family it is to speak in.
 void ConfigParser::check_families() {
   const std::vector<wire::Prefix>& own = model_.node.l7.addresses;
+  for (const Vip& vip : model_.vips) {
+    if (std::ranges::find(own, vip.address, &wire::Prefix::address) == own.end()) continue;
+    reader_.report(source_.addresses.at(vip.address),
+                   fmt::format("{} is the address of vip {} and in node.l7.addresses",
+                               vip.address.text(), vip_text(vip.key())),
+                   "an address of its own for each");
+  }
   std::vector<std::pair<bool, wire::Family>> reported;
   for (const L7Address& used : l7_addresses_) {
     const bool same_address =
