@@ -12,17 +12,24 @@
 
 #include <linux/types.h>
 
-#define WEIR_ABI_VERSION 1
+#define WEIR_ABI_VERSION 2
 
 #define WEIR_VIPS_MAX		4096  /* ids 1 … WEIR_VIPS_MAX - 1; 0 is never a valid id */
-#define WEIR_BACKENDS_MAX	65536 /* ids 1 … WEIR_BACKENDS_MAX - 1 */
+#define WEIR_BACKENDS_MAX	65536 /* ids 1 … WEIR_BACKENDS_MAX - 1; they fit in 16 bits */
 #define WEIR_L7_WORKERS_MAX	64    /* slots of the devmap that leads to the L7 workers */
 #define WEIR_L7_ADDRESSES_MAX	256 /* L7's own addresses, the source of its upstream connections */
+#define WEIR_SNAT_ADDRESSES_MAX 64  /* addresses of the node that full NAT sends from */
 #define WEIR_DEVICES_MAX	64  /* devices that the programs may send out of */
 #define WEIR_DECAP_SOURCES_MAX	1024 /* balancers that a backend takes tunnel packets from */
 #define WEIR_TABLE_SIZE_DEFAULT 65537
 #define WEIR_TABLE_SIZE_MAX	1048573 /* largest Maglev table; sizes are prime */
 #define WEIR_FLOWS_DEFAULT	262144	/* entries of the flow table unless set before load */
+#define WEIR_FRAGMENTS_DEFAULT	4096	/* datagrams whose later fragments are waited for */
+#define WEIR_RANGES_MAX		65536	/* a range of ports takes up to 30 entries */
+#define WEIR_LIST_PREFIXES_MAX	262144	/* prefixes of one source list */
+#define WEIR_SOURCES_DEFAULT	65536	/* sources of one VIP that have a rate of their own */
+#define WEIR_ADDRESSES_MAX	(WEIR_VIPS_MAX + WEIR_L7_ADDRESSES_MAX + WEIR_SNAT_ADDRESSES_MAX)
+#define WEIR_GUE_PORT_DEFAULT	6080
 
 enum weir_verdict {
 	WEIR_CONTINUE = -1, /* not the end yet: go on with the next step */
@@ -36,43 +43,129 @@ enum weir_verdict {
 enum weir_forward_mode {
 	WEIR_MODE_NONE = 0,
 	WEIR_MODE_IPIP = 1, /* RFC 2003 and RFC 2473: 4in4, 6in6, 4in6, 6in4 */
-	WEIR_MODE_L2 = 2, /* destination MAC rewritten; backends share a segment and own the VIP */
-	WEIR_MODE_L7 = 3, /* handed to a weir-l7 worker of this node */
+	WEIR_MODE_L2 = 2,  /* destination MAC rewritten; backends share a segment and own the VIP */
+	WEIR_MODE_L7 = 3,  /* handed to a weir-l7 worker of this node */
+	WEIR_MODE_GUE = 4, /* UDP with the IP packet as payload (GUE variant 1) */
+	WEIR_MODE_NAT = 5, /* destination, and where asked source, address and port rewritten */
+};
+
+/* What of a packet chooses the backend of a new flow. */
+enum weir_hash_policy {
+	WEIR_HASH_FIVE_TUPLE = 0,
+	WEIR_HASH_SOURCE_PORT = 1, /* source address and port */
+	WEIR_HASH_SOURCE = 2,	   /* source address: one client, one backend */
 };
 
 struct weir_address {
 	__u8 bytes[16];
 };
 
-/* Map weir_vips: which service a packet is for. */
+/* Map weir_vips: services of one port. Ranges, and all ports, are in weir_ranges. */
 struct weir_vip_key {
 	struct weir_address address;
 	__u16 port_be;
-	__u8 protocol; /* IPPROTO_TCP or IPPROTO_UDP; 0 with port 0: the address belongs to a VIP */
+	__u8 protocol; /* IPPROTO_TCP or IPPROTO_UDP */
 	__u8 reserved; /* zero */
 };
 
-struct weir_vip {
-	__u32 id; /* index of weir_tables and weir_vip_counters; 0 in address-only entries */
-	__u32 table_size; /* slots of its Maglev table; fixed for the life of the VIP */
-	__u8 mode;	  /* enum weir_forward_mode */
-	__u8 reserved[7]; /* zero */
+/* Map weir_ranges: services of ranges of ports. The prefix length counts from `address` on:
+ * WEIR_RANGE_PREFIX_BITS alone is every port, with 16 bits more it is one. */
+struct weir_range_key {
+	__u32 prefix_length;
+	struct weir_address address;
+	__u8 protocol;
+	__u8 reserved; /* zero */
+	__u16 port_be;
 };
 
-/* A backend as the packet path needs it. Slots of Maglev tables and flow entries hold its id. */
+#define WEIR_RANGE_PREFIX_BITS 144 /* address, protocol, reserved */
+
+/* Events a second, as buckets count them: a bucket holds one second's worth. */
+struct weir_limits {
+	__u32 new_flows_per_source; /* 0: no limit; the same for all */
+	__u32 packets_per_source;
+	__u32 new_flows;
+	__u32 packets;
+};
+
+/* A service: all that a packet needs to know of it, in one cache line. */
+struct weir_vip {
+	__u32 id;	  /* index of the maps that are kept by VIP */
+	__u32 table_size; /* slots of its Maglev table; fixed for the life of the VIP */
+	__u32 flags;	  /* WEIR_VIP_* */
+	__u32 affinity_s; /* how long a client that is idle keeps its backend; 0: no affinity */
+	struct weir_limits limits;
+	__u8 mode;	    /* enum weir_forward_mode */
+	__u8 hash;	    /* enum weir_hash_policy */
+	__u8 quic_id_bytes; /* length of server ids; 0: connection ids are not looked at */
+	__u8 quic_rotation; /* configuration rotation bits of routable connection ids */
+	__u16 gue_port_be;  /* destination port of the outer UDP header */
+	__u8 reserved[26];  /* zero */
+};
+
+#define WEIR_VIP_SOURCE_LIST 1	/* weir_lists has a list for it */
+#define WEIR_VIP_BLOCK_LIST  2	/* weir_lists[0], the node's, is not empty */
+#define WEIR_VIP_LIMITS	     4	/* some limit is set */
+#define WEIR_VIP_REFUSE	     8	/* no backend: answer by RST or ICMP instead of dropping */
+#define WEIR_VIP_SNAT	     16 /* nat: the source becomes an address of this node too */
+/* Packets of this VIP need more than flow table and Maglev slot. */
+#define WEIR_VIP_GUARDED (WEIR_VIP_SOURCE_LIST | WEIR_VIP_BLOCK_LIST | WEIR_VIP_LIMITS)
+
+/* Map weir_addresses: every address that has to do with us. */
+struct weir_address_entry {
+	__u32 flags; /* WEIR_ADDRESS_* */
+};
+
+#define WEIR_ADDRESS_VIP    1  /* of some service */
+#define WEIR_ADDRESS_RANGES 2  /* weir_ranges has services for it */
+#define WEIR_ADDRESS_L7	    4  /* of a service in mode l7: ICMP is L7's to answer */
+#define WEIR_ADDRESS_L7_OWN 8  /* L7's own: replies to its upstream connections */
+#define WEIR_ADDRESS_SNAT   16 /* the node's, in front of full NAT: replies of backends */
+#define WEIR_ADDRESS_REFUSE 32 /* an unknown port is answered by RST or ICMP */
+#define WEIR_ADDRESS_ECHO   64 /* echo requests are answered */
+
+/* Maps weir_prefixes and weir_lists: an address and how many bits of it count. */
+struct weir_prefix_key {
+	__u32 prefix_length; /* 0 … 128; IPv4's are 96 longer than they are written */
+	struct weir_address address;
+};
+
+/* Map weir_lists, by VIP id; id 0 is the node's block list. What no prefix covers is allowed
+ * unless the list says otherwise for the empty prefix. */
+enum weir_list_answer {
+	WEIR_LIST_ALLOW = 1,
+	WEIR_LIST_DENY = 2,
+};
+
+/* A backend as the packet path needs it, in one cache line. Slots of Maglev tables and flow
+ * entries hold its id. */
 struct weir_backend {
-	struct weir_address address;	  /* where an encapsulated packet goes */
+	struct weir_address address;	  /* where an encapsulated or translated packet goes */
 	struct weir_address outer_source; /* source of the outer header; same family as address */
 	__u8 next_hop_mac[6];		  /* destination MAC of the frame; all zero: not resolved */
 	__u8 source_mac[6];		  /* the egress device's own MAC */
 	__u32 egress_ifindex;		  /* 0: not resolved */
-	__u32 egress_mtu;		  /* bytes of IP packet that the egress device can carry */
-	__u32 flags;			  /* WEIR_BACKEND_* */
+	__u32 vip_id;			  /* the VIP it was given out for; never another's */
+	__u16 egress_mtu;		  /* bytes of IP packet that the egress device can carry */
+	__u16 vlan;			  /* of the frame sent: an id, or WEIR_VLAN_* */
+	__u16 flags;			  /* WEIR_BACKEND_* */
+	__u16 port_be;			  /* nat: destination port; 0: the packet's own */
+	__u32 reserved;			  /* zero */
 };
 
-#define WEIR_BACKEND_IN_USE 1 /* unset: the slot is free, or was freed and may still be named */
+#define WEIR_BACKEND_IN_USE   1 /* unset: the slot is free, or was freed and may still be named */
+#define WEIR_BACKEND_DRAINING 2 /* keeps its flows, takes no new ones */
 
-/* Map weir_flows: which backend a connection was given. */
+#define WEIR_VLAN_NONE 0      /* sent untagged, whatever it came with */
+#define WEIR_VLAN_KEEP 0xffff /* the tags it came with, if it leaves where it came in */
+
+/* A slot of a Maglev table: the backend now, and the one of the table before this one. */
+struct weir_table_slot {
+	__u16 current;
+	__u16 previous; /* 0: there was none */
+};
+
+/* What a flow is, in the bytes that are hashed. Ports are zero where the policy leaves them out. */
 struct weir_flow_key {
 	struct weir_address source;
 	struct weir_address destination;
@@ -82,9 +175,98 @@ struct weir_flow_key {
 	__u8 reserved[3]; /* zero */
 };
 
-struct weir_flow {
-	__u32 backend_id;
+/*
+ * Map weir_flows: which backend a flow was given. A set is one cache line of entries, and a flow
+ * may stand in any entry of the one set that its hash names. An entry is one word, so that it is
+ * read and written whole:
+ *
+ *     tag (28 bits of the hash) | backend id (16) | state (2) | stamp (18 bits of seconds)
+ *
+ * The tag stands for the flow. Two flows of a set have the same one once in 2^28; then a new flow
+ * is given the backend of the other one, which is of the same VIP, and keeps it.
+ */
+#define WEIR_FLOW_WAYS 8
+
+struct weir_flow_set {
+	__u64 entries[WEIR_FLOW_WAYS]; /* 0: free */
+};
+
+enum weir_flow_state {
+	WEIR_FLOW_NEW = 0,	   /* one packet so far: a SYN, or anything unknown */
+	WEIR_FLOW_ESTABLISHED = 1, /* the client has answered */
+	WEIR_FLOW_CLOSING = 2,	   /* the client has sent FIN or RST */
+	WEIR_FLOW_CLIENT = 3,	   /* not a flow but a client, see affinity */
+};
+
+#define WEIR_FLOW_TAG_SHIFT	36
+#define WEIR_FLOW_BACKEND_SHIFT 20
+#define WEIR_FLOW_STATE_SHIFT	18
+#define WEIR_FLOW_STAMP_MASK	0x3ffff
+
+/* What happened in the flow table, map weir_flow_counters. */
+enum weir_flow_event {
+	WEIR_FLOW_ADDED = 0,
+	WEIR_FLOW_EVICTED_NEW = 1,	   /* an entry of one packet made room */
+	WEIR_FLOW_EVICTED_ESTABLISHED = 2, /* one that was in use */
+	WEIR_FLOW_NOT_ADDED = 3,	   /* the set is full of flows that are worth more */
+	WEIR_FLOW_SECOND_CHANCE = 4,	   /* found by the previous table */
+	WEIR_FLOW_EVENT_COUNT,
+};
+
+/* Later fragments of a datagram carry no ports: its first one leaves them here. */
+struct weir_fragment_key {
+	struct weir_address source;
+	struct weir_address destination;
+	__u32 id_be;
+	__u8 protocol;
+	__u8 reserved[3]; /* zero */
+};
+
+struct weir_fragment {
+	__u16 source_port_be;
+	__u16 destination_port_be;
+	__u32 stamp; /* seconds, as in flow entries */
+};
+
+/* Bytes of a QUIC server id, zeros behind. */
+struct weir_quic_key {
+	__u8 server_id[16];
+};
+
+/* What is left of a rate, in tokens of 1/hz events. */
+struct weir_bucket {
+	__u64 tick; /* when it was last filled */
+	__u64 tokens;
+};
+
+/* Of one source or of one VIP. */
+struct weir_buckets {
+	struct weir_bucket packets;
+	struct weir_bucket new_flows;
+};
+
+/* Map weir_monitor_filter: which packets become events. Zero matches everything. */
+struct weir_monitor_filter {
+	__u64 verdicts;		    /* bit n: verdict n is wanted; 0: all */
+	__u32 vip_id;		    /* only of this VIP; 0: any */
+	__u32 every;		    /* one of so many that match; 0 and 1: all */
+	struct weir_address source; /* only from this address; all zero: any */
+	__u32 snap_bytes;	    /* how much of a frame is kept, at most WEIR_EVENT_BYTES */
+	__u32 is_on;
+};
+
+#define WEIR_EVENT_BYTES 256
+
+/* What the ring in weir_monitor carries. The frame is as it leaves the program. */
+struct weir_event {
+	__u64 time_ns; /* of the monotonic clock */
+	__u32 verdict;
 	__u32 vip_id;
+	__u32 backend_id;
+	__u32 ifindex;	   /* it came in by */
+	__u32 frame_bytes; /* of the whole frame as it leaves */
+	__u32 kept_bytes;  /* of it in `frame` */
+	__u8 frame[WEIR_EVENT_BYTES];
 };
 
 struct weir_counter {
@@ -121,7 +303,12 @@ enum weir_return_verdict {
 #define WEIR_ASSERT_SIZE(type, bytes) _Static_assert(sizeof(type) == (bytes), #type)
 #endif
 WEIR_ASSERT_SIZE(struct weir_vip_key, 20);
-WEIR_ASSERT_SIZE(struct weir_vip, 16);
-WEIR_ASSERT_SIZE(struct weir_backend, 56);
+WEIR_ASSERT_SIZE(struct weir_range_key, 24);
+WEIR_ASSERT_SIZE(struct weir_vip, 64);
+WEIR_ASSERT_SIZE(struct weir_prefix_key, 20);
+WEIR_ASSERT_SIZE(struct weir_backend, 64);
+WEIR_ASSERT_SIZE(struct weir_table_slot, 4);
 WEIR_ASSERT_SIZE(struct weir_flow_key, 40);
-WEIR_ASSERT_SIZE(struct weir_flow, 8);
+WEIR_ASSERT_SIZE(struct weir_flow_set, 64);
+WEIR_ASSERT_SIZE(struct weir_fragment_key, 40);
+WEIR_ASSERT_SIZE(struct weir_monitor_filter, 40);

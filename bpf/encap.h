@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 #pragma once
 
-/* The only code that changes a packet: hop limit, outer IP header, MAC addresses. */
+/* The ways to a backend that leave the packet's own addresses alone: IP in IP, GUE, MAC rewrite. */
 
+#include "bpf/frame.h"
 #include "bpf/maps.h"
 #include "bpf/parse.h"
 #include "bpf/select.h"
@@ -10,98 +11,69 @@
 #define OUTER_HOP_LIMIT	   64
 #define IPV4_DONT_FRAGMENT 0x4000
 #define IP_BYTES_MAX	   65535 /* what IPv4's length field holds; IPv6 could have 40 more */
-
-/* RFC 1624, equation 3, for one 16-bit word. */
-static __always_inline __u16 checksum_replace(__u16 checksum, __u16 old_word, __u16 new_word)
-{
-	__u32 sum = (__u16)~checksum + (__u16)~old_word + new_word;
-
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return ~sum;
-}
-
-static __always_inline __u16 ipv4_checksum(const struct iphdr *ip)
-{
-	__u16 words[sizeof(*ip) / 2];
-	__u32 sum = 0;
-
-	__builtin_memcpy(words, ip, sizeof(words));
-	for (int i = 0; i < 10; i++) /* the ten words of a header without options */
-		sum += words[i];
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return ~sum;
-}
+#define SUM_STEP_BYTES	   128
+#define SUM_STEPS_MAX	   72 /* 9,216 bytes: the largest frame that devices carry */
+#define SUM_OFFSET_MASK	   0x3fff
+#define GUE_SOURCE_FIRST   0xc000 /* outer source ports are dynamic ones (RFC 6335, section 6) */
 
 /* Forwarding lowers the hop limit even inside a tunnel (RFC 2003, section 3.1; RFC 2473, section
  * 3.1): between balancers that point at each other it is what ends the loop. */
-static __always_inline enum weir_verdict lower_ipv4_ttl(struct xdp_md *ctx)
-{
-	struct iphdr *ip = packet_data(ctx) + ETH_HLEN;
-	__u16 old_word, new_word;
-
-	if ((void *)(ip + 1) > packet_end(ctx))
-		return WEIR_DROP_INTERNAL; /* the parser saw the header; only the verifier asks */
-	if (ip->ttl <= 1)
-		return WEIR_DROP_TTL;
-	old_word = bpf_htons(ip->ttl << 8 | ip->protocol);
-	ip->ttl--;
-	new_word = bpf_htons(ip->ttl << 8 | ip->protocol);
-	ip->check = checksum_replace(ip->check, old_word, new_word);
-	return WEIR_CONTINUE;
-}
-
-static __always_inline enum weir_verdict lower_ipv6_hop_limit(struct xdp_md *ctx)
-{
-	struct ipv6hdr *ip = packet_data(ctx) + ETH_HLEN;
-
-	if ((void *)(ip + 1) > packet_end(ctx))
-		return WEIR_DROP_INTERNAL; /* as above */
-	if (ip->hop_limit <= 1)
-		return WEIR_DROP_TTL;
-	ip->hop_limit--;
-	return WEIR_CONTINUE;
-}
-
 static __always_inline enum weir_verdict lower_hop_limit(struct xdp_md *ctx,
 							 const struct packet *pkt)
 {
-	return pkt->ip_version == 4 ? lower_ipv4_ttl(ctx) : lower_ipv6_hop_limit(ctx);
+	void *header = network_header(ctx, pkt);
+	struct ipv6hdr *ip6 = header;
+	struct iphdr *ip4 = header;
+	__u16 old_word, new_word;
+
+	if (pkt->ip_version == 4) {
+		if ((void *)(ip4 + 1) > packet_end(ctx))
+			return WEIR_DROP_INTERNAL; /* the parser saw it; only the verifier asks */
+		if (ip4->ttl <= 1)
+			return WEIR_DROP_TTL;
+		old_word = bpf_htons(ip4->ttl << 8 | ip4->protocol);
+		ip4->ttl--;
+		new_word = bpf_htons(ip4->ttl << 8 | ip4->protocol);
+		ip4->check = checksum_replace(ip4->check, old_word, new_word);
+		return WEIR_CONTINUE;
+	}
+	if ((void *)(ip6 + 1) > packet_end(ctx))
+		return WEIR_DROP_INTERNAL; /* as above */
+	if (ip6->hop_limit <= 1)
+		return WEIR_DROP_TTL;
+	ip6->hop_limit--;
+	return WEIR_CONTINUE;
 }
 
-static __always_inline enum weir_verdict check_route(const struct weir_backend *backend,
-						     __u32 ip_bytes)
+/* Whether the packet may go; lowers its hop limit if so. */
+static __always_inline enum weir_verdict
+admit(struct xdp_md *ctx, struct packet *pkt, const struct weir_backend *backend, __u32 outer_bytes)
 {
 	__u16 mac[3];
 
 	__builtin_memcpy(mac, backend->next_hop_mac, sizeof(mac));
 	if (!backend->egress_ifindex || !(mac[0] | mac[1] | mac[2]))
 		return WEIR_DROP_NO_NEXT_HOP;
-	if (ip_bytes > backend->egress_mtu || ip_bytes > IP_BYTES_MAX)
+	if (outer_bytes + pkt->ip_bytes > backend->egress_mtu ||
+	    outer_bytes + pkt->ip_bytes > IP_BYTES_MAX) {
+		pkt->mtu = backend->egress_mtu - outer_bytes;
 		return WEIR_DROP_TOO_BIG;
-	return WEIR_CONTINUE;
-}
-
-static __always_inline void write_ethernet(struct ethhdr *eth, const struct weir_backend *backend,
-					   __be16 type)
-{
-	__builtin_memcpy(eth->h_dest, backend->next_hop_mac, sizeof(eth->h_dest));
-	__builtin_memcpy(eth->h_source, backend->source_mac, sizeof(eth->h_source));
-	eth->h_proto = type;
+	}
+	return lower_hop_limit(ctx, pkt);
 }
 
 /* The outer packet is never fragmented: a receiver that decapsulates in XDP could not put it
  * together. Identification may then be anything (RFC 6864, section 4.1). The DS field goes
  * outside with its ECN bits (RFC 6040, section 4.1). */
 static __always_inline void write_outer_ipv4(struct iphdr *ip, const struct weir_backend *backend,
-					     const struct packet *pkt, __u8 protocol)
+					     const struct packet *pkt, __u8 protocol,
+					     __u32 payload_bytes)
 {
 	struct iphdr outer = {
 		.version = 4,
 		.ihl = 5,
 		.tos = pkt->traffic_class,
-		.tot_len = bpf_htons(sizeof(outer) + pkt->ip_bytes),
+		.tot_len = bpf_htons(sizeof(outer) + payload_bytes),
 		.frag_off = bpf_htons(IPV4_DONT_FRAGMENT),
 		.ttl = OUTER_HOP_LIMIT,
 		.protocol = protocol,
@@ -114,13 +86,14 @@ static __always_inline void write_outer_ipv4(struct iphdr *ip, const struct weir
 }
 
 static __always_inline void write_outer_ipv6(struct ipv6hdr *ip, const struct weir_backend *backend,
-					     const struct packet *pkt, __u8 protocol)
+					     const struct packet *pkt, __u8 protocol,
+					     __u32 payload_bytes)
 {
 	struct ipv6hdr outer = {
 		.version = 6,
 		.priority = pkt->traffic_class >> 4,
 		.flow_lbl = {pkt->traffic_class << 4},
-		.payload_len = bpf_htons(pkt->ip_bytes),
+		.payload_len = bpf_htons(payload_bytes),
 		.nexthdr = protocol,
 		.hop_limit = OUTER_HOP_LIMIT,
 	};
@@ -130,92 +103,197 @@ static __always_inline void write_outer_ipv6(struct ipv6hdr *ip, const struct we
 	*ip = outer;
 }
 
-static __always_inline enum weir_verdict push_ipv4(struct xdp_md *ctx, const struct packet *pkt,
-						   const struct weir_backend *backend,
-						   __u8 protocol)
+/* Makes room for an outer IP header and `shim_bytes` behind it, and writes the header. Returns
+ * where in the frame the shim goes; -1: the driver keeps no headroom. */
+__noinline int weir_push_outer(struct xdp_md *ctx, const struct packet *pkt,
+			       const struct weir_backend *backend, __u8 protocol, __u32 shim_bytes)
 {
-	struct ethhdr *eth;
+	struct link_layer link = {};
+	__u32 outer_bytes;
+	int is_v4;
+	void *ip;
 
-	if (bpf_xdp_adjust_head(ctx, -(int)sizeof(struct iphdr)))
-		return WEIR_DROP_INTERNAL; /* the driver keeps no headroom */
-	eth = packet_data(ctx);
-	if ((void *)(eth + 1) + sizeof(struct iphdr) > packet_end(ctx))
-		return WEIR_DROP_INTERNAL; /* we have just made the room; only the verifier asks */
-	write_ethernet(eth, backend, bpf_htons(ETH_P_IP));
-	write_outer_ipv4((struct iphdr *)(eth + 1), backend, pkt, protocol);
-	return WEIR_CONTINUE;
+	if (!pkt || !backend)
+		return -1; /* they never are; only the verifier asks */
+	is_v4 = is_v4_mapped(&backend->address);
+	outer_bytes = (is_v4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr)) + shim_bytes;
+	link_layer_to(ctx, pkt, backend, &link);
+	/* What is written is at most the larger header, which the packet that follows makes room
+	 * for in any case. */
+	ip = open_frame(ctx, pkt, &link, is_v4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6),
+			outer_bytes, sizeof(struct ipv6hdr));
+	if (!ip)
+		return -1;
+	if (is_v4)
+		write_outer_ipv4(ip, backend, pkt, protocol, shim_bytes + pkt->ip_bytes);
+	else
+		write_outer_ipv6(ip, backend, pkt, protocol, shim_bytes + pkt->ip_bytes);
+	return ETH_HLEN + link.tag_bytes + outer_bytes - shim_bytes;
 }
 
-static __always_inline enum weir_verdict push_ipv6(struct xdp_md *ctx, const struct packet *pkt,
-						   const struct weir_backend *backend,
-						   __u8 protocol)
+static __always_inline __u32 outer_ip_bytes(const struct weir_backend *backend)
 {
-	struct ethhdr *eth;
-
-	if (bpf_xdp_adjust_head(ctx, -(int)sizeof(struct ipv6hdr)))
-		return WEIR_DROP_INTERNAL; /* the driver keeps no headroom */
-	eth = packet_data(ctx);
-	if ((void *)(eth + 1) + sizeof(struct ipv6hdr) > packet_end(ctx))
-		return WEIR_DROP_INTERNAL; /* as above */
-	write_ethernet(eth, backend, bpf_htons(ETH_P_IPV6));
-	write_outer_ipv6((struct ipv6hdr *)(eth + 1), backend, pkt, protocol);
-	return WEIR_CONTINUE;
-}
-
-/* Out of the device it came in by, which needs no map, or out of another one. */
-static __always_inline enum weir_verdict send_out(const struct xdp_md *ctx,
-						  const struct weir_backend *backend,
-						  enum weir_verdict if_same,
-						  enum weir_verdict if_other)
-{
-	if (backend->egress_ifindex == ctx->ingress_ifindex)
-		return if_same;
-	if (bpf_redirect_map(&weir_devices, backend->egress_ifindex, 0) != XDP_REDIRECT)
-		return WEIR_DROP_INTERNAL; /* devices are listed before backends name them */
-	return if_other;
+	return is_v4_mapped(&backend->address) ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
 }
 
 /* IP in IP: RFC 2003 (4in4), RFC 2473 (4in6, 6in6), RFC 4213 (6in4). */
-static __always_inline enum weir_verdict forward_ipip(struct xdp_md *ctx, const struct packet *pkt,
+static __always_inline enum weir_verdict forward_ipip(struct xdp_md *ctx, struct packet *pkt,
 						      const struct weir_backend *backend)
 {
 	__u8 protocol = pkt->ip_version == 4 ? IPPROTO_IPIP : IPPROTO_IPV6;
-	int padding = pkt->frame_bytes - ETH_HLEN - pkt->ip_bytes;
-	int outer_is_v4 = is_v4_mapped(&backend->address);
-	__u32 outer_bytes = outer_is_v4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
-	enum weir_verdict verdict;
+	enum weir_verdict verdict = admit(ctx, pkt, backend, outer_ip_bytes(backend));
 
-	verdict = check_route(backend, outer_bytes + pkt->ip_bytes);
 	if (verdict != WEIR_CONTINUE)
 		return verdict;
-	verdict = lower_hop_limit(ctx, pkt);
-	if (verdict != WEIR_CONTINUE)
-		return verdict;
-	/* Padding that Ethernet added would become part of the tunnel's payload. */
-	if (padding > 0 && bpf_xdp_adjust_tail(ctx, -padding))
-		return WEIR_DROP_INTERNAL;
-	verdict = outer_is_v4 ? push_ipv4(ctx, pkt, backend, protocol)
-			      : push_ipv6(ctx, pkt, backend, protocol);
-	if (verdict != WEIR_CONTINUE)
-		return verdict;
+	if (trim_padding(ctx, pkt) || weir_push_outer(ctx, pkt, backend, protocol, 0) < 0)
+		return WEIR_DROP_INTERNAL; /* the driver keeps no headroom */
 	return send_out(ctx, backend, WEIR_TX_IPIP, WEIR_REDIRECT_IPIP);
 }
 
-static __always_inline enum weir_verdict forward_l2(struct xdp_md *ctx, const struct packet *pkt,
+/*
+ * The one's complement sum of an IP packet, without reading its payload: a transport segment with a
+ * right checksum sums up to the complement of its pseudo header, and an IPv4 header to nothing. A
+ * segment whose checksum is wrong makes the outer one wrong by as much, and is refused by the
+ * receiver, as it should be.
+ */
+static __always_inline __u64 sum_of_sound_packet(const struct xdp_md *ctx, const struct packet *pkt)
+{
+	const void *header = network_header(ctx, pkt);
+	const struct ipv6hdr *ip6 = header;
+	const struct iphdr *ip4 = header;
+	__u32 words[10];
+	__u64 sum, pseudo;
+
+	pseudo = bpf_htonl(pkt->ip_bytes - pkt->header_bytes) + (__u64)bpf_htonl(pkt->protocol);
+	if (pkt->ip_version == 4) {
+		if ((void *)(ip4 + 1) > packet_end(ctx))
+			return 0; /* the parser saw it; only the verifier asks */
+		if (pkt->protocol == IPPROTO_ICMP)
+			return 0; /* no pseudo header (RFC 792) */
+		pseudo += (__u64)ip4->saddr + ip4->daddr;
+		return (__u16)~fold(pseudo);
+	}
+	if ((void *)(ip6 + 1) > packet_end(ctx))
+		return 0; /* as above */
+	__builtin_memcpy(words, ip6, sizeof(words));
+	for (int i = 2; i < 10; i++) /* both addresses */
+		pseudo += words[i];
+	sum = (__u16)~fold(pseudo);
+	for (int i = 0; i < 10; i++) /* the whole header, which has no checksum of its own */
+		sum += words[i];
+	return sum;
+}
+
+/* The same by reading everything, in steps of what is left. A global function, which the verifier
+ * checks once. */
+__noinline __u64 weir_sum_of_bytes(struct xdp_md *ctx, const struct packet *pkt)
+{
+	__u32 offset, left, last = 0;
+	__u64 sum = 0;
+
+	if (!pkt)
+		return 0; /* it never is; only the verifier asks */
+	offset = pkt->l2_bytes;
+	left = pkt->ip_bytes;
+	for (int i = 0; i < SUM_STEPS_MAX; i++) {
+		const __u32 *at = packet_data(ctx) + (offset & SUM_OFFSET_MASK);
+
+		if (left < SUM_STEP_BYTES || (const void *)at + SUM_STEP_BYTES > packet_end(ctx))
+			break;
+		for (int word = 0; word < SUM_STEP_BYTES / 4; word++)
+			sum += at[word];
+		offset += SUM_STEP_BYTES;
+		left -= SUM_STEP_BYTES;
+	}
+	for (int i = 0; i < SUM_STEP_BYTES / 4; i++) {
+		const __u32 *at = packet_data(ctx) + (offset & SUM_OFFSET_MASK);
+
+		if (left < 4 || (const void *)(at + 1) > packet_end(ctx))
+			break;
+		sum += *at;
+		offset += 4;
+		left -= 4;
+	}
+	for (int i = 0; i < 3; i++) { /* what a word is short of */
+		const __u8 *at = packet_data(ctx) + (offset & SUM_OFFSET_MASK);
+
+		if (!left || (const void *)(at + 1) > packet_end(ctx))
+			break;
+		((__u8 *)&last)[i] = *at;
+		offset++;
+		left--;
+	}
+	return sum + last;
+}
+
+__noinline __u64 weir_sum_of_packet(struct xdp_md *ctx, const struct packet *pkt)
+{
+	if (!pkt)
+		return 0; /* it never is; only the verifier asks */
+	return pkt->has_odd_bytes ? weir_sum_of_bytes(ctx, pkt) : sum_of_sound_packet(ctx, pkt);
+}
+
+/* A source port that varies with the flow and with nothing else. */
+static __always_inline __be16 gue_source_port(const struct packet *pkt)
+{
+	__u64 mixed = sum_address(&pkt->flow.source) + sum_address(&pkt->flow.destination) +
+		      ((__u64)pkt->flow.source_port_be << 16) + pkt->flow.destination_port_be;
+
+	return bpf_htons(GUE_SOURCE_FIRST | (mixed * 0x9e3779b97f4a7c15ULL) >> 50);
+}
+
+/* Generic UDP encapsulation, variant 1: the payload is the IP packet, told by its version field
+ * (draft-ietf-intarea-gue-09, section 4). The outer source port varies with the flow, so that the
+ * backend's NIC spreads flows over its queues. */
+__noinline int weir_forward_gue(struct xdp_md *ctx, struct packet *pkt, const struct weir_vip *vip,
+				const struct weir_backend *backend)
+{
+	struct udphdr *udp, outer = {};
+	enum weir_verdict verdict;
+	__u64 sum;
+	__u32 udp_bytes;
+	int offset;
+
+	if (!pkt || !vip || !backend)
+		return WEIR_DROP_INTERNAL; /* they never are; only the verifier asks */
+	udp_bytes = sizeof(outer) + pkt->ip_bytes;
+	verdict = admit(ctx, pkt, backend, outer_ip_bytes(backend) + sizeof(struct udphdr));
+	if (verdict != WEIR_CONTINUE)
+		return verdict;
+	outer.source = gue_source_port(pkt);
+	outer.dest = vip->gue_port_be;
+	outer.len = bpf_htons(udp_bytes);
+	/* The ffff of a v4-mapped address counts for nothing in a one's complement sum. */
+	sum = weir_sum_of_packet(ctx, pkt) + sum_address(&backend->outer_source) +
+	      sum_address(&backend->address) + bpf_htonl(IPPROTO_UDP) + bpf_htonl(udp_bytes) +
+	      outer.source + outer.dest + outer.len;
+	outer.check = ~fold(sum);
+	if (!outer.check)
+		outer.check = 0xffff; /* zero would say that there is none (RFC 768) */
+	if (trim_padding(ctx, pkt))
+		return WEIR_DROP_INTERNAL; /* a tail can always be cut */
+	offset = weir_push_outer(ctx, pkt, backend, IPPROTO_UDP, sizeof(*udp));
+	if (offset < 0)
+		return WEIR_DROP_INTERNAL; /* the driver keeps no headroom */
+	udp = packet_data(ctx) + (offset & 0x7f);
+	if ((void *)(udp + 1) > packet_end(ctx))
+		return WEIR_DROP_INTERNAL; /* the room has just been made; only the verifier asks */
+	*udp = outer;
+	return send_out(ctx, backend, WEIR_TX_GUE, WEIR_REDIRECT_GUE);
+}
+
+static __always_inline enum weir_verdict forward_l2(struct xdp_md *ctx, struct packet *pkt,
 						    const struct weir_backend *backend)
 {
-	enum weir_verdict verdict;
-	struct ethhdr *eth;
+	enum weir_verdict verdict = admit(ctx, pkt, backend, 0);
+	struct link_layer link = {};
+	__be16 type;
 
-	verdict = check_route(backend, pkt->ip_bytes);
 	if (verdict != WEIR_CONTINUE)
 		return verdict;
-	verdict = lower_hop_limit(ctx, pkt);
-	if (verdict != WEIR_CONTINUE)
-		return verdict;
-	eth = packet_data(ctx);
-	if ((void *)(eth + 1) > packet_end(ctx))
-		return WEIR_DROP_INTERNAL; /* the parser saw the header; only the verifier asks */
-	write_ethernet(eth, backend, eth->h_proto);
+	type = pkt->ip_version == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
+	link_layer_to(ctx, pkt, backend, &link);
+	if (!open_frame(ctx, pkt, &link, type, 0, 0))
+		return WEIR_DROP_INTERNAL; /* the driver keeps no headroom for a tag */
 	return send_out(ctx, backend, WEIR_TX_L2, WEIR_REDIRECT_L2);
 }

@@ -4,6 +4,7 @@
 /* The single exit: the only code that counts, and the only one that knows XDP_*. */
 
 #include "bpf/maps.h"
+#include "bpf/monitor.h"
 #include "bpf/parse.h"
 
 static __always_inline void count_service(void *map, __u32 id, const struct packet *pkt)
@@ -32,7 +33,7 @@ static __always_inline int action_of(enum weir_verdict verdict)
 	return XDP_ABORTED;
 }
 
-static __always_inline int finish(const struct packet *pkt, __u32 verdict)
+static __always_inline int finish(struct xdp_md *ctx, const struct packet *pkt, __u32 verdict)
 {
 	struct weir_counter *counter = bpf_map_lookup_elem(&weir_counters, &verdict);
 	int action = action_of(verdict);
@@ -46,5 +47,6 @@ static __always_inline int finish(const struct packet *pkt, __u32 verdict)
 	/* A backend's counter holds what was sent to it; what was dropped on the way is not. */
 	if (pkt->backend_id && action != XDP_DROP)
 		count_service(&weir_backend_counters, pkt->backend_id, pkt);
+	observe(ctx, pkt, verdict);
 	return action;
 }

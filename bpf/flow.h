@@ -2,42 +2,214 @@
 #pragma once
 
 /*
- * The flow table: which backend a connection was given, so that a change of the Maglev table does
- * not move it. Losing an entry costs nothing as long as the table stands.
+ * The flow table: which backend a connection was given, so that changes of the Maglev table do not
+ * move it. Losing an entry costs nothing unless the table has changed twice (select.h).
+ *
+ * A set-associative cache of our own, of one word per flow (abi.h): a lookup reads one cache line.
+ * The kernel's LRU map was measured beside it; README.md has the numbers.
+ *
+ *               first packet              next packet               FIN, RST
+ *     (none) ──────────────────► NEW ──────────────────► ESTABLISHED ────────► CLOSING
+ *                                 ▲                                              │
+ *                                 └──────────────────── SYN ────────────────────┘
+ *
+ * NEW          one packet, which anybody can send from any address. A flood consists of these, and
+ *              they only make room for each other: a newcomer takes the place of a NEW entry, of a
+ *              CLOSING one, or of one that was idle for long, and otherwise none. So a flood of one
+ *              VIP moves out no flow that is alive, be it of that VIP or of another.
+ * ESTABLISHED  the client has sent more.
+ * CLOSING      the client is done; what it still acknowledges finds the entry.
  *
  * A SYN reads the table like any other packet. Selecting anew for every SYN, the usual choice,
- * lets a retransmitted or forged SYN move a live connection after a change of backends. The
- * price: a client that reuses its port within the life of the entry comes back to the old backend
- * even where the table would choose another. That backend is still in use, so it answers; one
- * that is taken out of use loses its entries at once, because they are void without it.
+ * lets a retransmitted or forged SYN move a live connection after a change of backends. Only where
+ * the backend is draining, and the flow is not alive, a SYN is taken for a new connection.
+ *
+ * An entry is written when its second or its state changes, not with every packet, so that sets
+ * stay shared between the caches of several CPUs. Two CPUs that write to one set at once lose one
+ * of the two entries: as good as evicted.
  */
 
 #include "bpf/hash.h"
 #include "bpf/maps.h"
 #include "bpf/parse.h"
 
-static __always_inline __u64 hash_of(const struct packet *pkt)
+#define FLOW_ALIVE_S	  60  /* idle for longer, a SYN may mean a new connection */
+#define FLOW_UDP_IDLE_S	  120 /* without a SYN, a pause has to tell two flows apart (RFC 4787) */
+#define FLOW_CLOSED_S	  8   /* after which a closing flow is over for practical purposes */
+#define FLOW_LONG_IDLE_S  900 /* after which a flow gives way to a new one */
+#define FLOW_STATE_MASK	  3
+#define FLOW_BACKEND_MASK 0xffff
+
+/* Where in the table a flow is, or would be. */
+struct flow_place {
+	__u64 tag;
+	__u64 entry; /* 0: the flow is not in the set */
+	__u32 set;
+	__u32 way; /* of the entry */
+	__u32 now_s;
+	__u32 reserved;
+};
+
+static __always_inline __u32 seconds_now(void)
 {
-	return weir_flow_hash(&pkt->flow, weir_hash_seed[0], weir_hash_seed[1]);
+	return (bpf_jiffies64() >> weir_second_shift) & WEIR_FLOW_STAMP_MASK;
 }
 
-/* The backend of a known flow; 0 where there is no entry or the entry is another VIP's. */
-static __always_inline __u32 find_flow(const struct packet *pkt)
+static __always_inline __u32 backend_of(__u64 entry)
 {
-	const struct weir_flow *flow = bpf_map_lookup_elem(&weir_flows, &pkt->flow);
-
-	return flow && flow->vip_id == pkt->vip_id ? flow->backend_id : 0;
+	return entry >> WEIR_FLOW_BACKEND_SHIFT & FLOW_BACKEND_MASK;
 }
 
-/* Written when a flow gets its backend, never to refresh it: rewriting an entry costs two to five
- * times a lookup. A flow that ends, or was never here, makes no entry. A failed write is no
- * failure of the packet: the table finds the same backend for the next one. */
-static __always_inline void remember_flow(struct packet *pkt, __u32 backend_id)
+static __always_inline enum weir_flow_state state_of(__u64 entry)
 {
-	struct weir_flow flow = {.backend_id = backend_id, .vip_id = pkt->vip_id};
+	return entry >> WEIR_FLOW_STATE_SHIFT & FLOW_STATE_MASK;
+}
 
+/* Seconds since the entry was stamped; the stamp comes round after three days. */
+static __always_inline __u32 age_of(__u64 entry, __u32 now_s)
+{
+	return (now_s - (__u32)entry) & WEIR_FLOW_STAMP_MASK;
+}
+
+static __always_inline __u64 flow_entry(__u64 tag, __u32 backend_id, enum weir_flow_state state,
+					__u32 now_s)
+{
+	return tag << WEIR_FLOW_TAG_SHIFT | (__u64)backend_id << WEIR_FLOW_BACKEND_SHIFT |
+	       (__u64)state << WEIR_FLOW_STATE_SHIFT | now_s;
+}
+
+static __always_inline void count_flow_event(enum weir_flow_event event)
+{
+	__u32 key = event;
+	__u64 *count = bpf_map_lookup_elem(&weir_flow_counters, &key);
+
+	if (count)
+		*count += 1;
+}
+
+static __always_inline struct weir_flow_set *set_of(const struct flow_place *place)
+{
+	return bpf_map_lookup_elem(&weir_flows, &place->set);
+}
+
+/* Fills `place`. Without a flow table every flow is new, and no place keeps it. */
+__noinline int weir_find_flow(const struct weir_flow_key *flow, struct flow_place *place)
+{
+	const struct weir_flow_set *set;
+	__u64 hash;
+
+	if (!flow || !place)
+		return -1; /* they never are; only the verifier asks */
+	hash = weir_table_hash(flow, weir_flow_keys);
+	place->tag = hash >> WEIR_FLOW_TAG_SHIFT;
+	place->set = hash & weir_flow_set_mask;
+	place->now_s = seconds_now();
+	place->entry = 0;
+	if (weir_is_stateless)
+		return 0;
+	set = set_of(place);
+	if (!set)
+		return -1; /* the mask is larger than the table */
+	for (int way = 0; way < WEIR_FLOW_WAYS; way++) {
+		__u64 entry = set->entries[way];
+
+		if (entry >> WEIR_FLOW_TAG_SHIFT == place->tag && backend_of(entry)) {
+			place->entry = entry;
+			place->way = way;
+			break;
+		}
+	}
+	return 0;
+}
+
+static __always_inline void write_entry(const struct flow_place *place, __u32 way, __u64 entry)
+{
+	struct weir_flow_set *set = set_of(place);
+
+	if (set)
+		set->entries[way & (WEIR_FLOW_WAYS - 1)] = entry;
+}
+
+/* What the next packet makes of an entry's state. */
+static __always_inline enum weir_flow_state next_state(enum weir_flow_state state,
+						       const struct packet *pkt)
+{
 	if (pkt->tcp_flags & (TCP_FIN | TCP_RST))
-		return;
-	pkt->is_new_flow = 1;
-	bpf_map_update_elem(&weir_flows, &pkt->flow, &flow, BPF_ANY);
+		return WEIR_FLOW_CLOSING;
+	if (is_syn(pkt))
+		return state == WEIR_FLOW_ESTABLISHED ? state : WEIR_FLOW_NEW;
+	return state == WEIR_FLOW_NEW ? WEIR_FLOW_ESTABLISHED : state;
+}
+
+static __always_inline void refresh_flow(const struct flow_place *place, enum weir_flow_state state)
+{
+	__u64 entry = flow_entry(place->tag, backend_of(place->entry), state, place->now_s);
+
+	if (entry != place->entry)
+		write_entry(place, place->way, entry);
+}
+
+/* How readily an entry gives way to a new one: the highest goes, 0 stays. Within a rank the one
+ * that was idle for longest. */
+static __always_inline __u32 readiness_of(__u64 entry, __u32 now_s)
+{
+	__u32 age = age_of(entry, now_s);
+	__u32 rank;
+
+	switch (state_of(entry)) {
+	case WEIR_FLOW_NEW:
+		rank = 3;
+		break;
+	case WEIR_FLOW_CLOSING:
+		rank = age >= FLOW_CLOSED_S ? 4 : 2;
+		break;
+	default:
+		rank = age >= FLOW_LONG_IDLE_S ? 1 : 0;
+		break;
+	}
+	return rank ? rank << 18 | age : 0;
+}
+
+/* Gives a flow its entry: in the place of the one it has, or of one that gives way. A failure is
+ * none of the packet's: the table finds the same backend for the next one. */
+__noinline int weir_keep_flow(const struct flow_place *place, __u32 backend_id, __u32 state)
+{
+	__u32 best = 0, victim = 0;
+	struct weir_flow_set *set;
+	__u64 evicted;
+
+	if (!place)
+		return -1; /* it never is; only the verifier asks */
+	if (weir_is_stateless)
+		return 0;
+	set = set_of(place);
+	if (!set)
+		return -1; /* the mask is larger than the table */
+	if (place->entry) {
+		write_entry(place, place->way,
+			    flow_entry(place->tag, backend_id, state, place->now_s));
+		return 0;
+	}
+	for (int way = 0; way < WEIR_FLOW_WAYS; way++) {
+		__u64 entry = set->entries[way];
+		__u32 readiness = entry ? readiness_of(entry, place->now_s) : 0xffffffff;
+
+		if (readiness > best) {
+			best = readiness;
+			victim = way;
+		}
+	}
+	if (!best) {
+		count_flow_event(WEIR_FLOW_NOT_ADDED);
+		return 0;
+	}
+	evicted = set->entries[victim & (WEIR_FLOW_WAYS - 1)];
+	set->entries[victim & (WEIR_FLOW_WAYS - 1)] =
+		flow_entry(place->tag, backend_id, state, place->now_s);
+	count_flow_event(WEIR_FLOW_ADDED);
+	if (evicted)
+		count_flow_event(state_of(evicted) == WEIR_FLOW_NEW
+					 ? WEIR_FLOW_EVICTED_NEW
+					 : WEIR_FLOW_EVICTED_ESTABLISHED);
+	return 0;
 }

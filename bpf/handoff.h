@@ -6,9 +6,9 @@
  * redirected as they came; L7 is the packet's destination, not a hop.
  */
 
-#include "bpf/flow.h"
 #include "bpf/maps.h"
 #include "bpf/parse.h"
+#include "bpf/select.h"
 
 /* Bounded, so that a wrong setting cannot name a slot that the map does not have. */
 static __always_inline __u32 l7_worker_count(void)
@@ -24,21 +24,35 @@ static __always_inline enum weir_verdict hand_to_worker(__u32 worker, enum weir_
 	return verdict;
 }
 
-/* All packets of a client's connection go to one worker. No flow entry is needed: the number of
- * workers is fixed while the program is loaded. */
-static __always_inline enum weir_verdict hand_over_flow(const struct packet *pkt)
+/* All packets of a client's connection go to one worker, and the errors about it too. No flow entry
+ * is needed: the number of workers is fixed while the program is loaded. */
+static __always_inline enum weir_verdict hand_over_flow(const struct packet *pkt,
+							const struct weir_vip *vip)
 {
 	__u32 count = l7_worker_count();
+	int verdict;
 
 	if (!count)
 		return WEIR_DROP_NO_BACKEND;
-	return hand_to_worker(weir_worker_of(hash_of(pkt), count), WEIR_REDIRECT_L7);
+	if (tag_bytes_of(pkt))
+		return WEIR_PASS_VIP_TAGGED; /* weir-l7 has no VLANs, and its answer would go
+						untagged */
+	if (vip->flags & WEIR_VIP_LIMITS && is_syn(pkt)) {
+		verdict = weir_check_flow_rates(pkt, vip);
+		if (verdict != WEIR_CONTINUE)
+			return verdict;
+	}
+	return hand_to_worker(weir_worker_of(hash_of(pkt, WEIR_HASH_FIVE_TUPLE), count),
+			      WEIR_REDIRECT_L7);
 }
 
-static __always_inline enum weir_verdict hand_over_icmp(void)
+/* L7 answers echo for its VIPs; which worker does it does not matter. */
+static __always_inline enum weir_verdict hand_over_icmp(const struct packet *pkt)
 {
 	if (!l7_worker_count())
 		return WEIR_DROP_NO_BACKEND;
+	if (tag_bytes_of(pkt))
+		return WEIR_PASS_VIP_TAGGED;
 	return hand_to_worker(0, WEIR_REDIRECT_L7);
 }
 
@@ -51,13 +65,13 @@ static __always_inline __u32 worker_of_local(const struct packet *pkt, __u32 cou
 	return bpf_ntohs(pkt->flow.destination_port_be) % count;
 }
 
-/* For one of L7's own addresses: to a worker. For anybody else: the verdict given. */
+/* For one of L7's own addresses. `otherwise` where there is no L7. */
 static __always_inline enum weir_verdict hand_over_local(const struct packet *pkt,
 							 enum weir_verdict otherwise)
 {
 	__u32 count = l7_worker_count();
 
-	if (!count || !bpf_map_lookup_elem(&weir_l7_addresses, &pkt->flow.destination))
+	if (!count)
 		return otherwise;
 	return hand_to_worker(worker_of_local(pkt, count), WEIR_REDIRECT_L7_LOCAL);
 }

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* The balancer, on every device that receives VIP traffic: parse, select, rewrite, finish. */
 
+#include "bpf/answer.h"
 #include "bpf/encap.h"
 #include "bpf/finish.h"
+#include "bpf/fragment.h"
+#include "bpf/guard.h"
 #include "bpf/handoff.h"
+#include "bpf/icmp.h"
 #include "bpf/maps.h"
 #include "bpf/parse.h"
 #include "bpf/select.h"
@@ -11,16 +15,23 @@
 static __always_inline enum weir_verdict forward_to_backend(struct xdp_md *ctx, struct packet *pkt,
 							    const struct weir_vip *vip)
 {
-	struct choice choice = choose_backend(pkt, vip);
+	int choice = choose_backend(ctx, pkt, vip);
+	const struct weir_backend *backend;
 
-	if (choice.verdict != WEIR_CONTINUE)
-		return choice.verdict;
-	pkt->backend_id = choice.backend_id;
+	pkt->may_refuse = vip->flags & WEIR_VIP_REFUSE ? 1 : 0;
+	if (choice <= 0)
+		return -choice;
+	pkt->backend_id = choice;
+	backend = find_backend(choice, vip->id);
+	if (!backend) /* tables are swapped before their backends go */
+		return WEIR_DROP_INTERNAL;
 	switch (vip->mode) {
 	case WEIR_MODE_IPIP:
-		return forward_ipip(ctx, pkt, choice.backend);
+		return forward_ipip(ctx, pkt, backend);
+	case WEIR_MODE_GUE:
+		return weir_forward_gue(ctx, pkt, vip, backend);
 	case WEIR_MODE_L2:
-		return forward_l2(ctx, pkt, choice.backend);
+		return forward_l2(ctx, pkt, backend);
 	default:
 		return WEIR_DROP_INTERNAL; /* user space wrote a mode that we do not know */
 	}
@@ -29,15 +40,19 @@ static __always_inline enum weir_verdict forward_to_backend(struct xdp_md *ctx, 
 static __always_inline enum weir_verdict forward(struct xdp_md *ctx, struct packet *pkt,
 						 const struct weir_vip *vip)
 {
-	pkt->vip_id = vip->id;
-	if (vip->mode == WEIR_MODE_L7)
-		return hand_over_flow(pkt);
-	return forward_to_backend(ctx, pkt, vip);
-}
+	enum weir_verdict verdict;
 
-static __always_inline int is_icmp(const struct packet *pkt)
-{
-	return pkt->flow.protocol == (pkt->ip_version == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6);
+	pkt->vip_id = vip->id;
+	if (vip->flags & WEIR_VIP_GUARDED) {
+		verdict = weir_guard(pkt, vip);
+		if (verdict != WEIR_CONTINUE)
+			return verdict;
+	}
+	if (pkt->fragment == FRAGMENT_FIRST)
+		leave_ports(pkt);
+	if (vip->mode == WEIR_MODE_L7)
+		return hand_over_flow(pkt, vip);
+	return forward_to_backend(ctx, pkt, vip);
 }
 
 /* The host announces VIPs, so it answers for them to neighbours too. */
@@ -47,38 +62,103 @@ static __always_inline int is_neighbor_discovery(const struct packet *pkt)
 	       pkt->icmp_type <= ICMPV6_ND_LAST;
 }
 
-/* No service takes the packet. `if_vip` is how it ends if the address is nevertheless a VIP's. */
-static __always_inline enum weir_verdict refuse_or_pass(const struct packet *pkt,
-							enum weir_verdict if_vip)
-{
-	const struct weir_vip *vip = find_vip_address(pkt);
+/* Whose an address is, and which address stands for it where it is one of a prefix. */
+struct owner {
+	const struct weir_address_entry *entry; /* NULL: nobody's */
+	const struct weir_address *address;
+};
 
+static __always_inline struct owner find_owner(const struct weir_address *address)
+{
+	struct weir_prefix_key key = {.prefix_length = 128, .address = *address};
+	struct owner owner = {.address = address};
+
+	owner.entry = bpf_map_lookup_elem(&weir_addresses, address);
+	if (owner.entry)
+		return owner;
+	owner.address = bpf_map_lookup_elem(&weir_prefixes, &key);
+	if (owner.address)
+		owner.entry = bpf_map_lookup_elem(&weir_addresses, owner.address);
+	return owner;
+}
+
+/* No service takes the packet, whose destination is a VIP's. `verdict` is what the parser said. */
+static __always_inline enum weir_verdict refuse_or_pass(struct packet *pkt, __u32 flags,
+							enum weir_verdict verdict)
+{
+	pkt->may_refuse = flags & WEIR_ADDRESS_REFUSE ? 1 : 0;
+	if (verdict == WEIR_CONTINUE)
+		return WEIR_DROP_UNKNOWN_PORT;
+	if (verdict != WEIR_PASS_NO_PORTS || !is_icmp(pkt) || is_neighbor_discovery(pkt))
+		return verdict;
+	if (flags & WEIR_ADDRESS_L7)
+		return hand_over_icmp(pkt);
+	if (flags & WEIR_ADDRESS_ECHO && is_echo_request(pkt))
+		return WEIR_TX_ECHO_REPLY; /* which tell_sender() makes it */
+	return verdict;
+}
+
+/* The service of a packet that is for no single port of a single address, or the verdict that says
+ * why there is none: prefixes, ranges of ports, later fragments, ICMP errors. Not inlined: the rest
+ * of the packets, which are the many, should not carry it through the instruction cache. */
+static __noinline const struct weir_vip *
+find_service_further(struct xdp_md *ctx, struct packet *pkt, enum weir_verdict *verdict)
+{
+	const struct weir_vip *vip = NULL;
+	struct owner owner = find_owner(&pkt->flow.destination);
+
+	if (!owner.entry) {
+		*verdict = WEIR_PASS_NOT_A_VIP;
+		return NULL;
+	}
+	if (owner.entry->flags & WEIR_ADDRESS_L7_OWN) {
+		*verdict = hand_over_local(pkt, WEIR_PASS_NOT_A_VIP);
+		return NULL;
+	}
+	if (pkt->fragment == FRAGMENT_LATER && *verdict == WEIR_DROP_FRAGMENT)
+		*verdict = recall_ports(pkt);
+	else if (*verdict == WEIR_PASS_NO_PORTS && is_icmp_error(pkt))
+		*verdict = resolve_icmp_error(ctx, pkt);
+	if (*verdict == WEIR_CONTINUE) {
+		vip = find_port(pkt, owner.address);
+		if (!vip && owner.entry->flags & WEIR_ADDRESS_RANGES)
+			vip = find_range(pkt, owner.address);
+	}
 	if (!vip)
-		return hand_over_local(pkt, WEIR_PASS_NOT_A_VIP);
-	/* L7 answers echo for its VIPs, and needs the errors about its connections. */
-	if (if_vip == WEIR_PASS_NO_PORTS && vip->mode == WEIR_MODE_L7 && is_icmp(pkt) &&
-	    !is_neighbor_discovery(pkt))
-		return hand_over_icmp();
-	return if_vip;
+		*verdict = refuse_or_pass(pkt, owner.entry->flags, *verdict);
+	return vip;
+}
+
+/* ARP and neighbour solicitations for L7's own addresses are L7's to answer. */
+static __always_inline enum weir_verdict decide_neighbor(const struct packet *pkt,
+							 enum weir_verdict otherwise)
+{
+	const struct weir_address_entry *entry =
+		bpf_map_lookup_elem(&weir_addresses, &pkt->flow.destination);
+
+	if (!entry || !(entry->flags & WEIR_ADDRESS_L7_OWN))
+		return otherwise;
+	return hand_over_local(pkt, otherwise);
 }
 
 /* The service is looked up before the address, not after: a VIP's packets, which are the many,
- * then cost one lookup less, and what goes on to the host costs microseconds anyway. */
+ * then cost one lookup less. */
 static __always_inline enum weir_verdict decide(struct xdp_md *ctx, struct packet *pkt)
 {
-	enum weir_verdict verdict = parse_packet(ctx, pkt);
-	const struct weir_vip *vip;
+	enum weir_verdict verdict = weir_parse(ctx, pkt);
+	const struct weir_vip *vip = NULL;
 
 	if (pkt->kind == PACKET_FOREIGN)
 		return verdict;
+	if (!may_be_ours(&pkt->flow.destination))
+		return pkt->kind == PACKET_NEIGHBOR ? verdict : WEIR_PASS_NOT_A_VIP;
 	if (pkt->kind == PACKET_NEIGHBOR)
-		return hand_over_local(pkt, verdict);
-	if (verdict != WEIR_CONTINUE)
-		return refuse_or_pass(pkt, verdict);
-	vip = find_service(pkt);
+		return decide_neighbor(pkt, verdict);
+	if (verdict == WEIR_CONTINUE)
+		vip = find_port(pkt, &pkt->flow.destination);
 	if (!vip)
-		return refuse_or_pass(pkt, WEIR_DROP_UNKNOWN_PORT);
-	return forward(ctx, pkt, vip);
+		vip = find_service_further(ctx, pkt, &verdict);
+	return vip ? forward(ctx, pkt, vip) : verdict;
 }
 
 SEC("xdp")
@@ -87,7 +167,8 @@ int weir_lb(struct xdp_md *ctx)
 	struct packet pkt = {};
 	enum weir_verdict verdict = decide(ctx, &pkt);
 
-	return finish(&pkt, verdict);
+	verdict = tell_sender(ctx, &pkt, verdict);
+	return finish(ctx, &pkt, verdict);
 }
 
 char weir_lb_license[] SEC("license") = "Dual BSD/GPL";

@@ -28,8 +28,13 @@
 #define IPV4_MORE_FRAGMENTS    0x2000
 #define IPV4_OFFSET_MASK       0x1fff
 #define IPV6_FRAGMENT_MASK     0xfff9 /* offset and M flag (RFC 8200, section 4.5) */
-#define IPV6_EXTENSIONS_MAX    4      /* RFC 8504, section 5.3 lets a node set such a limit */
-#define ICMPV6_ND_FIRST	       133    /* router solicitation … */
+#define IPV6_OFFSET_MASK       0xfff8
+#define VLAN_TAG_BYTES	       4
+#define VLAN_TAGS_MAX	       2 /* 802.1ad around 802.1Q */
+#define VLAN_BYTES_MAX	       (VLAN_TAGS_MAX * VLAN_TAG_BYTES)
+#define IPV6_EXTENSIONS_MAX    4 /* RFC 8504, section 5.3 lets a node set such a limit */
+#define ICMP_HEADER_BYTES      8
+#define ICMPV6_ND_FIRST	       133 /* router solicitation … */
 #define ICMPV6_ND_SOLICITATION 135
 #define ICMPV6_ND_LAST	       137 /* … redirect (RFC 4861, section 4) */
 
@@ -39,22 +44,42 @@ enum packet_kind {
 	PACKET_IP,
 };
 
+enum packet_fragment {
+	FRAGMENT_NONE = 0,
+	FRAGMENT_FIRST, /* carries the ports */
+	FRAGMENT_LATER,
+};
+
 struct packet {
-	struct weir_flow_key flow; /* ports are zero unless the parser returned WEIR_CONTINUE */
+	struct weir_flow_key flow; /* ports are zero unless the parser returned WEIR_CONTINUE; of
+				    * an ICMP error, once resolved, the flow that it is about */
 	enum packet_kind kind;
+	enum packet_fragment fragment;
 	__u32 frame_bytes;  /* as received */
 	__u32 ip_bytes;	    /* as the IP header says; less than the frame where it is padded */
-	__u8 ip_version;    /* 4 or 6 */
-	__u8 traffic_class; /* DSCP and ECN */
-	__u8 tcp_flags;	    /* zero for UDP */
-	__u8 icmp_type;	    /* of ICMPv6 only */
+	__u32 l2_bytes;	    /* Ethernet header and tags */
+	__u32 header_bytes; /* of IP, options and extension headers included */
+	__u32 fragment_id_be;
+	__u8 tags[VLAN_BYTES_MAX]; /* as they stand in the frame; l2_bytes says how many */
+	__u8 ip_version;	   /* 4 or 6 */
+	__u8 traffic_class;	   /* DSCP and ECN */
+	__u8 protocol;		   /* that stands behind the IP header, errors' own included */
+	__u8 fragment_protocol;	   /* as every fragment of the datagram names it */
+	__u8 tcp_flags;		   /* zero for UDP */
+	__u8 icmp_type;
+	__u8 is_icmp_error; /* resolved: to be sent where the flow that it is about goes */
+	__u8 may_refuse;    /* the verdicts "no backend" and "unknown port" may be answered */
+	__u8 has_odd_bytes; /* not all bytes of the IP packet are under one transport checksum */
 	__u32 vip_id;	    /* set once known; zero is no id */
 	__u32 backend_id;   /* set once chosen; zero is no id */
 	__u32 is_new_flow;
+	__u32 mtu; /* with verdict WEIR_DROP_TOO_BIG: what would fit */
 };
 
 #define TCP_FIN 0x01
+#define TCP_SYN 0x02
 #define TCP_RST 0x04
+#define TCP_ACK 0x10
 
 /* `left` is what the headers read so far allow to be read, `end` what the verifier knows. */
 struct cursor {
@@ -92,14 +117,16 @@ struct ipv6_extension {
 	__u8 rest[4];
 };
 
+/* Read anew each time: the compiler must not carry one over a change of the packet's head, nor
+ * merge two reads into a number that the verifier does not take for a pointer. */
 static __always_inline void *packet_data(const struct xdp_md *ctx)
 {
-	return (void *)(long)ctx->data;
+	return (void *)(long)*(const volatile __typeof__(ctx->data) *)&ctx->data;
 }
 
 static __always_inline void *packet_end(const struct xdp_md *ctx)
 {
-	return (void *)(long)ctx->data_end;
+	return (void *)(long)*(const volatile __typeof__(ctx->data_end) *)&ctx->data_end;
 }
 
 /* The next bytes, or NULL where they are not all there. Moves the cursor only on success. */
@@ -112,6 +139,15 @@ static __always_inline void *take(struct cursor *cur, __u32 bytes)
 	cur->pos = taken + bytes;
 	cur->left -= bytes;
 	return taken;
+}
+
+static __always_inline int same_address(const struct weir_address *a, const struct weir_address *b)
+{
+	__u64 left[2], right[2];
+
+	__builtin_memcpy(left, a, sizeof(left));
+	__builtin_memcpy(right, b, sizeof(right));
+	return left[0] == right[0] && left[1] == right[1];
 }
 
 static __always_inline int is_v4_mapped(const struct weir_address *address)
@@ -159,23 +195,34 @@ static __always_inline enum weir_verdict parse_udp(struct cursor *cur, struct pa
 	udp_bytes = bpf_ntohs(udp->len);
 	if (udp_bytes < sizeof(*udp))
 		return WEIR_DROP_MALFORMED;
-	if (udp_bytes - sizeof(*udp) > cur->left)
+	/* The length is the datagram's, of which a first fragment has only the beginning. */
+	if (pkt->fragment == FRAGMENT_NONE && udp_bytes - sizeof(*udp) > cur->left)
 		return WEIR_DROP_TRUNCATED;
+	if (!udp->check || udp_bytes - sizeof(*udp) != cur->left)
+		pkt->has_odd_bytes = 1;
 	pkt->flow.source_port_be = udp->source;
 	pkt->flow.destination_port_be = udp->dest;
 	return WEIR_CONTINUE;
+}
+
+/* What an ICMP packet means for us is decided where its destination is known to be a VIP's. */
+static __always_inline enum weir_verdict parse_icmp(struct cursor *cur, struct packet *pkt)
+{
+	const __u8 *type = cur->pos;
+
+	if (cur->left < ICMP_HEADER_BYTES || (void *)(type + ICMP_HEADER_BYTES) > cur->end)
+		return WEIR_PASS_NO_PORTS;
+	pkt->icmp_type = *type;
+	return WEIR_PASS_NO_PORTS;
 }
 
 /* A solicitation sent to the solicited-node group asks for its target, not for the group. */
 static __always_inline enum weir_verdict parse_icmpv6(struct cursor *cur, struct packet *pkt)
 {
 	const struct neighbor_solicitation *solicitation;
-	const __u8 *type = cur->pos;
 
-	if (cur->left < 1 || (void *)(type + 1) > cur->end)
-		return WEIR_PASS_NO_PORTS;
-	pkt->icmp_type = *type;
-	if (*type != ICMPV6_ND_SOLICITATION || pkt->flow.destination.bytes[0] != 0xff)
+	parse_icmp(cur, pkt);
+	if (pkt->icmp_type != ICMPV6_ND_SOLICITATION || pkt->flow.destination.bytes[0] != 0xff)
 		return WEIR_PASS_NO_PORTS;
 	solicitation = take(cur, sizeof(*solicitation));
 	if (!solicitation)
@@ -187,11 +234,15 @@ static __always_inline enum weir_verdict parse_icmpv6(struct cursor *cur, struct
 
 static __always_inline enum weir_verdict parse_transport(struct cursor *cur, struct packet *pkt)
 {
+	if (pkt->fragment == FRAGMENT_LATER)
+		return WEIR_DROP_FRAGMENT; /* unless its first fragment has left its ports */
 	switch (pkt->flow.protocol) {
 	case IPPROTO_TCP:
 		return parse_tcp(cur, pkt);
 	case IPPROTO_UDP:
 		return parse_udp(cur, pkt);
+	case IPPROTO_ICMP:
+		return pkt->ip_version == 4 ? parse_icmp(cur, pkt) : WEIR_PASS_NO_PORTS;
 	case IPPROTO_ICMPV6:
 		return pkt->ip_version == 6 ? parse_icmpv6(cur, pkt) : WEIR_PASS_NO_PORTS;
 	default:
@@ -203,7 +254,7 @@ static __always_inline enum weir_verdict parse_ipv4(struct cursor *cur, struct p
 {
 	__u32 available = cur->left;
 	const struct iphdr *ip = take(cur, sizeof(*ip));
-	__u32 header_bytes, options_bytes;
+	__u32 options_bytes;
 
 	if (!ip)
 		return WEIR_PASS_NOT_IP;
@@ -212,23 +263,29 @@ static __always_inline enum weir_verdict parse_ipv4(struct cursor *cur, struct p
 	pkt->flow.source = v4_mapped(ip->saddr);
 	pkt->flow.destination = v4_mapped(ip->daddr);
 	pkt->flow.protocol = ip->protocol;
+	pkt->protocol = ip->protocol;
 	pkt->traffic_class = ip->tos;
 	pkt->ip_bytes = bpf_ntohs(ip->tot_len);
-	header_bytes = ip->ihl * 4;
+	pkt->header_bytes = ip->ihl * 4;
 
-	if (ip->version != 4 || header_bytes < sizeof(*ip) || pkt->ip_bytes < header_bytes)
+	if (ip->version != 4 || pkt->header_bytes < sizeof(*ip) ||
+	    pkt->ip_bytes < pkt->header_bytes)
 		return WEIR_DROP_MALFORMED;
 	if (pkt->ip_bytes > available)
 		return WEIR_DROP_TRUNCATED;
-	/* Only the first fragment carries ports (RFC 791, section 3.2), so the rest of the
-	 * datagram could not be sent to the same backend. Refuse them all. */
-	if (ip->frag_off & bpf_htons(IPV4_MORE_FRAGMENTS | IPV4_OFFSET_MASK))
-		return WEIR_DROP_FRAGMENT;
+	/* Only the first fragment carries ports (RFC 791, section 3.2). */
+	if (ip->frag_off & bpf_htons(IPV4_MORE_FRAGMENTS | IPV4_OFFSET_MASK)) {
+		pkt->fragment = ip->frag_off & bpf_htons(IPV4_OFFSET_MASK) ? FRAGMENT_LATER
+									   : FRAGMENT_FIRST;
+		pkt->fragment_id_be = ip->id;
+		pkt->fragment_protocol = ip->protocol;
+		pkt->has_odd_bytes = 1;
+	}
 
 	/* From here on the datagram's length counts, not the frame's: Ethernet pads. */
 	cur->left = pkt->ip_bytes - sizeof(*ip);
-	options_bytes = header_bytes - sizeof(*ip); /* at most 40: ihl has four bits */
-	if (!take(cur, options_bytes))
+	options_bytes = pkt->header_bytes - sizeof(*ip); /* at most 40: ihl has four bits */
+	if (options_bytes && !take(cur, options_bytes))
 		return WEIR_DROP_TRUNCATED;
 	return parse_transport(cur, pkt);
 }
@@ -239,26 +296,46 @@ static __always_inline int is_ipv6_extension(__u8 next_header)
 	       next_header == IPPROTO_DSTOPTS || next_header == IPPROTO_FRAGMENT;
 }
 
+/* A fragment header may stand on a whole datagram, then it says nothing (RFC 8200, section 4.5;
+ * RFC 6946). */
+static __always_inline void read_fragment_header(const struct ipv6_extension *extension,
+						 struct packet *pkt)
+{
+	if (!(extension->fragment & bpf_htons(IPV6_FRAGMENT_MASK)))
+		return;
+	pkt->fragment =
+		extension->fragment & bpf_htons(IPV6_OFFSET_MASK) ? FRAGMENT_LATER : FRAGMENT_FIRST;
+	pkt->fragment_protocol = extension->next_header;
+	__builtin_memcpy(&pkt->fragment_id_be, extension->rest, sizeof(pkt->fragment_id_be));
+}
+
 static __always_inline enum weir_verdict skip_extensions(struct cursor *cur, struct packet *pkt)
 {
 	const struct ipv6_extension *extension;
+	__u32 available = cur->left;
+	__u8 protocol;
 
 	for (int i = 0; i < IPV6_EXTENSIONS_MAX; i++) {
 		if (!is_ipv6_extension(pkt->flow.protocol))
-			return WEIR_CONTINUE;
+			break;
+		pkt->has_odd_bytes = 1;
 		extension = take(cur, sizeof(*extension));
 		if (!extension)
 			return WEIR_DROP_TRUNCATED;
-		/* A fragment header may stand on a whole datagram, then it says nothing
-		 * (RFC 8200, section 4.5; RFC 6946). Its length field is reserved. */
-		if (pkt->flow.protocol == IPPROTO_FRAGMENT) {
-			if (extension->fragment & bpf_htons(IPV6_FRAGMENT_MASK))
-				return WEIR_DROP_FRAGMENT;
+		protocol = pkt->flow.protocol;
+		pkt->flow.protocol = extension->next_header;
+		if (protocol == IPPROTO_FRAGMENT) {
+			read_fragment_header(extension, pkt);
+			if (pkt->fragment == FRAGMENT_LATER)
+				break; /* what follows is payload */
 		} else if (!take(cur, extension->length * 8)) {
 			return WEIR_DROP_TRUNCATED;
 		}
-		pkt->flow.protocol = extension->next_header;
 	}
+	pkt->header_bytes += available - cur->left;
+	pkt->protocol = pkt->flow.protocol;
+	if (pkt->fragment == FRAGMENT_LATER)
+		return WEIR_CONTINUE;
 	return is_ipv6_extension(pkt->flow.protocol) ? WEIR_DROP_MALFORMED : WEIR_CONTINUE;
 }
 
@@ -280,6 +357,7 @@ static __always_inline enum weir_verdict parse_ipv6(struct cursor *cur, struct p
 	pkt->flow.protocol = ip->nexthdr;
 	pkt->traffic_class = ip->priority << 4 | ip->flow_lbl[0] >> 4;
 	pkt->ip_bytes = sizeof(*ip) + bpf_ntohs(ip->payload_len);
+	pkt->header_bytes = sizeof(*ip);
 
 	if (ip->version != 6)
 		return WEIR_DROP_MALFORMED;
@@ -305,17 +383,51 @@ static __always_inline enum weir_verdict parse_arp(struct cursor *cur, struct pa
 	return WEIR_PASS_NOT_IP;
 }
 
-static __always_inline enum weir_verdict parse_packet(const struct xdp_md *ctx, struct packet *pkt)
+/* The type of what an Ethernet header or a tag is followed by. */
+static __always_inline int is_vlan(__be16 type)
 {
-	struct cursor cur = {.pos = packet_data(ctx), .end = packet_end(ctx)};
-	const struct ethhdr *eth;
+	return type == bpf_htons(ETH_P_8021Q) || type == bpf_htons(ETH_P_8021AD);
+}
 
+/* Steps over up to two tags (IEEE 802.1Q, 802.1ad) and returns the type behind them. Tags that the
+ * device takes off on its own are not seen by XDP at all. */
+static __always_inline __be16 skip_tags(struct cursor *cur, struct packet *pkt, __be16 type)
+{
+	for (int i = 0; i < VLAN_TAGS_MAX && is_vlan(type); i++) {
+		const __be16 *tag = take(cur, VLAN_TAG_BYTES);
+
+		if (!tag)
+			return 0;
+		__builtin_memcpy(pkt->tags + i * VLAN_TAG_BYTES, &type, sizeof(type));
+		__builtin_memcpy(pkt->tags + i * VLAN_TAG_BYTES + 2, tag, sizeof(*tag));
+		pkt->l2_bytes += VLAN_TAG_BYTES;
+		type = tag[1];
+	}
+	return type;
+}
+
+/* A global function, which the verifier checks once: the many ways through a parser would otherwise
+ * multiply with those through all that follows. So are the flow table's functions. */
+__noinline int weir_parse(struct xdp_md *ctx, struct packet *pkt)
+{
+	struct cursor cur = {};
+	const struct ethhdr *eth;
+	__be16 type;
+
+	if (!pkt)
+		return WEIR_DROP_INTERNAL; /* it never is; only the verifier asks */
+	cur.pos = packet_data(ctx);
+	cur.end = packet_end(ctx);
 	cur.left = cur.end - cur.pos;
 	pkt->frame_bytes = cur.left;
 	eth = take(&cur, sizeof(*eth));
 	if (!eth)
 		return WEIR_PASS_NOT_IP;
-	switch (eth->h_proto) {
+	pkt->l2_bytes = sizeof(*eth);
+	type = eth->h_proto;
+	if (is_vlan(type))
+		type = skip_tags(&cur, pkt, type);
+	switch (type) {
 	case bpf_htons(ETH_P_IP):
 		return parse_ipv4(&cur, pkt);
 	case bpf_htons(ETH_P_IPV6):
@@ -325,4 +437,27 @@ static __always_inline enum weir_verdict parse_packet(const struct xdp_md *ctx, 
 	default:
 		return WEIR_PASS_NOT_IP;
 	}
+}
+
+/* Where the IP packet begins, and what follows its headers. The verifier forgets what it knew of
+ * numbers that were stored; the masks are no limits of ours. */
+static __always_inline void *network_header(const struct xdp_md *ctx, const struct packet *pkt)
+{
+	return packet_data(ctx) + (pkt->l2_bytes & 0x1f);
+}
+
+static __always_inline void *transport_header(const struct xdp_md *ctx, const struct packet *pkt)
+{
+	return network_header(ctx, pkt) + (pkt->header_bytes & 0x3fff);
+}
+
+static __always_inline int is_icmp(const struct packet *pkt)
+{
+	return pkt->protocol == (pkt->ip_version == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6);
+}
+
+/* The first packet of a TCP connection. */
+static __always_inline int is_syn(const struct packet *pkt)
+{
+	return (pkt->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 }

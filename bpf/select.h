@@ -1,88 +1,227 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 #pragma once
 
-/* From a packet to its VIP, and from there to a backend: flow table first, Maglev slot second. */
+/* From a packet to its VIP, and from there to a backend. */
 
 #include "bpf/flow.h"
+#include "bpf/guard.h"
 #include "bpf/maps.h"
 #include "bpf/parse.h"
+#include "bpf/quic.h"
 
-/* A backend that was chosen, or the verdict that says why there is none. */
-struct choice {
-	const struct weir_backend *backend;
-	__u32 backend_id;
-	enum weir_verdict verdict;
-};
+/* What a choice is returned as: a backend's id, or where there is none to choose the verdict that
+ * says why, negated. No verdict that a choice can end in is 0. */
+#define NO_CHOICE(verdict) (-(int)(verdict))
 
-/* With ports: the service. Without (a packet that has none to read): whose address it is. */
-static __always_inline const struct weir_vip *find_vip(const struct packet *pkt, __be16 port,
-						       __u8 protocol)
+/* Nearly everything that is not ours ends here, without a lookup. */
+static __always_inline int may_be_ours(const struct weir_address *address)
+{
+	__u32 bit = weir_filter_bit(address);
+	__u32 word = bit / 64;
+	const __u64 *bits = bpf_map_lookup_elem(&weir_filter, &word);
+
+	return bits && *bits >> (bit % 64) & 1;
+}
+
+/* The service of one port of an address; of a prefix, the address that stands for it. */
+static __always_inline const struct weir_vip *find_port(const struct packet *pkt,
+							const struct weir_address *address)
 {
 	struct weir_vip_key key = {
-		.address = pkt->flow.destination,
-		.port_be = port,
-		.protocol = protocol,
+		.address = *address,
+		.port_be = pkt->flow.destination_port_be,
+		.protocol = pkt->flow.protocol,
 	};
 
 	return bpf_map_lookup_elem(&weir_vips, &key);
 }
 
-static __always_inline const struct weir_vip *find_service(const struct packet *pkt)
+static __always_inline const struct weir_vip *find_range(const struct packet *pkt,
+							 const struct weir_address *address)
 {
-	return find_vip(pkt, pkt->flow.destination_port_be, pkt->flow.protocol);
+	struct weir_range_key key = {
+		.prefix_length = WEIR_RANGE_PREFIX_BITS + 16,
+		.address = *address,
+		.protocol = pkt->flow.protocol,
+		.port_be = pkt->flow.destination_port_be,
+	};
+
+	return bpf_map_lookup_elem(&weir_ranges, &key);
 }
 
-static __always_inline const struct weir_vip *find_vip_address(const struct packet *pkt)
-{
-	return find_vip(pkt, 0, 0);
-}
-
-static __always_inline const struct weir_backend *find_backend(__u32 backend_id)
+static __always_inline const struct weir_backend *find_backend(__u32 backend_id, __u32 vip_id)
 {
 	const struct weir_backend *backend = bpf_map_lookup_elem(&weir_backends, &backend_id);
 
-	return backend && backend->flags & WEIR_BACKEND_IN_USE ? backend : NULL;
+	if (!backend || !(backend->flags & WEIR_BACKEND_IN_USE) || backend->vip_id != vip_id)
+		return NULL;
+	return backend;
 }
 
-static __always_inline struct choice no_choice(enum weir_verdict verdict)
+/* What of the flow counts for the choice of a new one. Under a policy that leaves the destination
+ * out, a client meets one backend on all ports of a VIP, and on all VIPs with the same backends. */
+static __always_inline __u64 hash_of(const struct packet *pkt, __u8 policy)
 {
-	struct choice none = {.verdict = verdict};
+	struct weir_flow_key flow = {};
 
-	return none;
+	if (policy == WEIR_HASH_FIVE_TUPLE) {
+		flow = pkt->flow;
+	} else {
+		flow.source = pkt->flow.source;
+		if (policy == WEIR_HASH_SOURCE_PORT)
+			flow.source_port_be = pkt->flow.source_port_be;
+	}
+	return weir_flow_hash(&flow, weir_hash_seed[0], weir_hash_seed[1]);
 }
 
-static __always_inline struct choice choose_by_table(struct packet *pkt, const struct weir_vip *vip)
+/*
+ * The second chance. After a change of backends, a slot may lead to another backend than before. A
+ * packet from the middle of a connection that has no flow entry (the table was lost, or is small)
+ * began under the table before, as far as one can know, and goes where that one led. One that
+ * begins a connection goes by the table of now.
+ *
+ * Without a flow table every packet of a connection has to come to the same end by itself: all go
+ * by the table before while that backend is in use, draining or not, and the table of now comes
+ * into its own with the next one.
+ */
+static __always_inline __u32 second_chance(const struct packet *pkt, const struct weir_vip *vip,
+					   struct weir_table_slot slot)
 {
-	__u32 vip_id = vip->id;
-	__u32 slot = weir_table_slot(hash_of(pkt), vip->table_size);
-	struct choice choice = {.verdict = WEIR_CONTINUE};
-	const __u32 *backend_id;
+	if (!slot.previous || slot.previous == slot.current)
+		return 0;
+	if (!weir_is_stateless && (pkt->flow.protocol != IPPROTO_TCP || is_syn(pkt)))
+		return 0;
+	if (!find_backend(slot.previous, vip->id))
+		return 0;
+	count_flow_event(WEIR_FLOW_SECOND_CHANCE);
+	return slot.previous;
+}
+
+/* Global functions, like the flow table's: each is checked once. */
+
+__noinline int weir_choose_by_table(const struct packet *pkt, const struct weir_vip *vip)
+{
+	const struct weir_table_slot *slot;
+	__u32 vip_id, index, backend_id;
 	void *table;
 
+	if (!pkt || !vip)
+		return NO_CHOICE(WEIR_DROP_INTERNAL); /* they never are; only the verifier asks */
+	vip_id = vip->id;
+	index = weir_table_slot(hash_of(pkt, vip->hash), vip->table_size);
 	table = bpf_map_lookup_elem(&weir_tables, &vip_id);
 	if (!table) /* a VIP without backends needs no table */
-		return no_choice(WEIR_DROP_NO_BACKEND);
-	backend_id = bpf_map_lookup_elem(table, &slot);
-	if (!backend_id) /* table_size is larger than the table */
-		return no_choice(WEIR_DROP_INTERNAL);
-	choice.backend_id = *backend_id;
-	if (!choice.backend_id)
-		return no_choice(WEIR_DROP_NO_BACKEND);
-	choice.backend = find_backend(choice.backend_id);
-	if (!choice.backend) /* tables are swapped before their backends go */
-		return no_choice(WEIR_DROP_INTERNAL);
-	remember_flow(pkt, choice.backend_id);
+		return NO_CHOICE(WEIR_DROP_NO_BACKEND);
+	slot = bpf_map_lookup_elem(table, &index);
+	if (!slot) /* table_size is larger than the table */
+		return NO_CHOICE(WEIR_DROP_INTERNAL);
+	backend_id = second_chance(pkt, vip, *slot);
+	if (!backend_id)
+		backend_id = slot->current;
+	return backend_id ? (int)backend_id : NO_CHOICE(WEIR_DROP_NO_BACKEND);
+}
+
+/* A client's entry in the flow table has the VIP in the place of the destination. */
+static __always_inline struct weir_flow_key client_key(const struct packet *pkt, __u32 vip_id)
+{
+	struct weir_flow_key key = {.source = pkt->flow.source};
+
+	__builtin_memcpy(&key.destination, &vip_id, sizeof(vip_id));
+	return key;
+}
+
+/*
+ * Affinity: a new flow of a client goes where its last one went, while that backend takes new
+ * flows and the client has not been idle for longer than the VIP allows. Such VIPs hash by source,
+ * so that all balancers agree for as long as the backends do not change.
+ */
+__noinline int weir_choose_for_client(const struct packet *pkt, const struct weir_vip *vip)
+{
+	const struct weir_backend *backend;
+	struct flow_place place = {};
+	struct weir_flow_key key;
+	int choice;
+
+	if (!pkt || !vip)
+		return NO_CHOICE(WEIR_DROP_INTERNAL); /* they never are; only the verifier asks */
+	key = client_key(pkt, vip->id);
+	if (weir_find_flow(&key, &place))
+		return NO_CHOICE(WEIR_DROP_INTERNAL);
+	if (place.entry && age_of(place.entry, place.now_s) <= vip->affinity_s) {
+		backend = find_backend(backend_of(place.entry), vip->id);
+		if (backend && !(backend->flags & WEIR_BACKEND_DRAINING)) {
+			refresh_flow(&place, WEIR_FLOW_CLIENT);
+			return backend_of(place.entry);
+		}
+	}
+	choice = weir_choose_by_table(pkt, vip);
+	if (choice > 0)
+		weir_keep_flow(&place, choice, WEIR_FLOW_CLIENT);
 	return choice;
 }
 
-static __always_inline struct choice choose_backend(struct packet *pkt, const struct weir_vip *vip)
+static __always_inline int choose_anew(const struct packet *pkt, const struct weir_vip *vip)
 {
-	struct choice choice = {.backend_id = find_flow(pkt), .verdict = WEIR_CONTINUE};
+	int verdict;
 
-	if (choice.backend_id) {
-		choice.backend = find_backend(choice.backend_id);
-		if (choice.backend)
-			return choice;
+	/* A packet from the middle of a connection is no new flow, though it finds no entry. */
+	if (vip->flags & WEIR_VIP_LIMITS && !pkt->is_icmp_error &&
+	    (pkt->flow.protocol == IPPROTO_TCP ? is_syn(pkt) : !weir_is_stateless)) {
+		verdict = weir_check_flow_rates(pkt, vip);
+		if (verdict != WEIR_CONTINUE)
+			return NO_CHOICE(verdict);
 	}
-	return choose_by_table(pkt, vip);
+	if (vip->affinity_s)
+		return weir_choose_for_client(pkt, vip);
+	return weir_choose_by_table(pkt, vip);
+}
+
+/* Whether a flow's entry still speaks for the packet. */
+static __always_inline int is_same_flow(const struct packet *pkt, const struct flow_place *place,
+					__u32 vip_id)
+{
+	const struct weir_backend *backend = find_backend(backend_of(place->entry), vip_id);
+	__u32 idle_s = age_of(place->entry, place->now_s);
+
+	if (!backend)
+		return 0;
+	if (pkt->flow.protocol != IPPROTO_TCP)
+		return idle_s <= FLOW_UDP_IDLE_S;
+	if (!is_syn(pkt) || !(backend->flags & WEIR_BACKEND_DRAINING))
+		return 1;
+	return state_of(place->entry) == WEIR_FLOW_ESTABLISHED && idle_s <= FLOW_ALIVE_S;
+}
+
+static __always_inline int choose_by_flow(struct packet *pkt, const struct weir_vip *vip)
+{
+	struct flow_place place = {};
+	int choice;
+
+	if (weir_find_flow(&pkt->flow, &place))
+		return NO_CHOICE(WEIR_DROP_INTERNAL);
+	if (place.entry && is_same_flow(pkt, &place, vip->id)) {
+		if (!pkt->is_icmp_error)
+			refresh_flow(&place, next_state(state_of(place.entry), pkt));
+		return backend_of(place.entry);
+	}
+	choice = choose_anew(pkt, vip);
+	/* A flow that ends, or was never here, makes no entry; nor do errors about one. */
+	if (choice <= 0 || pkt->is_icmp_error || pkt->tcp_flags & (TCP_FIN | TCP_RST))
+		return choice;
+	pkt->is_new_flow = 1;
+	weir_keep_flow(&place, choice, WEIR_FLOW_NEW);
+	return choice;
+}
+
+static __always_inline int choose_backend(struct xdp_md *ctx, struct packet *pkt,
+					  const struct weir_vip *vip)
+{
+	__u32 backend_id;
+
+	if (vip->quic_id_bytes && !pkt->is_icmp_error) {
+		backend_id = weir_find_by_connection_id(ctx, pkt, vip);
+		if (find_backend(backend_id, vip->id))
+			return backend_id;
+	}
+	return choose_by_flow(pkt, vip);
 }

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+#pragma once
+
+/* What stands before the IP packet: room for headers, Ethernet header, VLAN tags, the way out. */
+
+#include "bpf/maps.h"
+#include "bpf/parse.h"
+
+/* The Ethernet header and tags of a frame that is sent. */
+struct link_layer {
+	__u8 destination[6];
+	__u8 source[6];
+	__u8 tags[VLAN_BYTES_MAX]; /* as they stand in the frame */
+	__u32 tag_bytes;	   /* 0, 4 or 8 */
+};
+
+/* One's complement sums are kept in 64 bits and folded at the end: hundreds of 32-bit words fit. */
+static __always_inline __u16 fold(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum;
+}
+
+static __always_inline __u64 sum_address(const struct weir_address *address)
+{
+	__u32 words[4];
+
+	__builtin_memcpy(words, address, sizeof(words));
+	return (__u64)words[0] + words[1] + words[2] + words[3];
+}
+
+/* RFC 1624, equation 3, for one 16-bit word. */
+static __always_inline __u16 checksum_replace(__u16 checksum, __u16 old_word, __u16 new_word)
+{
+	return ~fold((__u64)(__u16)~checksum + (__u16)~old_word + new_word);
+}
+
+static __always_inline __u16 ipv4_checksum(const struct iphdr *ip)
+{
+	__u32 words[sizeof(*ip) / 4];
+	__u64 sum = 0;
+
+	__builtin_memcpy(words, ip, sizeof(words));
+	for (int i = 0; i < 5; i++) /* the words of a header without options */
+		sum += words[i];
+	return ~fold(sum);
+}
+
+static __always_inline __u32 tag_bytes_of(const struct packet *pkt)
+{
+	return pkt->l2_bytes - ETH_HLEN;
+}
+
+/* Back to who sent the frame. Returns -1 where there is no frame, which only the verifier asks. */
+static __always_inline int link_layer_back(const struct xdp_md *ctx, const struct packet *pkt,
+					   struct link_layer *link)
+{
+	const struct ethhdr *eth = packet_data(ctx);
+
+	if ((void *)(eth + 1) > packet_end(ctx))
+		return -1;
+	__builtin_memcpy(link->destination, eth->h_source, sizeof(link->destination));
+	__builtin_memcpy(link->source, eth->h_dest, sizeof(link->source));
+	__builtin_memcpy(link->tags, pkt->tags, sizeof(link->tags));
+	link->tag_bytes = tag_bytes_of(pkt);
+	return 0;
+}
+
+/* To a backend's next hop. */
+static __always_inline void link_layer_to(const struct xdp_md *ctx, const struct packet *pkt,
+					  const struct weir_backend *backend,
+					  struct link_layer *link)
+{
+	const __be16 tag[2] = {bpf_htons(ETH_P_8021Q), bpf_htons(backend->vlan)};
+
+	__builtin_memcpy(link->destination, backend->next_hop_mac, sizeof(link->destination));
+	__builtin_memcpy(link->source, backend->source_mac, sizeof(link->source));
+	if (backend->vlan == WEIR_VLAN_KEEP) {
+		if (backend->egress_ifindex == ctx->ingress_ifindex && tag_bytes_of(pkt)) {
+			__builtin_memcpy(link->tags, pkt->tags, sizeof(link->tags));
+			link->tag_bytes = tag_bytes_of(pkt);
+		}
+	} else if (backend->vlan != WEIR_VLAN_NONE) {
+		__builtin_memcpy(link->tags, tag, sizeof(tag));
+		link->tag_bytes = sizeof(tag);
+	}
+}
+
+/*
+ * Moves the head of the frame so that Ethernet header, the tags of `link` and `outer_bytes` stand
+ * before the IP packet, writes the link layer, and returns where the outer headers go, of which
+ * `access_bytes` may be written. NULL: the driver keeps no headroom. Pointers into the frame that
+ * were read before are void.
+ */
+static __always_inline void *open_frame(struct xdp_md *ctx, const struct packet *pkt,
+					const struct link_layer *link, __be16 type,
+					__u32 outer_bytes, __u32 access_bytes)
+{
+	int delta = (int)pkt->l2_bytes - (int)(ETH_HLEN + link->tag_bytes + outer_bytes);
+	struct ethhdr *eth;
+	void *last_type, *behind;
+
+	if (delta && bpf_xdp_adjust_head(ctx, delta))
+		return NULL;
+	eth = packet_data(ctx);
+	if ((void *)(eth + 1) + VLAN_BYTES_MAX > packet_end(ctx)) /* the IP header is larger */
+		return NULL;
+	__builtin_memcpy(eth->h_dest, link->destination, sizeof(eth->h_dest));
+	__builtin_memcpy(eth->h_source, link->source, sizeof(eth->h_source));
+	behind = eth + 1;
+	last_type = behind - sizeof(eth->h_proto);
+	if (link->tag_bytes) {
+		__builtin_memcpy(&eth->h_proto, link->tags, VLAN_TAG_BYTES);
+		if (link->tag_bytes == VLAN_TAG_BYTES) {
+			last_type = behind + 2;
+			behind += VLAN_TAG_BYTES;
+		} else {
+			__builtin_memcpy(behind + 2, link->tags + VLAN_TAG_BYTES, VLAN_TAG_BYTES);
+			last_type = behind + VLAN_TAG_BYTES + 2;
+			behind += VLAN_BYTES_MAX;
+		}
+	}
+	*(__be16 *)last_type = type;
+	return behind + access_bytes > packet_end(ctx) ? NULL : behind;
+}
+
+/* Takes off what follows the IP packet: padding that Ethernet added would become payload of a
+ * tunnel, and part of what an answer quotes. */
+static __always_inline int trim_padding(struct xdp_md *ctx, const struct packet *pkt)
+{
+	int padding = pkt->frame_bytes - pkt->l2_bytes - pkt->ip_bytes;
+
+	return padding > 0 ? bpf_xdp_adjust_tail(ctx, -padding) : 0;
+}
+
+/* Out of the device it came in by, which needs no map, or out of another one. */
+static __always_inline enum weir_verdict send_out(const struct xdp_md *ctx,
+						  const struct weir_backend *backend,
+						  enum weir_verdict if_same,
+						  enum weir_verdict if_other)
+{
+	if (backend->egress_ifindex == ctx->ingress_ifindex)
+		return if_same;
+	if (bpf_redirect_map(&weir_devices, backend->egress_ifindex, 0) != XDP_REDIRECT)
+		return WEIR_DROP_INTERNAL; /* devices are listed before backends name them */
+	return if_other;
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+#pragma once
+
+/*
+ * ICMP errors about a VIP's flow: they quote a packet that the VIP sent, so its flow is that packet
+ * with both sides exchanged, and they go where the flow goes. The standards promise only eight
+ * bytes of what follows the quoted IP header (RFC 792), which is the ports.
+ */
+
+#include "bpf/parse.h"
+
+/* Types and codes (RFC 792, RFC 4443); linux/icmp.h would bring in sockets and libc. */
+#define ICMP_ECHO_REPLY	     0
+#define ICMP_UNREACHABLE     3
+#define ICMP_CODE_PORT	     3
+#define ICMP_CODE_TOO_BIG    4 /* fragmentation needed, and don't fragment was set */
+#define ICMP_ECHO_REQUEST    8
+#define ICMP_TIME_EXCEEDED   11
+#define ICMP_PARAMETER	     12
+#define ICMPV6_UNREACHABLE   1
+#define ICMPV6_CODE_PORT     4
+#define ICMPV6_TOO_BIG	     2
+#define ICMPV6_TIME_EXCEEDED 3
+#define ICMPV6_ERROR_LAST    4 /* parameter problem */
+#define ICMPV6_ECHO_REQUEST  128
+#define ICMPV6_ECHO_REPLY    129
+
+static __always_inline int is_icmp_error(const struct packet *pkt)
+{
+	if (!is_icmp(pkt) || !pkt->icmp_type || pkt->fragment == FRAGMENT_LATER)
+		return 0;
+	if (pkt->ip_version == 6)
+		return pkt->icmp_type <= ICMPV6_ERROR_LAST;
+	return pkt->icmp_type == ICMP_UNREACHABLE || pkt->icmp_type == ICMP_TIME_EXCEEDED ||
+	       pkt->icmp_type == ICMP_PARAMETER;
+}
+
+/* Bytes of the quoted IP header, or 0 where it is none. Fills the flow's addresses and protocol,
+ * already exchanged. Extension headers of the quoted packet are not stepped over. */
+static __always_inline __u32 read_quoted_ip(const struct xdp_md *ctx, const void *quoted,
+					    const struct packet *pkt, struct weir_flow_key *flow)
+{
+	const struct ipv6hdr *ip6 = quoted;
+	const struct iphdr *ip4 = quoted;
+
+	if (pkt->ip_version == 4) {
+		if ((void *)(ip4 + 1) > packet_end(ctx) || ip4->version != 4 || ip4->ihl < 5 ||
+		    ip4->frag_off & bpf_htons(IPV4_OFFSET_MASK))
+			return 0;
+		flow->source = v4_mapped(ip4->daddr);
+		flow->destination = v4_mapped(ip4->saddr);
+		flow->protocol = ip4->protocol;
+		return ip4->ihl * 4;
+	}
+	if ((void *)(ip6 + 1) > packet_end(ctx) || ip6->version != 6)
+		return 0;
+	__builtin_memcpy(&flow->source, &ip6->daddr, sizeof(flow->source));
+	__builtin_memcpy(&flow->destination, &ip6->saddr, sizeof(flow->destination));
+	flow->protocol = ip6->nexthdr;
+	return sizeof(*ip6);
+}
+
+/* Takes the packet for one of the flow that it is about. */
+static __always_inline enum weir_verdict resolve_icmp_error(const struct xdp_md *ctx,
+							    struct packet *pkt)
+{
+	const void *quoted = transport_header(ctx, pkt) + ICMP_HEADER_BYTES;
+	struct weir_flow_key flow = {};
+	__u32 quoted_bytes = read_quoted_ip(ctx, quoted, pkt, &flow);
+	const __be16 *ports = quoted + quoted_bytes;
+
+	if (!quoted_bytes || (flow.protocol != IPPROTO_TCP && flow.protocol != IPPROTO_UDP) ||
+	    (void *)(ports + 2) > packet_end(ctx))
+		return WEIR_PASS_NO_PORTS;
+	flow.source_port_be = ports[1];
+	flow.destination_port_be = ports[0];
+	pkt->flow = flow;
+	pkt->is_icmp_error = 1;
+	return WEIR_CONTINUE;
+}
