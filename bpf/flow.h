@@ -42,12 +42,12 @@
 
 /* Where in the table a flow is, or would be. */
 struct flow_place {
+	__u64 hash;
 	__u64 tag;
 	__u64 entry; /* 0: the flow is not in the set */
+	__u64 way;   /* of the entry; its own, where it has none */
 	__u32 set;
-	__u32 way; /* of the entry */
 	__u32 now_s;
-	__u32 reserved;
 };
 
 static __always_inline __u32 seconds_now(void)
@@ -55,6 +55,7 @@ static __always_inline __u32 seconds_now(void)
 	return (bpf_jiffies64() >> weir_second_shift) & WEIR_FLOW_STAMP_MASK;
 }
 
+/* 0 of a free entry, which a flow whose tag is 0 meets. */
 static __always_inline __u32 backend_of(__u64 entry)
 {
 	return entry >> WEIR_FLOW_BACKEND_SHIFT & FLOW_BACKEND_MASK;
@@ -92,34 +93,42 @@ static __always_inline struct weir_flow_set *set_of(const struct flow_place *pla
 	return bpf_map_lookup_elem(&weir_flows, &place->set);
 }
 
-/* Fills `place`. Without a flow table every flow is new, and no place keeps it. */
-__noinline int weir_find_flow(const struct weir_flow_key *flow, struct flow_place *place)
+/* Looks a flow up: in its own way, where nearly all stand that the table has room for, then in the
+ * rest of the set. */
+static __always_inline void read_set(struct flow_place *place)
 {
-	const struct weir_flow_set *set;
-	__u64 hash;
+	const struct weir_flow_set *set = set_of(place);
+	__u64 entry;
 
-	if (!flow || !place)
-		return -1; /* they never are; only the verifier asks */
-	hash = weir_table_hash(flow, weir_flow_keys);
-	place->tag = hash >> WEIR_FLOW_TAG_SHIFT;
-	place->set = hash & weir_flow_set_mask;
-	place->now_s = seconds_now();
-	place->entry = 0;
-	if (weir_is_stateless)
-		return 0;
-	set = set_of(place);
 	if (!set)
-		return -1; /* the mask is larger than the table */
+		return; /* the mask is larger than the table */
+	entry = set->entries[place->way & (WEIR_FLOW_WAYS - 1)];
+	if (entry >> WEIR_FLOW_TAG_SHIFT == place->tag) {
+		place->entry = entry;
+		return;
+	}
 	for (int way = 0; way < WEIR_FLOW_WAYS; way++) {
-		__u64 entry = set->entries[way];
-
-		if (entry >> WEIR_FLOW_TAG_SHIFT == place->tag && backend_of(entry)) {
+		entry = set->entries[way];
+		if (entry >> WEIR_FLOW_TAG_SHIFT == place->tag) {
 			place->entry = entry;
 			place->way = way;
-			break;
+			return;
 		}
 	}
-	return 0;
+}
+
+/* Without a flow table every flow is new, and no place keeps it. */
+static __always_inline struct flow_place find_flow(const struct weir_flow_key *flow)
+{
+	struct flow_place place = {.hash = weir_table_hash(flow, weir_flow_keys)};
+
+	place.tag = place.hash >> WEIR_FLOW_TAG_SHIFT;
+	place.way = place.hash >> WEIR_FLOW_WAY_SHIFT & (WEIR_FLOW_WAYS - 1);
+	place.set = place.hash & weir_flow_set_mask;
+	place.now_s = seconds_now();
+	if (!weir_is_stateless)
+		read_set(&place);
+	return place;
 }
 
 static __always_inline void write_entry(const struct flow_place *place, __u32 way, __u64 entry)
@@ -174,7 +183,7 @@ static __always_inline __u32 readiness_of(__u64 entry, __u32 now_s)
  * none of the packet's: the table finds the same backend for the next one. */
 __noinline int weir_keep_flow(const struct flow_place *place, __u32 backend_id, __u32 state)
 {
-	__u32 best = 0, victim = 0;
+	__u32 best = 0, victim;
 	struct weir_flow_set *set;
 	__u64 evicted;
 
@@ -185,9 +194,11 @@ __noinline int weir_keep_flow(const struct flow_place *place, __u32 backend_id, 
 	set = set_of(place);
 	if (!set)
 		return -1; /* the mask is larger than the table */
-	if (place->entry) {
-		write_entry(place, place->way,
-			    flow_entry(place->tag, backend_id, state, place->now_s));
+	victim = place->way & (WEIR_FLOW_WAYS - 1);
+	if (place->entry || !set->entries[victim]) {
+		if (!place->entry)
+			count_flow_event(WEIR_FLOW_ADDED);
+		set->entries[victim] = flow_entry(place->tag, backend_id, state, place->now_s);
 		return 0;
 	}
 	for (int way = 0; way < WEIR_FLOW_WAYS; way++) {

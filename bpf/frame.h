@@ -6,12 +6,12 @@
 #include "bpf/maps.h"
 #include "bpf/parse.h"
 
-/* The Ethernet header and tags of a frame that is sent. */
+/* The Ethernet header and tags of a frame that is sent. In 16-bit words: more alignment an Ethernet
+ * header does not have, and for less the compiler copies byte by byte. */
 struct link_layer {
-	__u8 destination[6];
-	__u8 source[6];
-	__u8 tags[VLAN_BYTES_MAX]; /* as they stand in the frame */
-	__u32 tag_bytes;	   /* 0, 4 or 8 */
+	__u16 macs[6]; /* destination, source */
+	__u16 tags[VLAN_BYTES_MAX / 2];
+	__u32 tag_bytes; /* 0, 4 or 8 */
 };
 
 /* One's complement sums are kept in 64 bits and folded at the end: hundreds of 32-bit words fit. */
@@ -58,12 +58,14 @@ static __always_inline __u32 tag_bytes_of(const struct packet *pkt)
 static __always_inline int link_layer_back(const struct xdp_md *ctx, const struct packet *pkt,
 					   struct link_layer *link)
 {
-	const struct ethhdr *eth = packet_data(ctx);
+	const __u16 *macs = packet_data(ctx);
 
-	if ((void *)(eth + 1) > packet_end(ctx))
+	if ((void *)(macs + 6) > packet_end(ctx))
 		return -1;
-	__builtin_memcpy(link->destination, eth->h_source, sizeof(link->destination));
-	__builtin_memcpy(link->source, eth->h_dest, sizeof(link->source));
+	for (int i = 0; i < 3; i++) {
+		link->macs[i] = macs[3 + i];
+		link->macs[3 + i] = macs[i];
+	}
 	__builtin_memcpy(link->tags, pkt->tags, sizeof(link->tags));
 	link->tag_bytes = tag_bytes_of(pkt);
 	return 0;
@@ -74,18 +76,17 @@ static __always_inline void link_layer_to(const struct xdp_md *ctx, const struct
 					  const struct weir_backend *backend,
 					  struct link_layer *link)
 {
-	const __be16 tag[2] = {bpf_htons(ETH_P_8021Q), bpf_htons(backend->vlan)};
-
-	__builtin_memcpy(link->destination, backend->next_hop_mac, sizeof(link->destination));
-	__builtin_memcpy(link->source, backend->source_mac, sizeof(link->source));
+	__builtin_memcpy(link->macs, &backend->macs, sizeof(link->macs));
+	link->tag_bytes = 0;
 	if (backend->vlan == WEIR_VLAN_KEEP) {
-		if (backend->egress_ifindex == ctx->ingress_ifindex && tag_bytes_of(pkt)) {
+		if (tag_bytes_of(pkt) && backend->egress_ifindex == ctx->ingress_ifindex) {
 			__builtin_memcpy(link->tags, pkt->tags, sizeof(link->tags));
 			link->tag_bytes = tag_bytes_of(pkt);
 		}
 	} else if (backend->vlan != WEIR_VLAN_NONE) {
-		__builtin_memcpy(link->tags, tag, sizeof(tag));
-		link->tag_bytes = sizeof(tag);
+		link->tags[0] = bpf_htons(ETH_P_8021Q);
+		link->tags[1] = bpf_htons(backend->vlan);
+		link->tag_bytes = VLAN_TAG_BYTES;
 	}
 }
 
@@ -100,31 +101,28 @@ static __always_inline void *open_frame(struct xdp_md *ctx, const struct packet 
 					__u32 outer_bytes, __u32 access_bytes)
 {
 	int delta = (int)pkt->l2_bytes - (int)(ETH_HLEN + link->tag_bytes + outer_bytes);
-	struct ethhdr *eth;
-	void *last_type, *behind;
+	__u16 *out;
 
 	if (delta && bpf_xdp_adjust_head(ctx, delta))
 		return NULL;
-	eth = packet_data(ctx);
-	if ((void *)(eth + 1) + VLAN_BYTES_MAX > packet_end(ctx)) /* the IP header is larger */
+	out = packet_data(ctx);
+	if ((void *)out + ETH_HLEN + VLAN_BYTES_MAX > packet_end(ctx)) /* an IP header is larger */
 		return NULL;
-	__builtin_memcpy(eth->h_dest, link->destination, sizeof(eth->h_dest));
-	__builtin_memcpy(eth->h_source, link->source, sizeof(eth->h_source));
-	behind = eth + 1;
-	last_type = behind - sizeof(eth->h_proto);
+	for (int i = 0; i < 6; i++)
+		out[i] = link->macs[i];
+	out += 6;
 	if (link->tag_bytes) {
-		__builtin_memcpy(&eth->h_proto, link->tags, VLAN_TAG_BYTES);
-		if (link->tag_bytes == VLAN_TAG_BYTES) {
-			last_type = behind + 2;
-			behind += VLAN_TAG_BYTES;
-		} else {
-			__builtin_memcpy(behind + 2, link->tags + VLAN_TAG_BYTES, VLAN_TAG_BYTES);
-			last_type = behind + VLAN_TAG_BYTES + 2;
-			behind += VLAN_BYTES_MAX;
+		out[0] = link->tags[0];
+		out[1] = link->tags[1];
+		out += 2;
+		if (link->tag_bytes == VLAN_BYTES_MAX) {
+			out[0] = link->tags[2];
+			out[1] = link->tags[3];
+			out += 2;
 		}
 	}
-	*(__be16 *)last_type = type;
-	return behind + access_bytes > packet_end(ctx) ? NULL : behind;
+	*out++ = type;
+	return (void *)out + access_bytes > packet_end(ctx) ? NULL : out;
 }
 
 /* Takes off what follows the IP packet: padding that Ethernet added would become payload of a

@@ -26,8 +26,8 @@ static __always_inline enum weir_verdict hand_to_worker(__u32 worker, enum weir_
 
 /* All packets of a client's connection go to one worker, and the errors about it too. No flow entry
  * is needed: the number of workers is fixed while the program is loaded. */
-static __always_inline enum weir_verdict hand_over_flow(const struct packet *pkt,
-							const struct weir_vip *vip)
+static __always_inline enum weir_verdict
+hand_over_flow(const struct packet *pkt, const struct weir_vip *vip, const struct flow_place *place)
 {
 	__u32 count = l7_worker_count();
 	int verdict;
@@ -42,8 +42,7 @@ static __always_inline enum weir_verdict hand_over_flow(const struct packet *pkt
 		if (verdict != WEIR_CONTINUE)
 			return verdict;
 	}
-	return hand_to_worker(weir_worker_of(hash_of(pkt, WEIR_HASH_FIVE_TUPLE), count),
-			      WEIR_REDIRECT_L7);
+	return hand_to_worker(weir_worker_of(place->hash, count), WEIR_REDIRECT_L7);
 }
 
 /* L7 answers echo for its VIPs; which worker does it does not matter. */

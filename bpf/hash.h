@@ -87,10 +87,12 @@ WEIR_PURE __u64 weir_table_hash(const struct weir_flow_key *flow, const volatile
 
 	__builtin_memcpy(words, flow, sizeof(words));
 	for (int i = 0; i < WEIR_FLOW_KEYS; i += 2) {
-		__u64 left = (__u32)(words[i] + keys[i]);
-		__u64 right = (__u32)(words[i + 1] + keys[i + 1]);
+		__u32 left = words[i] + keys[i];
+		__u32 right = words[i + 1] + keys[i + 1];
+		__u64 product = left;
 
-		hash += left * right;
+		product *= right;
+		hash += product;
 	}
 	hash ^= hash >> 32;
 	hash *= 0xd6e8feb86659fd93ULL; /* an odd constant with well spread bits */
@@ -129,7 +131,7 @@ WEIR_PURE __u32 weir_scale(__u32 hash, __u32 count)
 
 /* A Maglev slot and an L7 worker are taken from different halves, so that neither choice says
  * anything about the other. */
-WEIR_PURE __u32 weir_table_slot(__u64 hash, __u32 table_size)
+WEIR_PURE __u32 weir_slot_of(__u64 hash, __u32 table_size)
 {
 	return weir_scale(hash >> 32, table_size);
 }

@@ -13,36 +13,34 @@
 #include "bpf/select.h"
 
 static __always_inline enum weir_verdict forward_to_backend(struct xdp_md *ctx, struct packet *pkt,
-							    const struct weir_vip *vip)
+							    const struct weir_vip *vip,
+							    const struct flow_place *place)
 {
-	int choice = choose_backend(ctx, pkt, vip);
-	const struct weir_backend *backend;
+	struct choice choice = choose_backend(ctx, pkt, vip, place);
 
-	pkt->may_refuse = vip->flags & WEIR_VIP_REFUSE ? 1 : 0;
-	if (choice <= 0)
-		return -choice;
-	pkt->backend_id = choice;
-	backend = find_backend(choice, vip->id);
-	if (!backend) /* tables are swapped before their backends go */
-		return WEIR_DROP_INTERNAL;
+	if (!choice.backend)
+		return choice.verdict;
+	pkt->backend_id = choice.backend_id;
 	switch (vip->mode) {
 	case WEIR_MODE_IPIP:
-		return forward_ipip(ctx, pkt, backend);
+		return forward_ipip(ctx, pkt, choice.backend);
 	case WEIR_MODE_GUE:
-		return weir_forward_gue(ctx, pkt, vip, backend);
+		return weir_forward_gue(ctx, pkt, vip, choice.backend);
 	case WEIR_MODE_L2:
-		return forward_l2(ctx, pkt, backend);
+		return forward_l2(ctx, pkt, choice.backend);
 	default:
 		return WEIR_DROP_INTERNAL; /* user space wrote a mode that we do not know */
 	}
 }
 
 static __always_inline enum weir_verdict forward(struct xdp_md *ctx, struct packet *pkt,
-						 const struct weir_vip *vip)
+						 const struct weir_vip *vip,
+						 const struct flow_place *place)
 {
 	enum weir_verdict verdict;
 
 	pkt->vip_id = vip->id;
+	pkt->may_refuse = vip->flags & WEIR_VIP_REFUSE ? 1 : 0;
 	if (vip->flags & WEIR_VIP_GUARDED) {
 		verdict = weir_guard(pkt, vip);
 		if (verdict != WEIR_CONTINUE)
@@ -51,8 +49,8 @@ static __always_inline enum weir_verdict forward(struct xdp_md *ctx, struct pack
 	if (pkt->fragment == FRAGMENT_FIRST)
 		leave_ports(pkt);
 	if (vip->mode == WEIR_MODE_L7)
-		return hand_over_flow(pkt, vip);
-	return forward_to_backend(ctx, pkt, vip);
+		return hand_over_flow(pkt, vip, place);
+	return forward_to_backend(ctx, pkt, vip, place);
 }
 
 /* The host announces VIPs, so it answers for them to neighbours too. */
@@ -141,12 +139,15 @@ static __always_inline enum weir_verdict decide_neighbor(const struct packet *pk
 	return hand_over_local(pkt, otherwise);
 }
 
-/* The service is looked up before the address, not after: a VIP's packets, which are the many,
- * then cost one lookup less. */
+/*
+ * The flow is looked up before the service: a known one leads to its VIP by itself. And the service
+ * before the address, so that new flows cost one lookup less.
+ */
 static __always_inline enum weir_verdict decide(struct xdp_md *ctx, struct packet *pkt)
 {
-	enum weir_verdict verdict = weir_parse(ctx, pkt);
+	enum weir_verdict verdict = parse_packet(ctx, pkt);
 	const struct weir_vip *vip = NULL;
+	struct flow_place place;
 
 	if (pkt->kind == PACKET_FOREIGN)
 		return verdict;
@@ -154,11 +155,20 @@ static __always_inline enum weir_verdict decide(struct xdp_md *ctx, struct packe
 		return pkt->kind == PACKET_NEIGHBOR ? verdict : WEIR_PASS_NOT_A_VIP;
 	if (pkt->kind == PACKET_NEIGHBOR)
 		return decide_neighbor(pkt, verdict);
-	if (verdict == WEIR_CONTINUE)
-		vip = find_port(pkt, &pkt->flow.destination);
-	if (!vip)
+	place = find_flow(&pkt->flow);
+	if (verdict == WEIR_CONTINUE) {
+		if (place.entry)
+			vip = find_by_flow(pkt, &place);
+		if (!vip)
+			vip = find_port(pkt, &pkt->flow.destination);
+	}
+	if (!vip) {
 		vip = find_service_further(ctx, pkt, &verdict);
-	return vip ? forward(ctx, pkt, vip) : verdict;
+		if (!vip)
+			return verdict;
+		place = find_flow(&pkt->flow); /* of an error or a fragment, it is known only now */
+	}
+	return forward(ctx, pkt, vip, &place);
 }
 
 SEC("xdp")

@@ -57,8 +57,8 @@ struct {
 	__type(value, struct weir_address_entry);
 } weir_addresses SEC(".maps");
 
-/* Prefix VIPs: prefix → the address that stands for all of them in weir_addresses, weir_vips and
- * weir_ranges, the prefix's first. Written by user space. */
+/* Prefix VIPs: prefix → the address that stands for all of them in weir_addresses,
+ * weir_services and weir_ranges, the prefix's first. Written by user space. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -67,22 +67,31 @@ struct {
 	__type(value, struct weir_address);
 } weir_prefixes SEC(".maps");
 
-/* Services of one port. Written by user space. */
+/* Services of one port → VIP id. Written by user space. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, WEIR_VIPS_MAX);
 	__type(key, struct weir_vip_key);
-	__type(value, struct weir_vip);
-} weir_vips SEC(".maps");
+	__type(value, __u32);
+} weir_services SEC(".maps");
 
-/* Services of ranges of ports, and of all. Written by user space. */
+/* Services of ranges of ports, and of all → VIP id. Written by user space. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, WEIR_RANGES_MAX);
 	__type(key, struct weir_range_key);
-	__type(value, struct weir_vip);
+	__type(value, __u32);
 } weir_ranges SEC(".maps");
+
+/* VIP id → the VIP. Written by user space: before its services, which it outlives. What changes
+ * later (flags, limits, times) are single words. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, WEIR_VIPS_MAX);
+	__type(key, __u32);
+	__type(value, struct weir_vip);
+} weir_vips SEC(".maps");
 
 /* Inner maps are declared by the sizes of keys and values: clang describes a structure that is
  * named in one, and nowhere else, without its size. */

@@ -60,12 +60,12 @@ struct packet {
 	__u32 l2_bytes;	    /* Ethernet header and tags */
 	__u32 header_bytes; /* of IP, options and extension headers included */
 	__u32 fragment_id_be;
-	__u8 tags[VLAN_BYTES_MAX]; /* as they stand in the frame; l2_bytes says how many */
-	__u8 ip_version;	   /* 4 or 6 */
-	__u8 traffic_class;	   /* DSCP and ECN */
-	__u8 protocol;		   /* that stands behind the IP header, errors' own included */
-	__u8 fragment_protocol;	   /* as every fragment of the datagram names it */
-	__u8 tcp_flags;		   /* zero for UDP */
+	__u16 tags[VLAN_BYTES_MAX / 2]; /* as they stand in the frame; l2_bytes says how many */
+	__u8 ip_version;		/* 4 or 6 */
+	__u8 traffic_class;		/* DSCP and ECN */
+	__u8 protocol;			/* that stands behind the IP header, errors' own included */
+	__u8 fragment_protocol;		/* as every fragment of the datagram names it */
+	__u8 tcp_flags;			/* zero for UDP */
 	__u8 icmp_type;
 	__u8 is_icmp_error; /* resolved: to be sent where the flow that it is about goes */
 	__u8 may_refuse;    /* the verdicts "no backend" and "unknown port" may be answered */
@@ -143,11 +143,12 @@ static __always_inline void *take(struct cursor *cur, __u32 bytes)
 
 static __always_inline int same_address(const struct weir_address *a, const struct weir_address *b)
 {
-	__u64 left[2], right[2];
+	__u32 left[4], right[4];
 
 	__builtin_memcpy(left, a, sizeof(left));
 	__builtin_memcpy(right, b, sizeof(right));
-	return left[0] == right[0] && left[1] == right[1];
+	return !((left[0] ^ right[0]) | (left[1] ^ right[1]) | (left[2] ^ right[2]) |
+		 (left[3] ^ right[3]));
 }
 
 static __always_inline int is_v4_mapped(const struct weir_address *address)
@@ -167,6 +168,11 @@ static __always_inline struct weir_address v4_mapped(__be32 ipv4)
 	return address;
 }
 
+static __always_inline __u32 protocol_word(__u8 protocol)
+{
+	return bpf_htonl((__u32)protocol << 24);
+}
+
 static __always_inline enum weir_verdict parse_tcp(struct cursor *cur, struct packet *pkt)
 {
 	const struct tcphdr *tcp = take(cur, sizeof(*tcp));
@@ -179,8 +185,7 @@ static __always_inline enum weir_verdict parse_tcp(struct cursor *cur, struct pa
 		return WEIR_DROP_MALFORMED;
 	if (header_bytes - sizeof(*tcp) > cur->left)
 		return WEIR_DROP_TRUNCATED;
-	pkt->flow.source_port_be = tcp->source;
-	pkt->flow.destination_port_be = tcp->dest;
+	pkt->flow.ports_be = *(const __u32 *)tcp;
 	pkt->tcp_flags = ((const __u8 *)tcp)[13];
 	return WEIR_CONTINUE;
 }
@@ -200,8 +205,7 @@ static __always_inline enum weir_verdict parse_udp(struct cursor *cur, struct pa
 		return WEIR_DROP_TRUNCATED;
 	if (!udp->check || udp_bytes - sizeof(*udp) != cur->left)
 		pkt->has_odd_bytes = 1;
-	pkt->flow.source_port_be = udp->source;
-	pkt->flow.destination_port_be = udp->dest;
+	pkt->flow.ports_be = *(const __u32 *)udp;
 	return WEIR_CONTINUE;
 }
 
@@ -262,7 +266,7 @@ static __always_inline enum weir_verdict parse_ipv4(struct cursor *cur, struct p
 	pkt->ip_version = 4;
 	pkt->flow.source = v4_mapped(ip->saddr);
 	pkt->flow.destination = v4_mapped(ip->daddr);
-	pkt->flow.protocol = ip->protocol;
+	pkt->flow.protocol_be = protocol_word(ip->protocol);
 	pkt->protocol = ip->protocol;
 	pkt->traffic_class = ip->tos;
 	pkt->ip_bytes = bpf_ntohs(ip->tot_len);
@@ -323,7 +327,7 @@ static __always_inline enum weir_verdict skip_extensions(struct cursor *cur, str
 		if (!extension)
 			return WEIR_DROP_TRUNCATED;
 		protocol = pkt->flow.protocol;
-		pkt->flow.protocol = extension->next_header;
+		pkt->flow.protocol_be = protocol_word(extension->next_header);
 		if (protocol == IPPROTO_FRAGMENT) {
 			read_fragment_header(extension, pkt);
 			if (pkt->fragment == FRAGMENT_LATER)
@@ -354,7 +358,7 @@ static __always_inline enum weir_verdict parse_ipv6(struct cursor *cur, struct p
 	if (is_v4_mapped(&pkt->flow.destination))
 		return WEIR_PASS_NOT_A_VIP;
 	pkt->kind = PACKET_IP;
-	pkt->flow.protocol = ip->nexthdr;
+	pkt->flow.protocol_be = protocol_word(ip->nexthdr);
 	pkt->traffic_class = ip->priority << 4 | ip->flow_lbl[0] >> 4;
 	pkt->ip_bytes = sizeof(*ip) + bpf_ntohs(ip->payload_len);
 	pkt->header_bytes = sizeof(*ip);
@@ -398,26 +402,20 @@ static __always_inline __be16 skip_tags(struct cursor *cur, struct packet *pkt, 
 
 		if (!tag)
 			return 0;
-		__builtin_memcpy(pkt->tags + i * VLAN_TAG_BYTES, &type, sizeof(type));
-		__builtin_memcpy(pkt->tags + i * VLAN_TAG_BYTES + 2, tag, sizeof(*tag));
+		pkt->tags[2 * i] = type;
+		pkt->tags[2 * i + 1] = tag[0];
 		pkt->l2_bytes += VLAN_TAG_BYTES;
 		type = tag[1];
 	}
 	return type;
 }
 
-/* A global function, which the verifier checks once: the many ways through a parser would otherwise
- * multiply with those through all that follows. So are the flow table's functions. */
-__noinline int weir_parse(struct xdp_md *ctx, struct packet *pkt)
+static __always_inline enum weir_verdict parse_packet(const struct xdp_md *ctx, struct packet *pkt)
 {
-	struct cursor cur = {};
+	struct cursor cur = {.pos = packet_data(ctx), .end = packet_end(ctx)};
 	const struct ethhdr *eth;
 	__be16 type;
 
-	if (!pkt)
-		return WEIR_DROP_INTERNAL; /* it never is; only the verifier asks */
-	cur.pos = packet_data(ctx);
-	cur.end = packet_end(ctx);
 	cur.left = cur.end - cur.pos;
 	pkt->frame_bytes = cur.left;
 	eth = take(&cur, sizeof(*eth));

@@ -23,6 +23,11 @@ static __always_inline int may_be_ours(const struct weir_address *address)
 	return bits && *bits >> (bit % 64) & 1;
 }
 
+static __always_inline const struct weir_vip *vip_of(__u32 id)
+{
+	return bpf_map_lookup_elem(&weir_vips, &id);
+}
+
 /* The service of one port of an address; of a prefix, the address that stands for it. */
 static __always_inline const struct weir_vip *find_port(const struct packet *pkt,
 							const struct weir_address *address)
@@ -32,8 +37,9 @@ static __always_inline const struct weir_vip *find_port(const struct packet *pkt
 		.port_be = pkt->flow.destination_port_be,
 		.protocol = pkt->flow.protocol,
 	};
+	const __u32 *id = bpf_map_lookup_elem(&weir_services, &key);
 
-	return bpf_map_lookup_elem(&weir_vips, &key);
+	return id ? vip_of(*id) : NULL;
 }
 
 static __always_inline const struct weir_vip *find_range(const struct packet *pkt,
@@ -45,8 +51,28 @@ static __always_inline const struct weir_vip *find_range(const struct packet *pk
 		.protocol = pkt->flow.protocol,
 		.port_be = pkt->flow.destination_port_be,
 	};
+	const __u32 *id = bpf_map_lookup_elem(&weir_ranges, &key);
 
-	return bpf_map_lookup_elem(&weir_ranges, &key);
+	return id ? vip_of(*id) : NULL;
+}
+
+/* The VIP of a known flow, by way of its backend. Two flows of one set may have the same tag, so
+ * the VIP is held against the packet. */
+static __always_inline const struct weir_vip *find_by_flow(const struct packet *pkt,
+							   const struct flow_place *place)
+{
+	__u32 backend_id = backend_of(place->entry);
+	const struct weir_backend *backend = bpf_map_lookup_elem(&weir_backends, &backend_id);
+	const struct weir_vip *vip;
+
+	if (!backend)
+		return NULL;
+	vip = vip_of(backend->vip_id);
+	if (!vip || vip->protocol != pkt->flow.protocol ||
+	    vip->port_be != pkt->flow.destination_port_be ||
+	    !same_address(&vip->address, &pkt->flow.destination))
+		return NULL;
+	return vip;
 }
 
 static __always_inline const struct weir_backend *find_backend(__u32 backend_id, __u32 vip_id)
@@ -97,8 +123,8 @@ static __always_inline __u32 second_chance(const struct packet *pkt, const struc
 	return slot.previous;
 }
 
-/* Global functions, like the flow table's: each is checked once. */
-
+/* Global functions from here on: the verifier checks each once, and the fast path is free of them.
+ */
 __noinline int weir_choose_by_table(const struct packet *pkt, const struct weir_vip *vip)
 {
 	const struct weir_table_slot *slot;
@@ -108,7 +134,7 @@ __noinline int weir_choose_by_table(const struct packet *pkt, const struct weir_
 	if (!pkt || !vip)
 		return NO_CHOICE(WEIR_DROP_INTERNAL); /* they never are; only the verifier asks */
 	vip_id = vip->id;
-	index = weir_table_slot(hash_of(pkt, vip->hash), vip->table_size);
+	index = weir_slot_of(hash_of(pkt, vip->hash), vip->table_size);
 	table = bpf_map_lookup_elem(&weir_tables, &vip_id);
 	if (!table) /* a VIP without backends needs no table */
 		return NO_CHOICE(WEIR_DROP_NO_BACKEND);
@@ -138,15 +164,14 @@ static __always_inline struct weir_flow_key client_key(const struct packet *pkt,
 __noinline int weir_choose_for_client(const struct packet *pkt, const struct weir_vip *vip)
 {
 	const struct weir_backend *backend;
-	struct flow_place place = {};
 	struct weir_flow_key key;
+	struct flow_place place;
 	int choice;
 
 	if (!pkt || !vip)
 		return NO_CHOICE(WEIR_DROP_INTERNAL); /* they never are; only the verifier asks */
 	key = client_key(pkt, vip->id);
-	if (weir_find_flow(&key, &place))
-		return NO_CHOICE(WEIR_DROP_INTERNAL);
+	place = find_flow(&key);
 	if (place.entry && age_of(place.entry, place.now_s) <= vip->affinity_s) {
 		backend = find_backend(backend_of(place.entry), vip->id);
 		if (backend && !(backend->flags & WEIR_BACKEND_DRAINING)) {
@@ -160,7 +185,7 @@ __noinline int weir_choose_for_client(const struct packet *pkt, const struct wei
 	return choice;
 }
 
-static __always_inline int choose_anew(const struct packet *pkt, const struct weir_vip *vip)
+static __always_inline int choose_by_policy(const struct packet *pkt, const struct weir_vip *vip)
 {
 	int verdict;
 
@@ -176,15 +201,29 @@ static __always_inline int choose_anew(const struct packet *pkt, const struct we
 	return weir_choose_by_table(pkt, vip);
 }
 
+/* For a flow that has no entry, or one that no longer speaks for it. */
+__noinline int weir_choose_anew(struct packet *pkt, const struct weir_vip *vip,
+				const struct flow_place *place)
+{
+	int choice;
+
+	if (!pkt || !vip || !place)
+		return NO_CHOICE(WEIR_DROP_INTERNAL); /* they never are; only the verifier asks */
+	choice = choose_by_policy(pkt, vip);
+	/* A flow that ends, or was never here, makes no entry; nor do errors about one. */
+	if (choice <= 0 || pkt->is_icmp_error || pkt->tcp_flags & (TCP_FIN | TCP_RST))
+		return choice;
+	pkt->is_new_flow = 1;
+	weir_keep_flow(place, choice, WEIR_FLOW_NEW);
+	return choice;
+}
+
 /* Whether a flow's entry still speaks for the packet. */
 static __always_inline int is_same_flow(const struct packet *pkt, const struct flow_place *place,
-					__u32 vip_id)
+					const struct weir_backend *backend)
 {
-	const struct weir_backend *backend = find_backend(backend_of(place->entry), vip_id);
 	__u32 idle_s = age_of(place->entry, place->now_s);
 
-	if (!backend)
-		return 0;
 	if (pkt->flow.protocol != IPPROTO_TCP)
 		return idle_s <= FLOW_UDP_IDLE_S;
 	if (!is_syn(pkt) || !(backend->flags & WEIR_BACKEND_DRAINING))
@@ -192,36 +231,44 @@ static __always_inline int is_same_flow(const struct packet *pkt, const struct f
 	return state_of(place->entry) == WEIR_FLOW_ESTABLISHED && idle_s <= FLOW_ALIVE_S;
 }
 
-static __always_inline int choose_by_flow(struct packet *pkt, const struct weir_vip *vip)
-{
-	struct flow_place place = {};
-	int choice;
-
-	if (weir_find_flow(&pkt->flow, &place))
-		return NO_CHOICE(WEIR_DROP_INTERNAL);
-	if (place.entry && is_same_flow(pkt, &place, vip->id)) {
-		if (!pkt->is_icmp_error)
-			refresh_flow(&place, next_state(state_of(place.entry), pkt));
-		return backend_of(place.entry);
-	}
-	choice = choose_anew(pkt, vip);
-	/* A flow that ends, or was never here, makes no entry; nor do errors about one. */
-	if (choice <= 0 || pkt->is_icmp_error || pkt->tcp_flags & (TCP_FIN | TCP_RST))
-		return choice;
-	pkt->is_new_flow = 1;
-	weir_keep_flow(&place, choice, WEIR_FLOW_NEW);
-	return choice;
-}
-
-static __always_inline int choose_backend(struct xdp_md *ctx, struct packet *pkt,
-					  const struct weir_vip *vip)
-{
+/* A backend that was chosen, or the verdict that says why there is none. */
+struct choice {
+	const struct weir_backend *backend; /* NULL: there is none */
 	__u32 backend_id;
+	enum weir_verdict verdict;
+};
+
+static __always_inline struct choice choose_backend(struct xdp_md *ctx, struct packet *pkt,
+						    const struct weir_vip *vip,
+						    const struct flow_place *place)
+{
+	struct choice choice = {.verdict = WEIR_CONTINUE};
+	int chosen;
 
 	if (vip->quic_id_bytes && !pkt->is_icmp_error) {
-		backend_id = weir_find_by_connection_id(ctx, pkt, vip);
-		if (find_backend(backend_id, vip->id))
-			return backend_id;
+		choice.backend_id = weir_find_by_connection_id(ctx, pkt, vip);
+		choice.backend = find_backend(choice.backend_id, vip->id);
+		if (choice.backend)
+			return choice;
 	}
-	return choose_by_flow(pkt, vip);
+	if (place->entry) {
+		choice.backend_id = backend_of(place->entry);
+		choice.backend = find_backend(choice.backend_id, vip->id);
+		if (choice.backend && is_same_flow(pkt, place, choice.backend)) {
+			if (!pkt->is_icmp_error)
+				refresh_flow(place, next_state(state_of(place->entry), pkt));
+			return choice;
+		}
+	}
+	chosen = weir_choose_anew(pkt, vip, place);
+	choice.backend = NULL;
+	if (chosen <= 0) {
+		choice.verdict = -chosen;
+		return choice;
+	}
+	choice.backend_id = chosen;
+	choice.backend = find_backend(chosen, vip->id);
+	if (!choice.backend) /* tables are swapped before their backends go */
+		choice.verdict = WEIR_DROP_INTERNAL;
+	return choice;
 }
