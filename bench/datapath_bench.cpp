@@ -40,11 +40,11 @@ using namespace weir;
 using Frame = std::vector<std::byte>;
 
 constexpr std::uint32_t kAnyDevice = 1;  // loopback: where test-runs say frames come from
-constexpr int kRounds = 400;
-constexpr std::uint32_t kPacketsPerRound = 10'000;
+constexpr int kRounds = 15;
+constexpr std::uint32_t kPacketsPerRound = 200'000;
 constexpr std::uint32_t kTableSize = WEIR_TABLE_SIZE_DEFAULT;
 constexpr std::uint32_t kBackends = 100;
-constexpr std::uint32_t kFlows = 2 << 20;  // as for a million flows
+constexpr std::uint32_t kFlows = WEIR_FLOWS_DEFAULT;
 
 struct DestroyBalancer {
   void operator()(weir_lb* skeleton) const { weir_lb__destroy(skeleton); }

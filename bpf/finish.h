@@ -33,6 +33,11 @@ static __always_inline int action_of(enum weir_verdict verdict)
 	return XDP_ABORTED;
 }
 
+static __always_inline int is_answer(enum weir_verdict verdict)
+{
+	return verdict >= WEIR_TX_ECHO_REPLY && verdict <= WEIR_TX_REFUSED; /* in verdicts.def */
+}
+
 static __always_inline int finish(struct xdp_md *ctx, const struct packet *pkt, __u32 verdict)
 {
 	struct weir_counter *counter = bpf_map_lookup_elem(&weir_counters, &verdict);
@@ -44,8 +49,8 @@ static __always_inline int finish(struct xdp_md *ctx, const struct packet *pkt, 
 	}
 	if (pkt->vip_id)
 		count_service(&weir_vip_counters, pkt->vip_id, pkt);
-	/* A backend's counter holds what was sent to it; what was dropped on the way is not. */
-	if (pkt->backend_id && action != XDP_DROP)
+	/* A backend's counter holds what was sent to it; what was dropped, or answered, is not. */
+	if (pkt->backend_id && action != XDP_DROP && !is_answer(verdict))
 		count_service(&weir_backend_counters, pkt->backend_id, pkt);
 	observe(ctx, pkt, verdict);
 	return action;

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "bpf/hash.h"
+
 namespace weir::testing {
 
 wire::IpAddress v6(std::string_view text) {
@@ -19,16 +21,28 @@ weir_address abi(const wire::IpAddress& address) {
   return out;
 }
 
-weir_backend backend_at(const wire::IpAddress& address, std::uint32_t ifindex) {
+weir_backend backend_at(const wire::IpAddress& address, std::uint32_t vip_id,
+                        std::uint32_t ifindex) {
   weir_backend backend{};
   backend.address = abi(address);
   backend.outer_source = abi(address.is_v4() ? kOuterSource : kOuterSource6);
-  std::ranges::copy(kNextHopMac.bytes, backend.next_hop_mac);
-  std::ranges::copy(kOwnMac.bytes, backend.source_mac);
+  std::ranges::copy(kNextHopMac.bytes, backend.macs.next_hop);
+  std::ranges::copy(kOwnMac.bytes, backend.macs.source);
   backend.egress_ifindex = ifindex;
   backend.egress_mtu = kMtu;
+  backend.vip_id = vip_id;
+  backend.vlan = WEIR_VLAN_KEEP;
   backend.flags = WEIR_BACKEND_IN_USE;
   return backend;
+}
+
+weir_vip vip_entry(std::uint32_t id, std::uint8_t mode, std::uint32_t table_size) {
+  weir_vip vip{};
+  vip.id = id;
+  vip.mode = mode;
+  vip.table_size = table_size;
+  vip.gue_port_be = htons(WEIR_GUE_PORT_DEFAULT);
+  return vip;
 }
 
 std::string label_of(weir_verdict verdict) {
@@ -78,29 +92,33 @@ void BalancerFixture::add_backend(std::uint32_t id, const weir_backend& backend)
   check(runner_->write("weir_backends", id, backend));
 }
 
-void BalancerFixture::add_address(const wire::IpAddress& address, std::uint8_t mode) {
-  weir_vip_key key{};
-  key.address = abi(address);
-  weir_vip vip{};
-  vip.mode = mode;
-  check(runner_->write("weir_vips", key, vip));
+void BalancerFixture::add_address(const wire::IpAddress& address, std::uint32_t flags) {
+  const weir_address key = abi(address);
+  const std::uint32_t bit = weir_filter_bit(&key);
+  const std::uint32_t word = bit / 64;
+  auto bits = runner_->read<std::uint64_t>("weir_filter", word);
+  ASSERT_TRUE(bits.has_value()) << bits.error().text();
+  check(runner_->write("weir_filter", word, *bits | std::uint64_t{1} << (bit % 64)));
+  check(runner_->write("weir_addresses", key, weir_address_entry{flags}));
 }
 
 void BalancerFixture::add_vip(const wire::Endpoint& endpoint, std::uint8_t protocol,
-                              std::uint32_t id, std::uint8_t mode, std::uint32_t table_size) {
+                              const weir_vip& vip) {
   weir_vip_key key{};
   key.address = abi(endpoint.address);
   key.port_be = htons(endpoint.port.value());
   key.protocol = protocol;
-  weir_vip vip{};
-  vip.id = id;
-  vip.table_size = table_size;
-  vip.mode = mode;
-  check(runner_->write("weir_vips", key, vip));
+  weir_vip entry = vip;
+  entry.address = key.address;
+  entry.port_be = key.port_be;
+  entry.protocol = protocol;
+  check(runner_->write("weir_vips", vip.id, entry));
+  check(runner_->write("weir_services", key, vip.id));
 }
 
-void BalancerFixture::publish(std::uint32_t vip_id, std::vector<std::uint32_t> backend_ids) {
-  check(runner_->publish_table(vip_id, backend_ids));
+void BalancerFixture::publish(std::uint32_t vip_id, std::vector<std::uint32_t> backend_ids,
+                              std::vector<std::uint32_t> previous) {
+  check(runner_->publish_map("weir_tables", vip_id, maglev_table(backend_ids, previous)));
 }
 
 RunResult BalancerFixture::run(std::span<const std::byte> frame) {
@@ -111,15 +129,18 @@ RunResult BalancerFixture::run(std::span<const std::byte> frame) {
 }
 
 void BalancerFixture::add_standard_backends() {
-  add_backend(kBackendV4, backend_at(kBackend));
-  add_backend(kBackendV6, backend_at(kBackend6));
-  add_backend(kBackendOther, backend_at(kBackend, kOtherDevice));
-  add_backend(kBackendL2, backend_at(kBackend));
-  add_backend(kBackendL2Other, backend_at(kBackend6, kOtherDevice));
-  weir_backend no_hop = backend_at(kBackend);
-  std::ranges::fill(no_hop.next_hop_mac, std::uint8_t{0});
+  add_backend(kBackendV4, backend_at(kBackend, kVipIpip));
+  add_backend(kBackendV6, backend_at(kBackend6, kVipIpip6));
+  add_backend(kBackendOther, backend_at(kBackend, kVipOther, kOtherDevice));
+  add_backend(kBackendCross, backend_at(kBackend6, kVipCross));
+  add_backend(kBackendCross6, backend_at(kBackend, kVipCross6));
+  add_backend(kBackendL2, backend_at(kBackend, kVipL2));
+  add_backend(kBackendL2Other, backend_at(kBackend6, kVipL2v6, kOtherDevice));
+  weir_backend no_hop = backend_at(kBackend, kVipNoHop);
+  std::ranges::fill(no_hop.macs.next_hop, std::uint8_t{0});
   add_backend(kBackendNoHop, no_hop);
-  add_backend(kBackendLost, backend_at(kBackend, kUnlistedDevice));
+  add_backend(kBackendLost, backend_at(kBackend, kVipLost, kUnlistedDevice));
+  add_backend(kBackendUnknownMode, backend_at(kBackend, kVipUnknownMode));
   check(runner_->write("weir_devices", kOtherDevice, BpfRunner::kAnyDevice));
 }
 
@@ -135,14 +156,14 @@ void BalancerFixture::add_standard_vips() {
       {at(kVip, 80), IPPROTO_TCP, kVipIpip, WEIR_MODE_IPIP, kBackendV4},
       {at(kVip6, 80), IPPROTO_TCP, kVipIpip6, WEIR_MODE_IPIP, kBackendV6},
       {at(kVip, 81), IPPROTO_TCP, kVipOther, WEIR_MODE_IPIP, kBackendOther},
-      {at(kVip, 53), IPPROTO_UDP, kVipCross, WEIR_MODE_IPIP, kBackendV6},
-      {at(kVip6, 53), IPPROTO_UDP, kVipCross6, WEIR_MODE_IPIP, kBackendV4},
+      {at(kVip, 53), IPPROTO_UDP, kVipCross, WEIR_MODE_IPIP, kBackendCross},
+      {at(kVip6, 53), IPPROTO_UDP, kVipCross6, WEIR_MODE_IPIP, kBackendCross6},
       {at(kVip, 82), IPPROTO_TCP, kVipL2, WEIR_MODE_L2, kBackendL2},
       {at(kVip6, 82), IPPROTO_TCP, kVipL2v6, WEIR_MODE_L2, kBackendL2Other},
       {at(kVip, 90), IPPROTO_TCP, kVipEmpty, WEIR_MODE_IPIP, 0},
       {at(kVip, 92), IPPROTO_TCP, kVipNoHop, WEIR_MODE_IPIP, kBackendNoHop},
       {at(kVip, 93), IPPROTO_TCP, kVipLost, WEIR_MODE_IPIP, kBackendLost},
-      {at(kVip, 95), IPPROTO_TCP, kVipUnknownMode, 99, kBackendV4},
+      {at(kVip, 95), IPPROTO_TCP, kVipUnknownMode, 99, kBackendUnknownMode},
   };
   for (const Service& service : services) {
     add_vip(service.endpoint, service.protocol, service.id, service.mode);
@@ -154,9 +175,9 @@ void BalancerFixture::add_standard_vips() {
   add_vip(at(kVipL7, 80), IPPROTO_TCP, kVipHandOff, WEIR_MODE_L7);
   add_vip(at(kVipL7v6, 80), IPPROTO_TCP, kVipHandOff6, WEIR_MODE_L7);
   for (const auto& address : {kVip, kVip6})
-    add_address(address, WEIR_MODE_IPIP);
+    add_address(address, WEIR_ADDRESS_VIP | WEIR_ADDRESS_ECHO);
   for (const auto& address : {kVipL7, kVipL7v6})
-    add_address(address, WEIR_MODE_L7);
+    add_address(address, WEIR_ADDRESS_VIP | WEIR_ADDRESS_L7);
 }
 
 void BalancerFixture::start_standard_world(std::uint32_t l7_worker_count) {
@@ -167,7 +188,7 @@ void BalancerFixture::start_standard_world(std::uint32_t l7_worker_count) {
   add_standard_backends();
   add_standard_vips();
   for (const auto& address : {kL7Own, kL7Own6})
-    check(runner_->write("weir_l7_addresses", abi(address), std::uint32_t{1}));
+    add_address(address, WEIR_ADDRESS_L7_OWN);
   for (std::uint32_t worker = 0; worker < l7_worker_count; ++worker)
     check(runner_->write("weir_l7_workers", worker, BpfRunner::kAnyDevice));
 }

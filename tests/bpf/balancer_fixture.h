@@ -71,12 +71,18 @@ enum BackendId : std::uint32_t {
   kBackendL2Other = 5,
   kBackendNoHop = 6,
   kBackendLost = 7,
+  kBackendCross = 8,
+  kBackendCross6 = 9,
+  kBackendUnknownMode = 10,
 };
 
 inline constexpr std::uint32_t kOtherDevice = 77;  ///< a key of weir_devices, led to kAnyDevice
 inline constexpr std::uint32_t kUnlistedDevice = 78;
 inline constexpr std::uint32_t kMtu = 1500;
 inline constexpr std::uint32_t kTableSize = 7;
+
+/// What a VIP needs at least.
+weir_vip vip_entry(std::uint32_t id, std::uint8_t mode, std::uint32_t table_size = kTableSize);
 
 /// A balancer with or without the standard world. Failing to set up fails the test; missing rights
 /// skip it.
@@ -86,10 +92,16 @@ class BalancerFixture {
   void start_standard_world(std::uint32_t l7_worker_count = 0);
 
   void add_backend(std::uint32_t id, const weir_backend& backend);
+  /// A service with all its facts; address, port and protocol are filled in.
+  void add_vip(const wire::Endpoint& endpoint, std::uint8_t protocol, const weir_vip& vip);
   void add_vip(const wire::Endpoint& endpoint, std::uint8_t protocol, std::uint32_t id,
-               std::uint8_t mode, std::uint32_t table_size = kTableSize);
-  void add_address(const wire::IpAddress& address, std::uint8_t mode);
-  void publish(std::uint32_t vip_id, std::vector<std::uint32_t> backend_ids);
+               std::uint8_t mode, std::uint32_t table_size = kTableSize) {
+    add_vip(endpoint, protocol, vip_entry(id, mode, table_size));
+  }
+  /// WEIR_ADDRESS_* of an address, and its bit in the filter.
+  void add_address(const wire::IpAddress& address, std::uint32_t flags);
+  void publish(std::uint32_t vip_id, std::vector<std::uint32_t> backend_ids,
+               std::vector<std::uint32_t> previous = {});
   void check(const Result<void>& result);
 
   RunResult run(const PacketBuilder& packet) { return run(packet.bytes()); }
@@ -106,7 +118,7 @@ class BalancerFixture {
 };
 
 /// A backend by the same device, resolved.
-weir_backend backend_at(const wire::IpAddress& address,
+weir_backend backend_at(const wire::IpAddress& address, std::uint32_t vip_id,
                         std::uint32_t ifindex = BpfRunner::kAnyDevice);
 
 /// "tx_ipip" of WEIR_TX_IPIP.

@@ -85,10 +85,11 @@ TEST_F(FlowHashInThePacketPath, PicksTheSlotThatUserSpaceComputes) {
   constexpr std::uint32_t kBackends = 13;
   std::vector<std::uint32_t> slots;
   for (std::uint32_t id = 1; id <= kBackends; ++id) {
-    add_backend(id, backend_at(kBackend));
+    add_backend(id, backend_at(kBackend, 1));
     slots.push_back(id);
   }
   add_vip(at(kVip, 80), IPPROTO_TCP, 1, WEIR_MODE_IPIP, kBackends);
+  add_address(kVip, WEIR_ADDRESS_VIP);
   publish(1, slots);
 
   for (std::uint16_t port = 1000; port < 1100; ++port) {
@@ -99,7 +100,7 @@ TEST_F(FlowHashInThePacketPath, PicksTheSlotThatUserSpaceComputes) {
     key.destination_port_be = htons(80);
     key.protocol = IPPROTO_TCP;
     const std::uint64_t hash = weir_flow_hash(&key, settings.hash_seed[0], settings.hash_seed[1]);
-    const std::uint32_t expected = slots[weir_table_slot(hash, kBackends)];
+    const std::uint32_t expected = slots[weir_slot_of(hash, kBackends)];
     const RunResult result = run(tcp(at(kClient, port), at(kVip, 80)).syn());
     EXPECT_TRUE(result.moved.contains(fmt::format("backend {}", expected))) << describe(result);
   }

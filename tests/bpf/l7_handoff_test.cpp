@@ -54,8 +54,10 @@ std::uint32_t worker_for(const wire::Endpoint& source, const wire::Endpoint& des
   key.destination_port_be = htons(destination.port.value());
   key.protocol = IPPROTO_TCP;
   const BpfSettings settings;
-  return weir_worker_of(weir_flow_hash(&key, settings.hash_seed[0], settings.hash_seed[1]),
-                        kWorkers);
+  std::uint32_t keys[WEIR_FLOW_KEYS];
+  for (std::uint32_t i = 0; i < WEIR_FLOW_KEYS; ++i)
+    keys[i] = weir_flow_key_of(settings.hash_seed[0], settings.hash_seed[1], i);
+  return weir_worker_of(weir_table_hash(&key, keys), kWorkers);
 }
 
 const wire::Endpoint kFrom = at(kClient, 40000);
@@ -147,7 +149,7 @@ TEST_F(L7Workers, ACountBeyondTheMapIsBounded) {
   settings.l7_worker_count = WEIR_L7_WORKERS_MAX + 1;
   start(settings);
   if (!is_ready()) return;
-  check(runner().write("weir_l7_addresses", abi(kL7Own), std::uint32_t{1}));
+  add_address(kL7Own, WEIR_ADDRESS_L7_OWN);
   for (std::uint32_t worker = 0; worker < WEIR_L7_WORKERS_MAX; ++worker)
     check(runner().write("weir_l7_workers", worker, BpfRunner::kAnyDevice));
   for (std::uint16_t port = 1000; port < 1000 + WEIR_L7_WORKERS_MAX + 1; ++port) {

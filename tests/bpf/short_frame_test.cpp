@@ -21,8 +21,8 @@ TEST_F(ShortOrLongFrame, LessThanAnEthernetHeaderIsPassed) {
 }
 
 TEST_F(ShortOrLongFrame, WhatNoIpLengthFieldCanSayIsTooBig) {
-  weir_backend backend = backend_at(kBackend);
-  backend.egress_mtu = 65536;  // as the loopback device has
+  weir_backend backend = backend_at(kBackend, kVipIpip);
+  backend.egress_mtu = 65535;
   add_backend(kBackendV4, backend);
   const auto run_with = [this](std::size_t ip_bytes) {
     return run(tcp(at(kClient, 1), at(kVip, 80)).payload(std::string(ip_bytes - 40, 'x')));

@@ -1,6 +1,7 @@
 #include "tests/support/bpf_runner.h"
 
 #include <fmt/format.h>
+#include <linux/bpf.h>
 
 #include <array>
 #include <cstring>
@@ -43,11 +44,14 @@ class ComparedRunner final : public BpfRunner {
     return kernel_->read_bytes(map, key);
   }
 
-  Result<void> publish_table(std::uint32_t vip_id,
-                             std::span<const std::uint32_t> backend_ids) override {
-    if (auto published = kernel_->publish_table(vip_id, backend_ids); !published) return published;
-    return host_->publish_table(vip_id, backend_ids);
+  Result<void> publish_map(std::string_view outer, std::uint32_t index,
+                           const InnerMap& inner) override {
+    if (auto published = kernel_->publish_map(outer, index, inner); !published) return published;
+    return host_->publish_map(outer, index, inner);
   }
+
+  void set_ticks(std::uint64_t ticks) override { host_->set_ticks(ticks); }
+  std::vector<weir_event> take_events() override { return host_->take_events(); }
 
  private:
   std::unique_ptr<BpfRunner> kernel_;
@@ -140,6 +144,49 @@ std::string describe(const RunResult& result) {
     text += fmt::format(", {} +{} packets +{} bytes +{} new flows", name, delta.packets,
                         delta.bytes, delta.new_flows);
   return fmt::format("{}, {} bytes\n{}", text, result.output.size(), hexdump(result.output));
+}
+
+InnerMap source_list() {
+  return {.type = BPF_MAP_TYPE_LPM_TRIE,
+          .flags = BPF_F_NO_PREALLOC,
+          .key_bytes = sizeof(weir_prefix_key),
+          .value_bytes = sizeof(std::uint32_t),
+          .max_entries = 1024,
+          .entries = {}};
+}
+
+InnerMap source_limits() {
+  return {.type = BPF_MAP_TYPE_LRU_HASH,
+          .flags = 0,
+          .key_bytes = sizeof(weir_address),
+          .value_bytes = sizeof(weir_buckets),
+          .max_entries = 1024,
+          .entries = {}};
+}
+
+InnerMap quic_ids() {
+  return {.type = BPF_MAP_TYPE_HASH,
+          .flags = BPF_F_NO_PREALLOC,
+          .key_bytes = sizeof(weir_quic_key),
+          .value_bytes = sizeof(std::uint32_t),
+          .max_entries = 1024,
+          .entries = {}};
+}
+
+InnerMap maglev_table(std::span<const std::uint32_t> current,
+                      std::span<const std::uint32_t> previous) {
+  InnerMap table{.type = BPF_MAP_TYPE_ARRAY,
+                 .flags = BPF_F_INNER_MAP,
+                 .key_bytes = sizeof(std::uint32_t),
+                 .value_bytes = sizeof(weir_table_slot),
+                 .max_entries = static_cast<std::uint32_t>(current.size()),
+                 .entries = {}};
+  for (std::uint32_t slot = 0; slot < current.size(); ++slot) {
+    const weir_table_slot value{static_cast<std::uint16_t>(current[slot]),
+                                static_cast<std::uint16_t>(previous.empty() ? 0 : previous[slot])};
+    table.add(slot, value);
+  }
+  return table;
 }
 
 Result<std::unique_ptr<BpfRunner>> make_compared_runner(BpfProgram program,

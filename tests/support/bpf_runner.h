@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "bpf/abi.h"
@@ -40,8 +41,40 @@ enum class BpfProgram { kBalancer, kL7Return, kDecapsulator };
 struct BpfSettings {
   std::uint64_t hash_seed[2] = {0x0123456789abcdef, 0xfedcba9876543210};
   std::uint32_t l7_worker_count = 0;
+  std::uint32_t flow_sets = 128;  ///< a power of two
+  bool is_stateless = false;      ///< no flow table
+  std::uint32_t answers_per_s = 1'000'000;
+  /// The kernel engine's clock is the kernel's, whatever its tick: tests of times are the host's.
+  static constexpr std::uint32_t kTicksPerSecond = 1000;
+  static constexpr std::uint8_t kSecondShift = 10;
   bool decapsulate_any_source = false;
 };
+
+/// An inner map of one of the outer ones, with all that is in it.
+struct InnerMap {
+  std::uint32_t type = 0;  ///< BPF_MAP_TYPE_*
+  std::uint32_t flags = 0;
+  std::uint32_t key_bytes = 0;
+  std::uint32_t value_bytes = 0;
+  std::uint32_t max_entries = 0;
+  std::vector<std::pair<std::vector<std::byte>, std::vector<std::byte>>> entries;
+
+  template <typename Key, typename Value>
+  void add(const Key& key, const Value& value) {
+    const auto key_view = std::as_bytes(std::span{&key, 1});
+    const auto value_view = std::as_bytes(std::span{&value, 1});
+    entries.emplace_back(std::vector<std::byte>{key_view.begin(), key_view.end()},
+                         std::vector<std::byte>{value_view.begin(), value_view.end()});
+  }
+};
+
+/// Empty ones, as maps.h declares them.
+InnerMap source_list();
+InnerMap source_limits();
+InnerMap quic_ids();
+/// The table whose slot i names current[i], and before that previous[i] (0 where there is none).
+InnerMap maglev_table(std::span<const std::uint32_t> current,
+                      std::span<const std::uint32_t> previous = {});
 
 /// One program of bpf/ with its maps, ready to be given frames. Two engines behind one interface:
 /// the sources compiled for the host under sanitizers, and the object in the kernel through its
@@ -63,9 +96,14 @@ class BpfRunner {
   /// One CPU's value for per-CPU maps is of no use: they are summed, as 64-bit words.
   virtual Result<std::vector<std::byte>> read_bytes(std::string_view map,
                                                     std::span<const std::byte> key) = 0;
-  /// Puts a fresh Maglev table in the place of the VIP's old one.
-  virtual Result<void> publish_table(std::uint32_t vip_id,
-                                     std::span<const std::uint32_t> backend_ids) = 0;
+  /// Puts a map into a slot of an outer one, in the place of the one that is there. erase_bytes()
+  /// of the slot takes it out.
+  virtual Result<void> publish_map(std::string_view outer, std::uint32_t index,
+                                   const InnerMap& inner) = 0;
+  /// The host engine's clock, in ticks; the kernel's cannot be set.
+  virtual void set_ticks(std::uint64_t ticks) = 0;
+  /// The events since the last call, of the host engine only.
+  virtual std::vector<weir_event> take_events() = 0;
 
   template <typename Key, typename Value>
   Result<void> write(std::string_view map, const Key& key, const Value& value) {

@@ -11,6 +11,7 @@
 #include <memory>
 #include <utility>
 
+#include "bpf/hash.h"
 #include "tests/support/bpf_counters.h"
 #include "tests/support/bpf_runner.h"
 
@@ -47,14 +48,16 @@ class HostMap {
   /// NULL like the kernel's lookup: no such key, or an array index out of range.
   void* find(const void* key) {
     const Bytes bytes = key_of(key);
+    if (type_ == BPF_MAP_TYPE_LPM_TRIE) return longest_match(bytes);
     const auto found = values_.find(bytes);
     if (found != values_.end()) return found->second.get();
     if (!is_array() || index_of(bytes) >= max_entries_) return nullptr;
     return insert(bytes);
   }
 
-  long update(const void* key, const void* value) {
+  long update(const void* key, const void* value, std::uint64_t flags = BPF_ANY) {
     const Bytes bytes = key_of(key);
+    if (flags == BPF_NOEXIST && values_.contains(bytes)) return -EEXIST;
     if (is_indexed() && index_of(bytes) >= max_entries_) return -E2BIG;
     const auto found = values_.find(bytes);
     if (found == values_.end() && values_.size() >= max_entries_) {
@@ -67,11 +70,34 @@ class HostMap {
 
   long erase(const void* key) { return values_.erase(key_of(key)) == 1 ? 0 : -ENOENT; }
 
+  [[nodiscard]] bool is_outer() const { return type_ == BPF_MAP_TYPE_ARRAY_OF_MAPS; }
   [[nodiscard]] bool contains(const void* key) const { return values_.contains(key_of(key)); }
   [[nodiscard]] std::uint32_t key_bytes() const { return key_bytes_; }
   [[nodiscard]] std::uint32_t value_bytes() const { return value_bytes_; }
 
  private:
+  /// As the kernel's trie: of the entries whose prefix covers the key, the longest.
+  void* longest_match(const Bytes& key) {
+    std::byte* best = nullptr;
+    std::uint32_t best_bits = 0;
+    for (const auto& [prefix, value] : values_) {
+      const std::uint32_t bits = index_of(prefix);
+      if (bits > index_of(key) || (best != nullptr && bits < best_bits)) continue;
+      if (!same_bits(prefix, key, bits)) continue;
+      best = value.get();
+      best_bits = bits;
+    }
+    return best;
+  }
+  static bool same_bits(const Bytes& a, const Bytes& b, std::uint32_t bits) {
+    for (std::uint32_t bit = 0; bit < bits; ++bit) {
+      const std::size_t byte = sizeof(std::uint32_t) + bit / 8;
+      const auto mask = std::byte{0x80} >> (bit % 8);
+      if ((a[byte] & mask) != (b[byte] & mask)) return false;
+    }
+    return true;
+  }
+
   [[nodiscard]] bool is_array() const {
     return type_ == BPF_MAP_TYPE_ARRAY || type_ == BPF_MAP_TYPE_PERCPU_ARRAY;
   }
@@ -148,7 +174,14 @@ class HostRunner final : public BpfRunner {
   }
 
   Result<void> erase_bytes(std::string_view name, std::span<const std::byte> key) override {
-    const long status = by_name(name)->erase(key.data());
+    HostMap* map = by_name(name);
+    if (map->is_outer()) {
+      std::uint32_t index = 0;
+      std::memcpy(&index, key.data(), sizeof(index));
+      inner_.erase({map, index});
+      return {};
+    }
+    const long status = map->erase(key.data());
     if (status != 0) return Error::from_errno(fmt::format("erasing from {}", name), -int(status));
     return {};
   }
@@ -160,32 +193,40 @@ class HostRunner final : public BpfRunner {
     return Bytes{value, value + map->value_bytes()};
   }
 
-  Result<void> publish_table(std::uint32_t vip_id,
-                             std::span<const std::uint32_t> backend_ids) override {
-    auto table = std::make_unique<HostMap>(BPF_MAP_TYPE_ARRAY, 4, 4,
-                                           static_cast<std::uint32_t>(backend_ids.size()));
-    for (std::uint32_t slot = 0; slot < backend_ids.size(); ++slot)
-      table->update(&slot, &backend_ids[slot]);
-    tables_[vip_id] = std::move(table);
+  Result<void> publish_map(std::string_view outer, std::uint32_t index,
+                           const InnerMap& inner) override {
+    const std::uint32_t entries = std::max(inner.max_entries, std::uint32_t{1});
+    auto made = std::make_unique<HostMap>(inner.type, inner.key_bytes, inner.value_bytes, entries);
+    for (const auto& [key, value] : inner.entries)
+      made->update(key.data(), value.data());
+    inner_[{by_name(outer), index}] = std::move(made);
     return {};
   }
+
+  void set_ticks(std::uint64_t ticks) override { ticks_ = ticks; }
+  [[nodiscard]] std::uint64_t ticks() const { return ticks_; }
+  [[nodiscard]] std::size_t frame_size() const { return frame_->size(); }
+  [[nodiscard]] const std::byte* frame_data() const { return frame_->data(); }
+  std::vector<weir_event> take_events() override { return std::exchange(events_, {}); }
+  weir_event* reserve_event() { return &reserved_; }
+  void submit_event() { events_.push_back(reserved_); }
 
   // What the helpers below need while a program runs.
 
   void* find(const void* identity, const void* key) {
     HostMap* map = by_identity(identity);
-    if (map != by_name_or_null("weir_tables")) return map->find(key);
-    std::uint32_t vip_id = 0;
-    std::memcpy(&vip_id, key, sizeof(vip_id));
-    const auto table = tables_.find(vip_id);
-    return table == tables_.end() ? nullptr : table->second.get();
+    if (!map->is_outer()) return map->find(key);
+    std::uint32_t index = 0;
+    std::memcpy(&index, key, sizeof(index));
+    const auto inner = inner_.find({map, index});
+    return inner == inner_.end() ? nullptr : inner->second.get();
   }
 
   HostMap* by_identity(const void* identity) {
     if (const auto found = by_identity_.find(identity); found != by_identity_.end())
       return found->second.get();
-    for (const auto& [vip_id, table] : tables_)
-      if (table.get() == identity) return table.get();
+    for (const auto& [slot, map] : inner_)
+      if (map.get() == identity) return map.get();
     WEIR_ASSERT(!"a program names only its own maps");
     return nullptr;
   }
@@ -214,7 +255,14 @@ class HostRunner final : public BpfRunner {
   RunResult run_once(std::span<const std::byte> frame) {
     weir_hash_seed[0] = settings_.hash_seed[0];
     weir_hash_seed[1] = settings_.hash_seed[1];
+    for (std::uint32_t i = 0; i < WEIR_FLOW_KEYS; ++i)
+      weir_flow_keys[i] = weir_flow_key_of(settings_.hash_seed[0], settings_.hash_seed[1], i);
+    weir_flow_set_mask = settings_.flow_sets - 1;
+    weir_is_stateless = settings_.is_stateless ? 1 : 0;
     weir_l7_worker_count = settings_.l7_worker_count;
+    weir_ticks_per_s = BpfSettings::kTicksPerSecond;
+    weir_second_shift = BpfSettings::kSecondShift;
+    weir_answers_per_s = settings_.answers_per_s;
     weir_decap_any_source = settings_.decapsulate_any_source ? 1 : 0;
 
     xdp_md ctx{};
@@ -250,7 +298,10 @@ class HostRunner final : public BpfRunner {
   HostProgram host_;
   std::map<const void*, std::unique_ptr<HostMap>> by_identity_;
   std::map<std::string, HostMap*, std::less<>> by_name_;
-  std::map<std::uint32_t, std::unique_ptr<HostMap>> tables_;
+  std::map<std::pair<HostMap*, std::uint32_t>, std::unique_ptr<HostMap>> inner_;
+  std::uint64_t ticks_ = 1'000'000;
+  weir_event reserved_{};
+  std::vector<weir_event> events_;
   std::unique_ptr<HostFrame> frame_;
 };
 
@@ -274,13 +325,20 @@ long weir_host_map_update_elem(const void* map, const void* key, const void* val
 long weir_host_redirect_map(const void* map, __u64 key, __u64 flags);
 long weir_host_xdp_adjust_head(xdp_md* ctx, int delta);
 long weir_host_xdp_adjust_tail(xdp_md* ctx, int delta);
+__u64 weir_host_xdp_get_buff_len(xdp_md* ctx);
+long weir_host_xdp_load_bytes(xdp_md* ctx, __u32 offset, void* to, __u32 bytes);
+__u64 weir_host_jiffies64();
+__u64 weir_host_ktime_get_ns();
+__u32 weir_host_get_prandom_u32();
+void* weir_host_ringbuf_reserve(void* ring, __u64 bytes, __u64 flags);
+void weir_host_ringbuf_submit(void* record, __u64 flags);
 
 void* weir_host_map_lookup_elem(const void* map, const void* key) {
   return HostRunner::running->find(map, key);
 }
 
-long weir_host_map_update_elem(const void* map, const void* key, const void* value, __u64) {
-  return HostRunner::running->by_identity(map)->update(key, value);
+long weir_host_map_update_elem(const void* map, const void* key, const void* value, __u64 flags) {
+  return HostRunner::running->by_identity(map)->update(key, value, flags);
 }
 
 /// Like the kernel's: a missing slot gives the action in the low bits of `flags`.
@@ -297,5 +355,31 @@ long weir_host_xdp_adjust_head(xdp_md* ctx, int delta) {
 long weir_host_xdp_adjust_tail(xdp_md* ctx, int delta) {
   return HostRunner::running->resize(ctx, 0, delta);
 }
+
+__u64 weir_host_xdp_get_buff_len(xdp_md*) { return HostRunner::running->frame_size(); }
+
+long weir_host_xdp_load_bytes(xdp_md*, __u32 offset, void* to, __u32 bytes) {
+  const HostRunner& runner = *HostRunner::running;
+  if (offset > runner.frame_size() || bytes > runner.frame_size() - offset) return -EINVAL;
+  std::memcpy(to, runner.frame_data() + offset, bytes);
+  return 0;
+}
+
+__u64 weir_host_jiffies64() { return HostRunner::running->ticks(); }
+
+__u64 weir_host_ktime_get_ns() {
+  constexpr __u64 kNanosecondsPerSecond = 1'000'000'000;
+  return HostRunner::running->ticks() *
+         (kNanosecondsPerSecond / weir::testing::BpfSettings::kTicksPerSecond);
+}
+
+/// Samples of one in so many: here always the first.
+__u32 weir_host_get_prandom_u32() { return 0; }
+
+void* weir_host_ringbuf_reserve(void*, __u64 bytes, __u64) {
+  return bytes == sizeof(weir_event) ? HostRunner::running->reserve_event() : nullptr;
+}
+
+void weir_host_ringbuf_submit(void*, __u64) { HostRunner::running->submit_event(); }
 
 }  // extern "C"

@@ -26,6 +26,8 @@ struct weir_host_map {
     &(map), #map, sizeof(*(map).type) / sizeof(int), sizeof(*(map).key), (bytes), \
         sizeof(*(map).max_entries) / sizeof(int)                                  \
   }
+/* An outer map's values are its inner maps, which the engine keeps by key. */
+#define WEIR_HOST_OUTER_MAP(map) WEIR_HOST_MAP_WITH(map, sizeof(__u32))
 #define WEIR_HOST_MAP(map) WEIR_HOST_MAP_WITH(map, sizeof(*(map).value))
 #define WEIR_HOST_MAP_END \
   { 0, 0, 0, 0, 0, 0 }
@@ -33,7 +35,13 @@ struct weir_host_map {
 int weir_lb(struct xdp_md* ctx);
 extern const struct weir_host_map weir_lb_maps[];
 extern volatile __u64 weir_hash_seed[2];
+extern volatile __u32 weir_flow_keys[];
+extern volatile __u32 weir_flow_set_mask;
+extern volatile __u8 weir_is_stateless;
 extern volatile __u32 weir_l7_worker_count;
+extern volatile __u32 weir_ticks_per_s;
+extern volatile __u8 weir_second_shift;
+extern volatile __u32 weir_answers_per_s;
 
 int weir_l7_return(struct xdp_md* ctx);
 extern const struct weir_host_map weir_l7_return_maps[];

@@ -8,6 +8,7 @@
 #include <functional>
 #include <utility>
 
+#include "bpf/hash.h"
 #include "l4/base/fd.h"
 #include "tests/support/bpf_counters.h"
 #include "tests/support/bpf_runner.h"
@@ -20,8 +21,6 @@ namespace {
 
 using Bytes = std::vector<std::byte>;
 
-/// Enough for tests, and quick to allocate: every test loads its own.
-constexpr std::uint32_t kFlowEntries = 1024;
 constexpr std::size_t kOutputRoom = 128;
 
 /// A loaded object, whatever its skeleton's type.
@@ -46,8 +45,16 @@ Result<Loaded> load_balancer(const BpfSettings& settings) {
   if (opened == nullptr) return Error::from_errno("opening weir_lb");
   opened->rodata->weir_hash_seed[0] = settings.hash_seed[0];
   opened->rodata->weir_hash_seed[1] = settings.hash_seed[1];
+  for (std::uint32_t i = 0; i < WEIR_FLOW_KEYS; ++i)
+    opened->rodata->weir_flow_keys[i] =
+        weir_flow_key_of(settings.hash_seed[0], settings.hash_seed[1], i);
+  opened->rodata->weir_flow_set_mask = settings.flow_sets - 1;
+  opened->rodata->weir_is_stateless = settings.is_stateless ? 1 : 0;
   opened->rodata->weir_l7_worker_count = settings.l7_worker_count;
-  bpf_map__set_max_entries(opened->maps.weir_flows, kFlowEntries);
+  opened->rodata->weir_ticks_per_s = BpfSettings::kTicksPerSecond;
+  opened->rodata->weir_second_shift = BpfSettings::kSecondShift;
+  opened->rodata->weir_answers_per_s = settings.answers_per_s;
+  bpf_map__set_max_entries(opened->maps.weir_flows, settings.flow_sets);
   return load<weir_lb>(
       opened, weir_lb__destroy, weir_lb__load,
       [](weir_lb* skeleton) { return skeleton->progs.weir_lb; }, "weir_lb");
@@ -133,21 +140,24 @@ class KernelRunner final : public BpfRunner {
     return is_per_cpu ? sum_of_cpus(values, value_bytes) : values;
   }
 
-  Result<void> publish_table(std::uint32_t vip_id,
-                             std::span<const std::uint32_t> backend_ids) override {
-    LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_INNER_MAP);
-    const UniqueFd table{bpf_map_create(BPF_MAP_TYPE_ARRAY, "weir_table", sizeof(std::uint32_t),
-                                        sizeof(std::uint32_t),
-                                        static_cast<std::uint32_t>(backend_ids.size()), &options)};
-    if (!table) return Error::from_errno("creating a table");
-    for (std::uint32_t slot = 0; slot < backend_ids.size(); ++slot)
-      if (bpf_map_update_elem(table.get(), &slot, &backend_ids[slot], BPF_ANY) != 0)
-        return Error::from_errno("filling a table");
-    const int fd = table.get();
-    if (bpf_map_update_elem(map_fd("weir_tables"), &vip_id, &fd, BPF_ANY) != 0)
-      return Error::from_errno("publishing a table");
+  Result<void> publish_map(std::string_view outer, std::uint32_t index,
+                           const InnerMap& inner) override {
+    LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = inner.flags);
+    const auto type = static_cast<bpf_map_type>(inner.type);
+    const UniqueFd map{bpf_map_create(type, "weir_inner", inner.key_bytes, inner.value_bytes,
+                                      inner.max_entries, &options)};
+    if (!map) return Error::from_errno(fmt::format("creating an inner map of {}", outer));
+    for (const auto& [key, value] : inner.entries)
+      if (bpf_map_update_elem(map.get(), key.data(), value.data(), BPF_ANY) != 0)
+        return Error::from_errno(fmt::format("filling an inner map of {}", outer));
+    const int fd = map.get();
+    if (bpf_map_update_elem(map_fd(outer), &index, &fd, BPF_ANY) != 0)
+      return Error::from_errno(fmt::format("publishing an inner map of {}", outer));
     return {};
   }
+
+  void set_ticks(std::uint64_t) override {}
+  std::vector<weir_event> take_events() override { return {}; }
 
  private:
   Result<RunResult> run_once(std::span<const std::byte> frame) {

@@ -11,6 +11,8 @@
 
 #define SEC(name) __attribute__((used))
 #undef __always_inline
+#undef __noinline
+#define __noinline __attribute__((noinline))
 #define __always_inline inline __attribute__((always_inline))
 #define __uint(name, value) int(*name)[value]
 #define __type(name, value) __typeof__(value)* name
@@ -22,9 +24,23 @@
 #define bpf_redirect_map weir_host_redirect_map
 #define bpf_xdp_adjust_head weir_host_xdp_adjust_head
 #define bpf_xdp_adjust_tail weir_host_xdp_adjust_tail
+#define bpf_xdp_get_buff_len weir_host_xdp_get_buff_len
+#define bpf_xdp_load_bytes weir_host_xdp_load_bytes
+#define bpf_jiffies64 weir_host_jiffies64
+#define bpf_ktime_get_ns weir_host_ktime_get_ns
+#define bpf_get_prandom_u32 weir_host_get_prandom_u32
+#define bpf_ringbuf_reserve weir_host_ringbuf_reserve
+#define bpf_ringbuf_submit weir_host_ringbuf_submit
 
 void* bpf_map_lookup_elem(const void* map, const void* key);
 long bpf_map_update_elem(const void* map, const void* key, const void* value, __u64 flags);
 long bpf_redirect_map(const void* map, __u64 key, __u64 flags);
 long bpf_xdp_adjust_head(struct xdp_md* ctx, int delta);
 long bpf_xdp_adjust_tail(struct xdp_md* ctx, int delta);
+__u64 bpf_xdp_get_buff_len(struct xdp_md* ctx);
+long bpf_xdp_load_bytes(struct xdp_md* ctx, __u32 offset, void* to, __u32 bytes);
+__u64 bpf_jiffies64(void);
+__u64 bpf_ktime_get_ns(void);
+__u32 bpf_get_prandom_u32(void);
+void* bpf_ringbuf_reserve(void* ring, __u64 bytes, __u64 flags);
+void bpf_ringbuf_submit(void* record, __u64 flags);
