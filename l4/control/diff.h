@@ -13,8 +13,8 @@ namespace weir::control {
 enum class OperationKind : std::uint8_t {
   kRemoveVip,   ///< `before` is set
   kAddVip,      ///< `after` is set
-  kReplaceVip,  ///< mode or table size differs: the VIP is rebuilt
-  kUpdateVip,   ///< name, backends, weights or states differ: its table is swapped
+  kReplaceVip,  ///< mode, table size or hash policy differs: the VIP is rebuilt
+  kUpdateVip,   ///< anything else differs: its values are written, its table is swapped
 };
 
 /// One step of a change. A VIP appears in at most one of them.
