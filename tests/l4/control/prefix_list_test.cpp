@@ -54,7 +54,6 @@ TEST(PrefixList, OfFullLengthSurvivesTheSavedModel) {
   vip.address = wire::IpAddress::v4(203, 0, 113, 1);
   vip.ports = PortRange::any();
   vip.sources.deny = *parse_prefix_list(many_prefixes(kPrefixesPerListMax, "\n"), "x");
-  model.node.block_list = vip.sources.deny;
   model.vips = {vip};
   const Result<Model> again = model_from_json(to_json(model));
   ASSERT_TRUE(again) << again.error().text();
