@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "l4/control/config.h"
+#include "l4/control/diff.h"
 #include "l4/control/host_facts.h"
 #include "l4/control/model_json.h"
 #include "l4/control/rules.h"
@@ -493,7 +495,9 @@ AdminReply submit(Plane& plane, const AdminRequest& request, bool apply) {
     return control::error_reply(valid.error());
   if (Result<void> fits = control::check_vips_together(services_of(proposal->next)); !fits)
     return control::error_reply(fits.error());
-  const std::vector<std::string> changes = plane.preview(proposal->next);
+  std::vector<std::string> changes = plane.preview(proposal->next);
+  std::ranges::move(control::node_changes(plane.desired().model.node, proposal->next.model.node),
+                    std::back_inserter(changes));
   const std::vector<std::string> warnings = warnings_about(*proposal);
   if (apply) {
     if (Result<void> done = plane.change(std::move(proposal->next)); !done)

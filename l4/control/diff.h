@@ -41,4 +41,8 @@ std::vector<Operation> diff_vips(const std::vector<Vip>& have, const std::vector
 std::vector<Vip> apply_operations(const std::vector<Vip>& have,
                                   const std::vector<Operation>& operations);
 
+/// What changes for the L4 plane when a node's settings do, beside devices, hash seed and workers:
+/// one sentence for each, for logs and dry runs.
+std::vector<std::string> node_changes(const NodeSettings& before, const NodeSettings& after);
+
 }  // namespace weir::control

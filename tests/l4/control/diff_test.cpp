@@ -131,5 +131,25 @@ TEST(Diff, TakesAnotherPrefixOrRangeForAnotherVip) {
   }
 }
 
+TEST(NodeChanges, AreOneSentenceEach) {
+  const NodeSettings before;
+  EXPECT_TRUE(node_changes(before, before).empty());
+  NodeSettings after;
+  after.block_list = {{wire::IpAddress::v4(10, 0, 0, 0), 8}, {wire::IpAddress::v4(11, 0, 0, 0), 8}};
+  after.icmp.echo = false;
+  after.l4.flows_max = 0;
+  after.l4.nat_flows_max = 1024;
+  after.l4.snat_addresses = {wire::IpAddress::v4(192, 0, 2, 1)};
+  const std::vector<std::string> expected{
+      "block list: 2 prefixes more, 0 fewer", "ICMP answers: echo off, 1000 per second",
+      "flow table: 0 entries instead of 262144", "NAT table: 1024 records instead of 65536",
+      "source NAT: ports 10000-29999 of 192.0.2.1"};
+  EXPECT_EQ(node_changes(before, after), expected);
+  NodeSettings other = after;
+  other.block_list = {{wire::IpAddress::v4(11, 0, 0, 0), 8}, {wire::IpAddress::v4(12, 0, 0, 0), 8}};
+  EXPECT_EQ(node_changes(after, other),
+            std::vector<std::string>{"block list: 1 prefixes more, 1 fewer"});
+}
+
 }  // namespace
 }  // namespace weir::control
