@@ -31,6 +31,9 @@ std::uint8_t abi_mode(control::ForwardMode mode) {
       return WEIR_MODE_L2;
     case control::ForwardMode::kL7:
       return WEIR_MODE_L7;
+    case control::ForwardMode::kGue:
+    case control::ForwardMode::kNat:
+      break;
   }
   return WEIR_MODE_NONE;
 }
@@ -54,7 +57,7 @@ bool is_address_entry(const weir_vip_key& key) { return key.port_be == 0 && key.
 control::VipKey key_of(const weir_vip_key& key) {
   return {
       .address = address_of(key.address),
-      .port = wire::Port{ntohs(key.port_be)},
+      .ports = control::PortRange::only(wire::Port{ntohs(key.port_be)}),
       .protocol = key.protocol == IPPROTO_UDP ? control::Protocol::kUdp : control::Protocol::kTcp};
 }
 
@@ -76,7 +79,7 @@ std::vector<MaglevMember> members_of(const InstalledVip& installed) {
   std::vector<MaglevMember> members;
   for (const InstalledBackend& entry : installed.backends) {
     members.push_back({.address = entry.backend.address,
-                       .port = entry.backend.port.value_or(installed.vip.port),
+                       .port = entry.backend.port.value_or(installed.vip.ports.first),
                        .weight = entry.backend.draining ? 0 : entry.backend.weight,
                        .id = entry.id});
   }
@@ -108,7 +111,7 @@ wire::IpAddress address_of(const weir_address& address) {
 weir_vip_key abi_key(const control::VipKey& key) {
   weir_vip_key out{};
   out.address = abi_address(key.address);
-  out.port_be = htons(key.port.value());
+  out.port_be = htons(key.port().value());
   out.protocol = ip_protocol(key.protocol);
   return out;
 }
@@ -136,7 +139,7 @@ Result<void> Programmer::adopt_vips() {
                    "take the old datapath down with 'weir unload', then load again"};
     InstalledVip installed;
     installed.vip.address = address_of(key.address);
-    installed.vip.port = key_of(key).port;
+    installed.vip.ports = key_of(key).ports;
     installed.vip.protocol = key_of(key).protocol;
     installed.vip.mode = *mode;
     if (*mode != control::ForwardMode::kL7) installed.vip.table_size = value.table_size;

@@ -4,11 +4,14 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "l4/control/config.h"
+#include "l4/control/diff.h"
 #include "l4/control/host_facts.h"
 #include "l4/control/model_json.h"
+#include "l4/control/rules.h"
 #include "l4/observe.h"
 
 namespace weir::l4 {
@@ -105,8 +108,23 @@ bool is_manual(const Plane& plane, const control::VipKey& key) {
                              [&](const control::Vip& vip) { return vip.key() == key; });
 }
 
+/// Lists of sources may be long: whoever wants them asks for one VIP.
+enum class Sources : std::uint8_t { kCounted, kListed };
+
+/// What was asked of a VIP, without its backends.
+json wish_json(const control::Vip& vip, Sources sources) {
+  control::Vip shown = vip;
+  shown.backends.clear();
+  if (sources == Sources::kCounted) shown.sources = {};
+  json out = json::parse(control::to_json(shown));
+  if (sources == Sources::kCounted) out.erase("sources");
+  out["sources_allowed"] = vip.sources.allow.size();
+  out["sources_denied"] = vip.sources.deny.size();
+  return out;
+}
+
 /// A desired VIP with what the kernel has of it.
-json vip_json(const Plane& plane, const control::Vip& vip) {
+json vip_json(const Plane& plane, const control::Vip& vip, Sources sources = Sources::kCounted) {
   const auto found = plane.installed().find(vip.key());
   const InstalledVip* installed = found == plane.installed().end() ? nullptr : &found->second;
   json backends = json::array();
@@ -119,14 +137,13 @@ json vip_json(const Plane& plane, const control::Vip& vip) {
     backends.push_back(backend_json(backend, match));
   }
   const bool l7 = vip.mode == control::ForwardMode::kL7;
-  return {{"vip", control::vip_text(vip.key())},
-          {"name", vip.name},
-          {"owner", is_manual(plane, vip.key()) ? "manual" : "file"},
-          {"id", installed == nullptr ? 0 : installed->id.value()},
-          {"mode", control::text_of(vip.mode)},
-          {"table_size", l7 ? 0 : vip.table_size},
-          {"table_digest", installed == nullptr || l7 ? "" : hex64(installed->table_digest)},
-          {"backends", std::move(backends)}};
+  json out = wish_json(vip, sources);
+  out["owner"] = is_manual(plane, vip.key()) ? "manual" : "file";
+  out["id"] = installed == nullptr ? 0 : installed->id.value();
+  if (l7) out["table_size"] = 0;
+  out["table_digest"] = installed == nullptr || l7 ? "" : hex64(installed->table_digest);
+  out["backends"] = std::move(backends);
+  return out;
 }
 
 json counter_json(const weir_counter& counter) {
@@ -193,11 +210,25 @@ Result<json> get_status(Plane& plane, Instant started) {
               {"warnings", plane.warnings()}};
 }
 
-json get_vips(const Plane& plane) {
+Error no_such_vip(const std::string& text) {
+  return Error{ErrorCode::kNotFound, fmt::format("there is no VIP {}", text),
+               "see 'weir vip list'"};
+}
+
+Result<json> get_vips(const Plane& plane, const AdminRequest& request) {
+  const std::vector<control::Vip> services = services_of(plane.desired());
   json vips = json::array();
-  for (const control::Vip& vip : services_of(plane.desired()))
-    vips.push_back(vip_json(plane, vip));
-  return {{"revision", plane.desired().revision}, {"vips", std::move(vips)}};
+  if (const auto query = request.query.find("vip"); query != request.query.end()) {
+    Result<control::VipKey> key = control::parse_vip_key(query->second);
+    if (!key) return std::move(key).error();
+    const auto found = std::ranges::find(services, *key, &control::Vip::key);
+    if (found == services.end()) return no_such_vip(query->second);
+    vips.push_back(vip_json(plane, *found, Sources::kListed));
+  } else {
+    for (const control::Vip& vip : services)
+      vips.push_back(vip_json(plane, vip));
+  }
+  return json{{"revision", plane.desired().revision}, {"vips", std::move(vips)}};
 }
 
 Result<json> service_stats(const Plane& plane, const AdminRequest& request) {
@@ -205,8 +236,7 @@ Result<json> service_stats(const Plane& plane, const AdminRequest& request) {
   if (const auto query = request.query.find("vip"); query != request.query.end()) {
     Result<control::VipKey> key = control::parse_vip_key(query->second);
     if (!key) return std::move(key).error();
-    if (!plane.installed().contains(*key))
-      return Error{ErrorCode::kNotFound, fmt::format("there is no VIP {}", query->second)};
+    if (!plane.installed().contains(*key)) return no_such_vip(query->second);
     only = *key;
   }
   json vips = json::array();
@@ -270,8 +300,7 @@ Result<control::Vip*> manual_vip(DesiredState& state, const std::string& text) {
   if (std::ranges::find(from_file, *key, &control::Vip::key) != from_file.end())
     return Error{ErrorCode::kConflict, fmt::format("VIP {} belongs to {}", text, state.file),
                  "change the file and run weir apply"};
-  return Error{ErrorCode::kNotFound, fmt::format("there is no VIP {}", text),
-               "see 'weir vip list'"};
+  return no_such_vip(text);
 }
 
 Result<void> check_host(const control::Vip& vip) {
@@ -297,6 +326,8 @@ Result<json> post_vip(Plane& plane, const AdminRequest& request) {
   if (Result<void> free = check_host(*vip); !free) return std::move(free).error();
   DesiredState next = plane.desired();
   next.manual_vips.push_back(*vip);
+  if (Result<void> fits = control::check_vips_together(services_of(next)); !fits)
+    return std::move(fits).error();
   return changed_vip(plane, std::move(next), *vip);
 }
 
@@ -419,6 +450,7 @@ Result<json> post_unload(Plane& plane) {
 struct Proposal {
   DesiredState next;
   std::vector<control::Diagnostic> diagnostics;
+  std::vector<control::Diagnostic> warnings;
 };
 
 /// The state that applying the text would lead to, or what is wrong with the text.
@@ -426,11 +458,12 @@ Result<Proposal> proposal_of(const Plane& plane, const AdminRequest& request) {
   Result<control::ConfigSubmission> submission = control::submission_from_json(request.body);
   if (!submission) return std::move(submission).error();
   control::ParseOutcome outcome = control::parse_config(submission->text, submission->file);
-  if (!outcome.ok()) return Proposal{{}, std::move(outcome.diagnostics)};
+  if (!outcome.ok()) return Proposal{{}, std::move(outcome.diagnostics), {}};
   Result<control::HostFacts> facts = control::read_host_facts();
   if (!facts) return std::move(facts).error();
   Proposal proposal{plane.desired(),
-                    control::check_against_host(outcome.model, *facts, outcome.source)};
+                    control::check_against_host(outcome.model, *facts, outcome.source),
+                    std::move(outcome.warnings)};
   DesiredState& next = proposal.next;
   next.file = submission->file;
   next.model = std::move(outcome.model);
@@ -442,8 +475,11 @@ Result<Proposal> proposal_of(const Plane& plane, const AdminRequest& request) {
   return proposal;
 }
 
-std::vector<std::string> warnings_about(const DesiredState& next) {
+std::vector<std::string> warnings_about(const Proposal& proposal) {
+  const DesiredState& next = proposal.next;
   std::vector<std::string> warnings;
+  for (const control::Diagnostic& warning : proposal.warnings)
+    warnings.push_back(warning.text());
   if (next.model.node.hash_seed.empty())
     warnings.emplace_back("node.hashSeed is not set: the built-in seed is public");
   if (next.load.devices.empty())
@@ -457,8 +493,12 @@ AdminReply submit(Plane& plane, const AdminRequest& request, bool apply) {
   if (!proposal->diagnostics.empty()) return control::diagnostics_reply(proposal->diagnostics);
   if (Result<void> valid = plane.validate(proposal->next); !valid)
     return control::error_reply(valid.error());
-  const std::vector<std::string> changes = plane.preview(proposal->next);
-  const std::vector<std::string> warnings = warnings_about(proposal->next);
+  if (Result<void> fits = control::check_vips_together(services_of(proposal->next)); !fits)
+    return control::error_reply(fits.error());
+  std::vector<std::string> changes = plane.preview(proposal->next);
+  std::ranges::move(control::node_changes(plane.desired().model.node, proposal->next.model.node),
+                    std::back_inserter(changes));
+  const std::vector<std::string> warnings = warnings_about(*proposal);
   if (apply) {
     if (Result<void> done = plane.change(std::move(proposal->next)); !done)
       return control::error_reply(done.error());
@@ -475,7 +515,7 @@ AdminReply reply_of(const Result<json>& outcome) {
 AdminReply handle_request(Plane& plane, const AdminRequest& request, Instant started) {
   const std::string route = request.method + " " + request.path;
   if (route == "GET /v1/status") return reply_of(get_status(plane, started));
-  if (route == "GET /v1/vips") return ok(get_vips(plane));
+  if (route == "GET /v1/vips") return reply_of(get_vips(plane, request));
   if (route == "GET /v1/stats") return reply_of(get_stats(plane, request));
   if (route == "POST /v1/load") return reply_of(post_load(plane, request));
   if (route == "POST /v1/unload") return reply_of(post_unload(plane));

@@ -66,6 +66,7 @@ void ConfigParser::parse_document(const YamlNode& root) {
       model_.http_routes);
   check_references();
   check_families();
+  check_snat_addresses();
 }
 
 void ConfigParser::check_references() {
@@ -105,11 +106,15 @@ void ConfigParser::check_references() {
 void ConfigParser::check_families() {
   const std::vector<wire::Prefix>& own = model_.node.l7.addresses;
   for (const Vip& vip : model_.vips) {
-    if (std::ranges::find(own, vip.address, &wire::Prefix::address) == own.end()) continue;
-    reader_.report(source_.addresses.at(vip.address),
-                   fmt::format("{} is the address of vip {} and in node.l7.addresses",
-                               vip.address.text(), vip_text(vip.key())),
-                   "an address of its own for each");
+    const VipKey key = vip.key();
+    const auto inside = std::ranges::find_if(
+        own, [&](const wire::Prefix& prefix) { return key.prefix().contains(prefix.address); });
+    if (inside == own.end()) continue;
+    reader_.report(
+        source_.addresses.at(vip.address),
+        fmt::format("{} is {} of vip {} and in node.l7.addresses", inside->address.text(),
+                    key.is_single_address() ? "the address" : "within the prefix", vip_text(key)),
+        "an address of its own for each");
   }
   std::vector<std::pair<bool, wire::Family>> reported;
   for (const L7Address& used : l7_addresses_) {
@@ -139,6 +144,19 @@ void ConfigParser::check_families() {
   }
 }
 
+/// Replies to full NAT come to its addresses; a VIP there would take them for its own traffic.
+void ConfigParser::check_snat_addresses() {
+  for (const auto& [address, at] : snat_addresses_) {
+    const auto taken = std::ranges::find_if(
+        vips_, [&](const auto& vip) { return vip.first.prefix().contains(address); });
+    if (taken == vips_.end()) continue;
+    reader_.report(at,
+                   fmt::format("a snatAddress of node.l4 is {}, which {} has too", address.text(),
+                               taken->second.owner),
+                   "an address of its own for each");
+  }
+}
+
 void ConfigParser::claim_name(std::string_view kind, const std::string& name,
                               const Fields& fields) {
   if (name.empty()) return;
@@ -152,11 +170,32 @@ void ConfigParser::claim_name(std::string_view kind, const std::string& name,
 
 void ConfigParser::claim_vip(const VipKey& key, const std::string& owner, Position at) {
   const auto [first, inserted] = vips_.try_emplace(key, Named{owner, at});
-  if (inserted) return;
+  if (inserted) {
+    check_port_ranges(key, owner, at);
+    return;
+  }
   reader_.report(at,
                  fmt::format("{} is {}, as {} in line {} is", owner, vip_text(key),
                              first->second.owner, first->second.at.line),
                  "each address, port and protocol once");
+}
+
+/// Of two ranges that cross, neither is the narrower: nothing says which one a packet belongs to.
+void ConfigParser::check_port_ranges(const VipKey& key, const std::string& owner, Position at) {
+  if (key.ports.is_exact()) return;
+  const VipKey lowest{key.address, {}, Protocol::kTcp, 0};
+  for (auto other = vips_.lower_bound(lowest);
+       other != vips_.end() && other->first.address == key.address; ++other) {
+    const VipKey& theirs = other->first;
+    if (theirs.protocol != key.protocol || theirs.prefix_length != key.prefix_length) continue;
+    if (!theirs.ports.crosses(key.ports)) continue;
+    reader_.report(at,
+                   fmt::format("{} has ports {}, which overlap {} of {} in line {}", owner,
+                               ports_text(key.ports), ports_text(theirs.ports), other->second.owner,
+                               other->second.at.line),
+                   "ranges that are apart, or one within the other: the narrower is preferred");
+    return;
+  }
 }
 
 std::optional<std::string> ConfigParser::readable_file(const YamlNode& node,
@@ -187,13 +226,13 @@ std::string Diagnostic::text() const {
   return line_text;
 }
 
-ParseOutcome parse_config(std::string_view text, const std::string& file) {
+ParseOutcome parse_config(std::string_view text, const std::string& file, std::size_t bytes_max) {
   ParseOutcome outcome;
   outcome.source.file = file;
   ConfigReader reader{file};
-  if (text.size() > kConfigBytesMax) {
+  if (text.size() > bytes_max) {
     reader.report({}, fmt::format("the file has {} bytes", text.size()),
-                  fmt::format("at most {}", kConfigBytesMax));
+                  fmt::format("at most {}", bytes_max));
   } else {
     auto tree = parse_yaml(text);
     if (auto* problem = std::get_if<YamlProblem>(&tree)) {
@@ -202,6 +241,7 @@ ParseOutcome parse_config(std::string_view text, const std::string& file) {
       ConfigParser{reader, outcome}.parse_document(*std::get_if<YamlNode>(&tree));
     }
   }
+  outcome.warnings = reader.take_warnings();
   outcome.diagnostics = reader.take_diagnostics();
   if (outcome.diagnostics.size() > kDiagnosticsMax) {
     outcome.left_out = outcome.diagnostics.size() - kDiagnosticsMax;

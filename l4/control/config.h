@@ -50,14 +50,17 @@ struct ParseOutcome {
   SourceMap source;
   std::vector<Diagnostic> diagnostics;  ///< in file order, at most kDiagnosticsMax
   std::size_t left_out = 0;             ///< further diagnostics beyond that
+  std::vector<Diagnostic> warnings;     ///< what is taken in another way than it is written
 
   [[nodiscard]] bool ok() const { return diagnostics.empty(); }
 };
 
 /// Checks everything that can be checked without knowing the host (that is host_facts.h). `file`
 /// names the text in diagnostics; relative paths in the text start at its directory. Reads the
-/// files that the text names: the hash seed whole, certificates only to see that they can be read.
-ParseOutcome parse_config(std::string_view text, const std::string& file);
+/// files that the text names: the hash seed and lists of sources whole, certificates only to see
+/// that they can be read.
+ParseOutcome parse_config(std::string_view text, const std::string& file,
+                          std::size_t bytes_max = kConfigBytesMax);
 
 /// The file's text, at most kConfigBytesMax of it. "-" reads standard input.
 Result<std::string> read_config_file(const std::string& path);

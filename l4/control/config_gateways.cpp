@@ -78,7 +78,7 @@ std::optional<Gateway> ConfigParser::parse_gateway(const YamlNode& node, std::si
     for (const Listener& listener : gateway.listeners) {
       if (std::ranges::find(done, listener.port) != done.end()) continue;
       done.push_back(listener.port);
-      claim_vip({gateway.addresses[i], listener.port, Protocol::kTcp},
+      claim_vip({gateway.addresses[i], PortRange::only(listener.port), Protocol::kTcp},
                 fmt::format("listener '{}' of {}", listener.name, fields.owner()),
                 address_places[i]);
     }

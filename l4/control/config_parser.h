@@ -46,11 +46,30 @@ class ConfigParser {
   void parse_interfaces(const Fields& fields);
   void parse_l7(const YamlNode& node);
   void parse_seed(const YamlNode& node);
+  void parse_block_list(const YamlNode& node);
+  void parse_icmp(const YamlNode& node);
+  void parse_l4(const YamlNode& node);
+  /// A power of two: what is none is rounded up, with a warning.
+  std::uint32_t read_table_size(const Fields& fields, std::string_view key, std::uint32_t minimum,
+                                std::uint32_t fallback);
 
   std::optional<Vip> parse_vip(const YamlNode& node, std::size_t index);
-  void parse_vip_mode(Fields& fields, Vip& vip);
-  /// Without a known key nothing can be said about how the backends fit the VIP.
-  void parse_backends(Fields& fields, Vip& vip, bool has_key);
+  /// Address, ports and protocol; false when one of them cannot be used.
+  bool parse_vip_key(Fields& fields, Vip& vip);
+  std::optional<wire::Prefix> read_vip_prefix(const YamlNode& node, std::string_view what);
+  /// False when the mode is not known.
+  bool parse_forward(Fields& fields, Vip& vip);
+  /// What chooses a backend: table, hash, affinity, quic, and what happens when there is none.
+  void parse_selection(Fields& fields, Vip& vip, bool has_mode);
+  void parse_affinity(const YamlNode& node, const std::string& owner, Vip& vip);
+  void parse_quic(const YamlNode& node, const std::string& owner, Vip& vip);
+  void parse_sources(const YamlNode& node, const std::string& owner, SourceRules& rules);
+  void parse_vip_limits(const YamlNode& node, const std::string& owner, VipLimits& limits);
+  /// The prefixes of a list and of the file beside it, sorted, each once.
+  std::vector<wire::Prefix> read_prefixes(const Fields& fields, std::string_view list_key,
+                                          std::string_view file_key);
+  /// Without a known key and mode nothing can be said about how the backends fit the VIP.
+  void parse_backends(Fields& fields, Vip& vip, bool fits_known);
   std::optional<Backend> parse_backend(const YamlNode& node, const std::string& owner);
 
   std::optional<Gateway> parse_gateway(const YamlNode& node, std::size_t index);
@@ -75,8 +94,10 @@ class ConfigParser {
 
   void check_references();
   void check_families();
+  void check_snat_addresses();
   void claim_name(std::string_view kind, const std::string& name, const Fields& fields);
   void claim_vip(const VipKey& key, const std::string& owner, Position at);
+  void check_port_ranges(const VipKey& key, const std::string& owner, Position at);
   std::optional<std::string> readable_file(const YamlNode& node, std::string_view what);
   [[nodiscard]] std::string resolved(const std::string& path) const;
 
@@ -105,6 +126,8 @@ class ConfigParser {
   std::vector<Reference> service_references_;
   bool services_are_known_ = true;  // false when there is something else in their place
   std::vector<L7Address> l7_addresses_;
+  std::map<wire::IpAddress, Position> snat_addresses_;
+  std::size_t prefixes_ = 0;  // of all lists of sources
 };
 
 /// Reads the list `key`, if it is there, and appends the items that read() accepts.

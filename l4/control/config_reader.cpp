@@ -1,8 +1,8 @@
 #include "l4/control/config_reader.h"
 
 #include <algorithm>
-#include <array>
-#include <charconv>
+
+#include "l4/control/units.h"
 
 namespace weir::control {
 namespace {
@@ -10,50 +10,6 @@ namespace {
 /// More than anyone reads; sorting needs them all before the first kDiagnosticsMax are kept.
 constexpr std::size_t kCollectedMax = 1000;
 constexpr std::size_t kQuotedMax = 80;
-
-struct Unit {
-  std::string_view suffix;
-  std::uint64_t factor;
-};
-
-constexpr std::array<Unit, 4> kByteUnits{{{"B", 1},
-                                          {"Ki", std::uint64_t{1} << 10},
-                                          {"Mi", std::uint64_t{1} << 20},
-                                          {"Gi", std::uint64_t{1} << 30}}};
-constexpr std::array<Unit, 4> kTimeUnits{{{"ms", 1}, {"s", 1000}, {"m", 60'000}, {"h", 3'600'000}}};
-
-/// Decimal digits only: no sign, no leading zero that another reader might take for octal.
-std::optional<std::uint64_t> decimal(std::string_view text) {
-  if (text.empty() || (text.size() > 1 && text.front() == '0')) return std::nullopt;
-  std::uint64_t value = 0;
-  const char* last = text.data() + text.size();
-  const auto [end, error] = std::from_chars(text.data(), last, value);
-  if (error != std::errc{} || end != last) return std::nullopt;
-  return value;
-}
-
-std::optional<std::uint64_t> with_unit(std::string_view text, std::span<const Unit> units) {
-  const std::size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
-  const std::optional<std::uint64_t> count = decimal(text.substr(0, digits));
-  if (!count) return std::nullopt;
-  if (*count == 0 && digits == text.size()) return 0;
-  for (const Unit& unit : units) {
-    if (text.substr(digits) != unit.suffix) continue;
-    if (*count > std::numeric_limits<std::uint64_t>::max() / unit.factor) return std::nullopt;
-    return *count * unit.factor;
-  }
-  return std::nullopt;
-}
-
-/// The value in its largest whole unit, as a person would write it.
-std::string in_units(std::uint64_t value, std::span<const Unit> units) {
-  if (value == 0) return "0";
-  std::string text;
-  for (const Unit& unit : units) {
-    if (value % unit.factor == 0) text = fmt::format("{}{}", value / unit.factor, unit.suffix);
-  }
-  return text;
-}
 
 /// Optimal string alignment: insertions, deletions, substitutions, swaps of neighbours.
 std::size_t edit_distance(std::string_view a, std::string_view b) {
@@ -151,6 +107,13 @@ void ConfigReader::report(Position at, std::string message, std::string expectat
       {file_, at.line, at.column, std::move(message), std::move(expectation), std::move(hint)});
 }
 
+void ConfigReader::warn(Position at, std::string message, std::string expectation) {
+  if (warnings_.size() >= kDiagnosticsMax) return;
+  warnings_.push_back({file_, at.line, at.column, std::move(message), std::move(expectation), {}});
+}
+
+std::vector<Diagnostic> ConfigReader::take_warnings() { return std::move(warnings_); }
+
 std::vector<Diagnostic> ConfigReader::take_diagnostics() {
   std::ranges::stable_sort(diagnostics_, {}, [](const Diagnostic& diagnostic) {
     return std::pair{diagnostic.line, diagnostic.column};
@@ -183,12 +146,12 @@ std::optional<std::uint64_t> ConfigReader::number(const YamlNode& node, std::str
 std::optional<std::uint64_t> ConfigReader::bytes(const YamlNode& node, std::string_view what,
                                                  std::uint64_t minimum, std::uint64_t maximum) {
   if (node.kind == YamlKind::kScalar) {
-    const std::optional<std::uint64_t> value = with_unit(node.text, kByteUnits);
+    const std::optional<std::uint64_t> value = with_unit(node.text, byte_units());
     if (value && *value >= minimum && *value <= maximum) return value;
   }
   report(node.at, fmt::format("{} is {}", what, found_text(node)),
          fmt::format("a size from {} to {} with its unit (B, Ki, Mi, Gi)",
-                     in_units(minimum, kByteUnits), in_units(maximum, kByteUnits)));
+                     in_units(minimum, byte_units()), in_units(maximum, byte_units())));
   return std::nullopt;
 }
 
@@ -196,12 +159,57 @@ std::optional<std::uint32_t> ConfigReader::duration_ms(const YamlNode& node, std
                                                        std::uint32_t minimum,
                                                        std::uint32_t maximum) {
   if (node.kind == YamlKind::kScalar) {
-    const std::optional<std::uint64_t> value = with_unit(node.text, kTimeUnits);
+    const std::optional<std::uint64_t> value = with_unit(node.text, time_units());
     if (value && *value >= minimum && *value <= maximum) return static_cast<std::uint32_t>(*value);
   }
   report(node.at, fmt::format("{} is {}", what, found_text(node)),
          fmt::format("a time from {} to {} with its unit (ms, s, m, h)",
-                     in_units(minimum, kTimeUnits), in_units(maximum, kTimeUnits)));
+                     in_units(minimum, time_units()), in_units(maximum, time_units())));
+  return std::nullopt;
+}
+
+std::optional<std::uint32_t> ConfigReader::count(const YamlNode& node, std::string_view what,
+                                                 std::uint32_t minimum, std::uint32_t maximum) {
+  if (node.kind == YamlKind::kScalar) {
+    const std::optional<std::uint64_t> value = with_unit(node.text, count_units());
+    if (value && *value >= minimum && *value <= maximum) return static_cast<std::uint32_t>(*value);
+  }
+  report(node.at, fmt::format("{} is {}", what, found_text(node)),
+         fmt::format("a number from {} to {}, such as 4096 or 256Ki",
+                     in_units(minimum, count_units()), in_units(maximum, count_units())));
+  return std::nullopt;
+}
+
+std::optional<std::uint32_t> ConfigReader::rate(const YamlNode& node, std::string_view what,
+                                                std::uint32_t maximum) {
+  if (node.kind == YamlKind::kScalar) {
+    const std::optional<std::uint64_t> value = with_unit(node.text, rate_units());
+    if (value && *value >= 1 && *value <= maximum) return static_cast<std::uint32_t>(*value);
+  }
+  report(node.at, fmt::format("{} is {}", what, found_text(node)),
+         fmt::format("a rate from 1/s to {}, such as 200/s or 10k/s",
+                     in_units(maximum, rate_units())));
+  return std::nullopt;
+}
+
+std::optional<PortRange> ConfigReader::ports(const YamlNode& node, std::string_view what) {
+  if (node.kind == YamlKind::kScalar) {
+    if (const Result<PortRange> ports = parse_ports(node.text)) return *ports;
+  }
+  report(node.at, fmt::format("{} is {}", what, found_text(node)),
+         "a number from 1 to 65535, a range such as 5000-5999, or any");
+  return std::nullopt;
+}
+
+std::optional<wire::Prefix> ConfigReader::network(const YamlNode& node, std::string_view what) {
+  if (node.kind == YamlKind::kScalar) {
+    if (const Result<wire::Prefix> prefix = wire::Prefix::parse(node.text)) {
+      const bool usable = accept(node.at, what, object_to_network(*prefix));
+      return usable ? std::optional{*prefix} : std::nullopt;
+    }
+  }
+  report(node.at, fmt::format("{} is {}", what, found_text(node)),
+         "an address, or a prefix such as 198.51.100.0/24 or 2001:db8::/32");
   return std::nullopt;
 }
 
@@ -300,6 +308,12 @@ Fields::Fields(ConfigReader& reader, const YamlNode& node, std::string owner, co
                           fmt::format("a map with {}", fmt::join(words.known, ", ")))} {
   for (const MapEntry& entry : entries_) {
     if (contains(words.known, entry.key)) continue;
+    const auto refused = std::ranges::find(words.refused, entry.key, &Refused::word);
+    if (refused != words.refused.end()) {
+      reader_.report(entry.at, fmt::format("key '{}' in {} {}", entry.key, owner_, refused->reason),
+                     "", "remove it");
+      continue;
+    }
     if (contains(words.later, entry.key)) {
       reader.report(
           entry.at,

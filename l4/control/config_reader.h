@@ -32,9 +32,12 @@ class ConfigReader {
 
   void report(Position at, std::string message, std::string expectation = {},
               std::string hint = {});
+  /// What is no mistake, but not quite what the file says.
+  void warn(Position at, std::string message, std::string expectation = {});
 
   /// In file order.
   [[nodiscard]] std::vector<Diagnostic> take_diagnostics();
+  [[nodiscard]] std::vector<Diagnostic> take_warnings();
   [[nodiscard]] const std::string& file() const { return file_; }
 
   // Each of these takes a node and the words that name it in a diagnostic ("port of vip 'dns'").
@@ -48,6 +51,15 @@ class ConfigReader {
   /// With a unit: ms, s, m, h; in milliseconds.
   std::optional<std::uint32_t> duration_ms(const YamlNode& node, std::string_view what,
                                            std::uint32_t minimum, std::uint32_t maximum);
+  /// With or without a unit: k, M, Ki, Mi.
+  std::optional<std::uint32_t> count(const YamlNode& node, std::string_view what,
+                                     std::uint32_t minimum, std::uint32_t maximum);
+  /// From 1/s, with its unit: /s, k/s, M/s, Ki/s, Mi/s.
+  std::optional<std::uint32_t> rate(const YamlNode& node, std::string_view what,
+                                    std::uint32_t maximum);
+  std::optional<PortRange> ports(const YamlNode& node, std::string_view what);
+  /// An address or a prefix without host bits.
+  std::optional<wire::Prefix> network(const YamlNode& node, std::string_view what);
   std::optional<wire::Port> port(const YamlNode& node, std::string_view what);
   std::optional<wire::IpAddress> address(const YamlNode& node, std::string_view what);
   std::optional<std::string> name(const YamlNode& node, std::string_view what);
@@ -75,6 +87,7 @@ class ConfigReader {
 
   std::string file_;
   std::vector<Diagnostic> diagnostics_;
+  std::vector<Diagnostic> warnings_;
 };
 
 /// One member of a map, with the place of its key. Views into the tree.
@@ -93,9 +106,15 @@ std::vector<MapEntry> entries_of(ConfigReader& reader, const YamlNode& node, std
 /// later version.
 class Fields {
  public:
+  /// A word that somebody may well try, and why it is not to be had: "cannot be …, because …".
+  struct Refused {
+    std::string_view word;
+    std::string_view reason;
+  };
   struct Words {
     std::vector<std::string_view> known;
     std::vector<std::string_view> later = {};
+    std::vector<Refused> refused = {};
   };
 
   /// `owner` names the map in diagnostics: "vip 'dns'".

@@ -1,171 +1,134 @@
 #include <algorithm>
 #include <array>
 
-#include "l4/control/config_files.h"
 #include "l4/control/config_parser.h"
 
+/// The section `vips`: services that the XDP program forwards by itself.
 namespace weir::control {
 namespace {
 
-constexpr std::size_t kSeedBytesMax = 4096;
-constexpr std::size_t kSeedBytesMin = 16;
-constexpr std::uint32_t kWorkersMax = 64;  // WEIR_L7_WORKERS_MAX of bpf/abi.h
-
-constexpr std::array<Choice<XdpMode>, 3> kXdpModes{
-    {{"native", XdpMode::kNative}, {"generic", XdpMode::kGeneric}, {"auto", XdpMode::kAuto}}};
 constexpr std::array<Choice<Protocol>, 2> kProtocols{
     {{"TCP", Protocol::kTcp}, {"UDP", Protocol::kUdp}}};
-constexpr std::array<Choice<ForwardMode>, 3> kForwardModes{
-    {{"ipip", ForwardMode::kIpip}, {"l2", ForwardMode::kL2}, {"l7", ForwardMode::kL7}}};
+constexpr std::array<Choice<ForwardMode>, 5> kForwardModes{{{"ipip", ForwardMode::kIpip},
+                                                            {"gue", ForwardMode::kGue},
+                                                            {"l2", ForwardMode::kL2},
+                                                            {"nat", ForwardMode::kNat},
+                                                            {"l7", ForwardMode::kL7}}};
+constexpr std::array<Choice<Snat>, 3> kSnat{
+    {{"auto", Snat::kAuto}, {"always", Snat::kAlways}, {"never", Snat::kNever}}};
+constexpr std::array<Choice<WhenEmpty>, 2> kWhenEmpty{
+    {{"refuse", WhenEmpty::kRefuse}, {"drop", WhenEmpty::kDrop}}};
+constexpr std::array<Choice<HashPolicy>, 3> kHashPolicies{
+    {{"fiveTuple", HashPolicy::kFiveTuple},
+     {"sourceIPPort", HashPolicy::kSourceIpPort},
+     {"sourceIP", HashPolicy::kSourceIp}}};
 constexpr std::array<Choice<bool>, 2> kBackendStates{{{"active", false}, {"draining", true}}};
-constexpr std::array<Choice<int>, 1> kCarriers{{{"veth", 0}}};
 
 }  // namespace
-
-// ---- node -----------------------------------------------------------------------------------
-
-void ConfigParser::parse_node(const YamlNode& node) {
-  Fields fields{reader_, node, "node", {{"interfaces", "xdpMode", "hashSeed", "l7"}}};
-  parse_interfaces(fields);
-  if (const YamlNode* mode = fields.find("xdpMode")) {
-    model_.node.xdp_mode =
-        reader_.choice<XdpMode>(*mode, fields.label("xdpMode"), kXdpModes).value_or(XdpMode::kAuto);
-  }
-  if (const YamlNode* seed = fields.find("hashSeed")) parse_seed(*seed);
-  if (const YamlNode* l7 = fields.find("l7")) parse_l7(*l7);
-}
-
-void ConfigParser::parse_interfaces(const Fields& fields) {
-  const YamlNode* list = fields.find("interfaces");
-  if (list == nullptr) return;
-  const std::string what = fields.label("interfaces");
-  if (!reader_.is_list(*list, what, "a list of device names")) return;
-  for (const YamlNode& item : list->children) {
-    const auto name = reader_.text(item, "a device in " + what, "a device name");
-    if (!name || !reader_.accept(item.at, "a device in " + what, object_to_interface(*name)))
-      continue;
-    const auto [first, inserted] = source_.interfaces.try_emplace(*name, item.at);
-    if (!inserted) {
-      reader_.report(item.at, fmt::format("{} has '{}' twice", what, *name), "each device once");
-      continue;
-    }
-    model_.node.interfaces.push_back(*name);
-  }
-}
-
-void ConfigParser::parse_seed(const YamlNode& node) {
-  Fields fields{reader_, node, "hashSeed of node", {{"file", "text"}}};
-  const YamlNode* file = fields.find("file");
-  const YamlNode* text = fields.find("text");
-  if ((file == nullptr) == (text == nullptr)) {
-    reader_.report(node.at, "hashSeed of node must have one of file and text", "one of them");
-    return;
-  }
-  const YamlNode& value = file != nullptr ? *file : *text;
-  std::optional<std::string> seed = reader_.text(
-      value, fields.label(file != nullptr ? "file" : "text"), "a file name or the seed itself");
-  if (!seed) return;
-  if (file != nullptr) {
-    const std::string path = resolved(*seed);
-    Result<std::string> content = read_regular_file(path, kSeedBytesMax);
-    if (!content) {
-      reader_.report(value.at,
-                     fmt::format("the hash seed cannot be read: {}", content.error().text()),
-                     "a file with the same secret on every node",
-                     "make one: head -c 32 /dev/urandom | base64");
-      return;
-    }
-    seed = std::move(*content);
-    while (seed->ends_with('\n') || seed->ends_with('\r'))
-      seed->pop_back();
-  }
-  if (seed->size() < kSeedBytesMin || seed->size() > kSeedBytesMax) {
-    // The secret itself is never shown.
-    reader_.report(value.at, fmt::format("the hash seed has {} bytes", seed->size()),
-                   fmt::format("{} to {} bytes", kSeedBytesMin, kSeedBytesMax),
-                   "make one: head -c 32 /dev/urandom | base64");
-    return;
-  }
-  model_.node.hash_seed = std::move(*seed);
-}
-
-void ConfigParser::parse_l7(const YamlNode& node) {
-  Fields fields{reader_, node, "node.l7", {{"workers", "carrier", "addresses", "gateways"}}};
-  L7Settings& l7 = model_.node.l7;
-  if (const YamlNode* workers = fields.find("workers")) {
-    l7.workers = static_cast<std::uint32_t>(
-        reader_.number(*workers, fields.label("workers"), 1, kWorkersMax).value_or(1));
-  }
-  if (const YamlNode* carrier = fields.find("carrier"))
-    (void)reader_.choice<int>(*carrier, fields.label("carrier"), kCarriers, {"xsk", "encap", "vf"});
-  const auto read_prefix = [&](const YamlNode& item, std::size_t) -> std::optional<wire::Prefix> {
-    constexpr std::string_view kForm =
-        "an address with the length of its network, such as 10.0.0.5/24";
-    const std::string what = "an address of node.l7";
-    const std::optional<std::string> text = reader_.text(item, what, kForm);
-    if (!text) return std::nullopt;
-    const Result<wire::Prefix> prefix = wire::Prefix::parse(*text);
-    if (!prefix || text->find('/') == std::string::npos || prefix->length == 0) {
-      reader_.report(item.at, fmt::format("{} is {}", what, found_text(item)), std::string{kForm});
-      return std::nullopt;
-    }
-    if (!reader_.accept(item.at, what, object_to_address(prefix->address))) return std::nullopt;
-    if (!source_.addresses.try_emplace(prefix->address, item.at).second) {
-      reader_.report(item.at, fmt::format("{} is {} twice", what, prefix->address.text()),
-                     "each address once");
-      return std::nullopt;
-    }
-    return *prefix;
-  };
-  read_list(fields, "addresses", "addresses", kAddressesMax, read_prefix, l7.addresses);
-  const auto read_gateway = [&](const YamlNode& item,
-                                std::size_t) -> std::optional<wire::IpAddress> {
-    const auto address = reader_.address(item, "a gateway of node.l7");
-    if (!address) return std::nullopt;
-    if (std::ranges::find(l7.gateways, address->family(), &wire::IpAddress::family) !=
-        l7.gateways.end()) {
-      reader_.report(item.at, fmt::format("{} is a second gateway of its family", address->text()),
-                     "one gateway for IPv4 and one for IPv6");
-      return std::nullopt;
-    }
-    const bool on_link = std::ranges::any_of(
-        l7.addresses, [&](const wire::Prefix& prefix) { return prefix.contains(*address); });
-    if (!on_link) {
-      reader_.report(
-          item.at, fmt::format("gateway {} is in no network of node.l7.addresses", address->text()),
-          "an address within one of them");
-      return std::nullopt;
-    }
-    return address;
-  };
-  read_list(fields, "gateways", "addresses", kAddressesMax, read_gateway, l7.gateways);
-}
-
-// ---- vips -----------------------------------------------------------------------------------
 
 std::optional<Vip> ConfigParser::parse_vip(const YamlNode& node, std::size_t index) {
   Fields fields{reader_,
                 node,
                 owner_of("vip", node, index),
-                {{"name", "address", "port", "protocol", "forward", "table", "backends"},
-                 {"health", "affinity", "sources", "limits", "policyRefs"}}};
+                {{"name", "address", "port", "protocol", "forward", "whenEmpty", "hash", "affinity",
+                  "table", "sources", "limits", "quic", "backends"},
+                 {"health", "policyRefs"}}};
   Vip vip;
   if (const YamlNode* name = fields.need("name", "a name that is unique among the vips")) {
     vip.name = reader_.name(*name, fields.label("name")).value_or("");
     claim_name("vip", vip.name, fields);
   }
+  const bool has_key = parse_vip_key(fields, vip);
+  const bool has_mode = parse_forward(fields, vip);
+  parse_selection(fields, vip, has_mode);
+  if (const YamlNode* sources = fields.find("sources"))
+    parse_sources(*sources, fields.owner(), vip.sources);
+  if (const YamlNode* limits = fields.find("limits"))
+    parse_vip_limits(*limits, fields.owner(), vip.limits);
+  parse_backends(fields, vip, has_key && has_mode);
+  return has_key ? std::optional{std::move(vip)} : std::nullopt;
+}
+
+bool ConfigParser::parse_vip_key(Fields& fields, Vip& vip) {
   const YamlNode* address_node = fields.need("address", "the address that clients connect to");
-  const auto address = address_node != nullptr
-                           ? reader_.address(*address_node, fields.label("address"))
-                           : std::nullopt;
-  const YamlNode* port_node = fields.need("port", "a number from 1 to 65535");
-  const auto port =
-      port_node != nullptr ? reader_.port(*port_node, fields.label("port")) : std::nullopt;
+  const auto prefix = address_node != nullptr
+                          ? read_vip_prefix(*address_node, fields.label("address"))
+                          : std::nullopt;
+  const YamlNode* port_node = fields.need("port", "a number from 1 to 65535, a range or any");
+  const auto ports =
+      port_node != nullptr ? reader_.ports(*port_node, fields.label("port")) : std::nullopt;
   const YamlNode* protocol_node = fields.need("protocol", "TCP or UDP");
   const auto protocol = protocol_node != nullptr
                             ? reader_.choice<Protocol>(*protocol_node, fields.label("protocol"),
                                                        kProtocols, {"SCTP", "QUIC"})
                             : std::nullopt;
+  if (prefix) {
+    vip.address = prefix->address;
+    vip.prefix_length = length_in_16_bytes(*prefix);
+    source_.addresses.try_emplace(vip.address, address_node->at);
+  }
+  vip.ports = ports.value_or(PortRange{});
+  vip.protocol = protocol.value_or(Protocol::kTcp);
+  if (!prefix || !ports || !protocol) return false;
+  claim_vip(vip.key(), fields.owner(), address_node->at);
+  return true;
+}
+
+std::optional<wire::Prefix> ConfigParser::read_vip_prefix(const YamlNode& node,
+                                                          std::string_view what) {
+  if (node.kind == YamlKind::kScalar) {
+    if (const Result<wire::Prefix> prefix = wire::Prefix::parse(node.text)) {
+      const bool usable = reader_.accept(node.at, what, object_to_vip_prefix(*prefix));
+      return usable ? std::optional{*prefix} : std::nullopt;
+    }
+  }
+  reader_.report(node.at, fmt::format("{} is {}", what, found_text(node)),
+                 "an IPv4 or IPv6 address, or a prefix such as 198.51.100.0/28");
+  return std::nullopt;
+}
+
+bool ConfigParser::parse_forward(Fields& fields, Vip& vip) {
+  const YamlNode* forward =
+      fields.need("forward", "'forward: {mode: ipip}', or mode gue, l2, nat or l7");
+  if (forward == nullptr) return false;
+  Fields words{reader_, *forward, fields.label("forward"), {{"mode", "port", "snat"}}};
+  const YamlNode* node = words.need("mode", "ipip, gue, l2, nat or l7");
+  const auto mode = node != nullptr
+                        ? reader_.choice<ForwardMode>(*node, words.label("mode"), kForwardModes)
+                        : std::nullopt;
+  vip.mode = mode.value_or(ForwardMode::kIpip);
+  if (mode) (void)reader_.accept(node->at, words.label("mode"), object_to_mode(vip));
+  const auto belongs = [&](const YamlNode& value, std::string_view key, ForwardMode to,
+                           std::string_view why) {
+    if (!mode || *mode == to) return true;
+    reader_.report(value.at, fmt::format("{} is given, but {}", words.label(key), why),
+                   fmt::format("no {}, or mode {}", key, text_of(to)));
+    return false;
+  };
+  if (const YamlNode* port = words.find("port");
+      port != nullptr && belongs(*port, "port", ForwardMode::kGue,
+                                 "it is the UDP port of a tunnel, which only mode gue has"))
+    vip.gue_port = reader_.port(*port, words.label("port")).value_or(kGuePortDefault);
+  if (const YamlNode* snat = words.find("snat");
+      snat != nullptr &&
+      belongs(*snat, "snat", ForwardMode::kNat, "only mode nat rewrites addresses"))
+    vip.snat = reader_.choice<Snat>(*snat, words.label("snat"), kSnat).value_or(Snat::kAuto);
+  return mode.has_value();
+}
+
+void ConfigParser::parse_selection(Fields& fields, Vip& vip, bool has_mode) {
+  // A gateway has no table of backends, and its listeners know better what belongs together.
+  const bool l7 = has_mode && vip.mode == ForwardMode::kL7;
+  const auto find = [&](std::string_view key) -> const YamlNode* {
+    const YamlNode* node = fields.find(key);
+    if (node == nullptr || !l7) return node;
+    reader_.report(node->at,
+                   fmt::format("{} is given, but mode l7 hands packets to weir-l7, which chooses "
+                               "by itself",
+                               fields.label(key)),
+                   fmt::format("no {}, or mode ipip, gue, l2 or nat", key));
+    return nullptr;
+  };
   if (const YamlNode* table = fields.find("table")) {
     Fields size{reader_, *table, fields.label("table"), {{"size"}}};
     if (const YamlNode* value = size.find("size")) {
@@ -174,35 +137,73 @@ std::optional<Vip> ConfigParser::parse_vip(const YamlNode& node, std::size_t ind
         vip.table_size = static_cast<std::uint32_t>(*slots);
     }
   }
-  vip.address = address.value_or(wire::IpAddress{});
-  vip.port = port.value_or(wire::Port{});
-  vip.protocol = protocol.value_or(Protocol::kTcp);
-  const bool has_key = address && port && protocol;
-  if (has_key) claim_vip(vip.key(), fields.owner(), address_node->at);
-  if (address) source_.addresses.try_emplace(vip.address, address_node->at);
-  parse_vip_mode(fields, vip);
-  parse_backends(fields, vip, has_key);
-  return has_key ? std::optional{std::move(vip)} : std::nullopt;
+  if (const YamlNode* empty = find("whenEmpty")) {
+    vip.when_empty = reader_.choice<WhenEmpty>(*empty, fields.label("whenEmpty"), kWhenEmpty)
+                         .value_or(WhenEmpty::kRefuse);
+  }
+  const YamlNode* hash = find("hash");
+  if (hash != nullptr) {
+    vip.hash = reader_.choice<HashPolicy>(*hash, fields.label("hash"), kHashPolicies)
+                   .value_or(HashPolicy::kFiveTuple);
+  }
+  if (const YamlNode* affinity = find("affinity")) {
+    parse_affinity(*affinity, fields.label("affinity"), vip);
+    if (hash != nullptr) (void)reader_.accept(hash->at, fields.label("hash"), object_to_hash(vip));
+    vip.hash = HashPolicy::kSourceIp;
+  }
+  if (const YamlNode* quic = find("quic")) parse_quic(*quic, fields.owner(), vip);
 }
 
-void ConfigParser::parse_vip_mode(Fields& fields, Vip& vip) {
-  const YamlNode* forward = fields.need("forward", "'forward: {mode: ipip}', or mode l2 or l7");
-  if (forward == nullptr) return;
-  Fields words{reader_, *forward, fields.label("forward"), {{"mode"}}};
-  const YamlNode* node = words.need("mode", "ipip, l2 or l7");
-  if (node == nullptr) return;
-  const auto mode =
-      reader_.choice<ForwardMode>(*node, words.label("mode"), kForwardModes, {"gue", "nat"});
-  if (!mode) return;
-  vip.mode = *mode;
-  if (vip.mode == ForwardMode::kL7 && vip.protocol != Protocol::kTcp) {
-    reader_.report(node->at,
-                   fmt::format("{} is l7, which terminates TCP only", words.label("mode")),
-                   "ipip or l2 for UDP");
+void ConfigParser::parse_affinity(const YamlNode& node, const std::string& owner, Vip& vip) {
+  Fields fields{reader_, node, owner, {{"clientIP"}, {"cookie"}}};
+  // A map with other words has had its complaint.
+  const YamlNode* client = node.children.empty()
+                               ? fields.need("clientIP", "'clientIP: {}', or with a timeout")
+                               : fields.find("clientIP");
+  vip.affinity_timeout_s = kAffinityTimeoutDefaultS;
+  if (client == nullptr) return;
+  Fields words{reader_, *client, fields.label("clientIP"), {{"timeout"}}};
+  const YamlNode* timeout = words.find("timeout");
+  if (timeout == nullptr) return;
+  const auto time_ms =
+      reader_.duration_ms(*timeout, words.label("timeout"), 1000, kAffinityTimeoutMaxS * 1000);
+  if (!time_ms) return;
+  if (*time_ms % 1000 != 0) {
+    reader_.report(timeout->at,
+                   fmt::format("{} is {}", words.label("timeout"), found_text(*timeout)),
+                   "whole seconds");
+    return;
+  }
+  vip.affinity_timeout_s = *time_ms / 1000;
+}
+
+void ConfigParser::parse_quic(const YamlNode& node, const std::string& owner, Vip& vip) {
+  constexpr std::string_view kPlaintext =
+      "cannot be used: server ids are read in plain text, because the XDP program has no AES";
+  Fields fields{reader_,
+                node,
+                fmt::format("quic of {}", owner),
+                {{"serverIDLength", "configRotation"},
+                 {},
+                 {{"key", kPlaintext}, {"encryptionKey", kPlaintext}}}};
+  if (vip.protocol != Protocol::kUdp) {
+    reader_.report(node.at, fmt::format("{} is given, but its protocol is TCP", fields.owner()),
+                   "no quic, or protocol UDP");
+    return;
+  }
+  if (const YamlNode* length =
+          fields.need("serverIDLength", fmt::format("a number from 1 to {}", kServerIdBytesMax))) {
+    vip.quic.server_id_bytes = static_cast<std::uint8_t>(
+        reader_.number(*length, fields.label("serverIDLength"), 1, kServerIdBytesMax).value_or(0));
+  }
+  if (const YamlNode* rotation = fields.find("configRotation")) {
+    vip.quic.config_rotation = static_cast<std::uint8_t>(
+        reader_.number(*rotation, fields.label("configRotation"), 0, kConfigRotationMax)
+            .value_or(0));
   }
 }
 
-void ConfigParser::parse_backends(Fields& fields, Vip& vip, bool has_key) {
+void ConfigParser::parse_backends(Fields& fields, Vip& vip, bool fits_known) {
   const bool needs_backends = vip.mode != ForwardMode::kL7;
   const YamlNode* list =
       needs_backends ? fields.need("backends", "a list of backends; [] when there are none yet")
@@ -212,7 +213,7 @@ void ConfigParser::parse_backends(Fields& fields, Vip& vip, bool has_key) {
     reader_.report(
         list->at,
         fmt::format("{} has backends, but mode l7 hands its packets to weir-l7", fields.owner()),
-        "no backends, or mode ipip or l2");
+        "no backends, or mode ipip, gue, l2 or nat");
     return;
   }
   if (!reader_.is_list(*list, fields.label("backends"), "a list of backends")) return;
@@ -224,12 +225,13 @@ void ConfigParser::parse_backends(Fields& fields, Vip& vip, bool has_key) {
   }
   std::map<wire::IpAddress, Position> addresses;
   std::map<std::string, Position> names;
+  std::map<std::string, Position> server_ids;
   for (std::size_t i = 0; i < list->children.size(); ++i) {
     const YamlNode& node = list->children[i];
     const std::string owner = fmt::format("{} of {}", owner_of("backend", node, i), fields.owner());
     const std::optional<Backend> backend = parse_backend(node, owner);
     if (!backend) continue;
-    if (has_key && !reader_.accept(node.at, owner, object_to_backend(vip, *backend))) continue;
+    if (fits_known && !reader_.accept(node.at, owner, object_to_backend(vip, *backend))) continue;
     const auto [address, new_address] = addresses.try_emplace(backend->address, node.at);
     if (!new_address) {
       reader_.report(node.at,
@@ -243,12 +245,19 @@ void ConfigParser::parse_backends(Fields& fields, Vip& vip, bool has_key) {
           fmt::format("{} has the name of another in line {}", owner, names[backend->name].line),
           "names that differ");
     }
+    if (!backend->server_id.empty() &&
+        !server_ids.try_emplace(backend->server_id, node.at).second) {
+      reader_.report(node.at,
+                     fmt::format("{} has the serverID of the backend in line {}", owner,
+                                 server_ids[backend->server_id].line),
+                     "server ids that differ");
+    }
     vip.backends.push_back(*backend);
   }
 }
 
 std::optional<Backend> ConfigParser::parse_backend(const YamlNode& node, const std::string& owner) {
-  Fields fields{reader_, node, owner, {{"name", "address", "port", "weight", "state"}}};
+  Fields fields{reader_, node, owner, {{"name", "address", "port", "weight", "state", "serverID"}}};
   Backend backend;
   if (const YamlNode* name = fields.find("name"))
     backend.name = reader_.name(*name, fields.label("name")).value_or("");
@@ -261,6 +270,17 @@ std::optional<Backend> ConfigParser::parse_backend(const YamlNode& node, const s
   if (const YamlNode* state = fields.find("state"))
     backend.draining =
         reader_.choice<bool>(*state, fields.label("state"), kBackendStates).value_or(false);
+  if (const YamlNode* id = fields.find("serverID")) {
+    const auto text = reader_.text(*id, fields.label("serverID"), "bytes in hexadecimal");
+    Result<std::string> bytes = text ? parse_server_id(*text) : std::string{};
+    if (text && !bytes) {
+      reader_.report(
+          id->at, fmt::format("{} is {}", fields.label("serverID"), found_text(*id)),
+          fmt::format("1 to {} bytes in hexadecimal, such as 0a0b0c", kServerIdBytesMax));
+      return std::nullopt;
+    }
+    backend.server_id = *std::move(bytes);
+  }
   const YamlNode* address_node = fields.need("address", "the backend's own address");
   if (address_node == nullptr) return std::nullopt;
   const auto address = reader_.address(*address_node, fields.label("address"));

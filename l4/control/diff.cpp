@@ -1,6 +1,7 @@
 #include "l4/control/diff.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 
 namespace weir::control {
@@ -17,9 +18,12 @@ VipsByKey by_key(const std::vector<Vip>& vips) {
   return map;
 }
 
+/// What a flow entry and the previous table say about a flow stays true as long as packets are
+/// carried in the same way and fall into the same slots. The rest may change under running flows.
 OperationKind change_kind(const Vip& before, const Vip& after) {
-  const bool same_table = before.mode == after.mode && before.table_size == after.table_size;
-  return same_table ? OperationKind::kUpdateVip : OperationKind::kReplaceVip;
+  const bool same_slots = before.mode == after.mode && before.table_size == after.table_size &&
+                          before.hash == after.hash;
+  return same_slots ? OperationKind::kUpdateVip : OperationKind::kReplaceVip;
 }
 
 std::string_view verb_of(OperationKind kind) {
@@ -50,6 +54,21 @@ int rank_of(OperationKind kind) {
   }
   WEIR_ASSERT(false);  // every kind is named above
   return 0;
+}
+
+std::size_t count_missing(const std::vector<wire::Prefix>& from,
+                          const std::vector<wire::Prefix>& in) {
+  std::vector<wire::Prefix> missing;
+  std::ranges::set_difference(from, in, std::back_inserter(missing));
+  return missing.size();
+}
+
+std::string snat_text(const L4Settings& l4) {
+  std::string addresses;
+  for (const wire::IpAddress& address : l4.snat_addresses)
+    addresses += fmt::format("{}{}", addresses.empty() ? "" : ", ", address.text());
+  return fmt::format("ports {} of {}", ports_text(l4.snat_ports),
+                     addresses.empty() ? "the node's own addresses" : addresses);
 }
 
 }  // namespace
@@ -92,6 +111,30 @@ std::vector<Vip> apply_operations(const std::vector<Vip>& have,
   for (auto& [key, vip] : vips)
     list.push_back(std::move(vip));
   return list;
+}
+
+std::vector<std::string> node_changes(const NodeSettings& before, const NodeSettings& after) {
+  std::vector<std::string> changes;
+  if (before.block_list != after.block_list) {
+    changes.push_back(fmt::format("block list: {} prefixes more, {} fewer",
+                                  count_missing(after.block_list, before.block_list),
+                                  count_missing(before.block_list, after.block_list)));
+  }
+  if (before.icmp != after.icmp) {
+    changes.push_back(fmt::format("ICMP answers: echo {}, {} per second",
+                                  after.icmp.echo ? "on" : "off", after.icmp.rate_per_s));
+  }
+  if (before.l4.flows_max != after.l4.flows_max) {
+    changes.push_back(fmt::format("flow table: {} entries instead of {}", after.l4.flows_max,
+                                  before.l4.flows_max));
+  }
+  if (before.l4.nat_flows_max != after.l4.nat_flows_max) {
+    changes.push_back(fmt::format("NAT table: {} records instead of {}", after.l4.nat_flows_max,
+                                  before.l4.nat_flows_max));
+  }
+  if (snat_text(before.l4) != snat_text(after.l4))
+    changes.push_back(fmt::format("source NAT: {}", snat_text(after.l4)));
+  return changes;
 }
 
 }  // namespace weir::control

@@ -13,8 +13,8 @@ namespace weir::control {
 enum class OperationKind : std::uint8_t {
   kRemoveVip,   ///< `before` is set
   kAddVip,      ///< `after` is set
-  kReplaceVip,  ///< mode or table size differs: the VIP is rebuilt
-  kUpdateVip,   ///< name, backends, weights or states differ: its table is swapped
+  kReplaceVip,  ///< mode, table size or hash policy differs: the VIP is rebuilt
+  kUpdateVip,   ///< anything else differs: its values are written, its table is swapped
 };
 
 /// One step of a change. A VIP appears in at most one of them.
@@ -40,5 +40,9 @@ std::vector<Operation> diff_vips(const std::vector<Vip>& have, const std::vector
 /// `have` after the operations, sorted by key.
 std::vector<Vip> apply_operations(const std::vector<Vip>& have,
                                   const std::vector<Operation>& operations);
+
+/// What changes for the L4 plane when a node's settings do, beside devices, hash seed and workers:
+/// one sentence for each, for logs and dry runs.
+std::vector<std::string> node_changes(const NodeSettings& before, const NodeSettings& after);
 
 }  // namespace weir::control

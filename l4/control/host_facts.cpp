@@ -42,29 +42,43 @@ class OwnAddressCheck {
       : facts_{facts}, source_{source} {}
 
   void check(const wire::IpAddress& address, const std::string& where) {
-    const auto own = std::ranges::find(facts_.addresses, address, &HostAddress::address);
+    check(whole(address), where);
+  }
+
+  void check(const wire::Prefix& prefix, const std::string& where) {
+    const auto own = std::ranges::find_if(facts_.addresses, [&](const HostAddress& candidate) {
+      return prefix.contains(candidate.address);
+    });
     if (own == facts_.addresses.end()) return;
-    if (std::ranges::find(seen_, address) != seen_.end()) return;
-    seen_.push_back(address);
+    if (std::ranges::find(seen_, own->address) != seen_.end()) return;
+    seen_.push_back(own->address);
     Diagnostic diagnostic;
     diagnostic.file = source_.file;
-    if (const auto place = source_.addresses.find(address); place != source_.addresses.end()) {
+    if (const auto place = source_.addresses.find(prefix.address);
+        place != source_.addresses.end()) {
       diagnostic.line = place->second.line;
       diagnostic.column = place->second.column;
     }
-    diagnostic.message = fmt::format("{} is {}, an address of this node ({})", where,
-                                     address.text(), own->interface);
-    diagnostic.expectation = "an address that no device of this node has";
-    diagnostic.hint = fmt::format(
-        "choose another, or remove it: ip address del {} dev {}",
-        wire::Prefix{address, static_cast<std::uint8_t>(address.is_v4() ? 32 : 128)}.text(),
-        own->interface);
+    const bool single = prefix == whole(prefix.address);
+    diagnostic.message =
+        single ? fmt::format("{} is {}, an address of this node ({})", where, own->address.text(),
+                             own->interface)
+               : fmt::format("{} is {}, which has {}, an address of this node ({})", where,
+                             prefix.text(), own->address.text(), own->interface);
+    diagnostic.expectation = single ? "an address that no device of this node has"
+                                    : "a prefix of which no device of this node has an address";
+    diagnostic.hint = fmt::format("choose another, or remove it: ip address del {} dev {}",
+                                  whole(own->address).text(), own->interface);
     diagnostics.push_back(std::move(diagnostic));
   }
 
   std::vector<Diagnostic> diagnostics;
 
  private:
+  static wire::Prefix whole(const wire::IpAddress& address) {
+    return {address, static_cast<std::uint8_t>(address.is_v4() ? 32 : 128)};
+  }
+
   const HostFacts& facts_;
   const SourceMap& source_;
   std::vector<wire::IpAddress> seen_;
@@ -110,7 +124,7 @@ std::vector<Diagnostic> check_against_host(const Model& model, const HostFacts& 
   }
   OwnAddressCheck own{facts, source};
   for (const Vip& vip : model.vips)
-    own.check(vip.address, fmt::format("address of vip '{}'", vip.name));
+    own.check(vip.key().prefix(), fmt::format("address of vip '{}'", vip.name));
   for (const Gateway& gateway : model.gateways) {
     for (const wire::IpAddress& address : gateway.addresses)
       own.check(address, fmt::format("address of gateway '{}'", gateway.name));

@@ -12,8 +12,18 @@ template <typename Enum, std::size_t kCount>
 using Words = std::array<std::pair<std::string_view, Enum>, kCount>;
 
 constexpr Words<Protocol, 2> kProtocols{{{"tcp", Protocol::kTcp}, {"udp", Protocol::kUdp}}};
-constexpr Words<ForwardMode, 3> kForwardModes{
-    {{"ipip", ForwardMode::kIpip}, {"l2", ForwardMode::kL2}, {"l7", ForwardMode::kL7}}};
+constexpr Words<ForwardMode, 5> kForwardModes{{{"ipip", ForwardMode::kIpip},
+                                               {"gue", ForwardMode::kGue},
+                                               {"l2", ForwardMode::kL2},
+                                               {"nat", ForwardMode::kNat},
+                                               {"l7", ForwardMode::kL7}}};
+constexpr Words<HashPolicy, 3> kHashPolicies{{{"fiveTuple", HashPolicy::kFiveTuple},
+                                              {"sourceIPPort", HashPolicy::kSourceIpPort},
+                                              {"sourceIP", HashPolicy::kSourceIp}}};
+constexpr Words<WhenEmpty, 2> kWhenEmpty{
+    {{"refuse", WhenEmpty::kRefuse}, {"drop", WhenEmpty::kDrop}}};
+constexpr Words<Snat, 3> kSnat{
+    {{"auto", Snat::kAuto}, {"always", Snat::kAlways}, {"never", Snat::kNever}}};
 constexpr Words<XdpMode, 3> kXdpModes{
     {{"native", XdpMode::kNative}, {"generic", XdpMode::kGeneric}, {"auto", XdpMode::kAuto}}};
 
@@ -51,6 +61,9 @@ bool is_prime(std::uint32_t number) {
 std::string_view text_of(Protocol protocol) { return word_of(kProtocols, protocol); }
 std::string_view text_of(ForwardMode mode) { return word_of(kForwardModes, mode); }
 std::string_view text_of(XdpMode mode) { return word_of(kXdpModes, mode); }
+std::string_view text_of(HashPolicy hash) { return word_of(kHashPolicies, hash); }
+std::string_view text_of(WhenEmpty when_empty) { return word_of(kWhenEmpty, when_empty); }
+std::string_view text_of(Snat snat) { return word_of(kSnat, snat); }
 
 Result<Protocol> parse_protocol(std::string_view text) {
   return value_of(kProtocols, text, "protocol");
@@ -62,25 +75,14 @@ Result<XdpMode> parse_xdp_mode(std::string_view text) {
   return value_of(kXdpModes, text, "XDP mode");
 }
 
-std::string vip_text(const wire::IpAddress& address, wire::Port port, Protocol protocol) {
-  return fmt::format("{}/{}", wire::Endpoint{address, port}.text(), text_of(protocol));
+Result<HashPolicy> parse_hash_policy(std::string_view text) {
+  return value_of(kHashPolicies, text, "hash policy");
 }
-
-std::string vip_text(const VipKey& key) { return vip_text(key.address, key.port, key.protocol); }
-
-Result<VipKey> parse_vip_key(std::string_view text) {
-  constexpr std::string_view kForm =
-      "write ADDRESS:PORT/PROTOCOL, such as 203.0.113.53:53/udp or [2001:db8::25]:25/tcp";
-  const std::size_t slash = text.rfind('/');
-  if (slash == std::string_view::npos) {
-    return Error{ErrorCode::kInvalid, fmt::format("'{}' names no protocol", text),
-                 std::string{kForm}};
-  }
-  Result<wire::Endpoint> endpoint = wire::Endpoint::parse(text.substr(0, slash));
-  if (!endpoint) return std::move(endpoint).error().with_remedy(std::string{kForm});
-  Result<Protocol> protocol = parse_protocol(text.substr(slash + 1));
-  if (!protocol) return std::move(protocol).error().with_remedy(std::string{kForm});
-  return VipKey{endpoint->address, endpoint->port, *protocol};
+Result<WhenEmpty> parse_when_empty(std::string_view text) {
+  return value_of(kWhenEmpty, text, "way to treat packets of an empty VIP");
+}
+Result<Snat> parse_snat(std::string_view text) {
+  return value_of(kSnat, text, "way to use source NAT");
 }
 
 std::vector<Vip> l4_services(const Model& model) {
@@ -95,7 +97,7 @@ std::vector<Vip> l4_services(const Model& model) {
         Vip vip;
         vip.name = fmt::format("{}/{}", gateway.name, listener.name);
         vip.address = address;
-        vip.port = listener.port;
+        vip.ports = PortRange::only(listener.port);
         vip.mode = ForwardMode::kL7;
         services.push_back(std::move(vip));
       }

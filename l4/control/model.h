@@ -20,8 +20,30 @@ enum class Protocol : std::uint8_t { kTcp, kUdp };
 /// How packets reach the backends of a VIP.
 enum class ForwardMode : std::uint8_t {
   kIpip,  ///< encapsulated in IP (RFC 2003, RFC 2473); either family over either
+  kGue,   ///< encapsulated in UDP (draft-ietf-intarea-gue); either family over either
   kL2,    ///< destination MAC rewritten; backends share the segment and own the VIP
+  kNat,   ///< destination address (and port) rewritten; the source too where `Snat` asks for it
   kL7,    ///< handed to the weir-l7 workers of this node; the VIP has no backends of its own
+};
+
+/// What of a packet chooses the backend of a new flow.
+enum class HashPolicy : std::uint8_t {
+  kFiveTuple,
+  kSourceIpPort,  ///< one socket of a client has one backend, whatever it asks for
+  kSourceIp,      ///< one client has one backend; nodes agree, because no port takes part
+};
+
+/// The answer of a VIP while no backend takes traffic.
+enum class WhenEmpty : std::uint8_t {
+  kRefuse,  ///< TCP RST, ICMP port unreachable: clients know at once and try elsewhere
+  kDrop,
+};
+
+/// Whether mode nat hides the client's address from the backend.
+enum class Snat : std::uint8_t {
+  kAuto,  ///< where the reply would not come back through this node by itself
+  kAlways,
+  kNever,  ///< replies must be routed through this node
 };
 
 enum class XdpMode : std::uint8_t { kAuto, kNative, kGeneric };
@@ -32,34 +54,113 @@ inline constexpr std::uint32_t kTableSizeMax = 1048573;
 inline constexpr std::uint32_t kWeightMax = 10000;
 inline constexpr std::size_t kNameLengthMax = 63;
 inline constexpr std::size_t kBackendsPerVipMax = 4096;
+inline constexpr wire::Port kGuePortDefault{6080};
+inline constexpr std::uint32_t kAffinityTimeoutDefaultS = 3 * 3600;
+inline constexpr std::uint32_t kAffinityTimeoutMaxS = 72 * 3600;
+inline constexpr std::uint32_t kRateMax = 100'000'000;  ///< per second, of every rate
+inline constexpr std::size_t kPrefixesPerListMax = 200'000;
+inline constexpr std::uint8_t kServerIdBytesMax = 15;
+inline constexpr std::uint8_t kConfigRotationMax = 6;
+
+/// The ports of a VIP, both ends included. An exact port has first == last; any port is 0…65535,
+/// the only range that has port 0. Of several that contain a packet's port the narrowest counts.
+struct PortRange {
+  wire::Port first;
+  wire::Port last;
+
+  static constexpr PortRange only(wire::Port port) { return {port, port}; }
+  static constexpr PortRange any() { return {wire::Port{0}, wire::Port{65535}}; }
+  [[nodiscard]] constexpr bool is_exact() const { return first == last; }
+  [[nodiscard]] constexpr bool is_any() const { return *this == any(); }
+  [[nodiscard]] constexpr bool contains(wire::Port port) const {
+    return first <= port && port <= last;
+  }
+  /// Both have ports that the other has not, and some that both have: neither is the narrower.
+  [[nodiscard]] constexpr bool crosses(const PortRange& other) const {
+    const PortRange& low = first < other.first ? *this : other;
+    const PortRange& high = first < other.first ? other : *this;
+    return low.first < high.first && high.first <= low.last && low.last < high.last;
+  }
+  friend constexpr auto operator<=>(const PortRange&, const PortRange&) = default;
+};
 
 struct Backend {
   std::string name;  ///< empty: known by its address alone
   wire::IpAddress address;
-  std::optional<wire::Port> port;  ///< for modes that rewrite ports; ipip and l2 keep the VIP's
+  std::optional<wire::Port> port;  ///< mode nat: the port on the backend; without one the client's
   std::uint32_t weight = 1;        ///< share of new flows; 0 takes none
   bool draining = false;           ///< keeps its flows, takes no new ones
+  std::string server_id = {};      ///< bytes; Vip::quic.server_id_bytes of them, or none
   friend bool operator==(const Backend&, const Backend&) = default;
 };
 
-/// What tells one VIP from another.
+/// The length of a prefix in the 16-byte form of addresses: IPv4 /28 is 96 + 28 = 124.
+inline constexpr std::uint8_t kSingleAddress = 128;
+
+/// What tells one VIP from another. A packet belongs to the VIP with the longest prefix, and of
+/// those with the narrowest range of ports.
 struct VipKey {
-  wire::IpAddress address;
-  wire::Port port;
+  wire::IpAddress address;  ///< of a prefix its first: no bit is set beyond prefix_length
+  PortRange ports;
   Protocol protocol = Protocol::kTcp;
+  std::uint8_t prefix_length = kSingleAddress;
+
+  [[nodiscard]] bool is_single_address() const { return prefix_length == kSingleAddress; }
+  /// The same with the length as its family counts it.
+  [[nodiscard]] wire::Prefix prefix() const;
+  /// The port of a VIP of one port; of a range the first.
+  [[nodiscard]] wire::Port port() const { return ports.first; }
   friend auto operator<=>(const VipKey&, const VipKey&) = default;
+};
+
+/// Who may speak to a VIP. The longest prefix that contains the source decides; a source in none
+/// is denied if anything is allowed, else allowed. Sorted, without duplicates, no prefix in both.
+struct SourceRules {
+  std::vector<wire::Prefix> allow;
+  std::vector<wire::Prefix> deny;
+
+  [[nodiscard]] bool empty() const { return allow.empty() && deny.empty(); }
+  friend bool operator==(const SourceRules&, const SourceRules&) = default;
+};
+
+/// Per second; 0: no limit.
+struct VipLimits {
+  std::uint32_t new_flows_per_source = 0;
+  std::uint32_t packets_per_source = 0;
+  std::uint32_t new_flows = 0;
+  std::uint32_t packets = 0;
+  friend bool operator==(const VipLimits&, const VipLimits&) = default;
+};
+
+/// Backends named in QUIC connection ids (draft-ietf-quic-load-balancers, plaintext algorithm).
+struct QuicRouting {
+  std::uint8_t server_id_bytes = 0;  ///< 1…15; 0: off
+  std::uint8_t config_rotation = 0;  ///< 0…6, the codepoint in a connection id's first bits
+
+  [[nodiscard]] bool on() const { return server_id_bytes != 0; }
+  friend bool operator==(const QuicRouting&, const QuicRouting&) = default;
 };
 
 struct Vip {
   std::string name;  ///< empty: known by its key alone
   wire::IpAddress address;
-  wire::Port port;
+  std::uint8_t prefix_length = kSingleAddress;  ///< see VipKey
+  PortRange ports;
   Protocol protocol = Protocol::kTcp;
   ForwardMode mode = ForwardMode::kIpip;
   std::uint32_t table_size = kTableSizeDefault;  ///< slots of the Maglev table; prime
   std::vector<Backend> backends;                 ///< addresses are unique within the VIP
+  wire::Port gue_port = kGuePortDefault;         ///< mode gue: the tunnel's UDP destination port
+  Snat snat = Snat::kAuto;                       ///< mode nat
+  WhenEmpty when_empty = WhenEmpty::kRefuse;
+  HashPolicy hash = HashPolicy::kFiveTuple;
+  /// A client stays with its backend until it was silent for so long; set only with kSourceIp.
+  std::optional<std::uint32_t> affinity_timeout_s = {};
+  SourceRules sources;
+  VipLimits limits;
+  QuicRouting quic;  ///< UDP only
 
-  [[nodiscard]] VipKey key() const { return {address, port, protocol}; }
+  [[nodiscard]] VipKey key() const { return {address, ports, protocol, prefix_length}; }
   friend bool operator==(const Vip&, const Vip&) = default;
 };
 
@@ -73,11 +174,35 @@ struct L7Settings {
   friend bool operator==(const L7Settings&, const L7Settings&) = default;
 };
 
+/// The node's own answers to packets for VIPs.
+struct IcmpSettings {
+  bool echo = true;                 ///< echo requests to a VIP are answered
+  std::uint32_t rate_per_s = 1000;  ///< of all answers: echo, unreachable, too big, time exceeded
+  friend bool operator==(const IcmpSettings&, const IcmpSettings&) = default;
+};
+
+inline constexpr std::uint32_t kFlowsMax = 64U << 20;
+inline constexpr std::uint32_t kFlowsMin = 1U << 10;
+
+/// Sizes of the L4 plane's tables, powers of two, and what full NAT speaks from.
+struct L4Settings {
+  std::uint32_t flows_max = 256U << 10;  ///< 0: no flow table
+  std::uint32_t nat_flows_max = 64U << 10;
+  /// Below the range that Linux gives to the node's own connections (32768…60999).
+  PortRange snat_ports{wire::Port{10000}, wire::Port{29999}};
+  std::vector<wire::IpAddress> snat_addresses;  ///< empty: the node's own on the egress device
+  friend bool operator==(const L4Settings&, const L4Settings&) = default;
+};
+
 struct NodeSettings {
   std::vector<std::string> interfaces;  ///< the XDP program is loaded on these devices
   XdpMode xdp_mode = XdpMode::kAuto;
   std::string hash_seed;  ///< content of the seed file; empty: the built-in seed. Never shown.
   L7Settings l7;
+  /// Sources whose packets for any VIP are dropped, before a VIP's own rules. As SourceRules::deny.
+  std::vector<wire::Prefix> block_list = {};
+  IcmpSettings icmp = {};
+  L4Settings l4 = {};
   friend bool operator==(const NodeSettings&, const NodeSettings&) = default;
 };
 
@@ -196,19 +321,43 @@ struct Model {
 /// listener of that port).
 std::vector<Vip> l4_services(const Model& model);
 
-/// "203.0.113.53:53/udp", "[2001:db8::25]:25/tcp".
-std::string vip_text(const wire::IpAddress& address, wire::Port port, Protocol protocol);
+/// "203.0.113.53:53/udp", "[2001:db8::25]:25/tcp", "203.0.113.0/28:any/tcp",
+/// "[2001:db8::/64]:5000-5999/udp". A prefix of one address is written without its length.
 std::string vip_text(const VipKey& key);
+/// Also takes what vip_text() would write shorter: a /32 or /128, 80-80 and 1-65535.
 Result<VipKey> parse_vip_key(std::string_view text);
 
-/// The words used in JSON, on the command line and in output, all lower case: "tcp", "ipip",
-/// "native".
+/// "53", "5000-5999", "any".
+std::string ports_text(const PortRange& ports);
+Result<PortRange> parse_ports(std::string_view text);
+
+/// A network address with its length in the 16-byte form; host bits are kept.
+std::uint8_t length_in_16_bytes(const wire::Prefix& prefix);
+/// Whether no bit is set beyond the prefix's length.
+bool is_network(const wire::Prefix& prefix);
+/// The network that the address is in.
+wire::Prefix network_of(const wire::Prefix& prefix);
+/// Whether the two have an address in common: one contains the other.
+bool overlap(const wire::Prefix& one, const wire::Prefix& other);
+
+/// Hexadecimal, lower case when written, either when read: "0a0b0c".
+std::string server_id_text(std::string_view bytes);
+Result<std::string> parse_server_id(std::string_view text);
+
+/// The words used in JSON, on the command line and in output, those of the file where it has them:
+/// "tcp", "ipip", "native", "fiveTuple", "refuse", "auto". Protocols are lower case here.
 std::string_view text_of(Protocol protocol);
 std::string_view text_of(ForwardMode mode);
 std::string_view text_of(XdpMode mode);
+std::string_view text_of(HashPolicy hash);
+std::string_view text_of(WhenEmpty when_empty);
+std::string_view text_of(Snat snat);
 Result<Protocol> parse_protocol(std::string_view text);
 Result<ForwardMode> parse_forward_mode(std::string_view text);
 Result<XdpMode> parse_xdp_mode(std::string_view text);
+Result<HashPolicy> parse_hash_policy(std::string_view text);
+Result<WhenEmpty> parse_when_empty(std::string_view text);
+Result<Snat> parse_snat(std::string_view text);
 
 /// A table size that spreads evenly: a prime between kTableSizeMin and kTableSizeMax.
 bool is_table_size(std::uint32_t size);

@@ -1,12 +1,8 @@
 #include "l4/control/model_json.h"
 
-#include <algorithm>
-#include <array>
-#include <initializer_list>
 #include <nlohmann/json.hpp>
 
 #include "l4/control/config.h"
-#include "l4/control/rules.h"
 
 namespace weir::control {
 namespace {
@@ -18,27 +14,6 @@ std::string dump(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-// ---- writing: the API's spelling of VIPs ------------------------------------------------------
-
-Json json_of(const Backend& backend) {
-  return {{"address", backend.address.text()},
-          {"name", backend.name},
-          {"port", backend.port ? Json(backend.port->value()) : Json(nullptr)},
-          {"weight", backend.weight},
-          {"state", backend.draining ? "draining" : "active"}};
-}
-
-Json json_of(const Vip& vip) {
-  Json backends = Json::array();
-  for (const Backend& backend : vip.backends)
-    backends.push_back(json_of(backend));
-  return {{"vip", vip_text(vip.key())},
-          {"name", vip.name},
-          {"mode", text_of(vip.mode)},
-          {"table_size", vip.table_size},
-          {"backends", std::move(backends)}};
-}
-
 // ---- writing: the configuration file's spelling of everything ----------------------------------
 
 Json text_list(const auto& items) {
@@ -48,33 +23,86 @@ Json text_list(const auto& items) {
   return list;
 }
 
+/// A number where it is one: that is how people write a port.
+Json ports_json(const PortRange& ports) {
+  return ports.is_exact() ? Json(ports.first.value()) : Json(ports_text(ports));
+}
+
 Json file_json(const NodeSettings& node) {
   Json json{{"interfaces", node.interfaces}, {"xdpMode", text_of(node.xdp_mode)}};
   if (!node.hash_seed.empty()) json["hashSeed"] = {{"text", node.hash_seed}};
   json["l7"] = {{"workers", node.l7.workers},
                 {"addresses", text_list(node.l7.addresses)},
                 {"gateways", text_list(node.l7.gateways)}};
+  if (!node.block_list.empty()) json["sources"] = {{"deny", text_list(node.block_list)}};
+  json["icmp"] = {{"echo", node.icmp.echo}, {"rate", fmt::format("{}/s", node.icmp.rate_per_s)}};
+  json["l4"] = {{"flows", node.l4.flows_max},
+                {"natFlows", node.l4.nat_flows_max},
+                {"snatPorts", ports_json(node.l4.snat_ports)},
+                {"snatAddresses", text_list(node.l4.snat_addresses)}};
+  return json;
+}
+
+Json file_json(const SourceRules& sources) {
+  Json json = Json::object();
+  if (!sources.allow.empty()) json["allow"] = text_list(sources.allow);
+  if (!sources.deny.empty()) json["deny"] = text_list(sources.deny);
+  return json;
+}
+
+Json file_json(const VipLimits& limits) {
+  Json json = Json::object();
+  const auto add = [&](const char* key, std::uint32_t rate) {
+    if (rate != 0) json[key] = fmt::format("{}/s", rate);
+  };
+  add("newFlowsPerSource", limits.new_flows_per_source);
+  add("packetsPerSource", limits.packets_per_source);
+  add("newFlows", limits.new_flows);
+  add("packets", limits.packets);
+  return json;
+}
+
+Json file_json(const Backend& backend) {
+  Json json = Json::object();
+  if (!backend.name.empty()) json["name"] = backend.name;
+  json["address"] = backend.address.text();
+  if (backend.port) json["port"] = backend.port->value();
+  json["weight"] = backend.weight;
+  json["state"] = backend.draining ? "draining" : "active";
+  if (!backend.server_id.empty()) json["serverID"] = server_id_text(backend.server_id);
+  return json;
+}
+
+Json forward_json(const Vip& vip) {
+  Json json{{"mode", text_of(vip.mode)}};
+  if (vip.mode == ForwardMode::kGue) json["port"] = vip.gue_port.value();
+  if (vip.mode == ForwardMode::kNat) json["snat"] = text_of(vip.snat);
   return json;
 }
 
 Json file_json(const Vip& vip) {
+  const VipKey key = vip.key();
   Json json{{"name", vip.name},
-            {"address", vip.address.text()},
-            {"port", vip.port.value()},
+            {"address", key.is_single_address() ? key.address.text() : key.prefix().text()},
+            {"port", ports_json(vip.ports)},
             {"protocol", vip.protocol == Protocol::kTcp ? "TCP" : "UDP"},
-            {"forward", {{"mode", text_of(vip.mode)}}},
+            {"forward", forward_json(vip)},
             {"table", {{"size", vip.table_size}}}};
+  if (!vip.sources.empty()) json["sources"] = file_json(vip.sources);
+  if (vip.limits != VipLimits{}) json["limits"] = file_json(vip.limits);
   if (vip.mode == ForwardMode::kL7) return json;
-  json["backends"] = Json::array();
-  for (const Backend& backend : vip.backends) {
-    Json item = Json::object();
-    if (!backend.name.empty()) item["name"] = backend.name;
-    item["address"] = backend.address.text();
-    if (backend.port) item["port"] = backend.port->value();
-    item["weight"] = backend.weight;
-    item["state"] = backend.draining ? "draining" : "active";
-    json["backends"].push_back(std::move(item));
+  json["whenEmpty"] = text_of(vip.when_empty);
+  json["hash"] = text_of(vip.hash);
+  if (vip.affinity_timeout_s) {
+    json["affinity"] = {{"clientIP", {{"timeout", fmt::format("{}s", *vip.affinity_timeout_s)}}}};
   }
+  if (vip.quic.on()) {
+    json["quic"] = {{"serverIDLength", vip.quic.server_id_bytes},
+                    {"configRotation", vip.quic.config_rotation}};
+  }
+  json["backends"] = Json::array();
+  for (const Backend& backend : vip.backends)
+    json["backends"].push_back(file_json(backend));
   return json;
 }
 
@@ -162,122 +190,7 @@ Json file_list(const Items& items) {
   return list;
 }
 
-// ---- reading ------------------------------------------------------------------------------------
-
-Error unfit(std::string_view where, const Json& found, std::string_view expectation) {
-  constexpr std::size_t kShownMax = 80;
-  return Error{ErrorCode::kInvalid,
-               fmt::format("{} is {}", where, dump(found).substr(0, kShownMax)),
-               fmt::format("use {}", expectation)};
-}
-
-Result<void> check_members(const Json& object, std::string_view where,
-                           std::initializer_list<std::string_view> known) {
-  if (!object.is_object()) return unfit(where, object, "a JSON object");
-  for (const auto& [key, value] : object.items()) {
-    if (std::find(known.begin(), known.end(), key) == known.end()) {
-      return Error{ErrorCode::kInvalid, fmt::format("{} has an unknown member '{}'", where, key),
-                   fmt::format("use {}", fmt::join(known, ", "))};
-    }
-  }
-  return {};
-}
-
-Result<std::string> text_at(const Json& object, const char* key, std::string_view where) {
-  const auto found = object.find(key);
-  if (found == object.end()) return std::string{};
-  if (!found->is_string()) return unfit(fmt::format("{}.{}", where, key), *found, "a string");
-  return found->get<std::string>();
-}
-
-Result<std::uint32_t> number_at(const Json& object, const char* key, std::string_view where,
-                                std::uint32_t fallback, std::uint32_t maximum) {
-  const auto found = object.find(key);
-  if (found == object.end() || found->is_null()) return fallback;
-  if (!found->is_number_unsigned() || found->get<std::uint64_t>() > maximum) {
-    return unfit(fmt::format("{}.{}", where, key), *found,
-                 fmt::format("a number from 0 to {}", maximum));
-  }
-  return found->get<std::uint32_t>();
-}
-
-Result<Backend> read_backend(const Json& json, std::string_view where) {
-  if (Result<void> known =
-          check_members(json, where, {"address", "name", "port", "weight", "state"});
-      !known)
-    return std::move(known).error();
-  Backend backend;
-  const Result<std::string> address = text_at(json, "address", where);
-  if (!address) return address.error();
-  Result<wire::IpAddress> parsed = wire::IpAddress::parse(*address);
-  if (!parsed) return std::move(parsed).error().while_doing(fmt::format("{}.address", where));
-  backend.address = *parsed;
-  Result<std::string> name = text_at(json, "name", where);
-  if (!name) return std::move(name).error();
-  backend.name = std::move(*name);
-  const Result<std::uint32_t> port = number_at(json, "port", where, 0, 65535);
-  if (!port) return port.error();
-  if (*port != 0) backend.port = wire::Port{static_cast<std::uint16_t>(*port)};
-  const Result<std::uint32_t> weight = number_at(json, "weight", where, 1, kWeightMax);
-  if (!weight) return weight.error();
-  backend.weight = *weight;
-  const Result<std::string> state = text_at(json, "state", where);
-  if (!state) return state.error();
-  if (!state->empty() && *state != "active" && *state != "draining")
-    return unfit(fmt::format("{}.state", where), *state, "active or draining");
-  backend.draining = *state == "draining";
-  return backend;
-}
-
-Result<Vip> read_vip(const Json& json) {
-  if (Result<void> known =
-          check_members(json, "vip", {"vip", "name", "mode", "table_size", "backends"});
-      !known)
-    return std::move(known).error();
-  const Result<std::string> key_text = text_at(json, "vip", "vip");
-  if (!key_text) return key_text.error();
-  Result<VipKey> key = parse_vip_key(*key_text);
-  if (!key) return std::move(key).error();
-  Vip vip;
-  vip.address = key->address;
-  vip.port = key->port;
-  vip.protocol = key->protocol;
-  Result<std::string> name = text_at(json, "name", "vip");
-  if (!name) return std::move(name).error();
-  vip.name = std::move(*name);
-  const Result<std::string> mode_text = text_at(json, "mode", "vip");
-  if (!mode_text) return mode_text.error();
-  if (!mode_text->empty()) {
-    Result<ForwardMode> mode = parse_forward_mode(*mode_text);
-    if (!mode) return std::move(mode).error();
-    vip.mode = *mode;
-  }
-  const Result<std::uint32_t> size =
-      number_at(json, "table_size", "vip", kTableSizeDefault, kTableSizeMax);
-  if (!size) return size.error();
-  vip.table_size = *size;
-  if (const auto backends = json.find("backends"); backends != json.end()) {
-    if (!backends->is_array()) return unfit("vip.backends", *backends, "a list");
-    for (std::size_t i = 0; i < backends->size(); ++i) {
-      Result<Backend> backend = read_backend((*backends)[i], fmt::format("vip.backends[{}]", i));
-      if (!backend) return std::move(backend).error();
-      vip.backends.push_back(std::move(*backend));
-    }
-  }
-  if (Result<void> valid = check_vip(vip); !valid) return std::move(valid).error();
-  return vip;
-}
-
-Result<Json> parse_json(std::string_view text) {
-  Json json = Json::parse(text, nullptr, false);
-  if (json.is_discarded()) return Error{ErrorCode::kInvalid, "the text is not valid JSON"};
-  return json;
-}
-
 }  // namespace
-
-std::string to_json(const Backend& backend) { return dump(json_of(backend)); }
-std::string to_json(const Vip& vip) { return dump(json_of(vip)); }
 
 std::string to_json(const Model& model) {
   Json json{{"version", 1}, {"node", file_json(model.node)}};
@@ -290,19 +203,11 @@ std::string to_json(const Model& model) {
   return dump(json);
 }
 
-Result<Backend> backend_from_json(std::string_view text) {
-  const Result<Json> json = parse_json(text);
-  return json ? read_backend(*json, "backend") : Result<Backend>{json.error()};
-}
-
-Result<Vip> vip_from_json(std::string_view text) {
-  const Result<Json> json = parse_json(text);
-  return json ? read_vip(*json) : Result<Vip>{json.error()};
-}
-
 Result<Model> model_from_json(std::string_view text) {
   // JSON is YAML, and the normal form has the configuration file's words: one reader checks both.
-  ParseOutcome outcome = parse_config(text, "the saved model");
+  // Lists of sources that were files stand within it, so that it may be larger than a file.
+  constexpr std::size_t kModelBytesMax = 4 * kConfigBytesMax;
+  ParseOutcome outcome = parse_config(text, "the saved model", kModelBytesMax);
   if (!outcome.ok()) return Error{ErrorCode::kInvalid, outcome.diagnostics.front().text()};
   return std::move(outcome.model);
 }

@@ -11,12 +11,12 @@
 /// that the configuration file would refuse are errors that name their place.
 namespace weir::control {
 
-/// In the admin API's words: {"address", "name", "port", "weight", "state"}.
+/// In the admin API's words: {"address", "name", "port", "weight", "state", "server_id"}.
 std::string to_json(const Backend& backend);
 Result<Backend> backend_from_json(std::string_view text);
 
-/// In the admin API's words: {"vip": "203.0.113.53:53/udp", "name", "mode", "table_size",
-/// "backends"}; only "vip" is required.
+/// In the admin API's words: {"vip": "203.0.113.53:53/udp", "name", "mode", …, "backends"}; only
+/// "vip" is required.
 std::string to_json(const Vip& vip);
 Result<Vip> vip_from_json(std::string_view text);
 

@@ -1,7 +1,6 @@
 #include "l4/control/rules.h"
 
 #include <algorithm>
-#include <set>
 
 namespace weir::control {
 namespace {
@@ -37,11 +36,6 @@ bool is_label(std::string_view label) {
 bool has_dot_segment(std::string_view path) {
   const std::string closed = std::string{path} + "/";
   return closed.find("/./") != std::string::npos || closed.find("/../") != std::string::npos;
-}
-
-Error invalid(std::string_view what, const Objection& objection) {
-  return Error{ErrorCode::kInvalid, fmt::format("{} {}", what, objection.problem),
-               fmt::format("use {}", objection.expectation)};
 }
 
 }  // namespace
@@ -136,73 +130,6 @@ MaybeObjection object_to_header_value(std::string_view value) {
   if (fits) return std::nullopt;
   return Objection{fmt::format("'{}'", value),
                    "visible ASCII characters, blanks only between them"};
-}
-
-MaybeObjection object_to_backend(const Vip& vip, const Backend& backend) {
-  if (vip.mode == ForwardMode::kL7) {
-    return Objection{"given, but mode l7 hands packets to weir-l7 and has no backends",
-                     "no backends, or mode ipip or l2"};
-  }
-  if (backend.address == vip.address) {
-    return Objection{fmt::format("{}, the VIP's own address", backend.address.text()),
-                     "the backend's own address"};
-  }
-  if (vip.mode == ForwardMode::kL2 && backend.address.family() != vip.address.family()) {
-    return Objection{
-        fmt::format("{}, of another family than {}", backend.address.text(), vip.address.text()),
-        "the VIP's family in mode l2, or mode ipip, which can mix them"};
-  }
-  if (backend.port && *backend.port != vip.port) {
-    return Objection{fmt::format("port {}, but mode {} keeps the VIP's port", backend.port->value(),
-                                 text_of(vip.mode)),
-                     fmt::format("port {} or none", vip.port.value())};
-  }
-  return std::nullopt;
-}
-
-Result<void> check_vip(const Vip& vip) {
-  const std::string key = vip_text(vip.key());
-  const auto refuse = [&](std::string_view what, const Objection& objection) {
-    return invalid(what, objection).while_doing(fmt::format("vip {}", key));
-  };
-  if (!vip.name.empty()) {
-    // The VIPs of a gateway are named "<gateway>/<listener>".
-    const std::size_t slash = std::min(vip.name.find('/'), vip.name.size());
-    if (const auto o = object_to_name(std::string_view{vip.name}.substr(0, slash)))
-      return refuse("name is", *o);
-    if (slash < vip.name.size()) {
-      if (const auto o = object_to_name(std::string_view{vip.name}.substr(slash + 1)))
-        return refuse("name is", *o);
-    }
-  }
-  if (vip.port.value() == 0) return refuse("port is", {"0", "1 to 65535"});
-  if (const auto o = object_to_address(vip.address)) return refuse("address is", *o);
-  if (const auto o = object_to_table_size(vip.table_size)) return refuse("table size is", *o);
-  if (vip.mode == ForwardMode::kL7 && vip.protocol != Protocol::kTcp)
-    return refuse("mode is", {"l7, which terminates TCP only", "mode ipip or l2 for UDP"});
-  if (vip.backends.size() > kBackendsPerVipMax) {
-    return refuse("has", {fmt::format("{} backends", vip.backends.size()),
-                          fmt::format("at most {}", kBackendsPerVipMax)});
-  }
-  std::set<wire::IpAddress> addresses;
-  std::set<std::string> names;
-  for (const Backend& backend : vip.backends) {
-    const std::string what = fmt::format("backend {} is", backend.address.text());
-    if (!backend.name.empty()) {
-      if (const auto o = object_to_name(backend.name)) return refuse("backend's name is", *o);
-      if (!names.insert(backend.name).second)
-        return refuse("backend's name is", {backend.name + " twice", "names that differ"});
-    }
-    if (const auto o = object_to_address(backend.address)) return refuse("backend is", *o);
-    if (const auto o = object_to_backend(vip, backend)) return refuse("backend is", *o);
-    if (backend.weight > kWeightMax) {
-      return refuse(what, {fmt::format("of weight {}", backend.weight),
-                           fmt::format("a weight from 0 to {}", kWeightMax)});
-    }
-    if (!addresses.insert(backend.address).second)
-      return refuse(what, {"listed twice", "each address once"});
-  }
-  return {};
 }
 
 }  // namespace weir::control

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -36,11 +37,21 @@ MaybeObjection object_to_path(std::string_view path);
 MaybeObjection object_to_method(std::string_view method);
 MaybeObjection object_to_header_name(std::string_view name);
 MaybeObjection object_to_header_value(std::string_view value);
-/// Whether the VIP's mode can reach the backend.
+/// Prefixes as lists of sources have them: no bit beyond the length.
+MaybeObjection object_to_network(const wire::Prefix& prefix);
+/// A VIP's address or prefix: a network whose addresses are all unicast.
+MaybeObjection object_to_vip_prefix(const wire::Prefix& prefix);
+/// Whether the mode goes with the VIP's protocol, address and ports.
+MaybeObjection object_to_mode(const Vip& vip);
+/// Whether the hash policy goes with the rest.
+MaybeObjection object_to_hash(const Vip& vip);
+/// Whether the VIP's mode can reach the backend, and its server id fits the VIP.
 MaybeObjection object_to_backend(const Vip& vip, const Backend& backend);
 
 /// Everything that must hold for a VIP by itself.
 Result<void> check_vip(const Vip& vip);
+/// What must hold for VIPs beside each other, whose keys differ.
+Result<void> check_vips_together(std::span<const Vip> vips);
 
 std::string lower_case(std::string_view text);
 

@@ -483,6 +483,41 @@ TEST_F(PlaneTest, AVipWithTheNodesOwnAddressIsRefused) {
   EXPECT_EQ(reply.status, 409) << reply.body;
 }
 
+TEST_F(PlaneTest, ListsOfSourcesAreCountedInTheListOfVipsAndShownForOne) {
+  ask_well("POST", "/v1/vips",
+           {{"vip", kVip},
+            {"table_size", 251},
+            {"sources", {{"deny", {"192.0.2.0/24", "2001:db8::/32"}}}},
+            {"limits", {{"packets", 5}}}});
+  const json all = ask_well("GET", "/v1/vips").at("vips")[0];
+  EXPECT_EQ(all.at("sources_denied"), 2);
+  EXPECT_EQ(all.at("limits").at("packets"), 5);
+  EXPECT_FALSE(all.contains("sources"));
+  const json one = ask_well("GET", "/v1/vips", {}, {{"vip", kVip}}).at("vips")[0];
+  EXPECT_EQ(one.at("sources").at("deny"), json({"192.0.2.0/24", "2001:db8::/32"}));
+  EXPECT_EQ(ask("GET", "/v1/vips", {}, {{"vip", "203.0.113.99:53/udp"}}).status, 404);
+  EXPECT_EQ(ask("GET", "/v1/vips", {}, {{"vip", "x"}}).status, 400);
+}
+
+TEST_F(PlaneTest, AnApplyNamesWhatChangesForTheNodeAndWhatWasRounded) {
+  const json answer =
+      apply("version: 1\nnode: {sources: {deny: [192.0.2.0/24]}, l4: {natFlows: 3000}}\n");
+  EXPECT_EQ(answer.at("changes"), json({"block list: 1 prefixes more, 0 fewer",
+                                        "NAT table: 4096 records instead of 65536"}));
+  EXPECT_NE(answer.at("warnings").dump().find("'3000', rounded up to 4Ki"), std::string::npos)
+      << answer;
+}
+
+TEST_F(PlaneTest, RangesThatCrossAreRefusedAcrossFileAndHand) {
+  apply(
+      "version: 1\nvips:\n- {name: a, address: 203.0.113.7, port: 5000-5999, protocol: TCP, "
+      "forward: {mode: ipip}, backends: []}\n");
+  const control::AdminReply reply = ask("POST", "/v1/vips", {{"vip", "203.0.113.7:5500-6500/tcp"}});
+  EXPECT_EQ(reply.status, 400) << reply.body;
+  EXPECT_NE(reply.body.find("overlap 5000-5999"), std::string::npos) << reply.body;
+  EXPECT_EQ(plane_->desired().revision, 1U);
+}
+
 TEST_F(PlaneTest, AVipOfTheFileIsNotChangedByHand) {
   apply(kGateway);
   EXPECT_EQ(ask("DELETE", "/v1/vips", {}, {{"vip", "203.0.113.10:80/tcp"}}).status, 409);

@@ -123,7 +123,7 @@ Vip vip(std::uint8_t last, std::uint16_t port, std::vector<std::uint8_t> backend
         ForwardMode mode = ForwardMode::kIpip) {
   Vip out;
   out.address = wire::IpAddress::v4(203, 0, 113, last);
-  out.port = wire::Port{port};
+  out.ports = control::PortRange::only(wire::Port{port});
   out.mode = mode;
   out.table_size = 251;
   for (const std::uint8_t backend : backends)

@@ -40,7 +40,7 @@ DesiredState example() {
   control::Vip vip;
   vip.name = "dns";
   vip.address = wire::IpAddress::v4(203, 0, 113, 53);
-  vip.port = wire::Port{53};
+  vip.ports = control::PortRange::only(wire::Port{53});
   vip.protocol = control::Protocol::kUdp;
   vip.backends = {{.name = "a", .address = wire::IpAddress::v4(10, 0, 2, 11), .port = {}}};
   state.manual_vips = {vip};

@@ -132,8 +132,14 @@ class Cli : public ::testing::Test {
 
 constexpr const char* kVips = R"({"revision": 7, "vips": [
   {"vip": "203.0.113.53:53/udp", "name": "dns", "owner": "manual", "id": 3, "mode": "ipip",
+   "gue_port": null, "snat": null, "when_empty": "refuse", "hash": "sourceIP",
+   "affinity_timeout_s": 60, "sources_allowed": 0, "sources_denied": 2,
+   "limits": {"new_flows_per_source": 200, "packets_per_source": 0, "new_flows": 0, "packets": 0},
+   "quic": {"server_id_length": 3, "config_rotation": 1},
+   "sources": {"allow": [], "deny": ["192.0.2.0/24", "2001:db8::/32"]},
    "table_size": 65537, "table_digest": "5b0c7f6a90e1d244",
-   "backends": [{"address": "10.0.2.11", "name": "dns-a", "port": null, "id": 17, "weight": 100,
+   "backends": [{"address": "10.0.2.11", "name": "dns-a", "port": null, "server_id": "0a0b0c",
+                 "id": 17, "weight": 100,
                  "state": "active", "slots": 65537,
                  "next_hop": {"state": "resolved", "device": "eth0", "gateway": null,
                               "mac": "02:00:00:00:00:07", "source": "10.0.0.5", "mtu": 1500,
@@ -157,7 +163,23 @@ TEST_F(Cli, AnswersWrongUsageWithStatusTwoAndOneLine) {
       {"vip"},
       {"vip", "add"},
       {"vip", "add", "203.0.113.53"},
-      {"vip", "add", "203.0.113.53:53/udp", "--mode", "nat"},
+      {"vip", "add", "203.0.113.53/28:53/udp"},
+      {"vip", "add", "203.0.113.53:90-80/udp"},
+      {"vip", "add", "203.0.113.53:53/udp", "--mode", "dsr"},
+      {"vip", "add", "203.0.113.53:53/udp", "--gue-port", "0"},
+      {"vip", "add", "203.0.113.53:53/udp", "--snat", "maybe"},
+      {"vip", "add", "203.0.113.53:53/udp", "--hash", "sourceip"},
+      {"vip", "add", "203.0.113.53:53/udp", "--affinity", "3"},
+      {"vip", "add", "203.0.113.53:53/udp", "--affinity", "73h"},
+      {"vip", "add", "203.0.113.53:53/udp", "--deny", "192.0.2.1/24"},
+      {"vip", "add", "203.0.113.53:53/udp", "--allow", "example.org"},
+      {"vip", "add", "203.0.113.53:53/udp", "--limit", "new-flows=200"},
+      {"vip", "add", "203.0.113.53:53/udp", "--limit", "flows=200/s"},
+      {"vip", "add", "203.0.113.53:53/udp", "--when-empty", "reject"},
+      {"vip", "add", "203.0.113.53:53/udp", "--quic-server-id-length", "16"},
+      {"vip", "add", "203.0.113.53:53/udp", "--quic-config-rotation", "1"},
+      {"backend", "add", "203.0.113.53:53/udp", "10.0.0.1", "--server-id", "0x0a"},
+      {"backend", "add", "203.0.113.53:53/udp", "10.0.0.1", "--port", "65536"},
       {"vip", "add", "203.0.113.53:53/udp", "--table-size", "65536"},
       {"backend", "add", "203.0.113.53:53/udp", "host"},
       {"backend", "set", "203.0.113.53:53/udp", "10.0.0.1", "--drain", "--activate"},
@@ -193,23 +215,104 @@ TEST_F(Cli, ListsVipsAsATableAndAsJson) {
   const Finished table = weir({"vip", "list"});
   EXPECT_EQ(table.exit_code, 0) << table.err;
   EXPECT_EQ(table.out,
-            "VIP                  NAME  MODE  OWNER   TABLE SIZE  TABLE DIGEST      BACKENDS\n"
-            "203.0.113.53:53/udp  dns   ipip  manual       65537  5b0c7f6a90e1d244         1\n");
+            "VIP                  NAME  MODE  OWNER   FEATURES                      TABLE SIZE  "
+            "TABLE DIGEST      BACKENDS\n"
+            "203.0.113.53:53/udp  dns   ipip  manual  affinity, deny, limits, quic       65537  "
+            "5b0c7f6a90e1d244         1\n");
   const auto json = nlohmann::json::parse(weir({"vip", "list", "-o", "json"}).out);
   EXPECT_EQ(json["vips"][0]["vip"], "203.0.113.53:53/udp");
   EXPECT_EQ(json["vips"][0]["backends"], 1);
 }
 
-TEST_F(Cli, ShowsAVipWithItsBackendsAndRefusesAnUnknownOne) {
+TEST_F(Cli, ShowsAllOfAVipAndRefusesAnUnknownOne) {
   StandIn l4{l4_socket()};
-  l4.on("GET /v1/vips", 200, kVips);
+  l4.on("GET /v1/vips vip=203.0.113.53:53/udp", 200, kVips);
   const Finished shown = weir({"vip", "show", "203.0.113.53:53/udp"});
   EXPECT_EQ(shown.exit_code, 0);
-  EXPECT_THAT(shown.out, HasSubstr("10.0.2.11"));
-  EXPECT_THAT(shown.out, HasSubstr("02:00:00:00:00:07"));
+  EXPECT_EQ(shown.out,
+            "vip:\n"
+            "vip                    203.0.113.53:53/udp\n"
+            "name                   dns\n"
+            "mode                   ipip\n"
+            "gue_port               -\n"
+            "snat                   -\n"
+            "when_empty             refuse\n"
+            "hash                   sourceIP\n"
+            "affinity_timeout_s     60\n"
+            "owner                  manual\n"
+            "id                     3\n"
+            "table_size             65537\n"
+            "table_digest           5b0c7f6a90e1d244\n"
+            "quic_server_id_length  3\n"
+            "quic_config_rotation   1\n"
+            "\n"
+            "limits:\n"
+            "LIMIT                 PER SECOND\n"
+            "new_flows_per_source         200\n"
+            "\n"
+            "sources:\n"
+            "RULE  PREFIX\n"
+            "deny  192.0.2.0/24\n"
+            "deny  2001:db8::/32\n"
+            "\n"
+            "backends:\n"
+            "ADDRESS    PORT  NAME   WEIGHT  STATE   SERVER ID  SLOTS  NEXT HOP  DEVICE  "
+            "MAC                REASON\n"
+            "10.0.2.11  -     dns-a     100  active  0a0b0c     65537  resolved  eth0    "
+            "02:00:00:00:00:07  -\n");
+  const auto json =
+      nlohmann::json::parse(weir({"vip", "show", "203.0.113.53:53/udp", "-o", "json"}).out);
+  EXPECT_EQ(json["limits"].size(), 4U);
+  EXPECT_EQ(json["sources"][1]["prefix"], "2001:db8::/32");
+  l4.on("GET /v1/vips vip=203.0.113.54:53/udp", 404,
+        R"({"error": {"code": "not_found", "message": "there is no VIP", "remedy": "look"}})");
   const Finished unknown = weir({"vip", "show", "203.0.113.54:53/udp"});
   EXPECT_EQ(unknown.exit_code, 1);
-  EXPECT_EQ(unknown.err, "weir: there is no vip 203.0.113.54:53/udp; see 'weir vip list'\n");
+  EXPECT_EQ(unknown.err, "weir: there is no VIP; look\n");
+}
+
+TEST_F(Cli, SendsEveryWishForAVip) {
+  StandIn l4{l4_socket()};
+  l4.on("POST /v1/vips", 200, R"({"revision": 8, "vip": {}})");
+  const Finished added = weir({"vip",
+                               "add",
+                               "--allow",
+                               "10.0.0.0/8,2001:db8::/32",
+                               "--deny",
+                               "10.9.0.0/16",
+                               "198.51.100.0/28:5000-5999/udp",
+                               "--deny",
+                               "192.0.2.7",
+                               "--mode",
+                               "gue",
+                               "--gue-port",
+                               "6081",
+                               "--when-empty",
+                               "drop",
+                               "--affinity",
+                               "3h",
+                               "--limit",
+                               "new-flows-per-source=200/s,packets=1M/s",
+                               "--limit",
+                               "new-flows=4Ki/s",
+                               "--quic-server-id-length",
+                               "4",
+                               "--quic-config-rotation",
+                               "2"});
+  EXPECT_EQ(added.exit_code, 0) << added.err;
+  EXPECT_EQ(added.out, "added vip 198.51.100.0/28:5000-5999/udp (gue); revision 8\n");
+  EXPECT_EQ(nlohmann::json::parse(l4.last_body()), nlohmann::json::parse(R"({
+      "vip": "198.51.100.0/28:5000-5999/udp", "mode": "gue", "table_size": 65537,
+      "gue_port": 6081, "when_empty": "drop", "affinity_timeout_s": 10800,
+      "sources": {"allow": ["10.0.0.0/8", "2001:db8::/32"], "deny": ["10.9.0.0/16", "192.0.2.7"]},
+      "limits": {"new_flows_per_source": 200, "new_flows": 4096, "packets": 1000000},
+      "quic": {"server_id_length": 4, "config_rotation": 2}})"));
+  const Finished nat = weir({"vip", "add", "203.0.113.53:any/tcp", "--mode", "nat", "--snat",
+                             "never", "--hash", "sourceIPPort"});
+  EXPECT_EQ(nat.exit_code, 0) << nat.err;
+  EXPECT_EQ(nlohmann::json::parse(l4.last_body()), nlohmann::json::parse(R"({
+      "vip": "203.0.113.53:any/tcp", "mode": "nat", "table_size": 65537, "snat": "never",
+      "hash": "sourceIPPort"})"));
 }
 
 TEST_F(Cli, SendsAVipAsTheApiWantsItAndShowsItsRefusal) {
@@ -231,7 +334,7 @@ TEST_F(Cli, SendsAVipAsTheApiWantsItAndShowsItsRefusal) {
 
 TEST_F(Cli, ChangesOnlyBackendsThatAreThereAndAddsOnlyThoseThatAreNot) {
   StandIn l4{l4_socket()};
-  l4.on("GET /v1/vips", 200, kVips);
+  l4.on("GET /v1/vips vip=203.0.113.53:53/udp", 200, kVips);
   l4.on("POST /v1/backends", 200, R"({"revision": 9, "vip": {}})");
   const std::string vip = "203.0.113.53:53/udp";
   const Finished drained = weir({"backend", "set", vip, "10.0.2.11", "--drain"});
@@ -239,10 +342,25 @@ TEST_F(Cli, ChangesOnlyBackendsThatAreThereAndAddsOnlyThoseThatAreNot) {
   EXPECT_EQ(nlohmann::json::parse(l4.last_body())["state"], "draining");
   EXPECT_EQ(weir({"backend", "set", vip, "10.0.2.12", "--drain"}).exit_code, 1);
   EXPECT_EQ(weir({"backend", "add", vip, "10.0.2.11"}).exit_code, 1);
-  EXPECT_EQ(weir({"backend", "add", vip, "10.0.2.12:5353"}).exit_code, 1);
-  const Finished added = weir({"backend", "add", vip, "10.0.2.12:53", "--weight", "50"});
+  const Finished added = weir({"backend", "add", vip, "10.0.2.12", "--weight", "50"});
   EXPECT_EQ(added.exit_code, 0) << added.err;
   EXPECT_EQ(nlohmann::json::parse(l4.last_body())["weight"], 50);
+}
+
+TEST_F(Cli, SendsABackendsPortAndServerId) {
+  StandIn l4{l4_socket()};
+  l4.on("GET /v1/vips vip=203.0.113.53:53/udp", 200, kVips);
+  l4.on("POST /v1/backends", 200, R"({"revision": 9, "vip": {}})");
+  const std::string vip = "203.0.113.53:53/udp";
+  for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{
+           {"backend", "add", vip, "10.0.2.12", "--port", "5353", "--server-id", "0A0b0c"},
+           {"backend", "add", vip, "10.0.2.12:5353", "--server-id", "0A0b0c"}}) {
+    const Finished added = weir(arguments);
+    EXPECT_EQ(added.exit_code, 0) << added.err;
+    EXPECT_EQ(nlohmann::json::parse(l4.last_body()), nlohmann::json::parse(R"({
+        "vip": "203.0.113.53:53/udp", "address": "10.0.2.12", "port": 5353,
+        "server_id": "0A0b0c"})"));
+  }
 }
 
 TEST_F(Cli, RemovesByQuery) {
@@ -286,6 +404,15 @@ TEST_F(Cli, ChecksAFileWithoutAnyDaemon) {
   EXPECT_THAT(worse.err, StartsWith("<stdin>:1:10: "));
   EXPECT_THAT(worse.err, HasSubstr("\nweir: <stdin> has 2 errors\n"));
   EXPECT_EQ(weir({"check", "-f", "/no/such/file"}).exit_code, 1);
+}
+
+TEST_F(Cli, ShowsWhatACheckedFileIsTakenFor) {
+  const Finished run = weir({"check", "-f", "-"}, "version: 1\nnode: {l4: {flows: 300000}}\n");
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(run.out,
+            "<stdin> is fine: 0 vips, 0 gateways, 0 services, 0 routes\n"
+            "warning: <stdin>:2:20: flows of node.l4 is '300000', rounded up to 512Ki; expected a "
+            "power of two from 1024 on\n");
 }
 
 TEST_F(Cli, ComparesWithTheHostUnlessToldNotTo) {

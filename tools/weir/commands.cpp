@@ -8,139 +8,17 @@
 
 #include "l4/control/config.h"
 #include "l4/control/host_facts.h"
+#include "tools/weir/answers.h"
 
 namespace weir::cli {
 namespace {
 
 using control::AdminClient;
-using control::AdminReply;
 using control::Diagnostic;
-
-using Answer = std::variant<Json, Failure>;
-
-Failure failure_of(const Error& error) { return {{}, error.text()}; }
-
-Failure failure_of(const std::vector<Diagnostic>& diagnostics, const std::string& file) {
-  Failure failure;
-  for (const Diagnostic& diagnostic : diagnostics)
-    failure.diagnostics.push_back(diagnostic.text());
-  if (diagnostics.size() > 1)
-    failure.message = fmt::format("{} has {} errors", file, diagnostics.size());
-  return failure;
-}
-
-Answer ask(const AdminClient& client, const std::string& method, const std::string& path,
-           const Json& body = {}) {
-  const std::string text =
-      body.is_null() ? "" : body.dump(-1, ' ', false, Json::error_handler_t::replace);
-  const Result<AdminReply> reply = client.request(method, path, text);
-  if (!reply) return failure_of(reply.error());
-  if (reply->status >= 400) {
-    const control::Refusal refusal = control::refusal_of(*reply);
-    if (!refusal.diagnostics.empty())
-      return failure_of(refusal.diagnostics, refusal.diagnostics.front().file);
-    return failure_of(refusal.error);
-  }
-  Json json = Json::parse(reply->body, nullptr, false);
-  if (!json.is_object()) {
-    return Failure{{},
-                   fmt::format("{} answered {} {} with something else than a JSON object; are "
-                               "both of one version?",
-                               client.daemon(), method, path)};
-  }
-  return json;
-}
-
-/// The member, or null when it is not there: an older daemon may know less.
-Json at(const Json& object, const std::string& key) {
-  if (!object.is_object()) return nullptr;
-  const auto found = object.find(key);
-  return found == object.end() ? Json{} : *found;
-}
-
-std::string text_at(const Json& object, const std::string& key) {
-  const Json value = at(object, key);
-  return value.is_string() ? value.get<std::string>() : std::string{};
-}
-
-Json list_at(const Json& object, const std::string& key) {
-  Json value = at(object, key);
-  return value.is_array() ? value : Json::array();
-}
-
-std::vector<Json> row_of(const Json& object, const std::vector<std::string>& columns) {
-  std::vector<Json> row;
-  for (const std::string& column : columns)
-    row.push_back(at(object, column));
-  return row;
-}
-
-Section section_of(std::string name, std::vector<std::string> columns, const Json& objects) {
-  Section section{std::move(name), std::move(columns), {}};
-  for (const Json& object : objects)
-    section.rows.push_back(row_of(object, section.columns));
-  return section;
-}
-
-Section record_of(std::string name, std::vector<std::string> columns, const Json& object) {
-  Section section{std::move(name), std::move(columns), {}, true};
-  section.rows.push_back(row_of(object, section.columns));
-  return section;
-}
 
 Section device_section(const Json& answer) {
   return section_of("devices", {"name", "mode", "reason", "chained", "program_id", "mtu", "up"},
                     list_at(answer, "devices"));
-}
-
-Section backend_section(const Json& vip) {
-  Section section{
-      "backends",
-      {"address", "name", "weight", "state", "slots", "next_hop", "device", "mac", "reason"},
-      {}};
-  for (const Json& backend : list_at(vip, "backends")) {
-    const Json hop = at(backend, "next_hop");
-    section.rows.push_back({at(backend, "address"), at(backend, "name"), at(backend, "weight"),
-                            at(backend, "state"), at(backend, "slots"), at(hop, "state"),
-                            at(hop, "device"), at(hop, "mac"), at(hop, "reason")});
-  }
-  return section;
-}
-
-std::string query_of(const control::VipKey& key) {
-  return "?vip=" + control::percent_encoded(control::vip_text(key));
-}
-
-/// One VIP as the daemon has it.
-Answer find_vip(const Daemons& daemons, const control::VipKey& key) {
-  Answer answer = ask(daemons.l4, "GET", "/v1/vips");
-  if (std::holds_alternative<Failure>(answer)) return answer;
-  const std::string wanted = control::vip_text(key);
-  for (const Json& vip : list_at(std::get<Json>(answer), "vips")) {
-    if (text_at(vip, "vip") == wanted) return vip;
-  }
-  return Failure{{}, fmt::format("there is no vip {}; see 'weir vip list'", wanted)};
-}
-
-bool has_backend(const Json& vip, const wire::IpAddress& address) {
-  const Json backends = list_at(vip, "backends");
-  return std::ranges::any_of(
-      backends, [&](const Json& backend) { return text_at(backend, "address") == address.text(); });
-}
-
-Outcome note(std::string sentence) { return Report{{}, {std::move(sentence)}}; }
-
-Outcome change_backend(const Daemons& daemons, const BackendOptions& options,
-                       std::string_view done) {
-  Json body{{"vip", control::vip_text(options.vip)}, {"address", options.address.text()}};
-  if (options.weight) body["weight"] = *options.weight;
-  if (options.name) body["name"] = *options.name;
-  if (options.state) body["state"] = *options.state;
-  Answer answer = ask(daemons.l4, "POST", "/v1/backends", body);
-  if (auto* failure = std::get_if<Failure>(&answer)) return std::move(*failure);
-  return note(fmt::format("{} backend {} of vip {}; revision {}", done, options.address.text(),
-                          control::vip_text(options.vip),
-                          at(std::get<Json>(answer), "revision").dump()));
 }
 
 }  // namespace
@@ -201,98 +79,6 @@ Outcome status(const Daemons& daemons) {
         section_of("listeners", {"vip", "listener"}, list_at(json, "listeners")));
   }
   return report;
-}
-
-// ---- vips -----------------------------------------------------------------------------------
-
-Outcome vip_add(const Daemons& daemons, const VipOptions& options) {
-  Json body{{"vip", control::vip_text(options.key)},
-            {"mode", options.mode},
-            {"table_size", options.table_size}};
-  if (!options.name.empty()) body["name"] = options.name;
-  Answer answer = ask(daemons.l4, "POST", "/v1/vips", body);
-  if (auto* failure = std::get_if<Failure>(&answer)) return std::move(*failure);
-  return note(fmt::format("added vip {} ({}); revision {}", control::vip_text(options.key),
-                          options.mode, at(std::get<Json>(answer), "revision").dump()));
-}
-
-Outcome vip_del(const Daemons& daemons, const control::VipKey& key) {
-  Answer answer = ask(daemons.l4, "DELETE", "/v1/vips" + query_of(key));
-  if (auto* failure = std::get_if<Failure>(&answer)) return std::move(*failure);
-  return note(fmt::format("removed vip {}; revision {}", control::vip_text(key),
-                          at(std::get<Json>(answer), "revision").dump()));
-}
-
-Outcome vip_list(const Daemons& daemons) {
-  Answer answer = ask(daemons.l4, "GET", "/v1/vips");
-  if (auto* failure = std::get_if<Failure>(&answer)) return std::move(*failure);
-  Section section{
-      "vips", {"vip", "name", "mode", "owner", "table_size", "table_digest", "backends"}, {}};
-  for (const Json& vip : list_at(std::get<Json>(answer), "vips")) {
-    std::vector<Json> row = row_of(vip, section.columns);
-    row.back() = list_at(vip, "backends").size();
-    section.rows.push_back(std::move(row));
-  }
-  return Report{{std::move(section)}, {}};
-}
-
-Outcome vip_show(const Daemons& daemons, const control::VipKey& key) {
-  Answer answer = find_vip(daemons, key);
-  if (auto* failure = std::get_if<Failure>(&answer)) return std::move(*failure);
-  const Json& vip = std::get<Json>(answer);
-  return Report{
-      {record_of("vip", {"vip", "name", "mode", "owner", "id", "table_size", "table_digest"}, vip),
-       backend_section(vip)},
-      {}};
-}
-
-// ---- backends -------------------------------------------------------------------------------
-
-Outcome backend_add(const Daemons& daemons, const BackendOptions& options) {
-  if (options.port && *options.port != options.vip.port) {
-    return Failure{
-        {},
-        fmt::format("backend port {} differs from the vip's; no forwarding mode rewrites "
-                    "ports yet: leave it out or use {}",
-                    options.port->value(), options.vip.port.value())};
-  }
-  Answer answer = find_vip(daemons, options.vip);
-  if (auto* failure = std::get_if<Failure>(&answer)) return std::move(*failure);
-  if (has_backend(std::get<Json>(answer), options.address)) {
-    return Failure{{},
-                   fmt::format("vip {} has backend {} already; change it with 'weir backend set'",
-                               control::vip_text(options.vip), options.address.text())};
-  }
-  return change_backend(daemons, options, "added");
-}
-
-Outcome backend_set(const Daemons& daemons, const BackendOptions& options) {
-  // The API would add what it does not find; a slip in the address must not.
-  Answer answer = find_vip(daemons, options.vip);
-  if (auto* failure = std::get_if<Failure>(&answer)) return std::move(*failure);
-  if (!has_backend(std::get<Json>(answer), options.address)) {
-    return Failure{{},
-                   fmt::format("vip {} has no backend {}; see 'weir backend list {}'",
-                               control::vip_text(options.vip), options.address.text(),
-                               control::vip_text(options.vip))};
-  }
-  return change_backend(daemons, options, "changed");
-}
-
-Outcome backend_del(const Daemons& daemons, const BackendOptions& options) {
-  Answer answer = ask(daemons.l4, "DELETE",
-                      "/v1/backends" + query_of(options.vip) +
-                          "&address=" + control::percent_encoded(options.address.text()));
-  if (auto* failure = std::get_if<Failure>(&answer)) return std::move(*failure);
-  return note(fmt::format("removed backend {} of vip {}; revision {}", options.address.text(),
-                          control::vip_text(options.vip),
-                          at(std::get<Json>(answer), "revision").dump()));
-}
-
-Outcome backend_list(const Daemons& daemons, const control::VipKey& key) {
-  Answer answer = find_vip(daemons, key);
-  if (auto* failure = std::get_if<Failure>(&answer)) return std::move(*failure);
-  return Report{{backend_section(std::get<Json>(answer))}, {}};
 }
 
 // ---- counters -------------------------------------------------------------------------------
@@ -419,9 +205,13 @@ Outcome check(const CheckOptions& options) {
     }
   }
   const control::Model& model = outcome.model;
-  return note(fmt::format("{} is fine: {} vips, {} gateways, {} services, {} routes", file,
-                          model.vips.size(), model.gateways.size(), model.services.size(),
-                          model.http_routes.size()));
+  Report report;
+  report.notes.push_back(fmt::format("{} is fine: {} vips, {} gateways, {} services, {} routes",
+                                     file, model.vips.size(), model.gateways.size(),
+                                     model.services.size(), model.http_routes.size()));
+  for (const Diagnostic& warning : outcome.warnings)
+    report.notes.push_back(fmt::format("warning: {}", warning.text()));
+  return report;
 }
 
 namespace {

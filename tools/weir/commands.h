@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <variant>
@@ -43,6 +44,16 @@ struct VipOptions {
   std::string mode = "ipip";
   std::string name;
   std::uint32_t table_size = control::kTableSizeDefault;
+  std::optional<std::uint16_t> gue_port;
+  std::optional<std::string> snat;
+  std::optional<std::string> when_empty;
+  std::optional<std::string> hash;
+  std::optional<std::uint32_t> affinity_timeout_s;
+  std::vector<std::string> allow;
+  std::vector<std::string> deny;
+  std::map<std::string, std::uint32_t> limits;  ///< in the API's words, per second
+  std::optional<std::uint32_t> quic_server_id_length;
+  std::uint32_t quic_config_rotation = 0;
 };
 Outcome vip_add(const Daemons& daemons, const VipOptions& options);
 Outcome vip_del(const Daemons& daemons, const control::VipKey& key);
@@ -52,10 +63,11 @@ Outcome vip_show(const Daemons& daemons, const control::VipKey& key);
 struct BackendOptions {
   control::VipKey vip;
   wire::IpAddress address;
-  std::optional<wire::Port> port;  ///< must be the VIP's: no mode rewrites ports yet
+  std::optional<wire::Port> port;  ///< for mode nat
   std::optional<std::uint32_t> weight;
   std::optional<std::string> name;
-  std::optional<std::string> state;  ///< "active" or "draining"
+  std::optional<std::string> state;      ///< "active" or "draining"
+  std::optional<std::string> server_id;  ///< hexadecimal
 };
 Outcome backend_add(const Daemons& daemons, const BackendOptions& options);
 Outcome backend_set(const Daemons& daemons, const BackendOptions& options);

@@ -3,10 +3,10 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <exception>
-#include <functional>
 
 #include "tools/weir/commands.h"
 #include "tools/weir/completion.h"
+#include "tools/weir/verbs.h"
 
 namespace weir::cli {
 namespace {
@@ -21,76 +21,22 @@ Examples:
   weir vip add 203.0.113.53:53/udp --mode ipip     make a service, then give it backends
   weir backend add 203.0.113.53:53/udp 10.0.2.11 --weight 100
   weir backend set 203.0.113.53:53/udp 10.0.2.11 --drain
+  weir vip add 198.51.100.0/28:any/tcp --mode gue --affinity 3h --deny 192.0.2.0/24
   weir stats                                       what happened to every packet
   weir check -f weir.yaml && weir apply -f weir.yaml
 
-A VIP is written ADDRESS:PORT/PROTOCOL, IPv6 in brackets: [2001:db8::25]:25/tcp.
+A VIP is written ADDRESS:PORT/PROTOCOL, IPv6 in brackets: [2001:db8::25]:25/tcp. A prefix
+may stand for the address; a range (5000-5999) or the word any for the port.
 Exit status: 0 done, 1 refused or failed, 2 wrong usage.)";
 
-/// What the parser fills in; the verb that was given then runs with it.
-struct Arguments {
-  std::string l4_socket{control::kL4SocketDefault};
-  std::string l7_socket{control::kL7SocketDefault};
-  std::string output = "table";
-  std::string vip;
-  std::string backend;
-  std::string shell;
-  LoadOptions load;
-  VipOptions vip_options;
-  BackendOptions backend_options;
-  CheckOptions check;
-  ApplyOptions apply;
-  std::string only;
-  std::function<Outcome(const Daemons&)> run;  ///< set by the verb that was given
-};
-
-/// Text for a failed validation, as the parser wants it: empty when the value is fine.
-template <typename T>
-std::string complaint(const Result<T>& result) {
-  return result ? std::string{} : result.error().text();
+void add_output_option(CLI::App* command, Arguments& arguments) {
+  command->add_option("-o,--output", arguments.output, "table for people, json for programs")
+      ->check(CLI::IsMember({"table", "json"}))
+      ->capture_default_str()
+      ->group("Output");
 }
 
-const CLI::Validator& is_vip() {
-  static const CLI::Validator validator{
-      [](const std::string& text) { return complaint(control::parse_vip_key(text)); },
-      "ADDR:PORT/tcp|udp"};
-  return validator;
-}
-
-/// "10.0.2.11", "10.0.2.11:53", "2001:db8::1", "[2001:db8::1]:53".
-struct BackendAddress {
-  wire::IpAddress address;
-  std::optional<wire::Port> port;
-};
-
-Result<BackendAddress> parse_backend(const std::string& text) {
-  if (const Result<wire::IpAddress> address = wire::IpAddress::parse(text))
-    return BackendAddress{*address, std::nullopt};
-  const Result<wire::Endpoint> endpoint = wire::Endpoint::parse(text);
-  if (endpoint) return BackendAddress{endpoint->address, endpoint->port};
-  return Error{ErrorCode::kInvalid, fmt::format("'{}' is not ADDRESS or ADDRESS:PORT", text),
-               "write 10.0.2.11 or 2001:db8::11"};
-}
-
-const CLI::Validator& is_backend() {
-  static const CLI::Validator validator{
-      [](const std::string& text) { return complaint(parse_backend(text)); }, "ADDR[:PORT]"};
-  return validator;
-}
-
-/// The validators have accepted both texts.
-control::VipKey vip_of(const Arguments& arguments) {
-  return *control::parse_vip_key(arguments.vip);
-}
-
-BackendOptions backend_of(const Arguments& arguments) {
-  BackendOptions options = arguments.backend_options;
-  const Result<BackendAddress> backend = parse_backend(arguments.backend);
-  options.vip = vip_of(arguments);
-  options.address = backend->address;
-  options.port = backend->port;
-  return options;
-}
+}  // namespace
 
 CLI::App* verb(CLI::App& parent, const std::string& name, const std::string& description,
                Arguments& arguments, std::function<Outcome(const Daemons&)> run) {
@@ -102,18 +48,11 @@ CLI::App* verb(CLI::App& parent, const std::string& name, const std::string& des
 CLI::App* reading_verb(CLI::App& parent, const std::string& name, const std::string& description,
                        Arguments& arguments, std::function<Outcome(const Daemons&)> run) {
   CLI::App* command = verb(parent, name, description, arguments, std::move(run));
-  command->add_option("-o,--output", arguments.output, "table for people, json for programs")
-      ->check(CLI::IsMember({"table", "json"}))
-      ->capture_default_str()
-      ->group("Output");
+  add_output_option(command, arguments);
   return command;
 }
 
-void add_vip_argument(CLI::App* command, Arguments& arguments) {
-  command->add_option("VIP", arguments.vip, "the service, such as 203.0.113.53:53/udp")
-      ->required()
-      ->check(is_vip());
-}
+namespace {
 
 void add_device_verbs(CLI::App& app, Arguments& arguments) {
   CLI::App* load_verb =
@@ -133,90 +72,6 @@ void add_device_verbs(CLI::App& app, Arguments& arguments) {
       ->group("Attachment");
   verb(app, "unload", "Take the balancer off every device; traffic for VIPs stops", arguments,
        [](const Daemons& daemons) { return unload(daemons); });
-}
-
-void add_vip_verbs(CLI::App& app, Arguments& arguments) {
-  CLI::App& group = *app.add_subcommand("vip", "Services: add, remove and look at VIPs");
-  group.require_subcommand(1);
-  CLI::App* add = verb(group, "add", "Add a VIP; it drops its packets until it has backends",
-                       arguments, [&](const Daemons& daemons) {
-                         VipOptions options = arguments.vip_options;
-                         options.key = vip_of(arguments);
-                         return vip_add(daemons, options);
-                       });
-  add_vip_argument(add, arguments);
-  add->add_option("--mode", arguments.vip_options.mode,
-                  "ipip encapsulates, for backends anywhere; l2 rewrites the MAC address, for "
-                  "backends on the same segment that own the VIP")
-      ->check(CLI::IsMember({"ipip", "l2"}))
-      ->capture_default_str()
-      ->group("Forwarding");
-  add->add_option("--table-size", arguments.vip_options.table_size,
-                  "slots of the Maglev table, a prime; 100 times the backends or more")
-      ->check([](const std::string& text) {
-        const bool is_number = !text.empty() && text.size() < 8 &&
-                               text.find_first_not_of("0123456789") == std::string::npos;
-        const std::uint32_t size = is_number ? static_cast<std::uint32_t>(std::stoul(text)) : 0;
-        return control::is_table_size(size)
-                   ? std::string{}
-                   : fmt::format("'{}' is no prime from {} to {}; the nearest is {}", text,
-                                 control::kTableSizeMin, control::kTableSizeMax,
-                                 control::nearest_table_size(size));
-      })
-      ->capture_default_str()
-      ->group("Forwarding");
-  add->add_option("--name", arguments.vip_options.name, "a name for people");
-  add_vip_argument(
-      verb(group, "del", "Remove a VIP and its flows", arguments,
-           [&](const Daemons& daemons) { return vip_del(daemons, vip_of(arguments)); }),
-      arguments);
-  reading_verb(group, "list", "List the VIPs", arguments,
-               [](const Daemons& daemons) { return vip_list(daemons); });
-  add_vip_argument(
-      reading_verb(group, "show", "Show one VIP with its backends and their next hops", arguments,
-                   [&](const Daemons& daemons) { return vip_show(daemons, vip_of(arguments)); }),
-      arguments);
-}
-
-void add_backend_verbs(CLI::App& app, Arguments& arguments) {
-  CLI::App& group = *app.add_subcommand("backend", "Backends of a VIP: add, change, drain, remove");
-  group.require_subcommand(1);
-  BackendOptions& options = arguments.backend_options;
-  const auto add_address = [&](CLI::App* command) {
-    add_vip_argument(command, arguments);
-    command->add_option("BACKEND", arguments.backend, "the backend's own address")
-        ->required()
-        ->check(is_backend());
-    return command;
-  };
-  const auto add_values = [&](CLI::App* command) {
-    command->add_option("--weight", options.weight, "share of new flows beside the other backends'")
-        ->check(CLI::Range(std::uint32_t{0}, control::kWeightMax))
-        ->group("Share of traffic");
-    command->add_option("--name", options.name, "a name for people");
-    CLI::Option* drain = command->add_flag_callback(
-        "--drain", [&] { options.state = "draining"; }, "keep its flows, give it no new ones");
-    CLI::Option* activate = command->add_flag_callback(
-        "--activate", [&] { options.state = "active"; }, "give it new flows again");
-    drain->group("Share of traffic")->excludes(activate);
-    activate->group("Share of traffic");
-    return command;
-  };
-  add_values(
-      add_address(verb(group, "add", "Add a backend", arguments, [&](const Daemons& daemons) {
-        return backend_add(daemons, backend_of(arguments));
-      })));
-  add_values(add_address(
-      verb(group, "set", "Change a backend's weight, state or name", arguments,
-           [&](const Daemons& daemons) { return backend_set(daemons, backend_of(arguments)); })));
-  add_address(
-      verb(group, "del", "Remove a backend; its flows move to others", arguments,
-           [&](const Daemons& daemons) { return backend_del(daemons, backend_of(arguments)); }));
-  add_vip_argument(reading_verb(group, "list", "List the backends of a VIP", arguments,
-                                [&](const Daemons& daemons) {
-                                  return backend_list(daemons, vip_of(arguments));
-                                }),
-                   arguments);
 }
 
 void add_looking_verbs(CLI::App& app, Arguments& arguments) {
@@ -250,10 +105,7 @@ void add_config_verbs(CLI::App& app, Arguments& arguments) {
   apply_verb
       ->add_option("--only", arguments.only, "apply to one daemon, where the other runs elsewhere")
       ->check(CLI::IsMember({"l4", "l7"}));
-  apply_verb->add_option("-o,--output", arguments.output, "table for people, json for programs")
-      ->check(CLI::IsMember({"table", "json"}))
-      ->capture_default_str()
-      ->group("Output");
+  add_output_option(apply_verb, arguments);
   CLI::App* completion =
       verb(app, "completion", "Print a completion script: source <(weir completion bash)",
            arguments, [&](const Daemons&) -> Outcome {

@@ -15,7 +15,7 @@ Vip vip_at(std::uint8_t last_octet) {
   Vip vip;
   vip.name = "v" + std::to_string(last_octet);
   vip.address = wire::IpAddress::v4(203, 0, 113, last_octet);
-  vip.port = wire::Port{80};
+  vip.ports = PortRange::only(wire::Port{80});
   return vip;
 }
 
@@ -82,7 +82,7 @@ TEST(Diff, TouchesEachVipOnceRemovalsFirstAdditionsLast) {
   }
 }
 
-TEST(Diff, RebuildsAVipOnlyWhenItsModeOrTableSizeChanges) {
+TEST(Diff, RebuildsAVipOnlyWhenItsModeHashOrTableSizeChanges) {
   const Vip before = vip_at(1);
   Vip heavier = before;
   heavier.backends.push_back({});
@@ -94,6 +94,61 @@ TEST(Diff, RebuildsAVipOnlyWhenItsModeOrTableSizeChanges) {
   EXPECT_EQ(diff_vips({before}, {larger})[0].kind, OperationKind::kReplaceVip);
   EXPECT_EQ(diff_vips({before}, {other_mode})[0].kind, OperationKind::kReplaceVip);
   EXPECT_EQ(diff_vips({before}, {larger})[0].text(), "replace vip 203.0.113.1:80/tcp");
+  Vip other_hash = before;
+  other_hash.hash = HashPolicy::kSourceIp;
+  EXPECT_EQ(diff_vips({before}, {other_hash})[0].kind, OperationKind::kReplaceVip);
+}
+
+TEST(Diff, UpdatesInPlaceWhatRunningFlowsSurvive) {
+  const Vip before = vip_at(1);
+  const auto changed = [&](auto change) {
+    Vip after = before;
+    change(after);
+    const auto operations = diff_vips({before}, {after});
+    return operations.size() == 1 && operations[0].kind == OperationKind::kUpdateVip;
+  };
+  EXPECT_TRUE(changed([](Vip& vip) { vip.name = "other"; }));
+  EXPECT_TRUE(changed([](Vip& vip) { vip.gue_port = wire::Port{6081}; }));
+  EXPECT_TRUE(changed([](Vip& vip) { vip.snat = Snat::kNever; }));
+  EXPECT_TRUE(changed([](Vip& vip) { vip.when_empty = WhenEmpty::kDrop; }));
+  EXPECT_TRUE(changed([](Vip& vip) { vip.affinity_timeout_s = 60; }));
+  EXPECT_TRUE(changed([](Vip& vip) { vip.sources.deny = {{vip.address, 32}}; }));
+  EXPECT_TRUE(changed([](Vip& vip) { vip.limits.packets = 1; }));
+  EXPECT_TRUE(changed([](Vip& vip) { vip.quic.server_id_bytes = 1; }));
+}
+
+TEST(Diff, TakesAnotherPrefixOrRangeForAnotherVip) {
+  const Vip single = vip_at(0);
+  Vip prefix = single;
+  prefix.prefix_length = 96 + 24;
+  Vip range = single;
+  range.ports = PortRange::any();
+  for (const Vip& other : {prefix, range}) {
+    const auto operations = diff_vips({single}, {other});
+    ASSERT_EQ(operations.size(), 2U);
+    EXPECT_EQ(operations[0].kind, OperationKind::kRemoveVip);
+    EXPECT_EQ(operations[1].kind, OperationKind::kAddVip);
+  }
+}
+
+TEST(NodeChanges, AreOneSentenceEach) {
+  const NodeSettings before;
+  EXPECT_TRUE(node_changes(before, before).empty());
+  NodeSettings after;
+  after.block_list = {{wire::IpAddress::v4(10, 0, 0, 0), 8}, {wire::IpAddress::v4(11, 0, 0, 0), 8}};
+  after.icmp.echo = false;
+  after.l4.flows_max = 0;
+  after.l4.nat_flows_max = 1024;
+  after.l4.snat_addresses = {wire::IpAddress::v4(192, 0, 2, 1)};
+  const std::vector<std::string> expected{
+      "block list: 2 prefixes more, 0 fewer", "ICMP answers: echo off, 1000 per second",
+      "flow table: 0 entries instead of 262144", "NAT table: 1024 records instead of 65536",
+      "source NAT: ports 10000-29999 of 192.0.2.1"};
+  EXPECT_EQ(node_changes(before, after), expected);
+  NodeSettings other = after;
+  other.block_list = {{wire::IpAddress::v4(11, 0, 0, 0), 8}, {wire::IpAddress::v4(12, 0, 0, 0), 8}};
+  EXPECT_EQ(node_changes(after, other),
+            std::vector<std::string>{"block list: 1 prefixes more, 1 fewer"});
 }
 
 }  // namespace

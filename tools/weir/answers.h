@@ -1,0 +1,37 @@
+#pragma once
+
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "l4/control/admin.h"
+#include "l4/control/config.h"
+#include "tools/weir/commands.h"
+
+/// What the verbs share: asking a daemon, and turning its JSON into sections of a report.
+namespace weir::cli {
+
+using Answer = std::variant<Json, Failure>;
+
+Failure failure_of(const Error& error);
+Failure failure_of(const std::vector<control::Diagnostic>& diagnostics, const std::string& file);
+
+/// A JSON object, or why there is none.
+Answer ask(const control::AdminClient& client, const std::string& method, const std::string& path,
+           const Json& body = {});
+
+/// The member, or null when it is not there: an older daemon may know less.
+Json at(const Json& object, const std::string& key);
+std::string text_at(const Json& object, const std::string& key);
+Json list_at(const Json& object, const std::string& key);
+
+std::vector<Json> row_of(const Json& object, const std::vector<std::string>& columns);
+Section section_of(std::string name, std::vector<std::string> columns, const Json& objects);
+Section record_of(std::string name, std::vector<std::string> columns, const Json& object);
+
+/// "?vip=…" for one VIP.
+std::string query_of(const control::VipKey& key);
+
+Outcome note(std::string sentence);
+
+}  // namespace weir::cli

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <string>
+
+#include "tools/weir/commands.h"
+
+/// The command line's grammar: verbs, their arguments and what they are checked against.
+namespace weir::cli {
+
+/// What the parser fills in; the verb that was given then runs with it.
+struct Arguments {
+  std::string l4_socket{control::kL4SocketDefault};
+  std::string l7_socket{control::kL7SocketDefault};
+  std::string output = "table";
+  std::string vip;
+  std::string backend;
+  std::string shell;
+  LoadOptions load;
+  VipOptions vip_options;
+  BackendOptions backend_options;
+  CheckOptions check;
+  ApplyOptions apply;
+  std::string only;
+  std::function<Outcome(const Daemons&)> run;  ///< set by the verb that was given
+};
+
+/// A command that runs `run` when it is given.
+CLI::App* verb(CLI::App& parent, const std::string& name, const std::string& description,
+               Arguments& arguments, std::function<Outcome(const Daemons&)> run);
+/// The same with -o.
+CLI::App* reading_verb(CLI::App& parent, const std::string& name, const std::string& description,
+                       Arguments& arguments, std::function<Outcome(const Daemons&)> run);
+
+/// Accepts what control::parse_vip_key() does.
+const CLI::Validator& is_vip();
+/// The VIP that was given; is_vip() has accepted it.
+control::VipKey vip_of(const Arguments& arguments);
+
+void add_vip_verbs(CLI::App& app, Arguments& arguments);
+void add_backend_verbs(CLI::App& app, Arguments& arguments);
+
+}  // namespace weir::cli
