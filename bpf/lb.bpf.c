@@ -89,8 +89,8 @@ static __always_inline enum weir_verdict refuse_or_pass(struct packet *pkt, __u3
 		return WEIR_DROP_UNKNOWN_PORT;
 	if (verdict != WEIR_PASS_NO_PORTS || !is_icmp(pkt) || is_neighbor_discovery(pkt))
 		return verdict;
-	if (flags & WEIR_ADDRESS_L7)
-		return hand_over_icmp(pkt);
+	if (flags & WEIR_ADDRESS_L7) /* which puts no fragments together */
+		return pkt->fragment == FRAGMENT_NONE ? hand_over_icmp(pkt) : WEIR_DROP_FRAGMENT;
 	if (flags & WEIR_ADDRESS_ECHO && is_echo_request(pkt))
 		return WEIR_TX_ECHO_REPLY; /* which tell_sender() makes it */
 	return verdict;
