@@ -34,13 +34,17 @@ struct RunResult {
 /// For failure messages: action, counters, output as hexadecimal.
 std::string describe(const RunResult& result);
 
-enum class BpfProgram { kBalancer, kL7Return, kDecapsulator };
+/// The tc program runs in the kernel alone; beside it the host runs the XDP program, whose results
+/// its own must equal.
+enum class BpfProgram { kBalancer, kL7Return, kDecapsulator, kDecapsulatorTc };
 
 /// What user space would set before load.
 struct BpfSettings {
   std::uint64_t hash_seed[2] = {0x0123456789abcdef, 0xfedcba9876543210};
   std::uint32_t l7_worker_count = 0;
   bool decapsulate_any_source = false;
+  bool decapsulate_any_vip = false;
+  bool decapsulate_drop_foreign = false;
 };
 
 /// One program of bpf/ with its maps, ready to be given frames. Two engines behind one interface:

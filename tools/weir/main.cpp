@@ -7,6 +7,7 @@
 
 #include "tools/weir/commands.h"
 #include "tools/weir/completion.h"
+#include "tools/weir/external.h"
 
 namespace weir::cli {
 namespace {
@@ -14,6 +15,7 @@ namespace {
 constexpr int kDone = 0;
 constexpr int kFailed = 1;
 constexpr int kUsage = 2;
+constexpr const char* kDecapProgram = "weir-decap";
 
 constexpr std::string_view kFooter = R"(
 Examples:
@@ -231,6 +233,18 @@ void add_looking_verbs(CLI::App& app, Arguments& arguments) {
   stats_verb->add_option("VIP", arguments.vip, "only this service")->check(is_vip());
 }
 
+/// What another program does, since it needs libraries that this one does without.
+void add_external_verbs(CLI::App& app, Arguments& arguments) {
+  CLI::App* command =
+      app.add_subcommand("decap", "On a backend: take off what the balancers put on (weir-decap)");
+  command->prefix_command();  // its words are not ours to read
+  command->callback([&arguments, command] {
+    arguments.run = [command](const Daemons&) -> Outcome {
+      return Failure{{}, become(kDecapProgram, command->remaining()).text()};
+    };
+  });
+}
+
 void add_config_verbs(CLI::App& app, Arguments& arguments) {
   CLI::App* check_verb = verb(
       app, "check", "Check a configuration file against its rules and this host; needs no daemon",
@@ -286,6 +300,7 @@ void set_up(CLI::App& app, Arguments& arguments) {
   add_backend_verbs(app, arguments);
   add_looking_verbs(app, arguments);
   add_config_verbs(app, arguments);
+  add_external_verbs(app, arguments);
   app.footer(std::string{kFooter});  // last: verbs made after it would repeat it
 }
 
@@ -323,6 +338,12 @@ int finish(const Outcome& outcome, OutputFormat format) {
 }
 
 int run(int argc, char** argv) {
+  // Before anything is parsed: '--help' behind it is not for us either.
+  if (argc > 1 && std::string_view{argv[1]} == "decap") {
+    const Error error = become(kDecapProgram, {argv + 2, argv + argc});
+    print(stderr, fmt::format("weir: {}\n", error.text()));
+    return kFailed;
+  }
   Arguments arguments;
   CLI::App app{"Weir: an L4 load balancer in XDP and an L7 gateway, from one command."};
   set_up(app, arguments);
