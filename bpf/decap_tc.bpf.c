@@ -30,6 +30,24 @@ static __always_inline int make_linear(struct __sk_buff *skb, __u32 bytes)
 	return !bpf_skb_pull_data(skb, bytes < skb->len ? bytes : skb->len);
 }
 
+/* By the protocol alone, wherever the header lies: what is no tunnel is not to be copied together.
+ */
+static __always_inline int may_be_tunnel(struct __sk_buff *skb)
+{
+	__u32 offset = ETH_HLEN;
+	__u8 protocol;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		offset += offsetof(struct iphdr, protocol);
+	else if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		offset += offsetof(struct ipv6hdr, nexthdr);
+	else
+		return 0;
+	if (bpf_skb_load_bytes(skb, offset, &protocol, sizeof(protocol)))
+		return 0;
+	return is_ipip(protocol) || protocol == IPPROTO_UDP;
+}
+
 /* Through the helper and not in place: a checksum of the whole packet that the device computed has
  * to follow the change. */
 static __always_inline int write_inner_header(struct __sk_buff *skb, const struct tunnel *tunnel)
@@ -108,7 +126,7 @@ static __always_inline enum weir_decap_verdict decapsulate(struct __sk_buff *skb
 	struct cursor cur = {};
 
 	tunnel->frame_bytes = skb->len;
-	if (skb->protocol != bpf_htons(ETH_P_IP) && skb->protocol != bpf_htons(ETH_P_IPV6))
+	if (!may_be_tunnel(skb))
 		return WEIR_DECAP_PASS_OTHER;
 	if (!make_linear(skb, HEADERS_BYTES_MAX))
 		return WEIR_DECAP_DROP_INTERNAL;

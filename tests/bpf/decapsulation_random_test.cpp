@@ -128,4 +128,24 @@ TEST_P(RandomTunnels, KeepAnInnerChecksumWrongThatWas) {
             remainder(inner.ip_bytes()));
 }
 
+TEST_P(RandomTunnels, HaveAResultWhateverIsChangedInTheirHeaders) {
+  const auto& [program, kind] = GetParam();
+  start_decapsulation(program);
+  if (!is_ready()) return;
+  constexpr std::size_t kHeaders = 100;
+  Random random{9};
+  for (int i = 0; i < kPackets && !HasFailure(); ++i) {
+    SCOPED_TRACE(i);
+    Frame frame = random_outer(random, kind, random_inner(random, kind.inner_is_v4)).bytes();
+    const std::size_t changes = 1 + below(random, 3);
+    for (std::size_t change = 0; change < changes; ++change) {
+      const std::size_t at = kEthernetBytes + below(random, kHeaders - kEthernetBytes);
+      if (at < frame.size()) frame[at] = static_cast<std::byte>(random());
+    }
+    const RunResult result =
+        run(frame);  // the engines have to agree, and the host's has a sanitizer
+    EXPECT_EQ(result.moved.size(), 1U) << describe(result);
+  }
+}
+
 }  // namespace weir::testing

@@ -14,6 +14,7 @@ from labcase import *
 
 HERE = pathlib.Path(__file__).parent
 PORT = 7007
+START_S = 60  # an interpreter on an emulated machine takes its time
 CLIENT = {4: "10.88.0.100", 6: "fd88::100"}
 BALANCER = {4: "10.88.0.1", 6: "fd88::1"}  # the outer source; nobody has the address
 STRANGER = {4: "10.88.0.66", 6: "fd88::66"}
@@ -50,7 +51,7 @@ class DecapCase(unittest.TestCase):
         cls.mac = re.search(r"(\w\w:){5}\w\w", link).group(0)
         cls.lab.start("echo", "backend", "python3", HERE / "echo_server.py", PORT, *VIP.values(),
                       *NO_VIP.values())
-        wait_until("the echo server", lambda: "ready" in cls.lab.log("echo"))
+        wait_until("the echo server", lambda: "ready" in cls.lab.log("echo"), START_S)
 
     def tearDown(self):
         self.decap("unload", "eth0", check=False)
@@ -87,7 +88,7 @@ class DecapCase(unittest.TestCase):
                        source[outer], BACKEND[outer], self.mac, *extra)
         try:
             wait_until("the tunnel", lambda: self.lab.alive("tunnel") and self.lab.run_in(
-                "client", "ip", "link", "show", "tun0", check=False).returncode == 0)
+                "client", "ip", "link", "show", "tun0", check=False).returncode == 0, START_S)
             self.lab.run_in("client", "ip", "link", "set", "tun0", "up", "mtu", "1500")
             self.lab.run_in("client", "ip", "route", "add", f"{vips[4]}/32", "dev", "tun0", "src",
                             CLIENT[4])
