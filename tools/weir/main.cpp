@@ -233,16 +233,22 @@ void add_looking_verbs(CLI::App& app, Arguments& arguments) {
   stats_verb->add_option("VIP", arguments.vip, "only this service")->check(is_vip());
 }
 
-/// What another program does, since it needs libraries that this one does without.
-void add_external_verbs(CLI::App& app, Arguments& arguments) {
-  CLI::App* command =
-      app.add_subcommand("decap", "On a backend: take off what the balancers put on (weir-decap)");
-  command->prefix_command();  // its words are not ours to read
-  command->callback([&arguments, command] {
-    arguments.run = [command](const Daemons&) -> Outcome {
-      return Failure{{}, become(kDecapProgram, command->remaining()).text()};
-    };
-  });
+/// What another program does, since it needs libraries that this one does without. Help and
+/// completion know of it; its words are never parsed here, see decap_words().
+void add_external_verbs(CLI::App& app) {
+  app.add_subcommand("decap", "On a backend: take off what the balancers put on (weir-decap)");
+}
+
+/// What follows the verb `decap`; nothing if that is not the verb. Where the daemons listen does
+/// not matter to it, so these options are passed over.
+std::optional<std::vector<std::string>> decap_words(int argc, char** argv) {
+  const std::vector<std::string> words{argv + 1, argv + argc};
+  std::size_t at = 0;
+  while (at < words.size() &&
+         (words[at].starts_with("--l4-socket") || words[at].starts_with("--l7-socket")))
+    at += words[at].find('=') == std::string::npos ? 2 : 1;
+  if (at >= words.size() || words[at] != "decap") return std::nullopt;
+  return std::vector<std::string>{words.begin() + static_cast<std::ptrdiff_t>(at) + 1, words.end()};
 }
 
 void add_config_verbs(CLI::App& app, Arguments& arguments) {
@@ -300,7 +306,7 @@ void set_up(CLI::App& app, Arguments& arguments) {
   add_backend_verbs(app, arguments);
   add_looking_verbs(app, arguments);
   add_config_verbs(app, arguments);
-  add_external_verbs(app, arguments);
+  add_external_verbs(app);
   app.footer(std::string{kFooter});  // last: verbs made after it would repeat it
 }
 
@@ -339,9 +345,8 @@ int finish(const Outcome& outcome, OutputFormat format) {
 
 int run(int argc, char** argv) {
   // Before anything is parsed: '--help' behind it is not for us either.
-  if (argc > 1 && std::string_view{argv[1]} == "decap") {
-    const Error error = become(kDecapProgram, {argv + 2, argv + argc});
-    print(stderr, fmt::format("weir: {}\n", error.text()));
+  if (const auto words = decap_words(argc, argv)) {
+    print(stderr, fmt::format("weir: {}\n", become(kDecapProgram, *words).text()));
     return kFailed;
   }
   Arguments arguments;
