@@ -21,6 +21,8 @@
 #define WEIR_SNAT_ADDRESSES_MAX 64  /* addresses of the node that full NAT sends from */
 #define WEIR_DEVICES_MAX	64  /* devices that the programs may send out of */
 #define WEIR_DECAP_SOURCES_MAX	1024 /* balancers that a backend takes tunnel packets from */
+#define WEIR_DECAP_VIPS_MAX	4096 /* prefixes that a backend takes inner packets for */
+#define WEIR_DECAP_GUE_PORT	6080 /* registered for GUE; the default */
 #define WEIR_TABLE_SIZE_DEFAULT 65537
 #define WEIR_TABLE_SIZE_MAX	1048573 /* largest Maglev table; sizes are prime */
 #define WEIR_FLOWS_DEFAULT	262144	/* entries of the flow table unless set before load */
@@ -306,12 +308,19 @@ struct weir_service_counter {
 	__u64 new_flows; /* flows that were given a backend by the table, not by the flow entry */
 };
 
-/* What the decapsulation program counts, map weir_decap_counters. */
+/* Map weir_decap_vips, a trie: which inner destinations a backend owns. IPv4 prefixes have 96 bits
+ * more, those of the mapped form. */
+struct weir_decap_vip_key {
+	__u32 prefix_bits;
+	struct weir_address address;
+};
+
+/* What the decapsulation programs count, map weir_decap_counters. */
 enum weir_decap_verdict {
-	WEIR_DECAP_PASS_OTHER = 0,     /* no tunnel packet for us; untouched */
-	WEIR_DECAP_PASS_INNER = 1,     /* outer header removed, the rest given to the host */
-	WEIR_DECAP_DROP_SOURCE = 2,    /* a tunnel packet from an unlisted balancer */
-	WEIR_DECAP_DROP_MALFORMED = 3, /* the tunnel packet's headers make no sense */
+	WEIR_DECAP_CONTINUE = -1, /* not the end yet: go on with the next step */
+#define WEIR_DECAP_VERDICT(symbol, action, label, sentence) WEIR_DECAP_##symbol,
+#include "bpf/decap_verdicts.def"
+#undef WEIR_DECAP_VERDICT
 	WEIR_DECAP_VERDICT_COUNT,
 };
 
@@ -337,3 +346,4 @@ WEIR_ASSERT_SIZE(struct weir_flow_key, 40);
 WEIR_ASSERT_SIZE(struct weir_flow_set, 64);
 WEIR_ASSERT_SIZE(struct weir_fragment_key, 40);
 WEIR_ASSERT_SIZE(struct weir_monitor_filter, 40);
+WEIR_ASSERT_SIZE(struct weir_decap_vip_key, 20);

@@ -1,120 +1,61 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * On a backend: takes off the outer header that a balancer put on, and gives the packet to the
- * host, which owns the VIP. For kernels without tunnel devices, and cheaper than one.
- *
- * Whoever may send such packets decides what source address they appear to come from, so the
- * balancers are listed. ECN marks that a router set on the outer header are not carried inside.
+ * On a backend, in XDP: takes off the outer headers that a balancer put on, and gives the packet to
+ * the host, which owns the VIP. For kernels without tunnel devices, and cheaper than one. VLAN tags
+ * that are still in the frame stay around the inner packet.
  */
 
 #include "bpf/parse.h"
 
-/* 1: any source is a balancer; for networks that filter tunnel packets at their border. */
-const volatile __u8 weir_decap_any_source;
+typedef struct xdp_md decap_context;
+#define frame_start(ctx) packet_data(ctx)
+#define frame_end(ctx)	 packet_end(ctx)
+#include "bpf/decap.h"
 
-/* Addresses of balancers: a set, the value is not read. Written by user space. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, WEIR_DECAP_SOURCES_MAX);
-	__type(key, struct weir_address);
-	__type(value, __u32);
-} weir_decap_sources SEC(".maps");
+#define MACS_BYTES 12
 
-/* enum weir_decap_verdict → counter. Written by the program, summed by the reader. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, WEIR_DECAP_VERDICT_COUNT);
-	__type(key, __u32);
-	__type(value, struct weir_counter);
-} weir_decap_counters SEC(".maps");
-
-/* What is known of a tunnel packet once its outer header has been read. */
-struct tunnel {
-	struct weir_address source;
-	__u32 outer_bytes; /* 0: this is no tunnel packet */
-	__u32 frame_bytes;
-	__u8 inner_protocol;
-	__u8 is_malformed;
-};
-
-static __always_inline int is_tunnel(__u8 protocol)
+static __always_inline void write_inner_header(void *inner, const struct tunnel *tunnel)
 {
-	return protocol == IPPROTO_IPIP || protocol == IPPROTO_IPV6;
+	__builtin_memcpy(inner, &tunnel->inner_word, sizeof(tunnel->inner_word));
+	if (tunnel->inner_version == 4)
+		__builtin_memcpy(inner + IPV4_CHECK_OFFSET, &tunnel->inner_check,
+				 sizeof(tunnel->inner_check));
 }
 
-static __always_inline void read_outer_ipv4(struct cursor *cur, struct tunnel *tunnel)
-{
-	__u32 available = cur->left;
-	const struct iphdr *ip = take(cur, sizeof(*ip));
-	__u32 ip_bytes;
-
-	if (!ip || !is_tunnel(ip->protocol))
-		return;
-	tunnel->source = v4_mapped(ip->saddr);
-	tunnel->inner_protocol = ip->protocol;
-	tunnel->outer_bytes = ip->ihl * 4;
-	ip_bytes = bpf_ntohs(ip->tot_len);
-	/* Balancers set the don't-fragment flag, so a fragment is not one of theirs. */
-	if (ip->version != 4 || tunnel->outer_bytes < sizeof(*ip) ||
-	    ip_bytes < tunnel->outer_bytes || ip_bytes > available ||
-	    ip->frag_off & bpf_htons(IPV4_MORE_FRAGMENTS | IPV4_OFFSET_MASK)) {
-		tunnel->is_malformed = 1;
-		return;
-	}
-	cur->left = ip_bytes - sizeof(*ip);
-	if (!take(cur, tunnel->outer_bytes - sizeof(*ip)))
-		tunnel->is_malformed = 1;
-}
-
-static __always_inline void read_outer_ipv6(struct cursor *cur, struct tunnel *tunnel)
-{
-	const struct ipv6hdr *ip = take(cur, sizeof(*ip));
-
-	if (!ip || !is_tunnel(ip->nexthdr))
-		return;
-	__builtin_memcpy(&tunnel->source, &ip->saddr, sizeof(tunnel->source));
-	tunnel->inner_protocol = ip->nexthdr;
-	tunnel->outer_bytes = sizeof(*ip);
-	if (ip->version != 6 || bpf_ntohs(ip->payload_len) > cur->left)
-		tunnel->is_malformed = 1;
-	else
-		cur->left = bpf_ntohs(ip->payload_len);
-}
-
-/* The inner header must be there, be of the family that the outer one announced, and not claim
- * more than was carried; the host checks the rest. */
-static __always_inline int is_inner_sound(struct cursor *cur, __u8 protocol)
-{
-	__u32 available = cur->left;
-
-	if (protocol == IPPROTO_IPIP) {
-		const struct iphdr *ip = take(cur, sizeof(*ip));
-
-		return ip && ip->version == 4 && bpf_ntohs(ip->tot_len) <= available;
-	} else {
-		const struct ipv6hdr *ip = take(cur, sizeof(*ip));
-
-		return ip && ip->version == 6 && bpf_ntohs(ip->payload_len) <= cur->left;
-	}
-}
-
+/* The bounds that are checked here have been read before; only the verifier asks. Tags are moved as
+ * they stand, and only the type of what follows the last of them changes. */
 static __always_inline enum weir_decap_verdict strip(struct xdp_md *ctx,
 						     const struct tunnel *tunnel)
 {
-	struct ethhdr *eth = packet_data(ctx);
-	struct ethhdr saved;
+	__u8 *frame = packet_data(ctx);
+	void *inner = frame + (tunnel->inner_offset & INNER_OFFSET_MASK);
+	__be16 type = tunnel->inner_version == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
+	__u8 saved[LINK_BYTES_MAX];
 
-	if ((void *)(eth + 1) > packet_end(ctx))
-		return WEIR_DECAP_DROP_MALFORMED; /* it has been read; only the verifier asks */
-	saved = *eth;
-	saved.h_proto = tunnel->inner_protocol == IPPROTO_IPIP ? bpf_htons(ETH_P_IP)
-							       : bpf_htons(ETH_P_IPV6);
-	if (bpf_xdp_adjust_head(ctx, tunnel->outer_bytes))
-		return WEIR_DECAP_DROP_MALFORMED; /* as above: an inner header follows */
-	eth = packet_data(ctx);
-	if ((void *)(eth + 1) > packet_end(ctx))
-		return WEIR_DECAP_DROP_MALFORMED; /* as above */
-	*eth = saved;
+	if (inner + sizeof(struct iphdr) > packet_end(ctx) ||
+	    (void *)(frame + LINK_BYTES_MAX) > packet_end(ctx))
+		return WEIR_DECAP_DROP_INTERNAL;
+	if (tunnel->changes_ecn)
+		write_inner_header(inner, tunnel);
+	__builtin_memcpy(saved, frame, LINK_BYTES_MAX);
+	if (bpf_xdp_adjust_head(ctx, tunnel->inner_offset - tunnel->link_bytes))
+		return WEIR_DECAP_DROP_INTERNAL;
+	frame = packet_data(ctx);
+	if ((void *)(frame + LINK_BYTES_MAX) > packet_end(ctx))
+		return WEIR_DECAP_DROP_INTERNAL;
+	__builtin_memcpy(frame, saved, MACS_BYTES);
+	switch (tunnel->link_bytes) {
+	case sizeof(struct ethhdr):
+		__builtin_memcpy(frame + 12, &type, sizeof(type));
+		break;
+	case sizeof(struct ethhdr) + sizeof(struct vlan_tag):
+		__builtin_memcpy(frame + 12, saved + 12, 4);
+		__builtin_memcpy(frame + 16, &type, sizeof(type));
+		break;
+	default:
+		__builtin_memcpy(frame + 12, saved + 12, 8);
+		__builtin_memcpy(frame + 20, &type, sizeof(type));
+	}
 	return WEIR_DECAP_PASS_INNER;
 }
 
@@ -122,23 +63,15 @@ static __always_inline enum weir_decap_verdict decapsulate(struct xdp_md *ctx,
 							   struct tunnel *tunnel)
 {
 	struct cursor cur = {.pos = packet_data(ctx), .end = packet_end(ctx)};
-	const struct ethhdr *eth;
+	enum weir_decap_verdict verdict;
 
 	cur.left = cur.end - cur.pos;
 	tunnel->frame_bytes = cur.left;
-	eth = take(&cur, sizeof(*eth));
-	if (!eth)
-		return WEIR_DECAP_PASS_OTHER;
-	if (eth->h_proto == bpf_htons(ETH_P_IP))
-		read_outer_ipv4(&cur, tunnel);
-	else if (eth->h_proto == bpf_htons(ETH_P_IPV6))
-		read_outer_ipv6(&cur, tunnel);
-	if (!tunnel->inner_protocol)
-		return WEIR_DECAP_PASS_OTHER;
-	if (!weir_decap_any_source && !bpf_map_lookup_elem(&weir_decap_sources, &tunnel->source))
-		return WEIR_DECAP_DROP_SOURCE;
-	if (tunnel->is_malformed || !is_inner_sound(&cur, tunnel->inner_protocol))
-		return WEIR_DECAP_DROP_MALFORMED;
+	verdict = read_tunnel(&cur, tunnel);
+	if (verdict != WEIR_DECAP_CONTINUE)
+		return verdict;
+	if (has_udp_sum(tunnel) && !is_udp_sum_right(ctx, tunnel))
+		return WEIR_DECAP_DROP_CHECKSUM;
 	return strip(ctx, tunnel);
 }
 
@@ -146,14 +79,10 @@ SEC("xdp")
 int weir_decap(struct xdp_md *ctx)
 {
 	struct tunnel tunnel = {};
-	__u32 verdict = decapsulate(ctx, &tunnel);
-	struct weir_counter *counter = bpf_map_lookup_elem(&weir_decap_counters, &verdict);
+	enum weir_decap_verdict verdict = decapsulate(ctx, &tunnel);
 
-	if (counter) {
-		counter->packets++;
-		counter->bytes += tunnel.frame_bytes;
-	}
-	return verdict <= WEIR_DECAP_PASS_INNER ? XDP_PASS : XDP_DROP;
+	count(verdict, tunnel.frame_bytes);
+	return is_pass(verdict) ? XDP_PASS : XDP_DROP;
 }
 
 char weir_decap_license[] SEC("license") = "Dual BSD/GPL";

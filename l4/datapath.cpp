@@ -1,18 +1,9 @@
 #include "l4/datapath.h"
 
-#include <linux/if_link.h>
-#include <linux/magic.h>
-#include <net/if.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/statfs.h>
-
-#include <array>
-#include <charconv>
 #include <filesystem>
 
-#include "l4/base/log.h"
 #include "l4/chain.h"
+#include "l4/kernel_objects.h"
 #include "weir_l7_return.skel.h"
 #include "weir_lb.skel.h"
 
@@ -24,6 +15,7 @@ namespace fs = std::filesystem;
 constexpr const char* kProgram = "weir_lb";
 constexpr const char* kReturnProgram = "weir_l7_return";
 constexpr const char* kStateMap = "weir_state";
+constexpr const char* kBesideOthers = "load with --chain";
 
 /// Pinned beside the maps: under which contract and with which settings they were made.
 ///
@@ -58,31 +50,6 @@ std::string link_pin(const std::string& directory, std::uint32_t ifindex) {
   return fmt::format("{}/{}", links_of(directory), ifindex);
 }
 
-/// The last words of libbpf, the verifier's among them, for the error that follows.
-std::string& libbpf_words() {
-  thread_local std::string words;
-  return words;
-}
-
-int keep_libbpf_words(libbpf_print_level level, const char* format, va_list arguments) {
-  if (level != LIBBPF_WARN) return 0;
-  std::array<char, 4096> line{};
-  const int size = std::vsnprintf(line.data(), line.size(), format, arguments);
-  constexpr std::size_t kWordsMax = 4096;
-  std::string& words = libbpf_words();
-  words += line.data();
-  if (words.size() > kWordsMax) words.erase(0, words.size() - kWordsMax);
-  return size;
-}
-
-Error libbpf_error(std::string_view doing, int error) {
-  Error out = Error::from_errno(doing, error < 0 ? -error : error);
-  if (libbpf_words().empty()) return out;
-  std::string message = fmt::format("{}: {}", out.message(), libbpf_words());
-  libbpf_words().clear();
-  return Error{out.code(), std::move(message)};
-}
-
 /// Points every map of an object that is pinned already at its pin.
 Result<void> reuse_pinned_maps(bpf_object* object, const std::string& directory) {
   bpf_map* map = nullptr;
@@ -100,8 +67,7 @@ Result<void> reuse_pinned_maps(bpf_object* object, const std::string& directory)
 /// `pinned`: the directory whose maps are to be used, or nothing for new maps.
 Result<Balancer> open_balancer(const DatapathSettings& settings,
                                const std::optional<std::string>& pinned) {
-  ::libbpf_set_print(keep_libbpf_words);
-  libbpf_words().clear();
+  collect_libbpf_words();
   Balancer skeleton{::weir_lb__open()};
   if (!skeleton) return libbpf_error("opening weir_lb", errno);
   skeleton->rodata->weir_hash_seed[0] = settings.hash_seed.words[0];
@@ -127,21 +93,10 @@ Result<Balancer> load_balancer(const DatapathSettings& settings,
 }
 
 Result<Return> load_return() {
-  ::libbpf_set_print(keep_libbpf_words);
-  libbpf_words().clear();
+  collect_libbpf_words();
   Return skeleton{::weir_l7_return__open_and_load()};
   if (!skeleton) return libbpf_error("loading weir_l7_return into the kernel", errno);
   return skeleton;
-}
-
-Result<void> make_directory(const std::string& path) {
-  if (::mkdir(path.c_str(), S_IRWXU) == 0 || errno == EEXIST) return {};
-  return Error::from_errno(fmt::format("creating {}", path));
-}
-
-Result<void> pin(int fd, const std::string& path) {
-  if (::bpf_obj_pin(fd, path.c_str()) == 0) return {};
-  return Error::from_errno(fmt::format("pinning {}", path));
 }
 
 Result<void> pin_maps(bpf_object* object, const std::string& directory) {
@@ -249,144 +204,7 @@ Result<UniqueFd> open_program(const std::string& directory, const char* name) {
   return fd;
 }
 
-Result<bpf_prog_info> program_info(int fd) {
-  bpf_prog_info info{};
-  std::uint32_t size = sizeof(info);
-  if (::bpf_obj_get_info_by_fd(fd, &info, &size) != 0)
-    return Error::from_errno("examining a program");
-  return info;
-}
-
-Result<bpf_link_info> link_info(int fd) {
-  bpf_link_info info{};
-  std::uint32_t size = sizeof(info);
-  if (::bpf_obj_get_info_by_fd(fd, &info, &size) != 0) return Error::from_errno("examining a link");
-  return info;
-}
-
-std::string device_name(std::uint32_t ifindex) {
-  std::array<char, IF_NAMESIZE> name{};
-  return ::if_indextoname(ifindex, name.data()) == nullptr ? std::string{} : name.data();
-}
-
-Result<std::uint32_t> device_index(const std::string& device) {
-  const unsigned ifindex = ::if_nametoindex(device.c_str());
-  if (ifindex == 0)
-    return Error{ErrorCode::kNotFound, fmt::format("there is no network device {}", device),
-                 "see 'ip link' for the names in this network namespace"};
-  return ifindex;
-}
-
-std::string program_text(std::uint32_t id) {
-  const UniqueFd fd{::bpf_prog_get_fd_by_id(id)};
-  const Result<bpf_prog_info> info = fd ? program_info(fd.get()) : bpf_prog_info{};
-  const std::string name = info ? info->name : "";
-  return fmt::format("the XDP program {} (id {})", name.empty() ? "without a name" : name, id);
-}
-
-/// Nobody else's program may be on the device. The caller knows that ours is not.
-Result<void> check_free(const std::string& device, std::uint32_t ifindex) {
-  LIBBPF_OPTS(bpf_xdp_query_opts, query);
-  if (const int error = ::bpf_xdp_query(static_cast<int>(ifindex), 0, &query); error != 0)
-    return Error::from_errno(fmt::format("{}: asking for XDP programs", device), -error);
-  if (query.attach_mode == XDP_ATTACHED_NONE) return {};
-  std::uint32_t id = query.prog_id;
-  for (const std::uint32_t other : {query.drv_prog_id, query.skb_prog_id, query.hw_prog_id}) {
-    if (id == 0) id = other;
-  }
-  return Error{ErrorCode::kConflict, fmt::format("{} carries {}", device, program_text(id)),
-               fmt::format("detach it with 'ip link set dev {} xdp off' (or by its owner's "
-                           "command), or load with --chain",
-                           device)};
-}
-
-Result<UniqueFd> create_link(int program, std::uint32_t ifindex, std::uint32_t flags) {
-  LIBBPF_OPTS(bpf_link_create_opts, options, .flags = flags);
-  UniqueFd link{::bpf_link_create(program, static_cast<int>(ifindex), BPF_XDP, &options)};
-  if (!link) return Error::from_errno("attaching");
-  return link;
-}
-
-struct CreatedLink {
-  UniqueFd fd;
-  control::XdpMode mode = control::XdpMode::kNative;
-  std::string reason;
-};
-
-Result<CreatedLink> create_link_in_mode(int program, const std::string& device,
-                                        std::uint32_t ifindex, control::XdpMode mode) {
-  CreatedLink created;
-  if (mode != control::XdpMode::kGeneric) {
-    Result<UniqueFd> link = create_link(program, ifindex, XDP_FLAGS_DRV_MODE);
-    if (link) {
-      created.fd = *std::move(link);
-      return created;
-    }
-    created.reason =
-        fmt::format("{}: the driver refused native mode: {}", device, std::strerror(errno));
-    if (mode == control::XdpMode::kNative)
-      return std::move(link)
-          .error()
-          .while_doing(fmt::format("{}: native XDP", device))
-          .with_remedy(
-              "the driver may not support it, or the MTU may be too large for it; "
-              "load with mode generic or auto");
-  }
-  Result<UniqueFd> link = create_link(program, ifindex, XDP_FLAGS_SKB_MODE);
-  if (!link) return std::move(link).error().while_doing(fmt::format("{}: generic XDP", device));
-  created.fd = *std::move(link);
-  created.mode = control::XdpMode::kGeneric;
-  return created;
-}
-
-control::XdpMode mode_on(std::uint32_t ifindex) {
-  LIBBPF_OPTS(bpf_xdp_query_opts, query);
-  const int error = ::bpf_xdp_query(static_cast<int>(ifindex), 0, &query);
-  if (error == 0 && query.attach_mode == XDP_ATTACHED_SKB) return control::XdpMode::kGeneric;
-  return control::XdpMode::kNative;
-}
-
-/// The ifindexes that name the pins of a directory.
-Result<std::vector<std::uint32_t>> pinned_indexes(const std::string& directory) {
-  std::vector<std::uint32_t> indexes;
-  std::error_code error;
-  for (fs::directory_iterator entry{directory, error}, end; !error && entry != end;
-       entry.increment(error)) {
-    const std::string name = entry->path().filename();
-    std::uint32_t ifindex = 0;
-    const auto parsed = std::from_chars(name.data(), name.data() + name.size(), ifindex);
-    if (parsed.ec == std::errc{} && parsed.ptr == name.data() + name.size())
-      indexes.push_back(ifindex);
-  }
-  if (error) return Error::from_errno(fmt::format("listing {}", directory), error.value());
-  return indexes;
-}
-
-bool is_bpf_file_system(const std::string& path) {
-  struct statfs info {};
-  return ::statfs(path.c_str(), &info) == 0 && info.f_type == BPF_FS_MAGIC;
-}
-
 }  // namespace
-
-Result<void> ensure_bpf_file_system(const std::string& pin_directory) {
-  const std::string parent = fs::path{pin_directory}.parent_path();
-  if (is_bpf_file_system(parent)) return {};
-  constexpr const char* kMountPoint = "/sys/fs/bpf";
-  if (parent == kMountPoint &&
-      ::mount("bpf", kMountPoint, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") == 0) {
-    std::error_code error;
-    if (fs::read_symlink("/proc/self/ns/mnt", error) != fs::read_symlink("/proc/1/ns/mnt", error))
-      log_warning(
-          "{} was not mounted and is now, but in a mount namespace of this process's own; pins, "
-          "and traffic with them, end with the namespace. Enter network namespaces with 'nsenter "
-          "--net=…', not 'ip netns exec'",
-          kMountPoint);
-    return {};
-  }
-  return Error{ErrorCode::kUnavailable, fmt::format("{} is no BPF file system", parent),
-               fmt::format("mount -t bpf bpf {}", parent)};
-}
 
 Result<Datapath> Datapath::open(const std::string& pin_directory) {
   Result<PinnedState> state = read_state(pin_directory);
@@ -509,7 +327,7 @@ Result<void> Datapath::move_links() {
 Result<void> Datapath::check_device(const std::string& device, bool chain) {
   Result<std::uint32_t> ifindex = device_index(device);
   if (!ifindex) return std::move(ifindex).error();
-  return chain ? Result<void>{} : check_free(device, *ifindex);
+  return chain ? Result<void>{} : check_free(device, *ifindex, kBesideOthers);
 }
 
 Result<Attachment> Datapath::attach(const std::string& device, control::XdpMode mode, bool chain) {
@@ -532,7 +350,8 @@ Result<Attachment> Datapath::attach(const std::string& device, control::XdpMode 
 
 Result<Attachment> Datapath::attach_link(const std::string& device, std::uint32_t ifindex,
                                          control::XdpMode mode) {
-  if (Result<void> free = check_free(device, ifindex); !free) return std::move(free).error();
+  if (Result<void> free = check_free(device, ifindex, kBesideOthers); !free)
+    return std::move(free).error();
   Result<UniqueFd> program = open_program(pin_directory_, kProgram);
   if (!program) return std::move(program).error();
   Result<bpf_prog_info> info = program_info(program->get());
@@ -639,7 +458,7 @@ Result<void> Datapath::attach_return(const std::string& device, control::XdpMode
         !detached)
       return detached;
   }
-  if (Result<void> free = check_free(device, *ifindex); !free) return free;
+  if (Result<void> free = check_free(device, *ifindex, kBesideOthers); !free) return free;
   Result<UniqueFd> program = open_program(pin_directory_, kReturnProgram);
   if (!program) return std::move(program).error();
   Result<CreatedLink> link = create_link_in_mode(program->get(), device, *ifindex, mode);

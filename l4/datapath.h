@@ -96,7 +96,4 @@ class Datapath {
   bool settled_ = true;
 };
 
-/// Mounts the BPF file system on /sys/fs/bpf if that is where the directory is and none is there.
-Result<void> ensure_bpf_file_system(const std::string& pin_directory);
-
 }  // namespace weir::l4

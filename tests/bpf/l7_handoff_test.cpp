@@ -91,7 +91,6 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"AnAdvertisementStaysWithTheHost", neighbor_advertisement(kClient6, kVipL7v6),
              WEIR_PASS_NO_PORTS},
         Case{"ArpStaysWithTheHost", arp_request(kClient, kVipL7), WEIR_PASS_NOT_IP},
-        Case{"AnEchoToAVipOfL4StaysWithTheHost", echo_request(kClient, kVip), WEIR_PASS_NO_PORTS},
         Case{"AnotherProtocolStaysWithTheHost", ip_packet(kClient, kVipL7, IPPROTO_GRE),
              WEIR_PASS_NO_PORTS},
         Case{"AnUnknownPortIsDropped", tcp(kFrom, at(kVipL7, 81)), WEIR_DROP_UNKNOWN_PORT},

@@ -40,6 +40,7 @@ class Robustness : public ::testing::TestWithParam<BpfProgram>, protected Balanc
     } else {
       BpfSettings settings;
       settings.decapsulate_any_source = true;
+      settings.decapsulate_any_vip = true;
       start(settings, GetParam());
     }
   }

@@ -64,8 +64,11 @@ constexpr auto kVerdictLabels = std::to_array<std::string_view>({
 #undef WEIR_VERDICT
 });
 constexpr auto kReturnLabels = std::to_array<std::string_view>({"redirect", "drop"});
-constexpr auto kDecapLabels =
-    std::to_array<std::string_view>({"pass_other", "pass_inner", "drop_source", "drop_malformed"});
+constexpr auto kDecapLabels = std::to_array<std::string_view>({
+#define WEIR_DECAP_VERDICT(symbol, action, label, sentence) label,
+#include "bpf/decap_verdicts.def"
+#undef WEIR_DECAP_VERDICT
+});
 
 static_assert(kVerdictLabels.size() == WEIR_VERDICT_COUNT);
 static_assert(kReturnLabels.size() == WEIR_RETURN_VERDICT_COUNT);
@@ -78,6 +81,7 @@ std::span<const std::string_view> labels_of(BpfProgram program) {
     case BpfProgram::kL7Return:
       return kReturnLabels;
     case BpfProgram::kDecapsulator:
+    case BpfProgram::kDecapsulatorTc:
       return kDecapLabels;
   }
   return {};
@@ -90,6 +94,7 @@ std::string_view verdict_map_of(BpfProgram program) {
     case BpfProgram::kL7Return:
       return "weir_return_counters";
     case BpfProgram::kDecapsulator:
+    case BpfProgram::kDecapsulatorTc:
       return "weir_decap_counters";
   }
   return {};

@@ -35,7 +35,9 @@ struct RunResult {
 /// For failure messages: action, counters, output as hexadecimal.
 std::string describe(const RunResult& result);
 
-enum class BpfProgram { kBalancer, kL7Return, kDecapsulator };
+/// The tc program runs in the kernel alone; beside it the host runs the XDP program, whose results
+/// its own must equal.
+enum class BpfProgram { kBalancer, kL7Return, kDecapsulator, kDecapsulatorTc };
 
 /// What user space would set before load.
 struct BpfSettings {
@@ -48,6 +50,8 @@ struct BpfSettings {
   static constexpr std::uint32_t kTicksPerSecond = 1000;
   static constexpr std::uint8_t kSecondShift = 10;
   bool decapsulate_any_source = false;
+  bool decapsulate_any_vip = false;
+  bool decapsulate_drop_foreign = false;
 };
 
 /// An inner map of one of the outer ones, with all that is in it.

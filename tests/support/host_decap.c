@@ -16,6 +16,7 @@
 
 const struct weir_host_map weir_decap_maps[] = {
     WEIR_HOST_MAP(weir_decap_sources),
+    WEIR_HOST_MAP(weir_decap_vips),
     WEIR_HOST_MAP(weir_decap_counters),
     WEIR_HOST_MAP_END,
 };

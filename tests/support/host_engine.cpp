@@ -48,7 +48,7 @@ class HostMap {
   /// NULL like the kernel's lookup: no such key, or an array index out of range.
   void* find(const void* key) {
     const Bytes bytes = key_of(key);
-    if (type_ == BPF_MAP_TYPE_LPM_TRIE) return longest_match(bytes);
+    if (type_ == BPF_MAP_TYPE_LPM_TRIE) return find_longest(bytes);
     const auto found = values_.find(bytes);
     if (found != values_.end()) return found->second.get();
     if (!is_array() || index_of(bytes) >= max_entries_) return nullptr;
@@ -76,28 +76,6 @@ class HostMap {
   [[nodiscard]] std::uint32_t value_bytes() const { return value_bytes_; }
 
  private:
-  /// As the kernel's trie: of the entries whose prefix covers the key, the longest.
-  void* longest_match(const Bytes& key) {
-    std::byte* best = nullptr;
-    std::uint32_t best_bits = 0;
-    for (const auto& [prefix, value] : values_) {
-      const std::uint32_t bits = index_of(prefix);
-      if (bits > index_of(key) || (best != nullptr && bits < best_bits)) continue;
-      if (!same_bits(prefix, key, bits)) continue;
-      best = value.get();
-      best_bits = bits;
-    }
-    return best;
-  }
-  static bool same_bits(const Bytes& a, const Bytes& b, std::uint32_t bits) {
-    for (std::uint32_t bit = 0; bit < bits; ++bit) {
-      const std::size_t byte = sizeof(std::uint32_t) + bit / 8;
-      const auto mask = std::byte{0x80} >> (bit % 8);
-      if ((a[byte] & mask) != (b[byte] & mask)) return false;
-    }
-    return true;
-  }
-
   [[nodiscard]] bool is_array() const {
     return type_ == BPF_MAP_TYPE_ARRAY || type_ == BPF_MAP_TYPE_PERCPU_ARRAY;
   }
@@ -107,6 +85,26 @@ class HostMap {
   [[nodiscard]] Bytes key_of(const void* key) const {
     const auto* bytes = static_cast<const std::byte*>(key);
     return {bytes, bytes + key_bytes_};
+  }
+  /// A trie's key is the length of a prefix in bits, then its bytes.
+  void* find_longest(const Bytes& key) {
+    void* longest = nullptr;
+    std::uint32_t longest_bits = 0;
+    for (const auto& [prefix, value] : values_) {
+      const std::uint32_t bits = index_of(prefix);
+      if (bits > index_of(key) || (longest != nullptr && bits <= longest_bits)) continue;
+      if (!is_prefix(prefix, key, bits)) continue;
+      longest = value.get();
+      longest_bits = bits;
+    }
+    return longest;
+  }
+  static bool is_prefix(const Bytes& prefix, const Bytes& key, std::uint32_t bits) {
+    for (std::uint32_t bit = 0; bit < bits; ++bit) {
+      const std::size_t at = sizeof(std::uint32_t) + bit / 8;
+      if (((prefix[at] ^ key[at]) & std::byte(0x80U >> bit % 8)) != std::byte{0}) return false;
+    }
+    return true;
   }
   static std::uint32_t index_of(const Bytes& key) {
     std::uint32_t index = 0;
@@ -137,6 +135,7 @@ HostProgram host_program(BpfProgram program) {
     case BpfProgram::kL7Return:
       return {weir_l7_return, weir_l7_return_maps};
     case BpfProgram::kDecapsulator:
+    case BpfProgram::kDecapsulatorTc:  // what both decide is one; only taking headers off differs
       return {weir_decap, weir_decap_maps};
   }
   return {};
@@ -264,6 +263,8 @@ class HostRunner final : public BpfRunner {
     weir_second_shift = BpfSettings::kSecondShift;
     weir_answers_per_s = settings_.answers_per_s;
     weir_decap_any_source = settings_.decapsulate_any_source ? 1 : 0;
+    weir_decap_any_vip = settings_.decapsulate_any_vip ? 1 : 0;
+    weir_decap_drop_foreign = settings_.decapsulate_drop_foreign ? 1 : 0;
 
     xdp_md ctx{};
     ctx.ingress_ifindex = kAnyDevice;
@@ -323,6 +324,8 @@ extern "C" {
 void* weir_host_map_lookup_elem(const void* map, const void* key);
 long weir_host_map_update_elem(const void* map, const void* key, const void* value, __u64 flags);
 long weir_host_redirect_map(const void* map, __u64 key, __u64 flags);
+__s64 weir_host_csum_diff(const __be32* from, __u32 from_size, const __be32* to, __u32 to_size,
+                          __u32 seed);
 long weir_host_xdp_adjust_head(xdp_md* ctx, int delta);
 long weir_host_xdp_adjust_tail(xdp_md* ctx, int delta);
 __u64 weir_host_xdp_get_buff_len(xdp_md* ctx);
@@ -346,6 +349,26 @@ long weir_host_redirect_map(const void* map, __u64 key, __u64 flags) {
   const auto index = static_cast<std::uint32_t>(key);
   if (HostRunner::running->by_identity(map)->contains(&index)) return XDP_REDIRECT;
   return static_cast<long>(flags & 3);
+}
+
+/// Like the kernel's: sizes are of whole words, what is taken away is added inverted.
+__s64 weir_host_csum_diff(const __be32* from, __u32 from_size, const __be32* to, __u32 to_size,
+                          __u32 seed) {
+  if (from_size % 4 != 0 || to_size % 4 != 0) return -EINVAL;
+  std::uint64_t sum = seed;
+  for (__u32 at = 0; at < from_size; at += 4) {
+    std::uint32_t word = 0;
+    std::memcpy(&word, reinterpret_cast<const std::byte*>(from) + at, sizeof(word));
+    sum += ~word;
+  }
+  for (__u32 at = 0; at < to_size; at += 4) {
+    std::uint32_t word = 0;
+    std::memcpy(&word, reinterpret_cast<const std::byte*>(to) + at, sizeof(word));
+    sum += word;
+  }
+  while (sum >> 32 != 0)
+    sum = (sum & 0xffffffff) + (sum >> 32);
+  return static_cast<__s64>(sum);
 }
 
 long weir_host_xdp_adjust_head(xdp_md* ctx, int delta) {

@@ -49,6 +49,8 @@ extern const struct weir_host_map weir_l7_return_maps[];
 int weir_decap(struct xdp_md* ctx);
 extern const struct weir_host_map weir_decap_maps[];
 extern volatile __u8 weir_decap_any_source;
+extern volatile __u8 weir_decap_any_vip;
+extern volatile __u8 weir_decap_drop_foreign;
 
 #ifdef __cplusplus
 }

@@ -3,6 +3,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <fmt/format.h>
+#include <linux/pkt_cls.h>
 
 #include <cstring>
 #include <functional>
@@ -13,6 +14,7 @@
 #include "tests/support/bpf_counters.h"
 #include "tests/support/bpf_runner.h"
 #include "weir_decap.skel.h"
+#include "weir_decap_tc.skel.h"
 #include "weir_l7_return.skel.h"
 #include "weir_lb.skel.h"
 
@@ -68,10 +70,26 @@ Result<Loaded> load_return() {
       [](weir_l7_return* skeleton) { return skeleton->progs.weir_l7_return; }, "weir_l7_return");
 }
 
+template <typename Skeleton>
+void set_decapsulation(Skeleton* opened, const BpfSettings& settings) {
+  opened->rodata->weir_decap_any_source = settings.decapsulate_any_source ? 1 : 0;
+  opened->rodata->weir_decap_any_vip = settings.decapsulate_any_vip ? 1 : 0;
+  opened->rodata->weir_decap_drop_foreign = settings.decapsulate_drop_foreign ? 1 : 0;
+}
+
+Result<Loaded> load_decapsulator_tc(const BpfSettings& settings) {
+  weir_decap_tc* opened = weir_decap_tc__open();
+  if (opened == nullptr) return Error::from_errno("opening weir_decap_tc");
+  set_decapsulation(opened, settings);
+  return load<weir_decap_tc>(
+      opened, weir_decap_tc__destroy, weir_decap_tc__load,
+      [](weir_decap_tc* skeleton) { return skeleton->progs.weir_decap_tc; }, "weir_decap_tc");
+}
+
 Result<Loaded> load_decapsulator(const BpfSettings& settings) {
   weir_decap* opened = weir_decap__open();
   if (opened == nullptr) return Error::from_errno("opening weir_decap");
-  opened->rodata->weir_decap_any_source = settings.decapsulate_any_source ? 1 : 0;
+  set_decapsulation(opened, settings);
   return load<weir_decap>(
       opened, weir_decap__destroy, weir_decap__load,
       [](weir_decap* skeleton) { return skeleton->progs.weir_decap; }, "weir_decap");
@@ -85,6 +103,8 @@ Result<Loaded> load_program(BpfProgram program, const BpfSettings& settings) {
       return load_return();
     case BpfProgram::kDecapsulator:
       return load_decapsulator(settings);
+    case BpfProgram::kDecapsulatorTc:
+      return load_decapsulator_tc(settings);
   }
   return Error{ErrorCode::kInvalid, "no such program"};
 }
@@ -170,6 +190,8 @@ class KernelRunner final : public BpfRunner {
     if (bpf_prog_test_run_opts(loaded_.program_fd, &options) != 0)
       return Error::from_errno(fmt::format("running a frame of {} bytes", frame.size()));
     result.action = options.retval;
+    if (program_ == BpfProgram::kDecapsulatorTc)  // in XDP's words, so that the two compare
+      result.action = options.retval == TC_ACT_SHOT ? XDP_DROP : XDP_PASS;
     result.output.resize(options.data_size_out);
     return result;
   }

@@ -91,6 +91,14 @@ class Cli : public ::testing::Test {
     return (directory_ / "weir.yaml").string();
   }
 
+  /// A program that the shell runs, where nothing else is found.
+  void put_on_path(const std::string& name, const std::string& script) {
+    const std::filesystem::path file = directory_ / name;
+    std::ofstream{file} << "#!/bin/sh\n" << script;
+    std::filesystem::permissions(file, std::filesystem::perms::owner_all);
+    path_ = "/nowhere::" + directory_.string();
+  }
+
   /// Runs the program as a person would, sockets given by the environment.
   [[nodiscard]] Finished weir(std::vector<std::string> arguments,
                               const std::string& input = {}) const {
@@ -100,7 +108,7 @@ class Cli : public ::testing::Test {
     std::ofstream{in} << input;
     arguments.insert(arguments.begin(), WEIR_PROGRAM);
     std::vector<std::string> environment{"WEIR_L4_SOCKET=" + l4_socket().string(),
-                                         "WEIR_L7_SOCKET=" + l7_socket().string()};
+                                         "WEIR_L7_SOCKET=" + l7_socket().string(), "PATH=" + path_};
     std::vector<char*> argv = pointers(arguments);
     std::vector<char*> envp = pointers(environment);
     posix_spawn_file_actions_t actions;
@@ -128,6 +136,7 @@ class Cli : public ::testing::Test {
   }
 
   std::filesystem::path directory_;
+  std::string path_;
 };
 
 constexpr const char* kVips = R"({"revision": 7, "vips": [
@@ -151,8 +160,8 @@ TEST_F(Cli, PrintsItsVersionAndHelp) {
   const Finished help = weir({"--help"});
   EXPECT_EQ(help.exit_code, 0);
   EXPECT_THAT(help.out, HasSubstr("Examples:"));
-  for (const std::string verb :
-       {"load", "unload", "vip", "backend", "status", "stats", "check", "apply", "completion"})
+  for (const std::string verb : {"load", "unload", "vip", "backend", "status", "stats", "check",
+                                 "apply", "completion", "decap"})
     EXPECT_THAT(help.out, HasSubstr("  " + verb + " "));
 }
 
@@ -490,6 +499,27 @@ TEST_F(Cli, SaysWhichDaemonHasAppliedWhenTheOtherFails) {
   EXPECT_EQ(run.err,
             "weir: weir-l4: no room; the other daemon has applied it: mend the cause and "
             "apply again\n");
+}
+
+TEST_F(Cli, LeavesDecapToTheProgramForItWithEveryWord) {
+  put_on_path("weir-decap", "for word in \"$@\"; do echo \"[$word]\"; done; exit 7\n");
+  const Finished run = weir({"decap", "load", "eth 0", "--help", "--source", "10.0.0.1"});
+  EXPECT_EQ(run.exit_code, 7) << run.err;
+  EXPECT_EQ(run.out, "[load]\n[eth 0]\n[--help]\n[--source]\n[10.0.0.1]\n");
+  const Finished behind = weir({"--l4-socket", "/x", "decap", "stats", "--json"});
+  EXPECT_EQ(behind.exit_code, 7) << behind.err;
+  EXPECT_EQ(behind.out, "[stats]\n[--json]\n");
+}
+
+TEST_F(Cli, SaysThatDecapIsNotInstalledAndWhereItLooked) {
+  for (const std::vector<std::string>& words :
+       {std::vector<std::string>{"decap", "load", "eth0"}, {"decap"}}) {
+    const Finished run = weir(words);
+    EXPECT_EQ(run.exit_code, 1);
+    EXPECT_EQ(run.err,
+              "weir: weir-decap is not installed: it is neither beside this program nor on PATH; "
+              "install it, or add its folder to PATH\n");
+  }
 }
 
 TEST_F(Cli, PrintsCompletionScriptsThatKnowEveryVerb) {

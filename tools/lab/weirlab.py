@@ -20,7 +20,6 @@ import pathlib
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -138,11 +137,7 @@ class Lab:
         self.remove_leftovers()
         hosts = ["fabric", "client", "node", *BACKENDS] + (["impair"] if impaired else [])
         for host in hosts:
-            run("ip", "netns", "add", self.namespace(host))
-            self.run_in(host, "ip", "link", "set", "lo", "up")
-            for setting in ("all.disable_ipv6=0", "default.accept_dad=0", "all.accept_dad=0",
-                            "default.accept_ra=0"):
-                self.run_in(host, "sysctl", "-qw", f"net.ipv6.conf.{setting}")
+            self.add_host(host)
         self.run_in("fabric", "ip", "link", "add", "br0", "mtu", "1600", "type", "bridge",
                     "stp_state", "0", "mcast_snooping", "0")
         self.run_in("fabric", "ip", "link", "set", "br0", "up")
@@ -161,6 +156,13 @@ class Lab:
             self.address(name, backend4(name), backend6(name))
         self.run_in("client", "ip", "route", "add", "203.0.113.0/24", "via", NODE4)
         self.run_in("client", "ip", "-6", "route", "add", "2001:db8:77::/64", "via", NODE6)
+
+    def add_host(self, host):
+        run("ip", "netns", "add", self.namespace(host))
+        self.run_in(host, "ip", "link", "set", "lo", "up")
+        for setting in ("all.disable_ipv6=0", "default.accept_dad=0", "all.accept_dad=0",
+                        "default.accept_ra=0"):
+            self.run_in(host, "sysctl", "-qw", f"net.ipv6.conf.{setting}")
 
     def cable(self, host, device, other, other_device, mtu):
         """A veth between two hosts, without the offloads that leave packets unfinished."""
@@ -186,23 +188,27 @@ class Lab:
         one that passes everything."""
         self.load_program(host, device, "weir_pass")
 
-    def load_program(self, host, device, name, pin_maps=False):
+    def load_program(self, host, device, name):
         directory = self.pins / f"{host}-{name}"
         directory.mkdir(parents=True, exist_ok=True)
         program = directory / "program"
         if not program.exists():
-            extra = ["pinmaps", directory] if pin_maps else []
-            run("bpftool", "prog", "load", BUILD / "bpf" / f"{name}.bpf.o", program, *extra)
+            run("bpftool", "prog", "load", BUILD / "bpf" / f"{name}.bpf.o", program)
         self.run_in(host, "bpftool", "net", "attach", "xdpdrv", "pinned", program, "dev", device)
-        return directory
+
+    def decap(self, host, *arguments, **options):
+        """`weir decap` on a host. Indexes of devices repeat between namespaces, so each has a pin
+        directory of its own."""
+        self.pins.mkdir(parents=True, exist_ok=True)
+        environment = os.environ | {"WEIR_DECAP_PIN_DIR": str(self.pins / f"{host}-decap"),
+                                    "PATH": f"{BUILD / 'l4'}:{os.environ['PATH']}"}
+        return self.run_in(host, BUILD / "tools" / "weir" / "weir", "decap", *arguments,
+                           env=environment, **options)
 
     def start_decapsulation(self, host, sources=(NODE4, NODE6)):
-        directory = self.load_program(host, "eth0", "weir_decap", pin_maps=True)
-        for source in sources:
-            packed = (socket.inet_pton(socket.AF_INET6, source) if ":" in source else
-                      bytes(10) + b"\xff\xff" + socket.inet_pton(socket.AF_INET, source))
-            run("bpftool", "map", "update", "pinned", directory / "weir_decap_sources", "key", "hex",
-                *[f"{b:02x}" for b in packed], "value", "hex", "01", "00", "00", "00")
+        lists = [word for source in sources for word in ("--source", source)]
+        lists += [word for vip in (VIP_WEB4, VIP_WEB6, VIP_DNS4, VIP_DNS6) for word in ("--vip", vip)]
+        self.decap(host, "load", "eth0", "--mode", "native", *lists)
 
     # ---- servers ------------------------------------------------------------------------------
 
@@ -210,7 +216,6 @@ class Lab:
         """nginx on every backend: the web VIPs, and one HTTP service per port for L7. dnsmasq
         answers for the DNS VIPs and says who it is."""
         for name in BACKENDS:
-            self.start_decapsulation(name)
             for vip in (VIP_WEB4, VIP_DNS4, VIP_L2):
                 self.run_in(name, "ip", "address", "add", f"{vip}/32", "dev", "lo")
             for vip in (VIP_WEB6, VIP_DNS6):
@@ -218,6 +223,7 @@ class Lab:
             for setting in ("arp_ignore=1", "arp_announce=2", "rp_filter=0"):
                 self.run_in(name, "sysctl", "-qw", f"net.ipv4.conf.all.{setting}",
                             f"net.ipv4.conf.eth0.{setting}")
+            self.start_decapsulation(name)
             self.start_nginx(name)
             self.start(f"dnsmasq-{name}", name, "dnsmasq", "--keep-in-foreground", "--no-resolv",
                        "--no-hosts", "--conf-file=/dev/null", "--bind-interfaces", "--user=root",

@@ -6,6 +6,7 @@
 
 #include "tools/weir/commands.h"
 #include "tools/weir/completion.h"
+#include "tools/weir/external.h"
 #include "tools/weir/verbs.h"
 
 namespace weir::cli {
@@ -14,6 +15,7 @@ namespace {
 constexpr int kDone = 0;
 constexpr int kFailed = 1;
 constexpr int kUsage = 2;
+constexpr const char* kDecapProgram = "weir-decap";
 
 constexpr std::string_view kFooter = R"(
 Examples:
@@ -86,6 +88,24 @@ void add_looking_verbs(CLI::App& app, Arguments& arguments) {
   stats_verb->add_option("VIP", arguments.vip, "only this service")->check(is_vip());
 }
 
+/// What another program does, since it needs libraries that this one does without. Help and
+/// completion know of it; its words are never parsed here, see decap_words().
+void add_external_verbs(CLI::App& app) {
+  app.add_subcommand("decap", "On a backend: take off what the balancers put on (weir-decap)");
+}
+
+/// What follows the verb `decap`; nothing if that is not the verb. Where the daemons listen does
+/// not matter to it, so these options are passed over.
+std::optional<std::vector<std::string>> decap_words(int argc, char** argv) {
+  const std::vector<std::string> words{argv + 1, argv + argc};
+  std::size_t at = 0;
+  while (at < words.size() &&
+         (words[at].starts_with("--l4-socket") || words[at].starts_with("--l7-socket")))
+    at += words[at].find('=') == std::string::npos ? 2 : 1;
+  if (at >= words.size() || words[at] != "decap") return std::nullopt;
+  return std::vector<std::string>{words.begin() + static_cast<std::ptrdiff_t>(at) + 1, words.end()};
+}
+
 void add_config_verbs(CLI::App& app, Arguments& arguments) {
   CLI::App* check_verb = verb(
       app, "check", "Check a configuration file against its rules and this host; needs no daemon",
@@ -138,6 +158,7 @@ void set_up(CLI::App& app, Arguments& arguments) {
   add_backend_verbs(app, arguments);
   add_looking_verbs(app, arguments);
   add_config_verbs(app, arguments);
+  add_external_verbs(app);
   app.footer(std::string{kFooter});  // last: verbs made after it would repeat it
 }
 
@@ -175,6 +196,11 @@ int finish(const Outcome& outcome, OutputFormat format) {
 }
 
 int run(int argc, char** argv) {
+  // Before anything is parsed: '--help' behind it is not for us either.
+  if (const auto words = decap_words(argc, argv)) {
+    print(stderr, fmt::format("weir: {}\n", become(kDecapProgram, *words).text()));
+    return kFailed;
+  }
   Arguments arguments;
   CLI::App app{"Weir: an L4 load balancer in XDP and an L7 gateway, from one command."};
   set_up(app, arguments);
