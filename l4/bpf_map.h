@@ -3,8 +3,10 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -28,6 +30,7 @@ class Map {
   Map(UniqueFd fd, std::string name) : fd_{std::move(fd)}, name_{std::move(name)} {}
 
   [[nodiscard]] int fd() const { return fd_.get(); }
+  [[nodiscard]] const UniqueFd& owner() const { return fd_; }
 
   [[nodiscard]] Result<std::optional<V>> get(const K& key) const {
     V value{};
@@ -39,6 +42,20 @@ class Map {
   [[nodiscard]] Result<void> set(const K& key, const V& value) const {
     if (::bpf_map_update_elem(fd_.get(), &key, &value, BPF_ANY) == 0) return {};
     return Error::from_errno("writing map " + name_);
+  }
+
+  /// As many entries as there are keys, in as few calls as the kernel takes.
+  [[nodiscard]] Result<void> set_all(std::span<const K> keys, std::span<const V> values) const {
+    WEIR_ASSERT(keys.size() == values.size());  // the caller makes both from one list
+    for (std::size_t done = 0; done < keys.size();) {
+      auto count =
+          static_cast<std::uint32_t>(std::min<std::size_t>(keys.size() - done, kBatchWritten));
+      if (::bpf_map_update_batch(fd_.get(), keys.data() + done, values.data() + done, &count,
+                                 nullptr) != 0)
+        return Error::from_errno("filling map " + name_);
+      done += count;
+    }
+    return {};
   }
 
   /// Removing what is not there is success.
@@ -71,6 +88,7 @@ class Map {
   }
 
  private:
+  static constexpr std::size_t kBatchWritten = 1U << 20;
   static constexpr std::uint32_t kBatch = 4096;  // must hold the fullest bucket of a hash
   UniqueFd fd_;
   std::string name_;

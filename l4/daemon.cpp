@@ -98,9 +98,6 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--pin-dir", options.pin_directory, "Where kernel objects are pinned")
       ->capture_default_str();
-  app.add_option("--flows", options.flows_max, "Entries of the flow table, at the next load")
-      ->check(CLI::Range(1024U, 1U << 26))
-      ->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   const weir::Result<void> ended = weir::l4::run(socket, options);
   if (ended) return 0;

@@ -3,6 +3,8 @@
 #include <filesystem>
 
 #include "l4/chain.h"
+#include "l4/flow_table.h"
+#include "l4/kernel_clock.h"
 #include "l4/kernel_objects.h"
 #include "weir_l7_return.skel.h"
 #include "weir_lb.skel.h"
@@ -29,8 +31,10 @@ struct PinnedState {
   std::uint64_t hash_seed[2];
   std::uint32_t flows_max;
   std::uint32_t reloading;  // 0 or 1
+  std::uint32_t answers_per_s;
+  std::uint32_t ticks_per_s;
 };
-static_assert(sizeof(PinnedState) == 32);
+static_assert(sizeof(PinnedState) == 40);
 
 struct DestroyBalancer {
   void operator()(weir_lb* skeleton) const { ::weir_lb__destroy(skeleton); }
@@ -64,28 +68,48 @@ Result<void> reuse_pinned_maps(bpf_object* object, const std::string& directory)
   return {};
 }
 
+/// Every CPU may give its share of the answers, rounded up: they share no counter.
+std::uint32_t answers_per_cpu(std::uint32_t answers_per_s) {
+  const auto cpus = static_cast<std::uint32_t>(std::max(::libbpf_num_possible_cpus(), 1));
+  return answers_per_s / cpus + (answers_per_s % cpus != 0 ? 1 : 0);
+}
+
+void write_settings(weir_lb& skeleton, const DatapathSettings& settings, const Ticks& ticks) {
+  const auto& seed = settings.hash_seed.words;
+  auto& data = *skeleton.rodata;
+  data.weir_hash_seed[0] = seed[0];
+  data.weir_hash_seed[1] = seed[1];
+  for (std::uint32_t i = 0; i < WEIR_FLOW_KEYS; ++i)
+    data.weir_flow_keys[i] = weir_flow_key_of(seed[0], seed[1], i);
+  data.weir_flow_set_mask = flow_sets(settings.flows_max) - 1;
+  data.weir_is_stateless = settings.flows_max == 0 ? 1 : 0;
+  data.weir_l7_worker_count = settings.l7_workers;
+  data.weir_ticks_per_s = ticks.per_s;
+  data.weir_second_shift = ticks.second_shift();
+  data.weir_answers_per_s = answers_per_cpu(settings.answers_per_s);
+}
+
 /// `pinned`: the directory whose maps are to be used, or nothing for new maps.
-Result<Balancer> open_balancer(const DatapathSettings& settings,
+Result<Balancer> open_balancer(const DatapathSettings& settings, const Ticks& ticks,
                                const std::optional<std::string>& pinned) {
   collect_libbpf_words();
   Balancer skeleton{::weir_lb__open()};
   if (!skeleton) return libbpf_error("opening weir_lb", errno);
-  skeleton->rodata->weir_hash_seed[0] = settings.hash_seed.words[0];
-  skeleton->rodata->weir_hash_seed[1] = settings.hash_seed.words[1];
-  skeleton->rodata->weir_l7_worker_count = settings.l7_workers;
+  write_settings(*skeleton, settings, ticks);
   if (pinned) {
     if (Result<void> reused = reuse_pinned_maps(skeleton->obj, *pinned); !reused)
       return std::move(reused).error();
     return skeleton;
   }
-  const int error = ::bpf_map__set_max_entries(skeleton->maps.weir_flows, settings.flows_max);
+  const int error =
+      ::bpf_map__set_max_entries(skeleton->maps.weir_flows, flow_sets(settings.flows_max));
   if (error != 0) return libbpf_error("sizing the flow table", error);
   return skeleton;
 }
 
-Result<Balancer> load_balancer(const DatapathSettings& settings,
+Result<Balancer> load_balancer(const DatapathSettings& settings, const Ticks& ticks,
                                const std::optional<std::string>& pinned) {
-  Result<Balancer> skeleton = open_balancer(settings, pinned);
+  Result<Balancer> skeleton = open_balancer(settings, ticks, pinned);
   if (!skeleton) return skeleton;
   if (const int error = ::weir_lb__load(skeleton->get()); error != 0)
     return libbpf_error("loading weir_lb into the kernel", error);
@@ -111,12 +135,14 @@ Result<void> pin_maps(bpf_object* object, const std::string& directory) {
 
 enum class Progress { kSettled, kReloading };
 
-PinnedState pinned_state(const DatapathSettings& settings, Progress progress) {
+PinnedState pinned_state(const DatapathSettings& settings, const Ticks& ticks, Progress progress) {
   return {.abi_version = WEIR_ABI_VERSION,
           .l7_workers = settings.l7_workers,
           .hash_seed = {settings.hash_seed.words[0], settings.hash_seed.words[1]},
           .flows_max = settings.flows_max,
-          .reloading = progress == Progress::kReloading ? 1U : 0U};
+          .reloading = progress == Progress::kReloading ? 1U : 0U,
+          .answers_per_s = settings.answers_per_s,
+          .ticks_per_s = ticks.per_s};
 }
 
 Result<void> pin_new_map(const std::string& directory, const char* name, std::uint32_t value_size,
@@ -141,10 +167,10 @@ Result<Map<std::uint32_t, PinnedState>> open_state(const std::string& directory)
 }
 
 Result<void> write_state(const std::string& directory, const DatapathSettings& settings,
-                         Progress progress) {
+                         const Ticks& ticks, Progress progress) {
   Result<Map<std::uint32_t, PinnedState>> map = open_state(directory);
   if (!map) return std::move(map).error();
-  return map->set(0, pinned_state(settings, progress));
+  return map->set(0, pinned_state(settings, ticks, progress));
 }
 
 Result<PinnedState> read_state(const std::string& directory) {
@@ -177,18 +203,19 @@ Result<void> remove_pins(const std::string& directory) {
 }
 
 Result<void> pin_everything(const std::string& directory, const Balancer& balancer,
-                            const Return& way_back, const DatapathSettings& settings) {
+                            const Return& way_back, const DatapathSettings& settings,
+                            const Ticks& ticks) {
   for (const std::string& part : {directory, maps_of(directory), programs_of(directory),
                                   links_of(directory), chained_of(directory)}) {
     if (Result<void> made = make_directory(part); !made) return made;
   }
   if (Result<void> step = pin_maps(balancer->obj, directory); !step) return step;
   if (Result<void> step = pin_maps(way_back->obj, directory); !step) return step;
-  Result<void> step = pin_new_map(directory, kOwnersMap, sizeof(std::uint32_t), WEIR_BACKENDS_MAX);
+  Result<void> step = pin_new_map(directory, kKeysMap, sizeof(KeyRecord), WEIR_VIPS_MAX);
   if (!step) return step;
   step = pin_new_map(directory, kStateMap, sizeof(PinnedState), 1);
   if (!step) return step;
-  step = write_state(directory, settings, Progress::kSettled);
+  step = write_state(directory, settings, ticks, Progress::kSettled);
   if (!step) return step;
   step = pin(::bpf_program__fd(balancer->progs.weir_lb),
              fmt::format("{}/{}", programs_of(directory), kProgram));
@@ -214,7 +241,9 @@ Result<Datapath> Datapath::open(const std::string& pin_directory) {
   Datapath datapath{pin_directory, std::make_unique<KernelTables>(*std::move(tables))};
   datapath.settings_ = {.hash_seed = {{state->hash_seed[0], state->hash_seed[1]}},
                         .l7_workers = state->l7_workers,
+                        .answers_per_s = state->answers_per_s,
                         .flows_max = state->flows_max};
+  datapath.ticks_ = {.per_s = state->ticks_per_s};
   datapath.settled_ = state->reloading == 0;
   return datapath;
 }
@@ -234,18 +263,21 @@ Result<std::optional<Datapath>> Datapath::adopt(const std::string& pin_directory
   return std::optional<Datapath>{*std::move(datapath)};
 }
 
-Result<Datapath> Datapath::load(const std::string& pin_directory,
-                                const DatapathSettings& settings) {
+Result<Datapath> Datapath::load(const std::string& pin_directory, const DatapathSettings& wanted) {
+  DatapathSettings settings = wanted;
+  settings.flows_max = flow_entries(wanted.flows_max);
   if (Result<void> mounted = ensure_bpf_file_system(pin_directory); !mounted)
     return std::move(mounted).error();
-  Result<Balancer> balancer = load_balancer(settings, std::nullopt);
+  Result<Ticks> ticks = measure_kernel_ticks();
+  if (!ticks) return std::move(ticks).error();
+  Result<Balancer> balancer = load_balancer(settings, *ticks, std::nullopt);
   if (!balancer) return std::move(balancer).error();
   Result<Return> way_back = load_return();
   if (!way_back) return std::move(way_back).error();
   // Beside its place and renamed: whoever looks after a crash finds all pins or none.
   const std::string unfinished = pin_directory + "-unfinished";
   if (Result<void> removed = remove_pins(unfinished); !removed) return std::move(removed).error();
-  Result<void> pinned = pin_everything(unfinished, *balancer, *way_back, settings);
+  Result<void> pinned = pin_everything(unfinished, *balancer, *way_back, settings, *ticks);
   if (pinned && ::rename(unfinished.c_str(), pin_directory.c_str()) != 0)
     pinned = Error::from_errno(fmt::format("renaming {} to {}", unfinished, pin_directory));
   if (!pinned) {
@@ -255,8 +287,10 @@ Result<Datapath> Datapath::load(const std::string& pin_directory,
   return open(pin_directory);
 }
 
-Result<void> Datapath::reload(const DatapathSettings& settings) {
-  Result<Balancer> balancer = load_balancer(settings, pin_directory_);
+Result<void> Datapath::reload(const DatapathSettings& wanted) {
+  DatapathSettings settings = wanted;
+  settings.flows_max = settings_.flows_max;
+  Result<Balancer> balancer = load_balancer(settings, ticks_, pin_directory_);
   if (!balancer) return std::move(balancer).error();
   const std::string path = fmt::format("{}/{}", programs_of(pin_directory_), kProgram);
   const std::string fresh = path + "_new";
@@ -265,15 +299,13 @@ Result<void> Datapath::reload(const DatapathSettings& settings) {
   Result<void> pinned = pin(::bpf_program__fd((*balancer)->progs.weir_lb), fresh);
   if (!pinned) return pinned;
   settled_ = false;
-  Result<void> saved = write_state(pin_directory_, settings_, Progress::kReloading);
+  Result<void> saved = write_state(pin_directory_, settings_, ticks_, Progress::kReloading);
   if (!saved) return saved;
   if (::rename(fresh.c_str(), path.c_str()) != 0)
     return Error::from_errno(fmt::format("renaming {} to {}", fresh, path));
-  DatapathSettings written = settings;
-  written.flows_max = settings_.flows_max;
-  saved = write_state(pin_directory_, written, Progress::kSettled);
+  saved = write_state(pin_directory_, settings, ticks_, Progress::kSettled);
   if (!saved) return saved;
-  settings_ = written;
+  settings_ = settings;
   settled_ = true;
   return move_links();
 }
@@ -371,7 +403,7 @@ Result<Attachment> Datapath::attach_link(const std::string& device, std::uint32_
 
 Result<Attachment> Datapath::attach_in_chain(const std::string& device, std::uint32_t ifindex,
                                              control::XdpMode mode) {
-  Result<Balancer> balancer = open_balancer(settings_, pin_directory_);
+  Result<Balancer> balancer = open_balancer(settings_, ticks_, pin_directory_);
   if (!balancer) return std::move(balancer).error();
   Result<Chained> chained = attach_chained((*balancer)->obj, kProgram, device, ifindex, mode);
   if (!chained) return std::move(chained).error();

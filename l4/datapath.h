@@ -11,6 +11,7 @@
 #include "l4/base/siphash.h"
 #include "l4/control/model.h"
 #include "l4/kernel_tables.h"
+#include "l4/vip_entries.h"
 
 namespace weir::l4 {
 
@@ -20,6 +21,8 @@ inline constexpr const char* kPinDirectoryDefault = "/sys/fs/bpf/weir";
 struct DatapathSettings {
   SipKey hash_seed;
   std::uint32_t l7_workers = 0;
+  std::uint32_t answers_per_s = 1000;  ///< of our own, all CPUs together
+  /// Entries of the flow table, a power of two when loaded; 0: flows are not remembered.
   std::uint32_t flows_max = WEIR_FLOWS_DEFAULT;
   friend bool operator==(const DatapathSettings&, const DatapathSettings&) = default;
 };
@@ -60,6 +63,8 @@ class Datapath {
   /// settings(), which are those of the program that runs. Then reload() before all else.
   [[nodiscard]] bool settled() const { return settled_; }
   [[nodiscard]] KernelTables& tables() const { return *tables_; }
+  /// The kernel's, measured when the datapath was loaded.
+  [[nodiscard]] const Ticks& ticks() const { return ticks_; }
 
   /// Whether attach() could work as far as can be seen: the device exists and, unless `chain`, is
   /// free of other XDP programs.
@@ -93,6 +98,7 @@ class Datapath {
   std::string pin_directory_;
   std::unique_ptr<KernelTables> tables_;  // stable address: the programmer refers to it
   DatapathSettings settings_;
+  Ticks ticks_;
   bool settled_ = true;
 };
 

@@ -3,13 +3,10 @@
 #include <algorithm>
 #include <numeric>
 
-#include "l4/programmer.h"
+#include "l4/vip_entries.h"
 
 namespace weir::l4 {
 namespace {
-
-/// Every read of a whole flow table ends, even while the program adds entries.
-constexpr std::size_t kFlowsReadMax = 1U << 26;
 
 Result<UniqueFd> open_pin(const std::string& directory, const std::string& name) {
   const std::string path = directory + "/" + name;
@@ -26,6 +23,51 @@ Result<void> open_map(MapType& map, const std::string& directory, const std::str
   return {};
 }
 
+/// What an inner map is created as; it has to be what bpf/maps.h says of its outer map.
+struct InnerMap {
+  bpf_map_type type;
+  const char* name;
+  std::uint32_t key_bytes;
+  std::uint32_t value_bytes;
+  std::uint32_t entries;
+  std::uint32_t flags;
+};
+
+Result<UniqueFd> create(const InnerMap& map) {
+  LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = map.flags);
+  UniqueFd fd{
+      ::bpf_map_create(map.type, map.name, map.key_bytes, map.value_bytes, map.entries, &options)};
+  if (!fd) return Error::from_errno(fmt::format("creating a map {}", map.name));
+  return fd;
+}
+
+template <typename Key>
+Result<Tables::Entries<Key, VipId>> read_ids(const Map<Key, std::uint32_t>& map,
+                                             std::size_t limit) {
+  auto found = map.entries(limit);
+  if (!found) return std::move(found).error();
+  Tables::Entries<Key, VipId> entries;
+  for (const auto& [key, id] : *found)
+    entries.emplace_back(key, id);
+  return entries;
+}
+
+KeyRecord record_of(const control::VipKey& key) {
+  return {.address = abi_address(key.address),
+          .prefix_length = key.prefix_length,
+          .is_udp = static_cast<std::uint8_t>(key.protocol == control::Protocol::kUdp ? 1 : 0),
+          .first_port = key.ports.first.value(),
+          .last_port = key.ports.last.value(),
+          .reserved = 0};
+}
+
+control::VipKey key_of(const KeyRecord& record) {
+  return {.address = address_of(record.address),
+          .ports = {wire::Port{record.first_port}, wire::Port{record.last_port}},
+          .protocol = record.is_udp != 0 ? control::Protocol::kUdp : control::Protocol::kTcp,
+          .prefix_length = record.prefix_length};
+}
+
 }  // namespace
 
 Result<KernelTables> KernelTables::open(const std::string& directory) {
@@ -34,15 +76,26 @@ Result<KernelTables> KernelTables::open(const std::string& directory) {
   const auto take = [&](auto& map, const char* name) {
     if (opened) opened = open_map(map, directory, name);
   };
+  const auto outer = [&](PerVip kind) -> OuterMap& {
+    return tables.outer_[static_cast<std::size_t>(kind)];
+  };
   take(tables.vips_, "weir_vips");
-  take(tables.tables_, "weir_tables");
+  take(tables.services_, "weir_services");
+  take(tables.ranges_, "weir_ranges");
+  take(tables.addresses_, "weir_addresses");
+  take(tables.prefixes_, "weir_prefixes");
+  take(tables.filter_, "weir_filter");
+  take(tables.keys_, kKeysMap);
+  take(outer(PerVip::kTable), "weir_tables");
+  take(outer(PerVip::kList), "weir_lists");
+  take(outer(PerVip::kSources), "weir_source_limits");
+  take(outer(PerVip::kQuic), "weir_quic");
   take(tables.backends_, "weir_backends");
-  take(tables.owners_, kOwnersMap);
   take(tables.flows_, "weir_flows");
   take(tables.workers_, "weir_l7_workers");
-  take(tables.l7_addresses_, "weir_l7_addresses");
   take(tables.devices_, "weir_devices");
   take(tables.return_device_, "weir_return_device");
+  take(tables.flow_counters_, "weir_flow_counters");
   take(tables.counters_, "weir_counters");
   take(tables.return_counters_, "weir_return_counters");
   take(tables.vip_counters_, "weir_vip_counters");
@@ -51,68 +104,225 @@ Result<KernelTables> KernelTables::open(const std::string& directory) {
   return tables;
 }
 
-Result<std::vector<Tables::VipEntry>> KernelTables::read_vips() {
-  return vips_.entries(2 * WEIR_VIPS_MAX);
+// ----------------------------------------------------------------------- services, addresses
+
+Result<std::vector<weir_vip>> KernelTables::read_vips() {
+  auto entries = vips_.entries(WEIR_VIPS_MAX);
+  if (!entries) return std::move(entries).error();
+  std::vector<weir_vip> vips(WEIR_VIPS_MAX);
+  for (const auto& [id, vip] : *entries)
+    vips[id] = vip;
+  return vips;
 }
 
-Result<void> KernelTables::write_vip(const weir_vip_key& key, const weir_vip& vip) {
-  return vips_.set(key, vip);
+Result<void> KernelTables::write_vip(VipId id, const weir_vip& vip) {
+  return vips_.set(id.value(), vip);
 }
 
-Result<void> KernelTables::erase_vip(const weir_vip_key& key) { return vips_.erase(key); }
+Result<std::vector<control::VipKey>> KernelTables::read_keys() {
+  auto records = keys_.entries(WEIR_VIPS_MAX);
+  if (!records) return std::move(records).error();
+  std::vector<control::VipKey> keys(WEIR_VIPS_MAX);
+  for (const auto& [id, record] : *records)
+    keys[id] = key_of(record);
+  return keys;
+}
 
-Result<std::optional<UniqueFd>> KernelTables::inner_table(VipId vip) {
-  Result<std::optional<std::uint32_t>> map_id = tables_.get(vip.value());
+Result<void> KernelTables::write_key(VipId id, const control::VipKey& key) {
+  return keys_.set(id.value(), record_of(key));
+}
+
+Result<Tables::Entries<weir_vip_key, VipId>> KernelTables::read_services() {
+  return read_ids(services_, WEIR_VIPS_MAX);
+}
+
+Result<void> KernelTables::write_service(const weir_vip_key& key, VipId id) {
+  return services_.set(key, id.value());
+}
+
+Result<void> KernelTables::erase_service(const weir_vip_key& key) { return services_.erase(key); }
+
+Result<Tables::Entries<weir_range_key, VipId>> KernelTables::read_ranges() {
+  return read_ids(ranges_, WEIR_RANGES_MAX);
+}
+
+Result<void> KernelTables::write_range(const weir_range_key& key, VipId id) {
+  return ranges_.set(key, id.value());
+}
+
+Result<void> KernelTables::erase_range(const weir_range_key& key) { return ranges_.erase(key); }
+
+Result<Tables::Entries<weir_address, std::uint32_t>> KernelTables::read_addresses() {
+  return addresses_.entries(WEIR_ADDRESSES_MAX);
+}
+
+Result<void> KernelTables::write_address(const weir_address& address, std::uint32_t flags) {
+  return addresses_.set(address, flags);
+}
+
+Result<void> KernelTables::erase_address(const weir_address& address) {
+  return addresses_.erase(address);
+}
+
+Result<Tables::Entries<weir_prefix_key, weir_address>> KernelTables::read_prefixes() {
+  return prefixes_.entries(WEIR_VIPS_MAX);
+}
+
+Result<void> KernelTables::write_prefix(const weir_prefix_key& key, const weir_address& first) {
+  return prefixes_.set(key, first);
+}
+
+Result<void> KernelTables::erase_prefix(const weir_prefix_key& key) { return prefixes_.erase(key); }
+
+Result<AddressFilter> KernelTables::read_filter() {
+  auto words = filter_.entries(WEIR_FILTER_WORDS);
+  if (!words) return std::move(words).error();
+  AddressFilter filter{};
+  for (const auto& [index, word] : *words)
+    filter[index] = word;
+  return filter;
+}
+
+Result<void> KernelTables::write_filter(const AddressFilter& filter) {
+  Result<AddressFilter> present = read_filter();
+  if (!present) return std::move(present).error();
+  for (std::uint32_t index = 0; index < filter.size(); ++index) {
+    if (filter[index] == (*present)[index]) continue;
+    if (Result<void> written = filter_.set(index, filter[index]); !written) return written;
+  }
+  return {};
+}
+
+// ------------------------------------------------------------- what VIPs have for themselves
+
+Result<std::optional<UniqueFd>> KernelTables::inner(PerVip kind, VipId vip) const {
+  Result<std::optional<std::uint32_t>> map_id = outer(kind).get(vip.value());
   if (!map_id) return std::move(map_id).error();
   if (!map_id->has_value()) return std::optional<UniqueFd>{};
   UniqueFd fd{::bpf_map_get_fd_by_id(**map_id)};
-  if (!fd) return Error::from_errno(fmt::format("opening the table of VIP id {}", vip.value()));
+  if (!fd) return Error::from_errno(fmt::format("opening a map of VIP id {}", vip.value()));
   return std::optional<UniqueFd>{std::move(fd)};
 }
 
-Result<std::vector<BackendId>> KernelTables::read_table(VipId vip, std::uint32_t size) {
-  Result<std::optional<UniqueFd>> inner = inner_table(vip);
-  if (!inner) return std::move(inner).error();
-  std::vector<BackendId> slots;
-  if (!inner->has_value()) return slots;
-  const Map<std::uint32_t, std::uint32_t> table{std::move(**inner), "weir_table"};
-  auto entries = table.entries(size);
-  if (!entries) return std::move(entries).error();
-  slots.resize(entries->size());
-  for (const auto& [slot, id] : *entries)
-    slots[slot] = BackendId{id};
-  return slots;
+/// One swap: a packet meets the old map or the new one, never a mixture. The kernel returns when
+/// no program can be using the old one any more.
+Result<void> KernelTables::publish(PerVip kind, VipId vip, const UniqueFd& inner) {
+  return outer(kind).set(vip.value(), static_cast<std::uint32_t>(inner.get()));
 }
 
-Result<std::vector<VipId>> KernelTables::list_tables() {
+Result<std::vector<VipId>> KernelTables::list(PerVip kind) {
   std::vector<VipId> ids;
-  for (std::uint32_t id = 1; id < WEIR_VIPS_MAX; ++id) {
-    auto map_id = tables_.get(id);
+  for (std::uint32_t id = 0; id < WEIR_VIPS_MAX; ++id) {
+    auto map_id = outer(kind).get(id);
     if (!map_id) return std::move(map_id).error();
     if (map_id->has_value()) ids.emplace_back(id);
   }
   return ids;
 }
 
-Result<void> KernelTables::publish_table(VipId vip, std::span<const BackendId> slots) {
-  LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_INNER_MAP);
-  const auto size = static_cast<std::uint32_t>(slots.size());
-  const UniqueFd inner{::bpf_map_create(BPF_MAP_TYPE_ARRAY, "weir_table", sizeof(std::uint32_t),
-                                        sizeof(std::uint32_t), size, &options)};
-  if (!inner) return Error::from_errno("creating a Maglev table");
-  std::vector<std::uint32_t> keys(size);
-  std::iota(keys.begin(), keys.end(), 0U);
-  std::vector<std::uint32_t> values(size);
-  std::ranges::transform(slots, values.begin(), &BackendId::value);
-  std::uint32_t count = size;
-  if (::bpf_map_update_batch(inner.get(), keys.data(), values.data(), &count, nullptr) != 0)
-    return Error::from_errno("filling a Maglev table");
-  // One swap: a packet meets the old table or the new one, never a mixture. The kernel returns
-  // when no program can be using the old one any more.
-  return tables_.set(vip.value(), static_cast<std::uint32_t>(inner.get()));
+Result<void> KernelTables::erase(PerVip kind, VipId id) { return outer(kind).erase(id.value()); }
+
+Result<std::vector<weir_table_slot>> KernelTables::read_table(VipId vip, std::uint32_t size) {
+  Result<std::optional<UniqueFd>> fd = inner(PerVip::kTable, vip);
+  if (!fd) return std::move(fd).error();
+  std::vector<weir_table_slot> slots;
+  if (!fd->has_value()) return slots;
+  const Map<std::uint32_t, weir_table_slot> table{std::move(**fd), "weir_table"};
+  auto entries = table.entries(size);
+  if (!entries) return std::move(entries).error();
+  slots.resize(entries->size());
+  for (const auto& [index, slot] : *entries)
+    slots[index] = slot;
+  return slots;
 }
 
-Result<void> KernelTables::erase_table(VipId vip) { return tables_.erase(vip.value()); }
+Result<void> KernelTables::publish_table(VipId vip, std::span<const weir_table_slot> slots) {
+  Result<UniqueFd> fd = create({.type = BPF_MAP_TYPE_ARRAY,
+                                .name = "weir_table",
+                                .key_bytes = sizeof(std::uint32_t),
+                                .value_bytes = sizeof(weir_table_slot),
+                                .entries = static_cast<std::uint32_t>(slots.size()),
+                                .flags = BPF_F_INNER_MAP});
+  if (!fd) return std::move(fd).error();
+  const Map<std::uint32_t, weir_table_slot> table{*std::move(fd), "weir_table"};
+  std::vector<std::uint32_t> keys(slots.size());
+  std::iota(keys.begin(), keys.end(), 0U);
+  if (Result<void> filled = table.set_all(keys, slots); !filled) return filled;
+  return publish(PerVip::kTable, vip, table.owner());
+}
+
+Result<std::vector<ListEntry>> KernelTables::read_list(VipId vip) {
+  Result<std::optional<UniqueFd>> fd = inner(PerVip::kList, vip);
+  if (!fd) return std::move(fd).error();
+  std::vector<ListEntry> list;
+  if (!fd->has_value()) return list;
+  const Map<weir_prefix_key, std::uint32_t> map{std::move(**fd), "weir_list"};
+  auto entries = map.entries(WEIR_LIST_PREFIXES_MAX);
+  if (!entries) return std::move(entries).error();
+  for (const auto& [prefix, answer] : *entries)
+    list.push_back({prefix, answer});
+  return list;
+}
+
+Result<void> KernelTables::publish_list(VipId vip, std::span<const ListEntry> entries) {
+  Result<UniqueFd> fd = create({.type = BPF_MAP_TYPE_LPM_TRIE,
+                                .name = "weir_list",
+                                .key_bytes = sizeof(weir_prefix_key),
+                                .value_bytes = sizeof(std::uint32_t),
+                                .entries = WEIR_LIST_PREFIXES_MAX,
+                                .flags = BPF_F_NO_PREALLOC});
+  if (!fd) return std::move(fd).error();
+  const Map<weir_prefix_key, std::uint32_t> list{*std::move(fd), "weir_list"};
+  std::vector<weir_prefix_key> keys;
+  std::vector<std::uint32_t> answers;
+  for (const ListEntry& entry : entries) {
+    keys.push_back(entry.prefix);
+    answers.push_back(entry.answer);
+  }
+  if (Result<void> filled = list.set_all(keys, answers); !filled) return filled;
+  return publish(PerVip::kList, vip, list.owner());
+}
+
+Result<std::vector<QuicEntry>> KernelTables::read_quic(VipId vip) {
+  Result<std::optional<UniqueFd>> fd = inner(PerVip::kQuic, vip);
+  if (!fd) return std::move(fd).error();
+  std::vector<QuicEntry> ids;
+  if (!fd->has_value()) return ids;
+  const Map<weir_quic_key, std::uint32_t> map{std::move(**fd), "weir_quic_ids"};
+  auto entries = map.entries(WEIR_BACKENDS_MAX);
+  if (!entries) return std::move(entries).error();
+  for (const auto& [server_id, backend] : *entries)
+    ids.push_back({server_id, backend});
+  return ids;
+}
+
+Result<void> KernelTables::publish_quic(VipId vip, std::span<const QuicEntry> entries) {
+  Result<UniqueFd> fd = create({.type = BPF_MAP_TYPE_HASH,
+                                .name = "weir_quic_ids",
+                                .key_bytes = sizeof(weir_quic_key),
+                                .value_bytes = sizeof(std::uint32_t),
+                                .entries = WEIR_BACKENDS_MAX,
+                                .flags = BPF_F_NO_PREALLOC});
+  if (!fd) return std::move(fd).error();
+  const Map<weir_quic_key, std::uint32_t> ids{*std::move(fd), "weir_quic_ids"};
+  for (const QuicEntry& entry : entries) {
+    if (Result<void> written = ids.set(entry.server_id, entry.backend); !written) return written;
+  }
+  return publish(PerVip::kQuic, vip, ids.owner());
+}
+
+Result<void> KernelTables::create_sources(VipId vip) {
+  Result<UniqueFd> fd = create({.type = BPF_MAP_TYPE_LRU_HASH,
+                                .name = "weir_sources",
+                                .key_bytes = sizeof(weir_address),
+                                .value_bytes = sizeof(weir_buckets),
+                                .entries = WEIR_SOURCES_DEFAULT,
+                                .flags = 0});
+  if (!fd) return std::move(fd).error();
+  return publish(PerVip::kSources, vip, *fd);
+}
+
+// --------------------------------------------------------------------------- backends and flows
 
 Result<std::vector<weir_backend>> KernelTables::read_backends() {
   auto entries = backends_.entries(WEIR_BACKENDS_MAX);
@@ -127,19 +337,6 @@ Result<void> KernelTables::write_backend(BackendId id, const weir_backend& backe
   return backends_.set(id.value(), backend);
 }
 
-Result<std::vector<VipId>> KernelTables::read_owners() {
-  auto entries = owners_.entries(WEIR_BACKENDS_MAX);
-  if (!entries) return std::move(entries).error();
-  std::vector<VipId> owners(WEIR_BACKENDS_MAX);
-  for (const auto& [id, owner] : *entries)
-    owners[id] = VipId{owner};
-  return owners;
-}
-
-Result<void> KernelTables::write_owner(BackendId id, VipId owner) {
-  return owners_.set(id.value(), owner.value());
-}
-
 Result<void> KernelTables::clear_vip_counters(VipId id) { return vip_counters_.clear(id.value()); }
 
 Result<void> KernelTables::clear_backend_counters(BackendId id) {
@@ -149,16 +346,14 @@ Result<void> KernelTables::clear_backend_counters(BackendId id) {
 Result<void> KernelTables::forget_void_flows() {
   Result<std::vector<weir_backend>> backends = read_backends();
   if (!backends) return std::move(backends).error();
-  auto flows = flows_.entries(kFlowsReadMax);
-  if (!flows) return std::move(flows).error();
-  for (const auto& [key, flow] : *flows) {
-    const bool in_use = flow.backend_id < backends->size() &&
-                        ((*backends)[flow.backend_id].flags & WEIR_BACKEND_IN_USE) != 0;
-    if (in_use) continue;
-    if (Result<void> erased = flows_.erase(key); !erased) return erased;
-  }
-  return {};
+  return forget_flows(flows_.fd(), [&](std::uint32_t id) {
+    return id < backends->size() && ((*backends)[id].flags & WEIR_BACKEND_IN_USE) != 0;
+  });
 }
+
+Result<FlowCount> KernelTables::count_flows() const { return l4::count_flows(flows_.fd()); }
+
+// -------------------------------------------------------------------------------------- devices
 
 Result<void> KernelTables::allow_device(std::uint32_t ifindex) {
   return devices_.set(ifindex, ifindex);
@@ -170,19 +365,6 @@ Result<void> KernelTables::set_worker(std::uint32_t worker, std::uint32_t ifinde
 
 Result<void> KernelTables::set_return_device(std::uint32_t ifindex) {
   return return_device_.set(0, ifindex);
-}
-
-Result<void> KernelTables::set_l7_addresses(const std::vector<wire::IpAddress>& addresses) {
-  for (const wire::IpAddress& address : addresses) {
-    if (Result<void> added = l7_addresses_.set(abi_address(address), 1); !added) return added;
-  }
-  auto entries = l7_addresses_.entries(WEIR_L7_ADDRESSES_MAX);
-  if (!entries) return std::move(entries).error();
-  for (const auto& [key, value] : *entries) {
-    if (std::ranges::find(addresses, address_of(key)) != addresses.end()) continue;
-    if (Result<void> erased = l7_addresses_.erase(key); !erased) return erased;
-  }
-  return {};
 }
 
 }  // namespace weir::l4

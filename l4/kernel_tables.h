@@ -1,16 +1,29 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "l4/bpf_map.h"
+#include "l4/flow_table.h"
 #include "l4/tables.h"
 
 namespace weir::l4 {
 
-/// Names of the maps' pins, below <pin directory>/maps.
-inline constexpr const char* kOwnersMap = "weir_backend_owners";
+/// What a VIP id was given out for. Only user space reads it: it is no part of the ABI, but pinned.
+struct KeyRecord {
+  weir_address address;
+  std::uint8_t prefix_length;
+  std::uint8_t is_udp;
+  std::uint16_t first_port;
+  std::uint16_t last_port;
+  std::uint16_t reserved;
+};
+static_assert(sizeof(KeyRecord) == 24);
+
+/// The map of them, besides those of the program: array by VIP id.
+inline constexpr const char* kKeysMap = "weir_vip_keys";
 
 /// The pinned maps of a loaded datapath, typed.
 class KernelTables final : public Tables {
@@ -18,17 +31,35 @@ class KernelTables final : public Tables {
   /// Opens every map below `directory`.
   static Result<KernelTables> open(const std::string& directory);
 
-  Result<std::vector<VipEntry>> read_vips() override;
-  Result<void> write_vip(const weir_vip_key& key, const weir_vip& vip) override;
-  Result<void> erase_vip(const weir_vip_key& key) override;
-  Result<std::vector<BackendId>> read_table(VipId vip, std::uint32_t size) override;
-  Result<std::vector<VipId>> list_tables() override;
-  Result<void> publish_table(VipId vip, std::span<const BackendId> slots) override;
-  Result<void> erase_table(VipId vip) override;
+  Result<std::vector<weir_vip>> read_vips() override;
+  Result<void> write_vip(VipId id, const weir_vip& vip) override;
+  Result<std::vector<control::VipKey>> read_keys() override;
+  Result<void> write_key(VipId id, const control::VipKey& key) override;
+  Result<Entries<weir_vip_key, VipId>> read_services() override;
+  Result<void> write_service(const weir_vip_key& key, VipId id) override;
+  Result<void> erase_service(const weir_vip_key& key) override;
+  Result<Entries<weir_range_key, VipId>> read_ranges() override;
+  Result<void> write_range(const weir_range_key& key, VipId id) override;
+  Result<void> erase_range(const weir_range_key& key) override;
+  Result<Entries<weir_address, std::uint32_t>> read_addresses() override;
+  Result<void> write_address(const weir_address& address, std::uint32_t flags) override;
+  Result<void> erase_address(const weir_address& address) override;
+  Result<Entries<weir_prefix_key, weir_address>> read_prefixes() override;
+  Result<void> write_prefix(const weir_prefix_key& key, const weir_address& first) override;
+  Result<void> erase_prefix(const weir_prefix_key& key) override;
+  Result<AddressFilter> read_filter() override;
+  Result<void> write_filter(const AddressFilter& filter) override;
+  Result<std::vector<VipId>> list(PerVip kind) override;
+  Result<void> erase(PerVip kind, VipId id) override;
+  Result<std::vector<weir_table_slot>> read_table(VipId vip, std::uint32_t size) override;
+  Result<void> publish_table(VipId vip, std::span<const weir_table_slot> slots) override;
+  Result<std::vector<ListEntry>> read_list(VipId vip) override;
+  Result<void> publish_list(VipId vip, std::span<const ListEntry> entries) override;
+  Result<std::vector<QuicEntry>> read_quic(VipId vip) override;
+  Result<void> publish_quic(VipId vip, std::span<const QuicEntry> entries) override;
+  Result<void> create_sources(VipId vip) override;
   Result<std::vector<weir_backend>> read_backends() override;
   Result<void> write_backend(BackendId id, const weir_backend& backend) override;
-  Result<std::vector<VipId>> read_owners() override;
-  Result<void> write_owner(BackendId id, VipId owner) override;
   Result<void> clear_vip_counters(VipId id) override;
   Result<void> clear_backend_counters(BackendId id) override;
   Result<void> forget_void_flows() override;
@@ -37,9 +68,12 @@ class KernelTables final : public Tables {
   // The hand-off to L7.
   Result<void> set_worker(std::uint32_t worker, std::uint32_t ifindex);
   Result<void> set_return_device(std::uint32_t ifindex);
-  Result<void> set_l7_addresses(const std::vector<wire::IpAddress>& addresses);
 
   // For observe.h.
+  [[nodiscard]] Result<FlowCount> count_flows() const;
+  [[nodiscard]] const PerCpuMap<std::uint32_t, std::uint64_t>& flow_counters() const {
+    return flow_counters_;
+  }
   [[nodiscard]] const PerCpuMap<std::uint32_t, weir_counter>& counters() const { return counters_; }
   [[nodiscard]] const PerCpuMap<std::uint32_t, weir_counter>& return_counters() const {
     return return_counters_;
@@ -52,18 +86,30 @@ class KernelTables final : public Tables {
   }
 
  private:
-  KernelTables() = default;
-  Result<std::optional<UniqueFd>> inner_table(VipId vip);
+  /// Id of the inner map when read, its descriptor when written.
+  using OuterMap = Map<std::uint32_t, std::uint32_t>;
 
-  Map<weir_vip_key, weir_vip> vips_;
-  Map<std::uint32_t, std::uint32_t> tables_;  // id of the inner map when read, its fd when written
+  KernelTables() = default;
+  [[nodiscard]] const OuterMap& outer(PerVip kind) const {
+    return outer_[static_cast<std::size_t>(kind)];
+  }
+  [[nodiscard]] Result<std::optional<UniqueFd>> inner(PerVip kind, VipId vip) const;
+  Result<void> publish(PerVip kind, VipId vip, const UniqueFd& inner);
+
+  Map<std::uint32_t, weir_vip> vips_;
+  Map<std::uint32_t, KeyRecord> keys_;
+  Map<weir_vip_key, std::uint32_t> services_;
+  Map<weir_range_key, std::uint32_t> ranges_;
+  Map<weir_address, std::uint32_t> addresses_;
+  Map<weir_prefix_key, weir_address> prefixes_;
+  Map<std::uint32_t, std::uint64_t> filter_;
+  std::array<OuterMap, kPerVip.size()> outer_;
   Map<std::uint32_t, weir_backend> backends_;
-  Map<std::uint32_t, std::uint32_t> owners_;
-  Map<weir_flow_key, weir_flow> flows_;
+  Map<std::uint32_t, weir_flow_set> flows_;
   Map<std::uint32_t, std::uint32_t> workers_;
-  Map<weir_address, std::uint32_t> l7_addresses_;
   Map<std::uint32_t, std::uint32_t> devices_;
   Map<std::uint32_t, std::uint32_t> return_device_;
+  PerCpuMap<std::uint32_t, std::uint64_t> flow_counters_;
   PerCpuMap<std::uint32_t, weir_counter> counters_;
   PerCpuMap<std::uint32_t, weir_counter> return_counters_;
   PerCpuMap<std::uint32_t, weir_service_counter> vip_counters_;

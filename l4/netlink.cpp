@@ -114,12 +114,21 @@ std::optional<std::span<const std::byte>> NetlinkAttributes::find(std::uint16_t 
   return std::nullopt;
 }
 
-std::optional<std::uint32_t> NetlinkAttributes::u32(std::uint16_t type) const {
+template <typename T>
+std::optional<T> NetlinkAttributes::number(std::uint16_t type) const {
   const auto value = find(type);
-  if (!value || value->size() != sizeof(std::uint32_t)) return std::nullopt;
-  std::uint32_t number = 0;
+  if (!value || value->size() != sizeof(T)) return std::nullopt;
+  T number = 0;
   std::memcpy(&number, value->data(), sizeof(number));
   return number;
+}
+
+std::optional<std::uint16_t> NetlinkAttributes::u16(std::uint16_t type) const {
+  return number<std::uint16_t>(type);
+}
+
+std::optional<std::uint32_t> NetlinkAttributes::u32(std::uint16_t type) const {
+  return number<std::uint32_t>(type);
 }
 
 std::optional<wire::IpAddress> NetlinkAttributes::address(std::uint16_t type) const {

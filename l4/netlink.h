@@ -80,12 +80,15 @@ class NetlinkAttributes {
 
   /// The value of the last attribute of this type.
   [[nodiscard]] std::optional<std::span<const std::byte>> find(std::uint16_t type) const;
+  [[nodiscard]] std::optional<std::uint16_t> u16(std::uint16_t type) const;
   [[nodiscard]] std::optional<std::uint32_t> u32(std::uint16_t type) const;
   [[nodiscard]] std::optional<wire::IpAddress> address(std::uint16_t type) const;
   [[nodiscard]] std::optional<wire::MacAddress> mac(std::uint16_t type) const;
   [[nodiscard]] std::string text(std::uint16_t type) const;
 
  private:
+  template <typename T>
+  [[nodiscard]] std::optional<T> number(std::uint16_t type) const;
   std::vector<std::pair<std::uint16_t, std::span<const std::byte>>> values_;
 };
 

@@ -2,9 +2,13 @@
 
 #include <linux/if.h>
 #include <linux/if_arp.h>
+#include <linux/if_ether.h>
+#include <linux/if_link.h>
 #include <linux/neighbour.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 
 namespace weir::l4 {
@@ -18,6 +22,18 @@ std::uint8_t family_of(const wire::IpAddress& address) {
 constexpr unsigned kUsableStates =
     NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE | NUD_PERMANENT | NUD_NOARP;
 constexpr unsigned kReachableStates = NUD_REACHABLE | NUD_PERMANENT | NUD_NOARP;
+
+std::optional<VlanTag> vlan_of(const NetlinkAttributes& link) {
+  const auto info = link.find(IFLA_LINKINFO);
+  if (!info) return std::nullopt;
+  const NetlinkAttributes attributes{*info, 0};
+  const auto data = attributes.find(IFLA_INFO_DATA);
+  if (!data || attributes.text(IFLA_INFO_KIND) != "vlan") return std::nullopt;
+  const NetlinkAttributes vlan{*data, 0};
+  return VlanTag{
+      .id = vlan.u16(IFLA_VLAN_ID).value_or(0),
+      .is_802_1q = ntohs(vlan.u16(IFLA_VLAN_PROTOCOL).value_or(htons(ETH_P_8021Q))) == ETH_P_8021Q};
+}
 
 NextHop unresolved(NextHop hop, NextHopState state, std::string reason) {
   hop.state = state;
@@ -56,6 +72,10 @@ std::optional<std::pair<std::uint32_t, Link>> parse_link(const NetlinkMessage& m
   constexpr unsigned kUp = IFF_UP | IFF_RUNNING;
   link.up = (header->ifi_flags & kUp) == kUp;
   link.ethernet = header->ifi_type == ARPHRD_ETHER;
+  link.vlan = vlan_of(attributes);
+  // An index in another network namespace means nothing in this one.
+  if (link.vlan && !attributes.find(IFLA_LINK_NETNSID))
+    link.parent = attributes.u32(IFLA_LINK).value_or(0);
   return std::pair{static_cast<std::uint32_t>(header->ifi_index), std::move(link)};
 }
 
@@ -94,6 +114,22 @@ std::optional<Route> parse_route(const NetlinkMessage& message) {
   if (const auto metrics = attributes.find(RTA_METRICS))
     route.mtu = NetlinkAttributes{*metrics, 0}.u32(RTAX_MTU).value_or(0);
   return route;
+}
+
+std::optional<Egress> egress_of(const std::map<std::uint32_t, Link>& links, std::uint32_t ifindex) {
+  const auto link = links.find(ifindex);
+  if (link == links.end() || !link->second.ethernet) return std::nullopt;
+  if (!link->second.vlan) {
+    const bool has_vlans = std::ranges::any_of(
+        links, [&](const auto& other) { return other.second.parent == ifindex; });
+    return Egress{ifindex, link->second.mac,
+                  static_cast<std::uint16_t>(has_vlans ? WEIR_VLAN_NONE : WEIR_VLAN_KEEP)};
+  }
+  const auto below = links.find(link->second.parent);
+  const bool is_usable = link->second.vlan->is_802_1q && below != links.end() &&
+                         below->second.ethernet && !below->second.vlan;
+  if (!is_usable) return std::nullopt;
+  return Egress{below->first, below->second.mac, link->second.vlan->id};
 }
 
 Result<NextHops> NextHops::open() {
@@ -212,7 +248,6 @@ Result<NextHop> NextHops::resolve(const wire::IpAddress& destination, bool must_
   if (link == links_.end())
     return unresolved(hop, NextHopState::kNoRoute, "the route's device has just appeared");
   hop.device = link->second.name;
-  hop.source_mac = link->second.mac;
   hop.mtu = route->mtu != 0 ? std::min(route->mtu, link->second.mtu) : link->second.mtu;
   if (route->type == RTN_LOCAL)
     return unresolved(hop, NextHopState::kLocal, "the address is this node's own");
@@ -221,6 +256,15 @@ Result<NextHop> NextHops::resolve(const wire::IpAddress& destination, bool must_
   if (!link->second.ethernet)
     return unresolved(hop, NextHopState::kNoRoute,
                       fmt::format("{} is no Ethernet device", hop.device));
+  const auto egress = egress_of(links_, route->ifindex);
+  if (!egress)
+    return unresolved(hop, NextHopState::kNoRoute,
+                      fmt::format("{} is a VLAN device that is not 802.1Q on an Ethernet device of "
+                                  "this network namespace",
+                                  hop.device));
+  hop.ifindex = egress->ifindex;
+  hop.source_mac = egress->mac;
+  hop.vlan = egress->vlan;
   if (must_be_on_link && hop.gateway)
     return unresolved(hop, NextHopState::kNotOnLink,
                       fmt::format("behind gateway {}, but mode l2 needs a backend on the segment",

@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "bpf/abi.h"
 #include "l4/base/result.h"
 #include "l4/netlink.h"
 #include "l4/wire/address.h"
@@ -28,15 +29,22 @@ std::string_view text_of(NextHopState state);
 
 struct NextHop {
   NextHopState state = NextHopState::kNoRoute;
-  std::uint32_t ifindex = 0;
-  std::string device;
+  std::uint32_t ifindex = 0;               ///< frames leave here: for a VLAN device, the one below
+  std::string device;                      ///< the route's
   std::optional<wire::IpAddress> gateway;  ///< none: the destination is on the link
   wire::IpAddress source;                  ///< the node's address towards the destination
   wire::MacAddress mac;                    ///< zero unless kResolved
   wire::MacAddress source_mac;
-  std::uint32_t mtu = 0;
-  std::string reason;  ///< for people; empty when resolved
+  std::uint32_t mtu = 0;                ///< of the route; the device's where that is smaller
+  std::uint16_t vlan = WEIR_VLAN_KEEP;  ///< tag of the frame: an id, or WEIR_VLAN_*
+  std::string reason;                   ///< for people; empty when resolved
   friend bool operator==(const NextHop&, const NextHop&) = default;
+};
+
+struct VlanTag {
+  std::uint16_t id = 0;
+  bool is_802_1q = true;
+  friend bool operator==(const VlanTag&, const VlanTag&) = default;
 };
 
 struct Link {
@@ -45,6 +53,9 @@ struct Link {
   std::uint32_t mtu = 0;
   bool up = false;
   bool ethernet = false;
+  // Of a VLAN device; none and 0 for all others.
+  std::optional<VlanTag> vlan = {};
+  std::uint32_t parent = 0;  ///< the device that it stands on; 0: in another namespace
   friend bool operator==(const Link&, const Link&) = default;
 };
 
@@ -75,6 +86,19 @@ struct NeighborKey {
 std::optional<std::pair<std::uint32_t, Link>> parse_link(const NetlinkMessage& message);
 std::optional<std::pair<NeighborKey, Neighbor>> parse_neighbor(const NetlinkMessage& message);
 std::optional<Route> parse_route(const NetlinkMessage& message);
+
+/// The device that frames for `ifindex` leave by, with its MAC address and the tag they get. An
+/// XDP program sends by the device below a VLAN device, so it has to write the tag itself; and
+/// where a device has VLAN devices on it, frames of its own are untagged whatever they came with.
+struct Egress {
+  std::uint32_t ifindex = 0;
+  wire::MacAddress mac;
+  std::uint16_t vlan = WEIR_VLAN_KEEP;
+  friend bool operator==(const Egress&, const Egress&) = default;
+};
+/// Nothing where no frame can be sent in this way: the device is unknown, no Ethernet device, or
+/// tags in a way that the program does not.
+std::optional<Egress> egress_of(const std::map<std::uint32_t, Link>& links, std::uint32_t ifindex);
 
 class NextHops {
  public:

@@ -25,6 +25,15 @@ constexpr std::array<std::string_view, 2> kReturnLabels{"redirect", "drop"};
 static_assert(kReturnLabels.size() == WEIR_RETURN_VERDICT_COUNT);
 static_assert(WEIR_RETURN_REDIRECT == 0 && WEIR_RETURN_DROP == 1);
 
+constexpr std::array<std::string_view, 5> kFlowLabels{"added", "evicted_new", "evicted_established",
+                                                      "not_added", "second_chance"};
+static_assert(kFlowLabels.size() == WEIR_FLOW_EVENT_COUNT);
+static_assert(WEIR_FLOW_ADDED == 0 && WEIR_FLOW_EVICTED_NEW == 1 &&
+              WEIR_FLOW_EVICTED_ESTABLISHED == 2 && WEIR_FLOW_NOT_ADDED == 3 &&
+              WEIR_FLOW_SECOND_CHANCE == 4);
+
+void add(std::uint64_t& sum, const std::uint64_t& value) { sum += value; }
+
 void add(weir_counter& sum, const weir_counter& value) {
   sum.packets += value.packets;
   sum.bytes += value.bytes;
@@ -64,6 +73,16 @@ Result<std::vector<ReturnRow>> read_return_verdicts(const KernelTables& tables) 
     Result<weir_counter> total = summed(tables.return_counters(), index);
     if (!total) return std::move(total).error();
     rows.push_back({.label = kReturnLabels[index], .total = *total});
+  }
+  return rows;
+}
+
+Result<std::vector<FlowEventRow>> read_flow_events(const KernelTables& tables) {
+  std::vector<FlowEventRow> rows;
+  for (std::uint32_t index = 0; index < kFlowLabels.size(); ++index) {
+    Result<std::uint64_t> count = summed(tables.flow_counters(), index);
+    if (!count) return std::move(count).error();
+    rows.push_back({.label = kFlowLabels[index], .count = *count});
   }
   return rows;
 }

@@ -22,10 +22,18 @@ struct ReturnRow {
   weir_counter total{};
 };
 
+/// What happened in the flow table.
+struct FlowEventRow {
+  std::string_view label;
+  std::uint64_t count = 0;
+};
+
 /// Every verdict, in the order of bpf/verdicts.def. Each packet that the program received is
 /// counted in exactly one of them.
 Result<std::vector<VerdictRow>> read_verdicts(const KernelTables& tables);
 Result<std::vector<ReturnRow>> read_return_verdicts(const KernelTables& tables);
+/// In the order of enum weir_flow_event.
+Result<std::vector<FlowEventRow>> read_flow_events(const KernelTables& tables);
 Result<weir_service_counter> read_vip_counter(const KernelTables& tables, VipId id);
 Result<weir_service_counter> read_backend_counter(const KernelTables& tables, BackendId id);
 

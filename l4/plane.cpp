@@ -12,6 +12,7 @@
 #include "l4/base/log.h"
 #include "l4/control/diff.h"
 #include "l4/control/host_facts.h"
+#include "l4/flow_table.h"
 
 namespace weir::l4 {
 namespace {
@@ -73,6 +74,18 @@ Result<void> check_duplicates(const DesiredState& state) {
         fmt::format("VIP {} is in {} and was added by hand too", control::vip_text(vip.key()),
                     state.file.empty() ? "the configuration" : state.file),
         fmt::format("remove one of the two: weir vip remove {}", control::vip_text(vip.key()))};
+  }
+  return {};
+}
+
+/// Before a VIP is promised that the program would drop.
+Result<void> check_modes(const std::vector<control::Vip>& vips) {
+  for (const control::Vip& vip : vips) {
+    if (vip.mode == control::ForwardMode::kNat)
+      return Error{ErrorCode::kUnsupported,
+                   fmt::format("VIP {}: this program does not translate addresses",
+                               control::vip_text(vip.key())),
+                   "take mode ipip, gue or l2"};
   }
   return {};
 }
@@ -146,15 +159,18 @@ Result<void> Plane::adopt() {
   if (!adopted) return std::move(adopted).error();
   if (!adopted->has_value()) return {};
   datapath_.emplace(std::move(**adopted));
-  return adopt_programmer(datapath_->settings().hash_seed);
+  return adopt_programmer();
 }
 
-Result<void> Plane::adopt_programmer(const SipKey& seed) {
+Result<void> Plane::adopt_programmer() {
   programmer_.reset();
-  Result<Programmer> programmer = Programmer::adopt(
-      datapath_->tables(), seed, [this](const wire::IpAddress& address, control::ForwardMode mode) {
-        return next_hops_.resolve(address, mode == control::ForwardMode::kL2);
-      });
+  const ProgrammerSettings settings{.seed = datapath_->settings().hash_seed,
+                                    .ticks = datapath_->ticks()};
+  Result<Programmer> programmer =
+      Programmer::adopt(datapath_->tables(), settings,
+                        [this](const wire::IpAddress& address, control::ForwardMode mode) {
+                          return next_hops_.resolve(address, mode == control::ForwardMode::kL2);
+                        });
   if (!programmer) {
     datapath_.reset();
     return std::move(programmer).error();
@@ -176,6 +192,10 @@ void Plane::import_pinned_vips() {
   for (control::Vip& vip : programmer_->installed()) {
     if (vip.mode != control::ForwardMode::kL7) desired_.manual_vips.push_back(std::move(vip));
   }
+  desired_.model.node.block_list = programmer_->node().block_list;
+  desired_.model.node.icmp.echo = programmer_->node().answers_echo;
+  desired_.model.node.icmp.rate_per_s = datapath_->settings().answers_per_s;
+  desired_.model.node.l4.flows_max = datapath_->settings().flows_max;
   Result<std::vector<Attachment>> attached = datapath_->attachments();
   if (attached) {
     for (const Attachment& attachment : *attached) {
@@ -194,6 +214,7 @@ Result<void> Plane::validate(const DesiredState& next) {
   if (Result<void> ready = ensure_adopted(); !ready) return ready;
   if (Result<void> distinct = check_duplicates(next); !distinct) return distinct;
   if (Result<void> fits = Programmer::check_capacity(services_of(next)); !fits) return fits;
+  if (Result<void> known = check_modes(services_of(next)); !known) return known;
   Result<std::vector<Attachment>> attached = attachments();
   if (!attached) return std::move(attached).error();
   for (const std::string& device : next.load.devices) {
@@ -223,6 +244,17 @@ std::vector<std::string> Plane::preview(const DesiredState& next) const {
         fmt::format("L7 workers: {} instead of {}", workers_of(next), workers_of(desired_)));
   if (desired_.model.node.hash_seed != next.model.node.hash_seed)
     changes.push_back("change the hash seed: new flows are spread anew");
+  if (desired_.model.node.block_list != next.model.node.block_list)
+    changes.push_back(fmt::format("block list: {} prefixes instead of {}",
+                                  next.model.node.block_list.size(),
+                                  desired_.model.node.block_list.size()));
+  if (desired_.model.node.icmp != next.model.node.icmp)
+    changes.push_back(fmt::format("answers to packets for VIPs: echo {}, at most {} a second",
+                                  next.model.node.icmp.echo ? "on" : "off",
+                                  next.model.node.icmp.rate_per_s));
+  if (desired_.model.node.l4.flows_max != next.model.node.l4.flows_max)
+    changes.push_back(fmt::format("flow table: {} entries instead of {}, at the next load",
+                                  next.model.node.l4.flows_max, desired_.model.node.l4.flows_max));
   return changes;
 }
 
@@ -297,28 +329,30 @@ Result<void> Plane::reconcile(const DesiredState& next) {
 Result<void> Plane::ensure_datapath(const DesiredState& next) {
   const DatapathSettings wanted{.hash_seed = seed_of(next.model.node.hash_seed),
                                 .l7_workers = workers_of(next),
-                                .flows_max = options_.flows_max};
+                                .answers_per_s = next.model.node.icmp.rate_per_s,
+                                .flows_max = next.model.node.l4.flows_max};
   if (!datapath_) {
     Result<Datapath> fresh = Datapath::load(options_.pin_directory, wanted);
     if (!fresh) return std::move(fresh).error();
     datapath_.emplace(*std::move(fresh));
-    return adopt_programmer(wanted.hash_seed);
+    return adopt_programmer();
   }
   const DatapathSettings& present = datapath_->settings();
   const bool settled = datapath_->settled();
   const bool seed_changes = !(present.hash_seed == wanted.hash_seed);
-  if (settled && !seed_changes && present.l7_workers == wanted.l7_workers) return {};
+  if (settled && !seed_changes && present.l7_workers == wanted.l7_workers &&
+      present.answers_per_s == wanted.answers_per_s)
+    return {};
   if (Result<void> reloaded = datapath_->reload(wanted); !reloaded) return reloaded;
   // Tables are built with the seed: forget the present ones, so that all are compared again.
-  return seed_changes ? adopt_programmer(wanted.hash_seed) : Result<void>{};
+  return seed_changes ? adopt_programmer() : Result<void>{};
 }
 
 Result<void> Plane::ensure_workers(const DesiredState& next) {
   KernelTables& tables = datapath_->tables();
   const std::uint32_t workers = workers_of(next);
-  std::vector<wire::IpAddress> addresses;
   if (workers == 0) {
-    if (Result<void> cleared = tables.set_l7_addresses(addresses); !cleared) return cleared;
+    if (Result<void> set = set_node_rules(next); !set) return set;
     return remove_carrier(netlink_);
   }
   const std::string& device = next.load.devices.front();
@@ -334,9 +368,18 @@ Result<void> Plane::ensure_workers(const DesiredState& next) {
     if (!set) return set;
   }
   if (Result<void> set = tables.set_return_device(nic->first); !set) return set;
-  for (const wire::Prefix& prefix : next.model.node.l7.addresses)
-    addresses.push_back(prefix.address);
-  return tables.set_l7_addresses(addresses);
+  return set_node_rules(next);
+}
+
+Result<void> Plane::set_node_rules(const DesiredState& next) {
+  NodeRules rules{.answers_echo = next.model.node.icmp.echo,
+                  .block_list = next.model.node.block_list,
+                  .l7_addresses = {}};
+  if (workers_of(next) > 0) {
+    for (const wire::Prefix& prefix : next.model.node.l7.addresses)
+      rules.l7_addresses.push_back(prefix.address);
+  }
+  return programmer_->set_node(rules);
 }
 
 Result<void> Plane::ensure_attached(const DesiredState& next) {
@@ -401,6 +444,12 @@ std::vector<std::string> Plane::warnings() const {
         "aim flows at one backend");
   for (const auto& [device, reason] : reasons_)
     out.push_back(reason);
+  const std::uint32_t flows_wanted = desired_.model.node.l4.flows_max;
+  if (datapath_ && datapath_->settings().flows_max != flow_entries(flows_wanted))
+    out.push_back(fmt::format(
+        "node.l4.flowsMax is {}, but the running flow table has {} entries: its size changes when "
+        "the balancer is unloaded and loaded again",
+        flows_wanted, datapath_->settings().flows_max));
   return out;
 }
 

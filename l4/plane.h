@@ -21,7 +21,6 @@ namespace weir::l4 {
 struct PlaneOptions {
   std::string pin_directory = kPinDirectoryDefault;
   std::string state_directory = "/var/lib/weir";
-  std::uint32_t flows_max = WEIR_FLOWS_DEFAULT;
 };
 
 /// The XDP plane of one node: desired state on disk, kernel state in pins, and the way from one to
@@ -81,7 +80,8 @@ class Plane {
   Result<void> start();
   Result<void> adopt();
   Result<void> ensure_adopted();
-  Result<void> adopt_programmer(const SipKey& seed);
+  Result<void> adopt_programmer();
+  Result<void> set_node_rules(const DesiredState& next);
   void import_pinned_vips();
   Result<void> reconcile(const DesiredState& next);
   void restore();

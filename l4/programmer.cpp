@@ -1,10 +1,10 @@
 #include "l4/programmer.h"
 
 #include <arpa/inet.h>
-#include <netinet/in.h>
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <set>
 #include <utility>
 
@@ -13,67 +13,11 @@
 namespace weir::l4 {
 namespace {
 
-std::uint8_t ip_protocol(control::Protocol protocol) {
-  switch (protocol) {
-    case control::Protocol::kTcp:
-      return IPPROTO_TCP;
-    case control::Protocol::kUdp:
-      return IPPROTO_UDP;
-  }
-  return 0;
-}
-
-std::uint8_t abi_mode(control::ForwardMode mode) {
-  switch (mode) {
-    case control::ForwardMode::kIpip:
-      return WEIR_MODE_IPIP;
-    case control::ForwardMode::kL2:
-      return WEIR_MODE_L2;
-    case control::ForwardMode::kL7:
-      return WEIR_MODE_L7;
-    case control::ForwardMode::kGue:
-    case control::ForwardMode::kNat:
-      break;
-  }
-  return WEIR_MODE_NONE;
-}
-
-std::optional<control::ForwardMode> mode_of(std::uint8_t mode) {
-  switch (mode) {
-    case WEIR_MODE_IPIP:
-      return control::ForwardMode::kIpip;
-    case WEIR_MODE_L2:
-      return control::ForwardMode::kL2;
-    case WEIR_MODE_L7:
-      return control::ForwardMode::kL7;
-    default:
-      return std::nullopt;
-  }
-}
-
-/// An address-only entry says that the address is a VIP's; it has neither port nor protocol.
-bool is_address_entry(const weir_vip_key& key) { return key.port_be == 0 && key.protocol == 0; }
-
-control::VipKey key_of(const weir_vip_key& key) {
-  return {
-      .address = address_of(key.address),
-      .ports = control::PortRange::only(wire::Port{ntohs(key.port_be)}),
-      .protocol = key.protocol == IPPROTO_UDP ? control::Protocol::kUdp : control::Protocol::kTcp};
-}
-
-/// What an adopted entry says about its next hop.
-NextHop next_hop_of(const weir_backend& entry) {
-  NextHop hop;
-  std::memcpy(hop.mac.bytes.data(), entry.next_hop_mac, sizeof(entry.next_hop_mac));
-  std::memcpy(hop.source_mac.bytes.data(), entry.source_mac, sizeof(entry.source_mac));
-  hop.ifindex = entry.egress_ifindex;
-  hop.mtu = entry.egress_mtu;
-  hop.source = address_of(entry.outer_source);
-  if (hop.ifindex != 0 && !hop.mac.is_zero()) hop.state = NextHopState::kResolved;
-  return hop;
-}
-
 bool is_l7(const control::Vip& vip) { return vip.mode == control::ForwardMode::kL7; }
+
+bool takes_new_flows(const control::Backend& backend) {
+  return !backend.draining && backend.weight > 0;
+}
 
 std::vector<MaglevMember> members_of(const InstalledVip& installed) {
   std::vector<MaglevMember> members;
@@ -86,137 +30,80 @@ std::vector<MaglevMember> members_of(const InstalledVip& installed) {
   return members;
 }
 
-void count_slots(InstalledVip& installed, std::span<const BackendId> table) {
-  std::map<BackendId, std::uint32_t> slots;
-  for (const BackendId id : table)
-    ++slots[id];
-  for (InstalledBackend& entry : installed.backends)
-    entry.slots = slots[entry.id];
+/// The generation before is the table that this one takes the place of, and no older one.
+std::vector<weir_table_slot> slots_after(std::span<const weir_table_slot> before,
+                                         std::span<const BackendId> now) {
+  std::vector<weir_table_slot> slots(now.size());
+  for (std::size_t i = 0; i < now.size(); ++i) {
+    slots[i].current = static_cast<std::uint16_t>(now[i].value());
+    if (before.size() == now.size()) slots[i].previous = before[i].current;
+  }
+  return slots;
+}
+
+std::vector<BackendId> current_of(std::span<const weir_table_slot> slots) {
+  std::vector<BackendId> table;
+  table.reserve(slots.size());
+  for (const weir_table_slot& slot : slots)
+    table.emplace_back(slot.current);
+  return table;
+}
+
+std::vector<QuicEntry> quic_entries(const InstalledVip& installed) {
+  std::vector<QuicEntry> entries;
+  if (!installed.vip.quic.on()) return entries;
+  for (const InstalledBackend& entry : installed.backends) {
+    if (!entry.backend.server_id.empty())
+      entries.push_back({quic_key(entry.backend.server_id), entry.id.value()});
+  }
+  std::ranges::sort(entries, BytesLess{});
+  return entries;
+}
+
+weir_backend backend_entry(const control::Vip& vip, VipId owner,
+                           const InstalledBackend& installed) {
+  weir_backend entry{};
+  entry.address = abi_address(installed.backend.address);
+  entry.vip_id = owner.value();
+  entry.vlan = WEIR_VLAN_KEEP;
+  entry.flags = WEIR_BACKEND_IN_USE;
+  if (!takes_new_flows(installed.backend)) entry.flags |= WEIR_BACKEND_DRAINING;
+  if (vip.mode == control::ForwardMode::kNat && installed.backend.port)
+    entry.port_be = htons(installed.backend.port->value());
+  const NextHop& hop = installed.next_hop;
+  if (hop.state != NextHopState::kResolved) return entry;
+  constexpr std::uint32_t kMtuMax = std::numeric_limits<std::uint16_t>::max();
+  entry.outer_source = abi_address(hop.source);
+  entry.egress_ifindex = hop.ifindex;
+  entry.egress_mtu = static_cast<std::uint16_t>(std::min(hop.mtu, kMtuMax));
+  entry.vlan = hop.vlan;
+  std::memcpy(entry.macs.next_hop, hop.mac.bytes.data(), sizeof(entry.macs.next_hop));
+  std::memcpy(entry.macs.source, hop.source_mac.bytes.data(), sizeof(entry.macs.source));
+  return entry;
+}
+
+/// Two VIPs whose prefixes begin with the same address would share its entries.
+Result<void> check_first_addresses(const std::vector<control::Vip>& want) {
+  std::map<wire::IpAddress, control::VipKey> firsts;
+  for (const control::Vip& vip : want) {
+    const auto [first, is_new] = firsts.emplace(vip.address, vip.key());
+    if (is_new || first->second.prefix_length == vip.prefix_length) continue;
+    return Error{ErrorCode::kInvalid,
+                 fmt::format("VIPs {} and {} begin with the same address but are not of the same "
+                             "length",
+                             control::vip_text(first->second), control::vip_text(vip.key())),
+                 "split the larger prefix, or give both the same length"};
+  }
+  return {};
+}
+
+Result<void> check_count(std::size_t count, std::size_t most, std::string_view what) {
+  if (count <= most) return {};
+  return Error{ErrorCode::kInvalid,
+               fmt::format("{} {} are more than the {} that one node can hold", count, what, most)};
 }
 
 }  // namespace
-
-weir_address abi_address(const wire::IpAddress& address) {
-  weir_address out{};
-  std::memcpy(out.bytes, address.bytes.data(), sizeof(out.bytes));
-  return out;
-}
-
-wire::IpAddress address_of(const weir_address& address) {
-  wire::IpAddress out;
-  std::memcpy(out.bytes.data(), address.bytes, sizeof(address.bytes));
-  return out;
-}
-
-weir_vip_key abi_key(const control::VipKey& key) {
-  weir_vip_key out{};
-  out.address = abi_address(key.address);
-  out.port_be = htons(key.port().value());
-  out.protocol = ip_protocol(key.protocol);
-  return out;
-}
-
-Result<Programmer> Programmer::adopt(Tables& tables, const SipKey& seed, Resolve resolve) {
-  Programmer programmer{tables, seed, std::move(resolve)};
-  if (Result<void> step = programmer.adopt_vips(); !step) return std::move(step).error();
-  if (Result<void> step = programmer.adopt_backends(); !step) return std::move(step).error();
-  if (Result<void> step = programmer.adopt_tables(); !step) return std::move(step).error();
-  if (Result<void> step = programmer.repair_address_entries(); !step)
-    return std::move(step).error();
-  return programmer;
-}
-
-Result<void> Programmer::adopt_vips() {
-  Result<std::vector<Tables::VipEntry>> entries = tables_->read_vips();
-  if (!entries) return std::move(entries).error();
-  for (const auto& [key, value] : *entries) {
-    if (is_address_entry(key)) continue;
-    const auto mode = mode_of(value.mode);
-    if (!mode)
-      return Error{ErrorCode::kUnsupported,
-                   fmt::format("VIP {} is pinned with the unknown mode {}",
-                               control::vip_text(key_of(key)), value.mode),
-                   "take the old datapath down with 'weir unload', then load again"};
-    InstalledVip installed;
-    installed.vip.address = address_of(key.address);
-    installed.vip.ports = key_of(key).ports;
-    installed.vip.protocol = key_of(key).protocol;
-    installed.vip.mode = *mode;
-    if (*mode != control::ForwardMode::kL7) installed.vip.table_size = value.table_size;
-    installed.id = VipId{value.id};
-    last_vip_id_ = std::max(last_vip_id_, installed.id);
-    vips_[installed.vip.key()] = std::move(installed);
-  }
-  return {};
-}
-
-Result<void> Programmer::adopt_backends() {
-  Result<std::vector<weir_backend>> backends = tables_->read_backends();
-  if (!backends) return std::move(backends).error();
-  Result<std::vector<VipId>> owners = tables_->read_owners();
-  if (!owners) return std::move(owners).error();
-  std::map<VipId, InstalledVip*> by_id;
-  for (auto& [key, installed] : vips_)
-    by_id[installed.id] = &installed;
-  for (std::uint32_t index = 1; index < backends->size(); ++index) {
-    const weir_backend& entry = (*backends)[index];
-    const BackendId id{index};
-    const wire::IpAddress address = address_of(entry.address);
-    // A freed entry keeps its address, which tells it from one that was never given out.
-    if (address == wire::IpAddress{}) {
-      fresh_ids_.push_back(id);
-      continue;
-    }
-    const auto owner = by_id.find((*owners)[index]);
-    InstalledBackend installed{.backend = {.name = {}, .address = address, .port = {}},
-                               .id = id,
-                               .slots = 0,
-                               .next_hop = next_hop_of(entry)};
-    if ((entry.flags & WEIR_BACKEND_IN_USE) == 0) {
-      freed_ids_.push_back(id);
-    } else if (owner == by_id.end()) {
-      // Its VIP was being added or removed when the last daemon ended.
-      if (Result<void> freed = free_backend(installed); !freed) return freed;
-    } else {
-      owner->second->backends.push_back(std::move(installed));
-    }
-  }
-  return {};
-}
-
-Result<void> Programmer::adopt_tables() {
-  for (auto& [key, installed] : vips_) {
-    if (is_l7(installed.vip)) continue;
-    Result<std::vector<BackendId>> table =
-        tables_->read_table(installed.id, installed.vip.table_size);
-    if (!table) return std::move(table).error();
-    count_slots(installed, *table);
-    for (InstalledBackend& entry : installed.backends) {
-      entry.backend.weight = entry.slots > 0 ? 1 : 0;
-      installed.vip.backends.push_back(entry.backend);
-    }
-    installed.table_digest = maglev_digest(*table, members_of(installed));
-  }
-  Result<std::vector<VipId>> existing = tables_->list_tables();
-  if (!existing) return std::move(existing).error();
-  for (const VipId id : *existing) {
-    if (vip_id_in_use(id)) continue;
-    if (Result<void> erased = tables_->erase_table(id); !erased) return erased;
-  }
-  return {};
-}
-
-Result<void> Programmer::repair_address_entries() {
-  Result<std::vector<Tables::VipEntry>> entries = tables_->read_vips();
-  if (!entries) return std::move(entries).error();
-  std::set<wire::IpAddress> addresses;
-  for (const auto& [key, value] : *entries)
-    addresses.insert(address_of(key.address));
-  for (const wire::IpAddress& address : addresses) {
-    if (Result<void> settled = settle_address_entry(address); !settled) return settled;
-  }
-  return {};
-}
 
 std::vector<control::Vip> Programmer::installed() const {
   std::vector<control::Vip> vips;
@@ -227,21 +114,21 @@ std::vector<control::Vip> Programmer::installed() const {
 
 Result<void> Programmer::check_capacity(const std::vector<control::Vip>& want) {
   std::size_t backends = 0;
-  for (const control::Vip& vip : want)
+  std::size_t ranges = 0;
+  for (const control::Vip& vip : want) {
     backends += vip.backends.size();
+    if (!vip.ports.is_exact()) ranges += range_keys(vip.key()).size();
+  }
   // One less than the maps: 0 is no id. Half of what is left, because a backend that is replaced
-  // and its successor are in use at the same time.
+  // and its successor are in use at the same time; and one VIP id for the same reason.
   constexpr std::size_t kBackendsMax = (WEIR_BACKENDS_MAX - 1) / 2;
   constexpr std::size_t kVipsMax = WEIR_VIPS_MAX - 2;
-  if (want.size() > kVipsMax)
-    return Error{
-        ErrorCode::kInvalid,
-        fmt::format("{} VIPs are more than the {} that one node can hold", want.size(), kVipsMax)};
-  if (backends > kBackendsMax)
-    return Error{ErrorCode::kInvalid,
-                 fmt::format("{} backends of all VIPs are more than the {} that one node can hold",
-                             backends, kBackendsMax)};
-  return {};
+  if (Result<void> fits = check_count(want.size(), kVipsMax, "VIPs"); !fits) return fits;
+  if (Result<void> fits = check_count(backends, kBackendsMax, "backends of all VIPs"); !fits)
+    return fits;
+  Result<void> fits =
+      check_count(ranges, WEIR_RANGES_MAX, "blocks that all ranges of ports are divided into");
+  return fits ? check_first_addresses(want) : fits;
 }
 
 Result<void> Programmer::apply(std::span<const control::Operation> operations) {
@@ -266,13 +153,27 @@ Result<void> Programmer::apply(std::span<const control::Operation> operations) {
   return {};
 }
 
+Result<void> Programmer::set_node(const NodeRules& rules) {
+  std::vector<ListEntry> list = list_entries(rules.block_list);
+  if (!list.empty() && !same_bytes(list, block_list_)) {
+    if (Result<void> published = tables_->publish_list(kNode, list); !published) return published;
+  }
+  const bool was_there = !block_list_.empty();
+  block_list_ = std::move(list);
+  node_ = rules;
+  // The list before the flags that say there is one, and after them where it goes.
+  if (Result<void> settled = settle_all_vips(); !settled) return settled;
+  if (Result<void> settled = settle_all_addresses(); !settled) return settled;
+  if (was_there && block_list_.empty()) return tables_->erase(PerVip::kList, kNode);
+  return {};
+}
+
 Result<void> Programmer::add(const control::Vip& vip) {
   WEIR_ASSERT(!vips_.contains(vip.key()));  // diff_vips() adds only what is not installed
   Result<InstalledVip> built = build(vip);
   if (!built) return std::move(built).error();
-  if (Result<void> published = publish_vip_entry(*built); !published) return published;
   vips_[vip.key()] = *std::move(built);
-  return settle_address_entry(vip.address);
+  return settle_address(vip.address);
 }
 
 Result<void> Programmer::update(const control::Vip& vip) {
@@ -292,7 +193,20 @@ Result<void> Programmer::update(const control::Vip& vip) {
     installed.backends.push_back(*std::move(added));
   }
   installed.vip = vip;
-  if (Result<void> published = publish_table(installed); !published) return published;
+  // Backends that may take new flows again are told so before the table names them, and those that
+  // may not any more after it does not.
+  for (InstalledBackend& entry : installed.backends) {
+    if (!takes_new_flows(entry.backend)) continue;
+    if (Result<void> step = write_backend(vip, installed.id, entry); !step) return step;
+  }
+  if (Result<void> step = publish_own_maps(installed); !step) return step;
+  if (Result<void> step = publish_table(installed); !step) return step;
+  if (Result<void> step = settle_vip(installed); !step) return step;
+  if (Result<void> step = settle_address(vip.address); !step) return step;
+  if (Result<void> step = erase_unused_maps(installed); !step) return step;
+  for (InstalledBackend& entry : installed.backends) {
+    if (Result<void> step = write_backend(vip, installed.id, entry); !step) return step;
+  }
   for (const InstalledBackend& gone : old) {
     if (Result<void> freed = free_backend(gone); !freed) return freed;
   }
@@ -300,13 +214,12 @@ Result<void> Programmer::update(const control::Vip& vip) {
 }
 
 Result<void> Programmer::replace(const control::Vip& vip) {
-  // A new id with a table of its own, then one write of the VIP entry: a packet meets the old VIP
-  // or the new one. Flows of the old one do not carry over, because they name its id.
+  // A new id with a table of its own, then one write of the service: a packet meets the old VIP or
+  // the new one. Flows of the old one end with its backends, which are not the new one's.
   Result<InstalledVip> built = build(vip);
   if (!built) return std::move(built).error();
-  if (Result<void> published = publish_vip_entry(*built); !published) return published;
   const InstalledVip old = std::exchange(vips_.at(vip.key()), *std::move(built));
-  if (Result<void> settled = settle_address_entry(vip.address); !settled) return settled;
+  if (Result<void> settled = settle_address(vip.address); !settled) return settled;
   return tear_down(old);
 }
 
@@ -315,8 +228,7 @@ Result<void> Programmer::remove(const control::VipKey& key) {
   if (node.empty())
     return Error{ErrorCode::kNotFound,
                  fmt::format("VIP {} is not installed", control::vip_text(key))};
-  if (Result<void> settled = settle_address_entry(key.address); !settled) return settled;
-  if (Result<void> erased = tables_->erase_vip(abi_key(key)); !erased) return erased;
+  if (Result<void> settled = settle_address(key.address); !settled) return settled;
   return tear_down(node.mapped());
 }
 
@@ -326,62 +238,160 @@ Result<InstalledVip> Programmer::build(const control::Vip& vip) {
   InstalledVip installed;
   installed.vip = vip;
   installed.id = *id;
-  if (Result<void> cleared = tables_->clear_vip_counters(*id); !cleared)
-    return std::move(cleared).error();
+  if (Result<void> step = tables_->write_key(*id, vip.key()); !step) return std::move(step).error();
+  if (Result<void> step = tables_->clear_vip_counters(*id); !step) return std::move(step).error();
   for (const control::Backend& backend : vip.backends) {
     Result<InstalledBackend> added = install(vip, *id, backend);
     if (!added) return std::move(added).error();
     installed.backends.push_back(*std::move(added));
   }
-  if (Result<void> published = publish_table(installed); !published)
-    return std::move(published).error();
+  if (Result<void> step = publish_table(installed); !step) return std::move(step).error();
+  if (Result<void> step = publish_own_maps(installed); !step) return std::move(step).error();
+  if (Result<void> step = settle_vip(installed); !step) return std::move(step).error();
   return installed;
 }
 
 Result<void> Programmer::tear_down(const InstalledVip& installed) {
-  if (Result<void> erased = tables_->erase_table(installed.id); !erased) return erased;
+  if (!installed.list.empty()) {
+    if (Result<void> step = tables_->erase(PerVip::kList, installed.id); !step) return step;
+  }
+  if (!installed.quic.empty()) {
+    if (Result<void> step = tables_->erase(PerVip::kQuic, installed.id); !step) return step;
+  }
+  if (installed.has_sources) {
+    if (Result<void> step = tables_->erase(PerVip::kSources, installed.id); !step) return step;
+  }
+  if (!is_l7(installed.vip)) {
+    if (Result<void> step = tables_->erase(PerVip::kTable, installed.id); !step) return step;
+  }
   for (const InstalledBackend& entry : installed.backends) {
     if (Result<void> freed = free_backend(entry); !freed) return freed;
   }
   return {};
 }
 
-Result<void> Programmer::publish_vip_entry(const InstalledVip& installed) {
-  weir_vip entry{};
-  entry.id = installed.id.value();
-  entry.mode = abi_mode(installed.vip.mode);
-  entry.table_size = is_l7(installed.vip) ? 0 : installed.vip.table_size;
-  return tables_->write_vip(abi_key(installed.vip.key()), entry);
-}
-
-Result<void> Programmer::settle_address_entry(const wire::IpAddress& address) {
-  weir_vip_key key{};
-  key.address = abi_address(address);
-  weir_vip entry{};
-  for (const auto& [vip_key, installed] : vips_) {
-    if (vip_key.address != address) continue;
-    // L7 answers echo and takes errors for the whole address once any of its ports is L7's.
-    if (is_l7(installed.vip) || entry.mode == WEIR_MODE_NONE)
-      entry.mode = abi_mode(installed.vip.mode);
-  }
-  if (entry.mode == WEIR_MODE_NONE) return tables_->erase_vip(key);
-  return tables_->write_vip(key, entry);
-}
-
 Result<void> Programmer::publish_table(InstalledVip& installed) {
   if (is_l7(installed.vip)) return {};
   const std::vector<MaglevMember> members = members_of(installed);
   const std::uint32_t size = installed.vip.table_size;
-  const std::vector<BackendId> table = build_maglev_table(members, size, seed_);
-  Result<std::vector<BackendId>> current = tables_->read_table(installed.id, size);
-  if (!current) return std::move(current).error();
-  // After a restart everything is updated to what it is already: packets need not notice.
-  if (*current != table) {
-    if (Result<void> done = tables_->publish_table(installed.id, table); !done) return done;
+  const std::vector<BackendId> table = build_maglev_table(members, size, settings_.seed);
+  Result<std::vector<weir_table_slot>> present = tables_->read_table(installed.id, size);
+  if (!present) return std::move(present).error();
+  // After a restart everything is updated to what it is already: packets need not notice, and the
+  // table before must not be pushed out by its own copy.
+  if (current_of(*present) != table) {
+    Result<void> done = tables_->publish_table(installed.id, slots_after(*present, table));
+    if (!done) return done;
   }
-  count_slots(installed, table);
+  std::map<BackendId, std::uint32_t> slots;
+  for (const BackendId id : table)
+    ++slots[id];
+  for (InstalledBackend& entry : installed.backends)
+    entry.slots = slots[entry.id];
   installed.table_digest = maglev_digest(table, members);
   return {};
+}
+
+Result<void> Programmer::publish_own_maps(InstalledVip& installed) {
+  std::vector<ListEntry> list = list_entries(installed.vip.sources);
+  if (!list.empty() && !same_bytes(list, installed.list)) {
+    if (Result<void> step = tables_->publish_list(installed.id, list); !step) return step;
+    installed.list = std::move(list);
+  }
+  std::vector<QuicEntry> quic = quic_entries(installed);
+  if (!quic.empty() && !same_bytes(quic, installed.quic)) {
+    if (Result<void> step = tables_->publish_quic(installed.id, quic); !step) return step;
+    installed.quic = std::move(quic);
+  }
+  if (has_limits_per_source(installed.vip.limits) && !installed.has_sources) {
+    if (Result<void> step = tables_->create_sources(installed.id); !step) return step;
+    installed.has_sources = true;
+  }
+  return {};
+}
+
+Result<void> Programmer::erase_unused_maps(InstalledVip& installed) {
+  if (installed.vip.sources.empty() && !installed.list.empty()) {
+    if (Result<void> step = tables_->erase(PerVip::kList, installed.id); !step) return step;
+    installed.list.clear();
+  }
+  if (quic_entries(installed).empty() && !installed.quic.empty()) {
+    if (Result<void> step = tables_->erase(PerVip::kQuic, installed.id); !step) return step;
+    installed.quic.clear();
+  }
+  if (!has_limits_per_source(installed.vip.limits) && installed.has_sources) {
+    if (Result<void> step = tables_->erase(PerVip::kSources, installed.id); !step) return step;
+    installed.has_sources = false;
+  }
+  return {};
+}
+
+Result<void> Programmer::settle_vip(InstalledVip& installed) {
+  const weir_vip entry =
+      vip_entry(installed.vip, installed.id, settings_.ticks, !block_list_.empty());
+  if (same_bytes(entry, installed.entry)) return {};
+  if (Result<void> written = tables_->write_vip(installed.id, entry); !written) return written;
+  installed.entry = entry;
+  return {};
+}
+
+Result<void> Programmer::settle_all_vips() {
+  for (auto& [key, installed] : vips_) {
+    if (Result<void> settled = settle_vip(installed); !settled) return settled;
+  }
+  return {};
+}
+
+Result<void> Programmer::settle_address(const wire::IpAddress& address) {
+  return services_.settle(address, wanted_at(address));
+}
+
+Result<void> Programmer::settle_all_addresses() {
+  std::set<wire::IpAddress> addresses{node_.l7_addresses.begin(), node_.l7_addresses.end()};
+  for (const auto& [key, installed] : vips_)
+    addresses.insert(key.address);
+  for (const auto& [address, entries] : services_.present())
+    addresses.insert(address);
+  for (const wire::IpAddress& address : addresses) {
+    if (Result<void> settled = settle_address(address); !settled) return settled;
+  }
+  return {};
+}
+
+AddressEntries Programmer::wanted_at(const wire::IpAddress& address) const {
+  AddressEntries want;
+  std::vector<const InstalledVip*> with_ranges;
+  bool refuses = true;
+  const control::VipKey first{
+      .address = address, .ports = control::PortRange::only(wire::Port{0}), .prefix_length = 0};
+  for (auto found = vips_.lower_bound(first);
+       found != vips_.end() && found->first.address == address; ++found) {
+    const auto& [key, installed] = *found;
+    want.flags |= WEIR_ADDRESS_VIP;
+    // L7 answers echo and takes errors for the whole address once any of its ports is L7's.
+    if (is_l7(installed.vip)) want.flags |= WEIR_ADDRESS_L7;
+    refuses = refuses && installed.vip.when_empty == control::WhenEmpty::kRefuse;
+    if (!key.is_single_address()) want.prefixes.insert(key.prefix_length);
+    if (key.ports.is_exact()) {
+      want.ports[abi_key(key)] = installed.id;
+    } else {
+      with_ranges.push_back(&installed);
+    }
+  }
+  if (want.flags != 0 && refuses) want.flags |= WEIR_ADDRESS_REFUSE;
+  if (want.flags != 0 && node_.answers_echo) want.flags |= WEIR_ADDRESS_ECHO;
+  if (!with_ranges.empty()) want.flags |= WEIR_ADDRESS_RANGES;
+  if (std::ranges::find(node_.l7_addresses, address) != node_.l7_addresses.end())
+    want.flags |= WEIR_ADDRESS_L7_OWN;
+  // A block of a narrower range may be one of a wider range's too: the narrower one comes last.
+  std::ranges::stable_sort(with_ranges, std::greater{}, [](const InstalledVip* installed) {
+    return installed->vip.ports.last.value() - installed->vip.ports.first.value();
+  });
+  for (const InstalledVip* installed : with_ranges) {
+    for (const weir_range_key& key : range_keys(installed->vip.key()))
+      want.ranges[key] = installed->id;
+  }
+  return want;
 }
 
 Result<InstalledBackend> Programmer::install(const control::Vip& vip, VipId owner,
@@ -389,32 +399,27 @@ Result<InstalledBackend> Programmer::install(const control::Vip& vip, VipId owne
   Result<BackendId> id = allocate_backend();
   if (!id) return std::move(id).error();
   InstalledBackend installed{.backend = backend, .id = *id, .slots = 0, .next_hop = {}};
-  // The owner first: an id in use whose owner is unknown would be taken for another VIP's.
-  if (Result<void> step = tables_->write_owner(*id, owner); !step) return std::move(step).error();
   if (Result<void> step = tables_->clear_backend_counters(*id); !step)
     return std::move(step).error();
   Result<NextHop> hop = resolve_(backend.address, vip.mode);
   if (!hop) return std::move(hop).error();
-  if (Result<void> step = write_next_hop(installed, *std::move(hop)); !step)
+  installed.next_hop = *std::move(hop);
+  if (Result<void> step = write_backend(vip, owner, installed); !step)
     return std::move(step).error();
   return installed;
 }
 
-Result<void> Programmer::write_next_hop(InstalledBackend& installed, NextHop hop) {
-  weir_backend entry{};
-  entry.address = abi_address(installed.backend.address);
-  entry.flags = WEIR_BACKEND_IN_USE;
-  if (hop.state == NextHopState::kResolved) {
-    // The device before the backend that sends packets to it.
-    if (Result<void> allowed = tables_->allow_device(hop.ifindex); !allowed) return allowed;
-    entry.outer_source = abi_address(hop.source);
-    entry.egress_ifindex = hop.ifindex;
-    entry.egress_mtu = hop.mtu;
-    std::memcpy(entry.next_hop_mac, hop.mac.bytes.data(), sizeof(entry.next_hop_mac));
-    std::memcpy(entry.source_mac, hop.source_mac.bytes.data(), sizeof(entry.source_mac));
+Result<void> Programmer::write_backend(const control::Vip& vip, VipId owner,
+                                       InstalledBackend& installed) {
+  const weir_backend entry = backend_entry(vip, owner, installed);
+  if (same_bytes(entry, installed.entry)) return {};
+  // The device before the backend that sends packets to it.
+  if (entry.egress_ifindex != 0) {
+    if (Result<void> allowed = tables_->allow_device(entry.egress_ifindex); !allowed)
+      return allowed;
   }
   if (Result<void> written = tables_->write_backend(installed.id, entry); !written) return written;
-  installed.next_hop = std::move(hop);
+  installed.entry = entry;
   return {};
 }
 
@@ -431,19 +436,20 @@ Result<void> Programmer::refresh_next_hops() {
     for (InstalledBackend& entry : installed.backends) {
       Result<NextHop> hop = resolve_(entry.backend.address, installed.vip.mode);
       if (!hop) return std::move(hop).error();
-      const NextHop& before = entry.next_hop;
+      const NextHopState before = entry.next_hop.state;
       const bool asking_again = hop->state == NextHopState::kResolving &&
-                                before.state == NextHopState::kResolved &&
-                                hop->ifindex == before.ifindex;
+                                before == NextHopState::kResolved &&
+                                hop->ifindex == entry.next_hop.ifindex;
       if (asking_again) {
         entry.next_hop.device = hop->device;  // unknown after adopt()
         entry.next_hop.gateway = hop->gateway;
         continue;
       }
-      if (*hop == before) continue;
       const bool changed =
-          (before.state == NextHopState::kResolved) != (hop->state == NextHopState::kResolved);
-      if (Result<void> written = write_next_hop(entry, *std::move(hop)); !written) return written;
+          (before == NextHopState::kResolved) != (hop->state == NextHopState::kResolved);
+      entry.next_hop = *std::move(hop);
+      if (Result<void> written = write_backend(installed.vip, installed.id, entry); !written)
+        return written;
       if (changed)
         log_info("backend {} of {}: next hop {} {}", entry.backend.address.text(),
                  control::vip_text(key), text_of(entry.next_hop.state), entry.next_hop.reason);
@@ -458,7 +464,7 @@ bool Programmer::vip_id_in_use(VipId id) const {
 
 Result<VipId> Programmer::allocate_vip() {
   // Round robin, so that an id rests as long as possible. Flow entries need no sweep here: they
-  // are keyed by the VIP's own address and port, and are void without their backend.
+  // name backends, and a backend is never another VIP's.
   for (std::uint32_t tried = 0; tried < WEIR_VIPS_MAX - 1; ++tried) {
     last_vip_id_ = VipId{last_vip_id_.value() % (WEIR_VIPS_MAX - 1) + 1};
     if (!vip_id_in_use(last_vip_id_)) return last_vip_id_;
@@ -469,14 +475,8 @@ Result<VipId> Programmer::allocate_vip() {
 
 Result<BackendId> Programmer::allocate_backend() {
   if (fresh_ids_.empty() && !freed_ids_.empty()) {
-    if (Result<void> swept = tables_->forget_void_flows(); !swept) return std::move(swept).error();
-    // In the order in which they were freed.
-    for (const BackendId id : freed_ids_) {
-      if (Result<void> written = tables_->write_backend(id, weir_backend{}); !written)
-        return std::move(written).error();
-      fresh_ids_.push_back(id);
-    }
-    freed_ids_.clear();
+    if (Result<void> forgotten = forget_freed_ids(); !forgotten)
+      return std::move(forgotten).error();
   }
   if (fresh_ids_.empty())
     return Error{ErrorCode::kUnavailable,
@@ -484,6 +484,30 @@ Result<BackendId> Programmer::allocate_backend() {
   const BackendId id = fresh_ids_.front();
   fresh_ids_.pop_front();
   return id;
+}
+
+Result<void> Programmer::forget_freed_ids() {
+  const std::set<BackendId> freed{freed_ids_.begin(), freed_ids_.end()};
+  for (const auto& [key, installed] : vips_) {
+    if (is_l7(installed.vip)) continue;
+    auto slots = tables_->read_table(installed.id, installed.vip.table_size);
+    if (!slots) return std::move(slots).error();
+    bool changed = false;
+    for (weir_table_slot& slot : *slots) {
+      if (!freed.contains(BackendId{slot.previous})) continue;
+      slot.previous = 0;
+      changed = true;
+    }
+    if (!changed) continue;
+    if (Result<void> done = tables_->publish_table(installed.id, *slots); !done) return done;
+  }
+  if (Result<void> swept = tables_->forget_void_flows(); !swept) return swept;
+  for (const BackendId id : freed_ids_) {  // in the order in which they were freed
+    if (Result<void> written = tables_->write_backend(id, weir_backend{}); !written) return written;
+    fresh_ids_.push_back(id);
+  }
+  freed_ids_.clear();
+  return {};
 }
 
 }  // namespace weir::l4

@@ -188,6 +188,12 @@ Result<json> get_status(Plane& plane, Instant started) {
           return entry.next_hop.state != NextHopState::kResolved;
         }));
   }
+  FlowCount flows;
+  if (plane.loaded()) {
+    Result<FlowCount> counted = plane.datapath().tables().count_flows();
+    if (!counted) return std::move(counted).error();
+    flows = *counted;
+  }
   const DesiredState& desired = plane.desired();
   const auto uptime = std::chrono::duration_cast<std::chrono::seconds>(monotonic_now() - started);
   return json{{"version", kVersion},
@@ -202,8 +208,9 @@ Result<json> get_status(Plane& plane, Instant started) {
               {"vips", services_of(desired).size()},
               {"backends", backends},
               {"backends_unresolved", unresolved},
-              {"flows_max",
-               plane.loaded() ? plane.datapath().settings().flows_max : plane.options().flows_max},
+              {"flows", flows.used},
+              {"flows_max", plane.loaded() ? plane.datapath().settings().flows_max
+                                           : desired.model.node.l4.flows_max},
               {"seed_digest", hex64(plane.seed_digest())},
               {"pin_dir", plane.options().pin_directory},
               {"state_dir", plane.options().state_directory},
@@ -275,10 +282,16 @@ Result<json> get_stats(const Plane& plane, const AdminRequest& request) {
     item["verdict"] = row.label;
     way_back.push_back(std::move(item));
   }
+  Result<std::vector<FlowEventRow>> events = read_flow_events(tables);
+  if (!events) return std::move(events).error();
+  json flow_table = json::object();
+  for (const FlowEventRow& row : *events)
+    flow_table[row.label] = row.count;
   const auto runs = plane.datapath().program_runs();
   return json{{"verdicts", std::move(rows)},
               {"total", counter_json(sum_of(*verdicts))},
               {"program_runs", runs ? json(*runs) : json()},
+              {"flow_table", std::move(flow_table)},
               {"vips", *std::move(vips)},
               {"return", std::move(way_back)}};
 }

@@ -28,7 +28,7 @@ ARROWS = [
     ("l4/base/", []),
     ("l4/wire/", ["l4/base/"]),
     ("l4/control/", ["l4/base/", "l4/wire/"]),
-    ("l4/", ["l4/base/", "l4/wire/", "l4/control/", "bpf/abi.h", "bpf/verdicts.def",
+    ("l4/", ["l4/base/", "l4/wire/", "l4/control/", "bpf/abi.h", "bpf/hash.h", "bpf/verdicts.def",
              "bpf/decap_verdicts.def"]),
     # wire: a port and the device that its start checks examine have MAC addresses.
     ("l7/port/", ["l4/base/", "l4/wire/"]),

@@ -141,8 +141,7 @@ class PlaneTest : public ::testing::Test {
             "ip link set nic up && ip link set wire up && "
             "ip addr add 10.0.2.1/24 dev nic"));
     options_ = {.pin_directory = root_ / "bpf" / "weir",
-                .state_directory = root_ / "state",
-                .flows_max = 4096};
+                .state_directory = root_ / "state"};
     start();
   }
   void TearDown() override {
@@ -289,13 +288,15 @@ TEST_F(PlaneTest, EveryPacketEndsInExactlyOneVerdict) {
   }
   const json stats = ask_well("GET", "/v1/stats", {}, {{"vip", kVip}});
   EXPECT_EQ(packets_of(stats, "tx_ipip"), 100U);
-  EXPECT_EQ(packets_of(stats, "drop_unknown_port"), 100U);
+  EXPECT_EQ(packets_of(stats, "tx_refused"), 100U);
   EXPECT_EQ(packets_of(stats, "pass_not_a_vip"), 100U);
   EXPECT_EQ(stats.at("total").at("packets"), 300);
   EXPECT_EQ(stats.at("program_runs"), 300);
   const json& vip = stats.at("vips").at(0);
   EXPECT_EQ(vip.at("packets"), 100);
   EXPECT_EQ(vip.at("new_flows"), 100);
+  EXPECT_EQ(stats.at("flow_table").at("added"), 100);
+  EXPECT_EQ(ask_well("GET", "/v1/status").at("flows"), 100);
   const auto sum = vip.at("backends")[0].at("packets").get<int>() +
                    vip.at("backends")[1].at("packets").get<int>();
   EXPECT_EQ(sum, 100);
@@ -392,7 +393,7 @@ TEST_F(PlaneTest, AnotherAbiVersionIsRefusedUntilUnload) {
       ::bpf_obj_get((fs::path{options_.pin_directory} / "maps" / "weir_state").c_str())};
   ASSERT_TRUE(state);
   const std::uint32_t key = 0;
-  std::array<std::uint32_t, 8> value{};
+  std::array<std::uint32_t, 10> value{};
   ASSERT_EQ(::bpf_map_lookup_elem(state.get(), &key, value.data()), 0);
   value[0] = WEIR_ABI_VERSION + 1;
   ASSERT_EQ(::bpf_map_update_elem(state.get(), &key, value.data(), BPF_ANY), 0);
@@ -414,7 +415,7 @@ TEST_F(PlaneTest, SettingsChangeWithoutDetaching) {
   EXPECT_NE(after.at("program_id"), before.at("program_id"));
   EXPECT_EQ(plane_->datapath().settings().l7_workers, 2U);
   send(udp_frame(wire::IpAddress::v4(203, 0, 113, 10), 81, 1));
-  EXPECT_EQ(packets_of(ask_well("GET", "/v1/stats"), "drop_unknown_port"), 1U);
+  EXPECT_EQ(packets_of(ask_well("GET", "/v1/stats"), "tx_refused"), 1U);
 }
 
 TEST_F(PlaneTest, ADaemonKilledAmidAReloadLeavesARunningDatapathAndTheNextOneRepairsIt) {
@@ -444,7 +445,7 @@ TEST_F(PlaneTest, PinsThatCannotBeReadBackAfterAFailureRefuseChangesUntilTheyCan
   const UniqueFd vips{
       ::bpf_obj_get((fs::path{options_.pin_directory} / "maps" / "weir_vips").c_str())};
   ASSERT_TRUE(vips);
-  const weir_vip_key key = abi_key(*control::parse_vip_key(kVip));
+  const std::uint32_t key = plane_->installed().at(*control::parse_vip_key(kVip)).id.value();
   weir_vip entry{};
   ASSERT_EQ(::bpf_map_lookup_elem(vips.get(), &key, &entry), 0);
   weir_vip damaged = entry;

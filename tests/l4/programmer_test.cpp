@@ -4,11 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 #include <map>
 #include <memory>
 
-#include "l4/base/random.h"
+#include "tests/l4/fake_tables.h"
 
 namespace weir::l4 {
 namespace {
@@ -17,97 +18,7 @@ using control::ForwardMode;
 using control::Protocol;
 using control::Vip;
 
-constexpr SipKey kSeed{{1, 2}};
-
-struct KeyLess {
-  bool operator()(const weir_vip_key& left, const weir_vip_key& right) const {
-    return std::memcmp(&left, &right, sizeof(left)) < 0;
-  }
-};
-
-/// The kernel's maps in memory. Fails for good after a given number of writes, as a killed daemon
-/// does; and looks after each write at what a packet could meet.
-class FakeTables final : public Tables {
- public:
-  int writes_left = std::numeric_limits<int>::max();
-  int writes = 0;
-  int tables_published = 0;
-  int sweeps = 0;
-  std::map<weir_vip_key, weir_vip, KeyLess> vips;
-  std::map<VipId, std::vector<BackendId>> tables;
-  std::vector<weir_backend> backends = std::vector<weir_backend>(WEIR_BACKENDS_MAX);
-  std::vector<VipId> owners = std::vector<VipId>(WEIR_BACKENDS_MAX);
-  std::map<int, BackendId> flows;
-
-  Result<std::vector<VipEntry>> read_vips() override {
-    return std::vector<VipEntry>{vips.begin(), vips.end()};
-  }
-  Result<void> write_vip(const weir_vip_key& key, const weir_vip& vip) override {
-    return step([&] { vips[key] = vip; });
-  }
-  Result<void> erase_vip(const weir_vip_key& key) override {
-    return step([&] { vips.erase(key); });
-  }
-  Result<std::vector<BackendId>> read_table(VipId vip, std::uint32_t /*size*/) override {
-    return tables.contains(vip) ? tables.at(vip) : std::vector<BackendId>{};
-  }
-  Result<std::vector<VipId>> list_tables() override {
-    std::vector<VipId> ids;
-    for (const auto& [id, table] : tables)
-      ids.push_back(id);
-    return ids;
-  }
-  Result<void> publish_table(VipId vip, std::span<const BackendId> slots) override {
-    ++tables_published;
-    return step([&] { tables[vip].assign(slots.begin(), slots.end()); });
-  }
-  Result<void> erase_table(VipId vip) override {
-    return step([&] { tables.erase(vip); });
-  }
-  Result<std::vector<weir_backend>> read_backends() override { return backends; }
-  Result<void> write_backend(BackendId id, const weir_backend& backend) override {
-    return step([&] { backends.at(id.value()) = backend; });
-  }
-  Result<std::vector<VipId>> read_owners() override { return owners; }
-  Result<void> write_owner(BackendId id, VipId owner) override {
-    return step([&] { owners.at(id.value()) = owner; });
-  }
-  Result<void> clear_vip_counters(VipId /*id*/) override { return {}; }
-  Result<void> clear_backend_counters(BackendId /*id*/) override { return {}; }
-  Result<void> forget_void_flows() override {
-    ++sweeps;
-    std::erase_if(flows, [&](const auto& flow) { return !in_use(flow.second); });
-    return {};
-  }
-  Result<void> allow_device(std::uint32_t /*ifindex*/) override { return {}; }
-
-  [[nodiscard]] bool in_use(BackendId id) const {
-    return (backends.at(id.value()).flags & WEIR_BACKEND_IN_USE) != 0;
-  }
-
-  /// What the packet path relies on, at any moment.
-  void expect_sound() const {
-    for (const auto& [key, vip] : vips) {
-      if (key.port_be == 0 || vip.mode == WEIR_MODE_L7) continue;
-      ASSERT_TRUE(tables.contains(VipId{vip.id})) << "a VIP entry without a table";
-      const auto& table = tables.at(VipId{vip.id});
-      ASSERT_EQ(table.size(), vip.table_size);
-      for (const BackendId id : table)
-        ASSERT_TRUE(id == BackendId{} || in_use(id)) << "a slot names a free backend";
-    }
-  }
-
- private:
-  template <typename Write>
-  Result<void> step(Write write) {
-    if (writes_left == 0) return Error{ErrorCode::kInternal, "the daemon was killed"};
-    --writes_left;
-    ++writes;
-    write();
-    expect_sound();
-    return {};
-  }
-};
+constexpr ProgrammerSettings kSettings{.seed = {{1, 2}}, .ticks = {}};
 
 Result<NextHop> resolved(const wire::IpAddress&, ForwardMode) {
   NextHop hop;
@@ -133,7 +44,7 @@ Vip vip(std::uint8_t last, std::uint16_t port, std::vector<std::uint8_t> backend
 }
 
 Programmer adopted(Tables& tables) {
-  Result<Programmer> programmer = Programmer::adopt(tables, kSeed, resolved);
+  Result<Programmer> programmer = Programmer::adopt(tables, kSettings, resolved);
   EXPECT_TRUE(programmer) << (programmer ? "" : programmer.error().text());
   return *std::move(programmer);
 }
@@ -142,22 +53,47 @@ Result<void> bring_to(Programmer& programmer, const std::vector<Vip>& want) {
   return programmer.apply(control::diff_vips(programmer.installed(), want));
 }
 
-weir_vip_key address_key(std::uint8_t last) {
-  weir_vip_key key{};
-  key.address = abi_address(wire::IpAddress::v4(203, 0, 113, last));
-  return key;
+weir_address address_of_vip(std::uint8_t last) {
+  return abi_address(wire::IpAddress::v4(203, 0, 113, last));
 }
 
-/// What packets see, without the ids: VIP → slots as addresses.
-std::map<std::string, std::vector<std::string>> visible(const FakeTables& tables) {
-  std::map<std::string, std::vector<std::string>> out;
-  for (const auto& [key, entry] : tables.vips) {
-    std::vector<std::string>& slots = out[fmt::format(
-        "{} {} mode {}", address_of(key.address).text(), ntohs(key.port_be), entry.mode)];
-    if (!tables.tables.contains(VipId{entry.id})) continue;
-    for (const BackendId id : tables.tables.at(VipId{entry.id}))
-      slots.push_back(address_of(tables.backends.at(id.value()).address).text());
+std::string service_text(const FakeTables& tables, VipId id) {
+  const weir_vip& entry = tables.vips.at(id.value());
+  std::string text =
+      fmt::format("mode {} flags {} limits {} affinity {} quic {}:", entry.mode, entry.flags,
+                  entry.limits.new_flows_per_source, entry.affinity_s, entry.quic_id_bytes);
+  if (tables.lists.contains(id)) text += fmt::format(" {} prefixes", tables.lists.at(id).size());
+  if (tables.sources.contains(id)) text += " sources";
+  if (tables.quic.contains(id)) text += fmt::format(" {} ids", tables.quic.at(id).size());
+  if (!tables.tables.contains(id)) return text;
+  for (const weir_table_slot& slot : tables.tables.at(id)) {
+    const weir_backend& backend = tables.backends.at(slot.current);
+    text += fmt::format(" {}/{}", address_of(backend.address).text(), backend.flags);
   }
+  return text;
+}
+
+/// What packets see, without the ids.
+std::map<std::string, std::string> visible(const FakeTables& tables) {
+  std::map<std::string, std::string> out;
+  for (const auto& [key, id] : tables.services)
+    out[fmt::format("{} {} {}", address_of(key.address).text(), key.protocol, ntohs(key.port_be))] =
+        service_text(tables, id);
+  for (const auto& [key, id] : tables.ranges)
+    out[fmt::format("{} {} {}/{}", address_of(key.address).text(), key.protocol, ntohs(key.port_be),
+                    key.prefix_length)] = service_text(tables, id);
+  for (const auto& [address, flags] : tables.addresses)
+    out[address_of(address).text()] = fmt::format("flags {}", flags);
+  for (const auto& [prefix, first] : tables.prefixes)
+    out[fmt::format("{}/{}", address_of(prefix.address).text(), prefix.prefix_length)] = "prefix";
+  std::uint64_t bits = 0;
+  for (const std::uint64_t word : tables.filter)
+    bits += static_cast<std::uint64_t>(std::popcount(word));
+  out["filter"] = fmt::format("{} bits", bits);
+  out["block list"] =
+      fmt::format("{} prefixes", tables.lists.contains(kNode) ? tables.lists.at(kNode).size() : 0);
+  out["maps"] = fmt::format("{} tables, {} lists, {} sources, {} quic", tables.tables.size(),
+                            tables.lists.size(), tables.sources.size(), tables.quic.size());
   return out;
 }
 
@@ -171,11 +107,14 @@ TEST(Programmer, AVipIsReachableOnlyWhenEverythingItNeedsIsThere) {
   Programmer programmer = adopted(tables);
   ASSERT_TRUE(bring_to(programmer, {vip(1, 80, {1, 2, 3})}));
   EXPECT_EQ(backends_in_use(tables), 3U);
-  EXPECT_TRUE(tables.vips.contains(address_key(1)));
+  EXPECT_EQ(tables.addresses.at(address_of_vip(1)),
+            WEIR_ADDRESS_VIP | WEIR_ADDRESS_REFUSE | WEIR_ADDRESS_ECHO);
   ASSERT_TRUE(bring_to(programmer, {vip(1, 80, {2, 4})}));
   EXPECT_EQ(backends_in_use(tables), 2U);
   ASSERT_TRUE(bring_to(programmer, {}));
-  EXPECT_TRUE(tables.vips.empty());
+  EXPECT_TRUE(tables.services.empty());
+  EXPECT_TRUE(tables.addresses.empty());
+  EXPECT_EQ(tables.filter, AddressFilter{});
   EXPECT_TRUE(tables.tables.empty());
   EXPECT_EQ(backends_in_use(tables), 0U);
 }
@@ -184,11 +123,11 @@ TEST(Programmer, TheAddressEntryLivesAsLongAsAnyServiceOfTheAddress) {
   FakeTables tables;
   Programmer programmer = adopted(tables);
   ASSERT_TRUE(bring_to(programmer, {vip(1, 80, {1}), vip(1, 443, {}, ForwardMode::kL7)}));
-  EXPECT_EQ(tables.vips.at(address_key(1)).mode, WEIR_MODE_L7);
+  EXPECT_NE(tables.addresses.at(address_of_vip(1)) & WEIR_ADDRESS_L7, 0U);
   ASSERT_TRUE(bring_to(programmer, {vip(1, 80, {1})}));
-  EXPECT_EQ(tables.vips.at(address_key(1)).mode, WEIR_MODE_IPIP);
+  EXPECT_EQ(tables.addresses.at(address_of_vip(1)) & WEIR_ADDRESS_L7, 0U);
   ASSERT_TRUE(bring_to(programmer, {}));
-  EXPECT_FALSE(tables.vips.contains(address_key(1)));
+  EXPECT_FALSE(tables.addresses.contains(address_of_vip(1)));
 }
 
 TEST(Programmer, ARestartPublishesNoTableThatIsThereAlready) {
@@ -215,6 +154,7 @@ TEST(Programmer, ADrainingBackendKeepsItsIdAndTakesNoSlot) {
   EXPECT_EQ(drained.id, id);
   EXPECT_EQ(drained.slots, 0U);
   EXPECT_TRUE(tables.in_use(id));
+  EXPECT_TRUE(tables.is_draining(id));
   // Also after a restart, where no table names it any more.
   Programmer second = adopted(tables);
   ASSERT_TRUE(bring_to(second, {service}));
@@ -251,14 +191,14 @@ TEST(Programmer, ANextHopThatWorkedStaysWhileTheKernelAsksAgain) {
     if (state != NextHopState::kResolved) hop->mac = {};
     return hop;
   };
-  Result<Programmer> programmer = Programmer::adopt(tables, kSeed, resolve);
+  Result<Programmer> programmer = Programmer::adopt(tables, kSettings, resolve);
   ASSERT_TRUE(programmer);
   ASSERT_TRUE(bring_to(*programmer, {vip(1, 80, {1})}));
   state = NextHopState::kResolving;
   ASSERT_TRUE(programmer->refresh_next_hops());
   EXPECT_EQ(tables.backends[1].egress_ifindex, 7U);
   // A daemon that starts anew knows only what the map says.
-  Result<Programmer> second = Programmer::adopt(tables, kSeed, resolve);
+  Result<Programmer> second = Programmer::adopt(tables, kSettings, resolve);
   ASSERT_TRUE(second);
   ASSERT_TRUE(second->refresh_next_hops());
   EXPECT_EQ(tables.backends[1].egress_ifindex, 7U);
@@ -276,19 +216,24 @@ TEST(Programmer, MoreThanTheMapsHoldIsRefusedBeforehand) {
   EXPECT_EQ(checked.error().code(), ErrorCode::kInvalid);
 }
 
+/// A desired state of everything that a programmer brings about.
+struct Wanted {
+  std::vector<Vip> vips;
+  NodeRules node;
+};
+
+Result<void> bring_to(Programmer& programmer, const Wanted& want) {
+  if (Result<void> set = programmer.set_node(want.node); !set) return set;
+  return bring_to(programmer, want.vips);
+}
+
 /// From each state to the next with a daemon that dies after every possible number of writes. The
 /// next daemon must reach the same outcome as one that was never killed, and leave nothing over.
-TEST(Programmer, ADaemonKilledAfterAnyWriteIsSucceededWithoutATrace) {
-  Vip bigger = vip(1, 80, {2, 3});
-  bigger.table_size = 257;
-  const std::vector<std::vector<Vip>> states{
-      {},
-      {vip(1, 80, {1, 2, 3}), vip(2, 53, {1})},
-      {vip(1, 80, {2, 3, 4}), vip(2, 53, {1}), vip(1, 443, {}, ForwardMode::kL7)},
-      {bigger, vip(3, 25, {5})},
-      {vip(1, 80, {2, 3}, ForwardMode::kL2)},
-      {}};
+void expect_succession(const std::vector<Wanted>& states) {
   for (std::size_t target = 1; target < states.size(); ++target) {
+    auto untouched = std::make_unique<FakeTables>();
+    Programmer reference = adopted(*untouched);
+    ASSERT_TRUE(bring_to(reference, states[target]));
     for (int survive = 0;; ++survive) {
       SCOPED_TRACE(fmt::format("to state {}, killed after {} writes", target, survive));
       auto tables = std::make_unique<FakeTables>();
@@ -300,15 +245,210 @@ TEST(Programmer, ADaemonKilledAfterAnyWriteIsSucceededWithoutATrace) {
 
       Programmer second = adopted(*tables);
       ASSERT_TRUE(bring_to(second, states[target]));
-      auto untouched = std::make_unique<FakeTables>();
-      Programmer reference = adopted(*untouched);
-      ASSERT_TRUE(bring_to(reference, states[target]));
       ASSERT_EQ(visible(*tables), visible(*untouched));
       ASSERT_EQ(backends_in_use(*tables), backends_in_use(*untouched));
-      ASSERT_EQ(tables->tables.size(), untouched->tables.size());
       if (finished) break;
     }
   }
+}
+
+TEST(Programmer, ADaemonKilledAfterAnyWriteIsSucceededWithoutATrace) {
+  Vip bigger = vip(1, 80, {2, 3});
+  bigger.table_size = 257;
+  Vip draining = vip(1, 80, {2, 3, 4});
+  draining.backends[0].draining = true;
+  expect_succession(
+      {{{}, {}},
+       {{vip(1, 80, {1, 2, 3}), vip(2, 53, {1})}, {}},
+       {{draining, vip(2, 53, {1}), vip(1, 443, {}, ForwardMode::kL7)}, {}},
+       {{bigger, vip(3, 25, {5})}, {.l7_addresses = {wire::IpAddress::v4(10, 0, 0, 9)}}},
+       {{vip(1, 80, {2, 3}, ForwardMode::kL2)}, {}},
+       {{}, {}}});
+}
+
+TEST(Programmer, RangesAndPrefixesAreSucceededToo) {
+  Vip wide = vip(1, 0, {1, 2});
+  wide.ports = {wire::Port{5000}, wire::Port{5999}};
+  Vip narrow = vip(1, 0, {3});
+  narrow.ports = {wire::Port{5000}, wire::Port{5007}};
+  Vip all = vip(1, 0, {1});
+  all.ports = control::PortRange::any();
+  Vip network = vip(16, 80, {1});
+  network.prefix_length = 124;
+  Vip longer = network;
+  longer.prefix_length = 126;
+  Vip slow = wide;
+  slow.limits.packets = 1000;
+  Vip other = wide;
+  other.table_size = 257;
+  expect_succession({{{}, {}},
+                     {{wide, network}, {}},
+                     {{wide, narrow, network}, {}},
+                     {{slow, longer}, {.answers_echo = false}},
+                     {{other, all}, {}},
+                     {{}, {}}});
+}
+
+TEST(Programmer, WhatAVipHasForItselfIsSucceededToo) {
+  Vip guarded = vip(1, 443, {1, 2});
+  guarded.protocol = Protocol::kUdp;
+  guarded.sources.deny = {*wire::Prefix::parse("198.51.100.0/24")};
+  guarded.limits.new_flows_per_source = 5;
+  guarded.quic = {.server_id_bytes = 2, .config_rotation = 1};
+  guarded.backends[0].server_id = "aa";
+  guarded.backends[1].server_id = "bb";
+  Vip changed = guarded;
+  changed.sources = {.allow = {*wire::Prefix::parse("192.0.2.0/24")}, .deny = {}};
+  changed.quic.server_id_bytes = 3;
+  changed.backends[0].server_id = "aaa";
+  changed.backends.pop_back();
+  Vip plain = guarded;
+  plain.sources = {};
+  plain.limits = {};
+  plain.quic = {};
+  for (control::Backend& backend : plain.backends)
+    backend.server_id.clear();
+  const NodeRules blocking{.block_list = {*wire::Prefix::parse("203.0.113.128/25"),
+                                          *wire::Prefix::parse("2001:db8::/32")}};
+  const NodeRules blocking_less{.block_list = {*wire::Prefix::parse("203.0.113.128/25")}};
+  expect_succession({{{plain}, {}},
+                     {{guarded, vip(2, 80, {1})}, blocking},
+                     {{changed, vip(2, 80, {1})}, blocking_less},
+                     {{plain, vip(2, 80, {1})}, {}},
+                     {{guarded}, {}},
+                     {{}, {}}});
+}
+
+Vip range(std::uint8_t last, std::uint16_t first_port, std::uint16_t last_port) {
+  Vip out = vip(last, 0, {1});
+  out.ports = {wire::Port{first_port}, wire::Port{last_port}};
+  return out;
+}
+
+/// The id of the service that takes a port, as the program finds it.
+std::uint32_t id_at(const FakeTables& tables, std::uint8_t last, std::uint16_t port) {
+  std::uint32_t best = 0;
+  std::uint32_t id = 0;
+  for (const auto& [key, vip_id] : tables.ranges) {
+    const std::uint32_t bits = key.prefix_length - WEIR_RANGE_PREFIX_BITS;
+    const std::uint32_t mask = bits == 0 ? 0 : 0xffffU << (16 - bits) & 0xffffU;
+    const weir_address address = address_of_vip(last);
+    if (!same_bytes(key.address, address) || (port & mask) != ntohs(key.port_be)) continue;
+    if (id != 0 && bits < best) continue;
+    best = bits;
+    id = vip_id.value();
+  }
+  return id;
+}
+
+TEST(Programmer, OfNestedRangesTheNarrowestTakesAPort) {
+  FakeTables tables;
+  Programmer programmer = adopted(tables);
+  // 5000…5007 is one of the blocks that 5000…5999 is made of.
+  const Vip wide = range(1, 5000, 5999);
+  const Vip narrow = range(1, 5000, 5007);
+  const auto id_of = [&](const Vip& of) { return programmer.vips().at(of.key()).id.value(); };
+  const auto expect_narrow = [&](std::uint16_t from, std::uint16_t to) {
+    for (std::uint32_t port = 4990; port <= 6010; ++port) {
+      const auto at = static_cast<std::uint16_t>(port);
+      const std::uint32_t expected = at < 5000 || at > 5999  ? 0
+                                     : at >= from && at < to ? id_of(narrow)
+                                                             : id_of(wide);
+      ASSERT_EQ(id_at(tables, 1, at), expected) << port;
+    }
+  };
+  ASSERT_TRUE(bring_to(programmer, {wide}));
+  expect_narrow(0, 0);
+  ASSERT_TRUE(bring_to(programmer, {wide, narrow}));
+  expect_narrow(5000, 5008);
+  Programmer second = adopted(tables);
+  EXPECT_EQ(second.vips().size(), 2U) << "the wide one lost its first entry to the narrow one";
+  ASSERT_TRUE(bring_to(programmer, {wide}));
+  expect_narrow(0, 0);
+}
+
+TEST(Programmer, ANewTableKeepsTheOneBeforeAndNoOlder) {
+  FakeTables tables;
+  Programmer programmer = adopted(tables);
+  const auto slots = [&] { return tables.tables.begin()->second; };
+  ASSERT_TRUE(bring_to(programmer, {vip(1, 80, {1})}));
+  for (const weir_table_slot& slot : slots())
+    ASSERT_EQ(slot.previous, 0);
+  const auto first = slots();
+  ASSERT_TRUE(bring_to(programmer, {vip(1, 80, {1, 2, 3})}));
+  const auto second = slots();
+  ASSERT_TRUE(bring_to(programmer, {vip(1, 80, {2, 3})}));
+  const auto third = slots();
+  for (std::size_t i = 0; i < first.size(); ++i) {
+    ASSERT_EQ(second[i].previous, first[i].current);
+    ASSERT_EQ(third[i].previous, second[i].current);
+  }
+  Vip renamed = vip(1, 80, {2, 3});
+  renamed.name = "another";
+  ASSERT_TRUE(bring_to(programmer, {renamed}));
+  Programmer successor = adopted(tables);
+  ASSERT_TRUE(bring_to(successor, {renamed}));
+  for (std::size_t i = 0; i < third.size(); ++i)
+    ASSERT_EQ(slots()[i].previous, third[i].previous) << "an equal table pushed the one before out";
+}
+
+TEST(Programmer, LimitsAndListsChangeInPlace) {
+  FakeTables tables;
+  Programmer programmer = adopted(tables);
+  Vip service = vip(1, 80, {1, 2});
+  ASSERT_TRUE(bring_to(programmer, {service}));
+  const std::uint32_t id = tables.services.begin()->second.value();
+  const int published = tables.tables_published;
+  service.limits.packets = 100;
+  service.sources.deny = {*wire::Prefix::parse("198.51.100.0/24")};
+  service.when_empty = control::WhenEmpty::kDrop;
+  const int writes = tables.writes;
+  ASSERT_TRUE(bring_to(programmer, {service}));
+  EXPECT_EQ(tables.services.begin()->second.value(), id);
+  const weir_vip& after = tables.vips.at(id);
+  EXPECT_EQ(after.limits.packets, 100U);
+  EXPECT_EQ(after.flags, WEIR_VIP_SOURCE_LIST | WEIR_VIP_LIMITS);
+  EXPECT_EQ(tables.tables_published, published);
+  EXPECT_EQ(tables.writes - writes, 3) << "the list, the entry, the address's flags";
+}
+
+TEST(Programmer, ALostStateDirectoryLosesNoProtection) {
+  FakeTables tables;
+  Programmer first = adopted(tables);
+  Vip service = vip(1, 80, {1, 2});
+  service.sources = {.allow = {*wire::Prefix::parse("192.0.2.0/24")},
+                     .deny = {*wire::Prefix::parse("192.0.2.7")}};
+  service.limits = {.new_flows_per_source = 3};
+  service.hash = control::HashPolicy::kSourceIp;
+  service.affinity_timeout_s = 3600;
+  const NodeRules node{.answers_echo = false,
+                       .block_list = {*wire::Prefix::parse("198.51.100.0/24")}};
+  ASSERT_TRUE(bring_to(first, Wanted{{service}, node}));
+  Programmer second = adopted(tables);
+  EXPECT_EQ(second.installed(), first.installed());
+  EXPECT_EQ(second.node(), node);
+}
+
+TEST(Programmer, ARestartPublishesNoListThatIsThereAlready) {
+  FakeTables tables;
+  Vip service = vip(1, 80, {1});
+  service.sources.deny = {*wire::Prefix::parse("198.51.100.0/24")};
+  const Wanted want{{service}, {.block_list = {*wire::Prefix::parse("192.0.2.0/24")}}};
+  Programmer first = adopted(tables);
+  ASSERT_TRUE(bring_to(first, want));
+  const int writes = tables.writes;
+  Programmer second = adopted(tables);
+  ASSERT_TRUE(bring_to(second, want));
+  EXPECT_EQ(tables.writes, writes);
+}
+
+TEST(Programmer, PrefixesThatBeginAlikeButEndElsewhereAreRefusedBeforehand) {
+  Vip network = vip(16, 80, {});
+  network.prefix_length = 124;
+  const Result<void> checked = Programmer::check_capacity({network, vip(16, 443, {})});
+  ASSERT_FALSE(checked);
+  EXPECT_NE(checked.error().message().find("203.0.113.16"), std::string::npos);
+  EXPECT_TRUE(Programmer::check_capacity({network, vip(17, 443, {})}));
 }
 
 }  // namespace

@@ -96,7 +96,7 @@ class L4Path(LabCase):
         received = after["total"]["program_runs"] - before["total"]["program_runs"]
         self.assertEqual(after["total"]["packets"] - before["total"]["packets"], received)
         self.assertGreaterEqual(verdicts["tx_ipip"] - earlier["tx_ipip"], 500)
-        self.assertGreaterEqual(verdicts["drop_unknown_port"] - earlier["drop_unknown_port"], 5)
+        self.assertGreaterEqual(verdicts["tx_refused"] - earlier["tx_refused"], 5)
 
     def test_connections_survive_the_removal_of_another_backend(self):
         clients = [self.lab.start(f"slow-{i}", "client", "curl", "-sS", "--max-time", "60",

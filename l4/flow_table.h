@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#include "l4/base/result.h"
+
+/// The map weir_flows, read and cleared in place: one mapping instead of a system call per set.
+namespace weir::l4 {
+
+struct FlowCount {
+  std::uint64_t capacity = 0;  ///< entries; 0: flows are not remembered
+  std::uint64_t used = 0;      ///< of a large table an estimate, see count_flows()
+};
+
+/// What is made of a wish for so many entries: a power of two of sets, at least one.
+std::uint32_t flow_sets(std::uint32_t flows_max);
+/// The same in entries; 0 where no flows are to be remembered.
+std::uint32_t flow_entries(std::uint32_t flows_max);
+
+/// Counts entries of up to 2^19 sets, from the first one on. Flows are spread by a hash, so that a
+/// part of a larger table stands for the whole, and asking does not empty the CPU's caches.
+Result<FlowCount> count_flows(int map_fd);
+
+/// Clears the entries whose backend is not in use, but none that the program changes meanwhile.
+Result<void> forget_flows(int map_fd, const std::function<bool(std::uint32_t)>& is_in_use);
+
+}  // namespace weir::l4
