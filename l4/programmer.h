@@ -40,8 +40,8 @@ struct InstalledVip {
 /// What holds for all VIPs of a node.
 struct NodeRules {
   bool answers_echo = true;
-  std::vector<wire::Prefix> block_list;
-  std::vector<wire::IpAddress> l7_addresses;  ///< L7's own
+  std::vector<wire::Prefix> block_list = {};
+  std::vector<wire::IpAddress> l7_addresses = {};  ///< L7's own
   friend bool operator==(const NodeRules&, const NodeRules&) = default;
 };
 

@@ -118,7 +118,8 @@ std::uint8_t Ticks::second_shift() const {
 }
 
 std::uint32_t Ticks::units_of(std::uint32_t seconds) const {
-  const std::uint64_t units = (std::uint64_t{seconds} * per_s) >> second_shift();
+  const std::uint64_t half = (std::uint64_t{1} << second_shift()) / 2;
+  const std::uint64_t units = (std::uint64_t{seconds} * per_s + half) >> second_shift();
   return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(units, 1, WEIR_FLOW_STAMP_MASK));
 }
 

@@ -164,9 +164,15 @@ class FakeTables final : public Tables {
   void expect_service_sound(VipId id) const {
     const weir_vip& vip = vips.at(id.value());
     ASSERT_EQ(vip.id, id.value()) << "a service of no VIP";
-    if ((vip.flags & WEIR_VIP_SOURCE_LIST) != 0) ASSERT_TRUE(lists.contains(id));
-    if ((vip.flags & WEIR_VIP_BLOCK_LIST) != 0) ASSERT_TRUE(lists.contains(kNode));
-    if (vip.limits.new_flows_per_source != 0) ASSERT_TRUE(sources.contains(id));
+    if ((vip.flags & WEIR_VIP_SOURCE_LIST) != 0) {
+      ASSERT_TRUE(lists.contains(id));
+    }
+    if ((vip.flags & WEIR_VIP_BLOCK_LIST) != 0) {
+      ASSERT_TRUE(lists.contains(kNode));
+    }
+    if (vip.limits.new_flows_per_source != 0) {
+      ASSERT_TRUE(sources.contains(id));
+    }
     if (vip.mode == WEIR_MODE_L7) return;
     ASSERT_TRUE(tables.contains(id)) << "a VIP entry without a table";
     const auto& table = tables.at(id);
