@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <tuple>
 
 namespace weir::l4 {
@@ -112,9 +113,8 @@ void add_default(std::vector<ListEntry>& entries, const weir_prefix_key& prefix,
 }  // namespace
 
 std::uint8_t Ticks::second_shift() const {
-  // 1,000 a second: units of 1.024 s. A tick rate a little below a power of two takes that power.
-  const std::uint64_t most = std::uint64_t{per_s} * 103 / 100;
-  return static_cast<std::uint8_t>(std::bit_width(std::max<std::uint64_t>(most, 1)) - 1);
+  // The nearest power of two: 1,000 ticks a second make units of 1.024 s, 100 make 1.28 s.
+  return static_cast<std::uint8_t>(std::lround(std::log2(std::max(per_s, 1U))));
 }
 
 std::uint32_t Ticks::units_of(std::uint32_t seconds) const {

@@ -18,7 +18,7 @@ namespace weir::l4 {
 struct Ticks {
   std::uint32_t per_s = 1000;
 
-  /// Ticks shifted so far are units of 0.7 to 1.3 seconds.
+  /// Ticks shifted so far are units of 0.7 to 1.4 seconds.
   [[nodiscard]] std::uint8_t second_shift() const;
   [[nodiscard]] std::uint32_t units_of(std::uint32_t seconds) const;
   [[nodiscard]] std::uint32_t seconds_of(std::uint32_t units) const;

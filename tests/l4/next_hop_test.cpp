@@ -1,7 +1,10 @@
 #include "l4/next_hop.h"
 
+#include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <linux/if_arp.h>
+#include <linux/if_ether.h>
+#include <linux/if_link.h>
 #include <linux/neighbour.h>
 #include <sys/socket.h>
 
@@ -117,6 +120,72 @@ TEST(ParseLink, NameMacMtuAndStateAreFound) {
   ASSERT_TRUE(link);
   EXPECT_EQ(link->first, 3U);
   EXPECT_EQ(link->second, (Link{"eth0", kMac, 1500, true, true}));
+}
+
+NetlinkRequest vlan_link(std::uint16_t id, std::uint16_t protocol, bool elsewhere = false) {
+  ifinfomsg header{};
+  header.ifi_index = 4;
+  header.ifi_type = ARPHRD_ETHER;
+  NetlinkRequest request{RTM_NEWLINK, 0};
+  request.fixed(header).attribute(IFLA_LINK, std::uint32_t{3});
+  if (elsewhere) request.attribute(IFLA_LINK_NETNSID, std::uint32_t{0});
+  request.nested(IFLA_LINKINFO, [&](NetlinkRequest& info) {
+    info.attribute(IFLA_INFO_KIND, std::string_view{"vlan"});
+    info.nested(IFLA_INFO_DATA, [&](NetlinkRequest& data) {
+      data.attribute(IFLA_VLAN_ID, id);
+      data.attribute(IFLA_VLAN_PROTOCOL, htons(protocol));
+    });
+  });
+  return request;
+}
+
+TEST(ParseLink, AVlanDeviceHasATagAndADeviceBelow) {
+  NetlinkRequest request = vlan_link(42, ETH_P_8021Q);
+  const auto link = parse_link(message_of(request));
+  ASSERT_TRUE(link);
+  EXPECT_EQ(link->second.vlan, (VlanTag{42, true}));
+  EXPECT_EQ(link->second.parent, 3U);
+  NetlinkRequest other = vlan_link(42, ETH_P_8021AD);
+  EXPECT_EQ(parse_link(message_of(other))->second.vlan, (VlanTag{42, false}));
+  NetlinkRequest moved = vlan_link(42, ETH_P_8021Q, true);
+  EXPECT_EQ(parse_link(message_of(moved))->second.parent, 0U)
+      << "an index of another network namespace";
+}
+
+const wire::MacAddress kOtherMac{{2, 0, 0, 0, 0, 8}};
+
+Link ethernet(std::optional<VlanTag> vlan = {}, std::uint32_t parent = 0) {
+  return {.name = "x",
+          .mac = vlan ? kOtherMac : kMac,
+          .mtu = 1500,
+          .up = true,
+          .ethernet = true,
+          .vlan = vlan,
+          .parent = parent};
+}
+
+TEST(EgressOf, AFrameForAVlanDeviceLeavesTaggedByTheDeviceBelow) {
+  const std::map<std::uint32_t, Link> links{{3, ethernet()}, {4, ethernet(VlanTag{42, true}, 3)}};
+  EXPECT_EQ(egress_of(links, 4), (Egress{3, kMac, 42}));
+}
+
+TEST(EgressOf, OfADeviceThatHasVlansFramesLeaveUntagged) {
+  const std::map<std::uint32_t, Link> links{
+      {2, ethernet()}, {3, ethernet()}, {4, ethernet(VlanTag{42, true}, 3)}};
+  EXPECT_EQ(egress_of(links, 3), (Egress{3, kMac, WEIR_VLAN_NONE}));
+  EXPECT_EQ(egress_of(links, 2), (Egress{2, kMac, WEIR_VLAN_KEEP})) << "tags are kept elsewhere";
+}
+
+TEST(EgressOf, WhatTheProgramCannotTagIsRefused) {
+  const std::map<std::uint32_t, Link> links{{3, ethernet()},
+                                            {4, ethernet(VlanTag{42, true}, 3)},
+                                            {5, ethernet(VlanTag{43, true}, 4)},
+                                            {6, ethernet(VlanTag{44, false}, 3)},
+                                            {7, ethernet(VlanTag{45, true}, 0)}};
+  EXPECT_FALSE(egress_of(links, 5)) << "a VLAN in a VLAN";
+  EXPECT_FALSE(egress_of(links, 6)) << "802.1ad";
+  EXPECT_FALSE(egress_of(links, 7)) << "the device below is in another network namespace";
+  EXPECT_FALSE(egress_of(links, 99));
 }
 
 /// Whatever is cut off or claims too much: nothing is read beyond the end (the sanitizer watches),

@@ -132,7 +132,7 @@ TEST(VipEntry, AnUnknownModeIsNone) {
 }
 
 TEST(Ticks, AreCountedInUnitsOfAboutASecond) {
-  for (const auto& [per_s, shift] : {std::pair{1000U, 10}, {250U, 8}, {100U, 6}, {300U, 8}})
+  for (const auto& [per_s, shift] : {std::pair{1000U, 10}, {250U, 8}, {100U, 7}, {300U, 8}})
     EXPECT_EQ(Ticks{per_s}.second_shift(), shift) << per_s;
   EXPECT_EQ(Ticks{1000}.units_of(3600), 3516U);
   EXPECT_EQ(Ticks{1000}.units_of(1), 1U) << "no affinity is 0";

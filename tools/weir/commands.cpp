@@ -56,7 +56,7 @@ Outcome status(const Daemons& daemons) {
     report.sections.push_back(
         record_of("weir-l4",
                   {"version", "pid", "uptime_s", "revision", "file", "loaded", "vips", "backends",
-                   "backends_unresolved", "flows_max", "seed_digest"},
+                   "backends_unresolved", "flows", "flows_max", "seed_digest"},
                   json));
     report.sections.push_back(device_section(json));
     report.sections.push_back(section_of("workers",
@@ -98,6 +98,9 @@ void add_l4_stats(const Json& json, bool one_vip, Report& report) {
       total.rows.front().push_back(runs);
     }
     report.sections.push_back(std::move(total));
+    report.sections.push_back(record_of(
+        "flow_table", {"added", "evicted_new", "evicted_established", "not_added", "second_chance"},
+        at(json, "flow_table")));
     Section returns =
         section_of("return", {"verdict", "packets", "bytes"}, list_at(json, "return"));
     returns.hide_zero_in = "packets";
