@@ -15,6 +15,12 @@ WEIR = weirlab.BUILD / "tools" / "weir" / "weir"
 SERVER = pathlib.Path(__file__).with_name("server.py")
 GUE_PORT = 6080
 
+if not pathlib.Path("/run/command").exists():  # which tools/guest/init puts there
+    sys.exit("tests/guest runs inside a guest: tools/guest/run -- python3 tests/guest/all_test.py")
+# Namespaces and map-in-map lookups wait for RCU thousands of times, and each wait is long on an
+# emulated processor that gets little of the machine.
+pathlib.Path("/sys/kernel/rcu_expedited").write_text("1", encoding="ascii")
+
 VIP4, VIP6 = "203.0.113.80", "2001:db8:77::80"
 
 
@@ -28,9 +34,6 @@ class GuestLab(weirlab.Lab):
 
     def build(self, impaired=False):
         assert not impaired  # netem takes the impairing host's place here
-        # Namespaces and map-in-map lookups wait for RCU hundreds of times, and each wait is long on
-        # an emulated processor that gets little of the machine.
-        pathlib.Path("/sys/kernel/rcu_expedited").write_text("1", encoding="ascii")
         run("ip", "netns", "add", self.namespace("fabric"))
         self.run_in("fabric", "ip", "link", "add", "br0", "mtu", "1600", "type", "bridge",
                     "mcast_snooping", "0")

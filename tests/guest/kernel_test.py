@@ -44,7 +44,7 @@ class Daemon(GuestCase):
         cls.lab.weir("load", "eth0", "--mode", "native")
 
     def test_a_veth_is_loaded_natively_and_a_packet_is_forwarded(self):
-        devices = self.lab.weir_json("status")["weir-l4"]["devices"]
+        devices = self.lab.weir_json("status")["devices"]
         self.assertEqual([(row["name"], row["mode"]) for row in devices], [("eth0", "native")])
         before = self.verdicts().get("tx_ipip", 0)
         self.assertIn(self.lab.ask("udp", VIP4, 1), BACKENDS)
