@@ -3,6 +3,7 @@
 #include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -40,6 +41,10 @@ Result<void> check_rights() {
 /// What it goes on needing: devices, programs and maps, objects by their id, and the counters of
 /// programs. Everything else that root can do is given up.
 Result<void> drop_rights() {
+  // Before Linux 5.11 maps count as locked memory, and only CAP_SYS_RESOURCE, which goes now, may
+  // raise the limit. A refusal matters on those kernels alone; loading then says so.
+  constexpr rlimit kUnlimited{RLIM_INFINITY, RLIM_INFINITY};
+  static_cast<void>(::setrlimit(RLIMIT_MEMLOCK, &kUnlimited));
   return keep_only_capabilities({CAP_NET_ADMIN, CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN});
 }
 

@@ -295,9 +295,9 @@ http {{
     def l7_socket(self):
         return self.directory / "l7.sock"
 
-    def start_l4(self):
+    def start_l4(self, *options):
         process = self.start("weir-l4", "node", BUILD / "l4" / "weir-l4", "--socket", self.l4_socket,
-                             "--state-dir", self.directory / "state", "--pin-dir", self.pins / "lb")
+                             "--state-dir", self.directory / "state", "--pin-dir", self.pins / "lb", *options)
         wait_until("weir-l4 to answer",
                    lambda: self.alive("weir-l4") and self.weir("vip", "list", check=False).returncode == 0)
         return process
