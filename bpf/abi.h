@@ -225,7 +225,7 @@ enum weir_flow_state {
 };
 
 #define WEIR_FLOW_TAG_SHIFT	36
-#define WEIR_FLOW_WAY_SHIFT	32 /* of a flow's own way in its hash; its set is in the bits below */
+#define WEIR_FLOW_WAY_SHIFT	32 /* of a flow's own way in its hash; below it its set */
 #define WEIR_FLOW_BACKEND_SHIFT 20
 #define WEIR_FLOW_STATE_SHIFT	18
 #define WEIR_FLOW_STAMP_MASK	0x3ffff

@@ -96,52 +96,17 @@ static __always_inline void write_outer_ipv6(__u32 *out, const struct weir_backe
 	__builtin_memcpy(out + 6, &backend->address, sizeof(backend->address));
 }
 
-/* Makes room for an outer IP header and `shim_bytes` behind it, and writes the header. Returns
- * where in the frame the shim goes; -1: the driver keeps no headroom. */
-static __always_inline int weir_push_outer(struct xdp_md *ctx, const struct packet *pkt,
-					   const struct weir_backend *backend, __u8 protocol,
-					   __u32 shim_bytes)
-{
-	struct link_layer link = {};
-	__u32 outer_bytes;
-	int is_v4;
-	void *ip;
-
-	if (!pkt || !backend)
-		return -1; /* they never are; only the verifier asks */
-	is_v4 = is_v4_mapped(&backend->address);
-	outer_bytes = (is_v4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr)) + shim_bytes;
-	link_layer_to(ctx, pkt, backend, &link);
-	/* What is written is at most the larger header, which the packet that follows makes room
-	 * for in any case. */
-	ip = open_frame(ctx, pkt, &link, is_v4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6),
-			outer_bytes, sizeof(struct ipv6hdr));
-	if (!ip)
-		return -1;
-	if (is_v4)
-		write_outer_ipv4(ip, backend, pkt, protocol, shim_bytes + pkt->ip_bytes);
-	else
-		write_outer_ipv6(ip, backend, pkt, protocol, shim_bytes + pkt->ip_bytes);
-	return ETH_HLEN + link.tag_bytes + outer_bytes - shim_bytes;
-}
-
 static __always_inline __u32 outer_ip_bytes(const struct weir_backend *backend)
 {
 	return is_v4_mapped(&backend->address) ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
 }
 
-/* IP in IP: RFC 2003 (4in4), RFC 2473 (4in6, 6in6), RFC 4213 (6in4). */
-static __always_inline enum weir_verdict forward_ipip(struct xdp_md *ctx, struct packet *pkt,
-						      const struct weir_backend *backend)
+/* What a mode adds to the packet. */
+static __always_inline __u32 outer_bytes_of(__u8 mode, const struct weir_backend *backend)
 {
-	__u8 protocol = pkt->ip_version == 4 ? IPPROTO_IPIP : IPPROTO_IPV6;
-	enum weir_verdict verdict = admit(ctx, pkt, backend, outer_ip_bytes(backend));
-
-	if (verdict != WEIR_CONTINUE)
-		return verdict;
-	if (trim_padding(ctx, pkt) || weir_push_outer(ctx, pkt, backend, protocol, 0) < 0)
-		return WEIR_DROP_INTERNAL; /* the driver keeps no headroom */
-	return send_out(ctx, backend, WEIR_TX_IPIP, WEIR_REDIRECT_IPIP);
+	if (mode == WEIR_MODE_IPIP)
+		return outer_ip_bytes(backend);
+	return mode == WEIR_MODE_GUE ? outer_ip_bytes(backend) + sizeof(struct udphdr) : 0;
 }
 
 /*
@@ -220,13 +185,6 @@ __noinline __u64 weir_sum_of_bytes(struct xdp_md *ctx, const struct packet *pkt)
 	return sum + last;
 }
 
-__noinline __u64 weir_sum_of_packet(struct xdp_md *ctx, const struct packet *pkt)
-{
-	if (!pkt)
-		return 0; /* it never is; only the verifier asks */
-	return pkt->has_odd_bytes ? weir_sum_of_bytes(ctx, pkt) : sum_of_sound_packet(ctx, pkt);
-}
-
 /* A source port that varies with the flow and with nothing else. */
 static __always_inline __be16 gue_source_port(const struct packet *pkt)
 {
@@ -236,56 +194,92 @@ static __always_inline __be16 gue_source_port(const struct packet *pkt)
 	return bpf_htons(GUE_SOURCE_FIRST | (mixed * 0x9e3779b97f4a7c15ULL) >> 50);
 }
 
-/* Generic UDP encapsulation, variant 1: the payload is the IP packet, told by its version field
- * (draft-ietf-intarea-gue-09, section 4). The outer source port varies with the flow, so that the
- * backend's NIC spreads flows over its queues. */
-__noinline int weir_forward_gue(struct xdp_md *ctx, struct packet *pkt, const struct weir_vip *vip,
-				const struct weir_backend *backend)
+static __always_inline struct udphdr gue_header(struct xdp_md *ctx, const struct packet *pkt,
+						const struct weir_vip *vip,
+						const struct weir_backend *backend)
 {
-	struct udphdr *udp, outer = {};
-	enum weir_verdict verdict;
-	__u64 sum;
-	__u32 udp_bytes;
-	int offset;
+	__u32 udp_bytes = sizeof(struct udphdr) + pkt->ip_bytes;
+	struct udphdr gue = {
+		.source = gue_source_port(pkt),
+		.dest = vip->gue_port_be,
+		.len = bpf_htons(udp_bytes),
+	};
+	__u64 sum =
+		pkt->has_odd_bytes ? weir_sum_of_bytes(ctx, pkt) : sum_of_sound_packet(ctx, pkt);
 
-	if (!pkt || !vip || !backend)
-		return WEIR_DROP_INTERNAL; /* they never are; only the verifier asks */
-	udp_bytes = sizeof(outer) + pkt->ip_bytes;
-	verdict = admit(ctx, pkt, backend, outer_ip_bytes(backend) + sizeof(struct udphdr));
-	if (verdict != WEIR_CONTINUE)
-		return verdict;
-	outer.source = gue_source_port(pkt);
-	outer.dest = vip->gue_port_be;
-	outer.len = bpf_htons(udp_bytes);
 	/* The ffff of a v4-mapped address counts for nothing in a one's complement sum. */
-	sum = weir_sum_of_packet(ctx, pkt) + sum_address(&backend->outer_source) +
-	      sum_address(&backend->address) + bpf_htonl(IPPROTO_UDP) + bpf_htonl(udp_bytes) +
-	      outer.source + outer.dest + outer.len;
-	outer.check = ~fold(sum);
-	if (!outer.check)
-		outer.check = 0xffff; /* zero would say that there is none (RFC 768) */
-	if (trim_padding(ctx, pkt))
-		return WEIR_DROP_INTERNAL; /* a tail can always be cut */
-	offset = weir_push_outer(ctx, pkt, backend, IPPROTO_UDP, sizeof(*udp));
-	if (offset < 0)
-		return WEIR_DROP_INTERNAL; /* the driver keeps no headroom */
-	udp = packet_data(ctx) + (offset & 0x7f);
-	if ((void *)(udp + 1) > packet_end(ctx))
-		return WEIR_DROP_INTERNAL; /* the room has just been made; only the verifier asks */
-	*udp = outer;
-	return send_out(ctx, backend, WEIR_TX_GUE, WEIR_REDIRECT_GUE);
+	sum += sum_address(&backend->outer_source) + sum_address(&backend->address) +
+	       bpf_htonl(IPPROTO_UDP) + bpf_htonl(udp_bytes) + gue.source + gue.dest + gue.len;
+	gue.check = ~fold(sum);
+	if (!gue.check)
+		gue.check = 0xffff; /* zero would say that there is none (RFC 768) */
+	return gue;
 }
 
-static __always_inline enum weir_verdict forward_l2(struct xdp_md *ctx, struct packet *pkt,
-						    const struct weir_backend *backend)
+/* Puts the packet, whose padding is gone, behind an outer IP header and a shim between the two,
+ * which may have no bytes. */
+static __always_inline int push_outer(struct xdp_md *ctx, const struct packet *pkt,
+				      const struct weir_backend *backend, __u8 protocol,
+				      const struct udphdr *shim, __u32 shim_bytes)
 {
-	enum weir_verdict verdict = admit(ctx, pkt, backend, 0);
+	int is_v4 = is_v4_mapped(&backend->address);
+	__u32 ip_bytes = is_v4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
 	struct link_layer link = {};
-	__be16 type;
+	struct udphdr *to;
+	void *ip;
 
-	if (verdict != WEIR_CONTINUE)
-		return verdict;
-	type = pkt->ip_version == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
+	link_layer_to(ctx, pkt, backend, &link);
+	/* What is written is at most this, which the packet that follows makes room for in any
+	 * case. */
+	ip = open_frame(ctx, pkt, &link, is_v4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6),
+			ip_bytes + shim_bytes, sizeof(struct ipv6hdr));
+	if (!ip)
+		return -1;
+	if (is_v4)
+		write_outer_ipv4(ip, backend, pkt, protocol, shim_bytes + pkt->ip_bytes);
+	else
+		write_outer_ipv6(ip, backend, pkt, protocol, shim_bytes + pkt->ip_bytes);
+	to = ip + ip_bytes;
+	if (!shim_bytes)
+		return 0;
+	if ((void *)(to + 1) > packet_end(ctx))
+		return -1; /* the room has just been made; only the verifier asks */
+	*to = *shim;
+	return 0;
+}
+
+/*
+ * IP in IP: RFC 2003 (4in4), RFC 2473 (4in6, 6in6), RFC 4213 (6in4). And generic UDP encapsulation,
+ * variant 1: the payload is the IP packet, told by its version field (draft-ietf-intarea-gue-09,
+ * section 4), with an outer source port that varies with the flow, so that the backend's NIC
+ * spreads flows over its queues. The packet has been admitted.
+ */
+static __always_inline enum weir_verdict encapsulate(struct xdp_md *ctx, const struct packet *pkt,
+						     const struct weir_vip *vip,
+						     const struct weir_backend *backend)
+{
+	__u8 protocol = pkt->ip_version == 4 ? IPPROTO_IPIP : IPPROTO_IPV6;
+	struct udphdr gue = {};
+	__u32 gue_bytes = 0;
+
+	if (vip->mode == WEIR_MODE_GUE) {
+		gue = gue_header(ctx, pkt, vip, backend);
+		gue_bytes = sizeof(gue);
+		protocol = IPPROTO_UDP;
+	}
+	if (trim_padding(ctx, pkt) || push_outer(ctx, pkt, backend, protocol, &gue, gue_bytes))
+		return WEIR_DROP_INTERNAL; /* the driver keeps no headroom */
+	if (gue_bytes)
+		return send_out(ctx, backend, WEIR_TX_GUE, WEIR_REDIRECT_GUE);
+	return send_out(ctx, backend, WEIR_TX_IPIP, WEIR_REDIRECT_IPIP);
+}
+
+static __always_inline enum weir_verdict rewrite_macs(struct xdp_md *ctx, const struct packet *pkt,
+						      const struct weir_backend *backend)
+{
+	__be16 type = pkt->ip_version == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
+	struct link_layer link = {};
+
 	link_layer_to(ctx, pkt, backend, &link);
 	if (!open_frame(ctx, pkt, &link, type, 0, 0))
 		return WEIR_DROP_INTERNAL; /* the driver keeps no headroom for a tag */

@@ -90,7 +90,9 @@ static __always_inline void count_flow_event(enum weir_flow_event event)
 
 static __always_inline struct weir_flow_set *set_of(const struct flow_place *place)
 {
-	return bpf_map_lookup_elem(&weir_flows, &place->set);
+	__u32 set = place->set; /* Linux 6.1 takes no key that came by pointer */
+
+	return bpf_map_lookup_elem(&weir_flows, &set);
 }
 
 /* Looks a flow up: in its own way, where nearly all stand that the table has room for, then in the

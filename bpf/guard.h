@@ -52,17 +52,19 @@ static __always_inline int take_token(struct weir_bucket *bucket, __u32 rate_per
 static __always_inline struct weir_buckets *buckets_of_source(const struct packet *pkt)
 {
 	struct weir_buckets *buckets, fresh = {};
+	/* Linux 6.1 takes a key from the stack only, once the packet came by pointer. */
+	struct weir_address source = pkt->flow.source;
 	__u32 vip_id = pkt->vip_id;
 	void *sources;
 
 	sources = bpf_map_lookup_elem(&weir_source_limits, &vip_id);
 	if (!sources)
 		return NULL;
-	buckets = bpf_map_lookup_elem(sources, &pkt->flow.source);
+	buckets = bpf_map_lookup_elem(sources, &source);
 	if (buckets)
 		return buckets;
-	bpf_map_update_elem(sources, &pkt->flow.source, &fresh, BPF_NOEXIST);
-	return bpf_map_lookup_elem(sources, &pkt->flow.source);
+	bpf_map_update_elem(sources, &source, &fresh, BPF_NOEXIST);
+	return bpf_map_lookup_elem(sources, &source);
 }
 
 static __always_inline struct weir_buckets *buckets_of_vip(const struct packet *pkt)

@@ -17,17 +17,21 @@ static __always_inline enum weir_verdict forward_to_backend(struct xdp_md *ctx, 
 							    const struct flow_place *place)
 {
 	struct choice choice = choose_backend(ctx, pkt, vip, place);
+	const struct weir_backend *backend = choice.backend;
+	enum weir_verdict verdict;
 
-	if (!choice.backend)
+	if (!backend)
 		return choice.verdict;
 	pkt->backend_id = choice.backend_id;
+	verdict = admit(ctx, pkt, backend, outer_bytes_of(vip->mode, backend));
+	if (verdict != WEIR_CONTINUE)
+		return verdict;
 	switch (vip->mode) {
 	case WEIR_MODE_IPIP:
-		return forward_ipip(ctx, pkt, choice.backend);
 	case WEIR_MODE_GUE:
-		return weir_forward_gue(ctx, pkt, vip, choice.backend);
+		return encapsulate(ctx, pkt, vip, backend);
 	case WEIR_MODE_L2:
-		return forward_l2(ctx, pkt, choice.backend);
+		return rewrite_macs(ctx, pkt, backend);
 	default:
 		return WEIR_DROP_INTERNAL; /* user space wrote a mode that we do not know */
 	}
@@ -71,7 +75,7 @@ static __always_inline struct owner find_owner(const struct weir_address *addres
 	struct weir_prefix_key key = {.prefix_length = 128, .address = *address};
 	struct owner owner = {.address = address};
 
-	owner.entry = bpf_map_lookup_elem(&weir_addresses, address);
+	owner.entry = bpf_map_lookup_elem(&weir_addresses, &key.address);
 	if (owner.entry)
 		return owner;
 	owner.address = bpf_map_lookup_elem(&weir_prefixes, &key);
@@ -131,8 +135,8 @@ find_service_further(struct xdp_md *ctx, struct packet *pkt, enum weir_verdict *
 static __always_inline enum weir_verdict decide_neighbor(const struct packet *pkt,
 							 enum weir_verdict otherwise)
 {
-	const struct weir_address_entry *entry =
-		bpf_map_lookup_elem(&weir_addresses, &pkt->flow.destination);
+	struct weir_address target = pkt->flow.destination;
+	const struct weir_address_entry *entry = bpf_map_lookup_elem(&weir_addresses, &target);
 
 	if (!entry || !(entry->flags & WEIR_ADDRESS_L7_OWN))
 		return otherwise;

@@ -25,6 +25,16 @@ static __always_inline int is_wanted(const struct weir_monitor_filter *filter,
 	return filter->every < 2 || bpf_get_prandom_u32() % filter->every == 0;
 }
 
+/* The first bytes of the frame, 1 to 256. Linux 6.1 does not conclude from `bytes != 0` that there
+ * is one, so it is told in a way that the compiler does not see through. */
+static __always_inline long load_bytes(struct xdp_md *ctx, __u8 *to, __u32 bytes)
+{
+	__u32 last = bytes - 1;
+
+	asm volatile("" : "+r"(last));
+	return bpf_xdp_load_bytes(ctx, 0, to, (last & 0xff) + 1);
+}
+
 static __noinline void emit_event(struct xdp_md *ctx, const struct packet *pkt, __u32 verdict,
 				  void *ring)
 {
@@ -49,7 +59,7 @@ static __noinline void emit_event(struct xdp_md *ctx, const struct packet *pkt, 
 	event->ifindex = ctx->ingress_ifindex;
 	event->frame_bytes = frame_bytes;
 	event->kept_bytes = kept_bytes;
-	if (!kept_bytes || bpf_xdp_load_bytes(ctx, 0, event->frame, kept_bytes))
+	if (!kept_bytes || load_bytes(ctx, event->frame, kept_bytes))
 		event->kept_bytes = 0;
 	bpf_ringbuf_submit(event, 0);
 }

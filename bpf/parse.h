@@ -313,29 +313,43 @@ static __always_inline void read_fragment_header(const struct ipv6_extension *ex
 	__builtin_memcpy(&pkt->fragment_id_be, extension->rest, sizeof(pkt->fragment_id_be));
 }
 
-static __always_inline enum weir_verdict skip_extensions(struct cursor *cur, struct packet *pkt)
+/* Steps over the extension header that is next. Returns whether another one may follow. */
+static __always_inline int skip_extension(struct cursor *cur, struct packet *pkt,
+					  enum weir_verdict *verdict)
 {
 	const struct ipv6_extension *extension;
-	__u32 available = cur->left;
-	__u8 protocol;
+	__u8 protocol = pkt->flow.protocol;
 
-	for (int i = 0; i < IPV6_EXTENSIONS_MAX; i++) {
-		if (!is_ipv6_extension(pkt->flow.protocol))
-			break;
-		pkt->has_odd_bytes = 1;
-		extension = take(cur, sizeof(*extension));
-		if (!extension)
-			return WEIR_DROP_TRUNCATED;
-		protocol = pkt->flow.protocol;
-		pkt->flow.protocol_be = protocol_word(extension->next_header);
-		if (protocol == IPPROTO_FRAGMENT) {
-			read_fragment_header(extension, pkt);
-			if (pkt->fragment == FRAGMENT_LATER)
-				break; /* what follows is payload */
-		} else if (!take(cur, extension->length * 8)) {
-			return WEIR_DROP_TRUNCATED;
-		}
+	if (!is_ipv6_extension(protocol))
+		return 0;
+	pkt->has_odd_bytes = 1;
+	extension = take(cur, sizeof(*extension));
+	if (!extension) {
+		*verdict = WEIR_DROP_TRUNCATED;
+		return 0;
 	}
+	pkt->flow.protocol_be = protocol_word(extension->next_header);
+	if (protocol == IPPROTO_FRAGMENT) {
+		read_fragment_header(extension, pkt);
+		return pkt->fragment != FRAGMENT_LATER; /* what follows is payload */
+	}
+	if (take(cur, extension->length * 8))
+		return 1;
+	*verdict = WEIR_DROP_TRUNCATED;
+	return 0;
+}
+
+static __always_inline enum weir_verdict skip_extensions(struct cursor *cur, struct packet *pkt)
+{
+	enum weir_verdict verdict = WEIR_CONTINUE;
+	__u32 available = cur->left;
+
+	/* IPV6_EXTENSIONS_MAX times. Not a loop: Linux 6.1 takes this one for an endless one. */
+	if (skip_extension(cur, pkt, &verdict) && skip_extension(cur, pkt, &verdict) &&
+	    skip_extension(cur, pkt, &verdict))
+		skip_extension(cur, pkt, &verdict);
+	if (verdict != WEIR_CONTINUE)
+		return verdict;
 	pkt->header_bytes += available - cur->left;
 	pkt->protocol = pkt->flow.protocol;
 	if (pkt->fragment == FRAGMENT_LATER)

@@ -160,28 +160,50 @@ static __always_inline struct weir_flow_key client_key(const struct packet *pkt,
  * Affinity: a new flow of a client goes where its last one went, while that backend takes new
  * flows and the client has not been idle for longer than the VIP allows. Such VIPs hash by source,
  * so that all balancers agree for as long as the backends do not change.
+ *
+ * The table is asked between the two of these, not within: together their stacks are too much for
+ * Linux 6.1.
  */
-__noinline int weir_choose_for_client(const struct packet *pkt, const struct weir_vip *vip)
+__noinline int weir_find_client(const struct packet *pkt, const struct weir_vip *vip)
 {
 	const struct weir_backend *backend;
 	struct weir_flow_key key;
 	struct flow_place place;
-	int choice;
 
 	if (!pkt || !vip)
 		return NO_CHOICE(WEIR_DROP_INTERNAL); /* they never are; only the verifier asks */
 	key = client_key(pkt, vip->id);
 	place = find_flow(&key);
-	if (place.entry && age_of(place.entry, place.now_s) <= vip->affinity_s) {
-		backend = find_backend(backend_of(place.entry), vip->id);
-		if (backend && !(backend->flags & WEIR_BACKEND_DRAINING)) {
-			refresh_flow(&place, WEIR_FLOW_CLIENT);
-			return backend_of(place.entry);
-		}
-	}
+	if (!place.entry || age_of(place.entry, place.now_s) > vip->affinity_s)
+		return 0;
+	backend = find_backend(backend_of(place.entry), vip->id);
+	if (!backend || backend->flags & WEIR_BACKEND_DRAINING)
+		return 0;
+	refresh_flow(&place, WEIR_FLOW_CLIENT);
+	return backend_of(place.entry);
+}
+
+__noinline int weir_keep_client(const struct packet *pkt, __u32 vip_id, __u32 backend_id)
+{
+	struct weir_flow_key key;
+	struct flow_place place;
+
+	if (!pkt)
+		return -1; /* it never is; only the verifier asks */
+	key = client_key(pkt, vip_id);
+	place = find_flow(&key);
+	return weir_keep_flow(&place, backend_id, WEIR_FLOW_CLIENT);
+}
+
+static __always_inline int choose_for_client(const struct packet *pkt, const struct weir_vip *vip)
+{
+	int choice = weir_find_client(pkt, vip);
+
+	if (choice)
+		return choice;
 	choice = weir_choose_by_table(pkt, vip);
 	if (choice > 0)
-		weir_keep_flow(&place, choice, WEIR_FLOW_CLIENT);
+		weir_keep_client(pkt, vip->id, choice);
 	return choice;
 }
 
@@ -196,9 +218,7 @@ static __always_inline int choose_by_policy(const struct packet *pkt, const stru
 		if (verdict != WEIR_CONTINUE)
 			return NO_CHOICE(verdict);
 	}
-	if (vip->affinity_s)
-		return weir_choose_for_client(pkt, vip);
-	return weir_choose_by_table(pkt, vip);
+	return vip->affinity_s ? choose_for_client(pkt, vip) : weir_choose_by_table(pkt, vip);
 }
 
 /* For a flow that has no entry, or one that no longer speaks for it. */
