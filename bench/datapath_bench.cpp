@@ -23,6 +23,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,7 @@ constexpr std::uint32_t kAnyDevice = 1;  // loopback: where test-runs say frames
 constexpr int kRounds = 15;
 constexpr std::uint32_t kPacketsPerRound = 200'000;
 constexpr std::uint32_t kTableSize = WEIR_TABLE_SIZE_DEFAULT;
+constexpr std::uint32_t kLines = (kTableSize + WEIR_LINE_SLOTS - 1) / WEIR_LINE_SLOTS;
 constexpr std::uint32_t kBackends = 100;
 constexpr std::uint32_t kFlows = WEIR_FLOWS_DEFAULT;
 
@@ -115,16 +117,16 @@ Result<void> add_backends(const weir_lb& balancer, std::uint32_t vip_id, std::st
 Result<void> publish(const weir_lb& balancer, std::uint32_t vip_id) {
   LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_INNER_MAP);
   const UniqueFd table{bpf_map_create(BPF_MAP_TYPE_ARRAY, "weir_table", sizeof(std::uint32_t),
-                                      sizeof(weir_table_slot), kTableSize, &options)};
+                                      sizeof(weir_table_line), 2 * kLines, &options)};
   if (!table) return Error::from_errno("creating a table");
-  std::vector<std::uint32_t> keys(kTableSize);
-  std::vector<weir_table_slot> slots(kTableSize);
-  for (std::uint32_t i = 0; i < kTableSize; ++i) {
-    keys[i] = i;
-    slots[i].current = static_cast<std::uint16_t>(first_backend(vip_id) + i % kBackends);
-  }
-  std::uint32_t count = kTableSize;
-  if (bpf_map_update_batch(table.get(), keys.data(), slots.data(), &count, nullptr) != 0)
+  std::vector<std::uint32_t> keys(2 * kLines);
+  std::iota(keys.begin(), keys.end(), 0U);
+  std::vector<weir_table_line> lines(2 * kLines);
+  for (std::uint32_t i = 0; i < kTableSize; ++i)
+    lines[i / WEIR_LINE_SLOTS].backends[i % WEIR_LINE_SLOTS] =
+        static_cast<std::uint16_t>(first_backend(vip_id) + i % kBackends);
+  std::uint32_t count = 2 * kLines;
+  if (bpf_map_update_batch(table.get(), keys.data(), lines.data(), &count, nullptr) != 0)
     return Error::from_errno("filling a table");
   const int fd = table.get();
   return write(balancer.maps.weir_tables, vip_id, fd);

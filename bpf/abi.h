@@ -173,10 +173,14 @@ struct weir_backend {
 #define WEIR_VLAN_NONE 0      /* sent untagged, whatever it came with */
 #define WEIR_VLAN_KEEP 0xffff /* the tags it came with, if it leaves where it came in */
 
-/* A slot of a Maglev table: the backend now, and the one of the table before this one. */
-struct weir_table_slot {
-	__u16 current;
-	__u16 previous; /* 0: there was none */
+/*
+ * Slots of a Maglev table, four to a line: an array map spends eight bytes on a value of two. A
+ * table of n slots has weir_lines_of(n) lines with the backends of now, and after them as many with
+ * those of the table before, 0 where there was none. New flows read only the first half.
+ */
+#define WEIR_LINE_SLOTS 4
+struct weir_table_line {
+	__u16 backends[WEIR_LINE_SLOTS];
 };
 
 /* What a flow is, in the bytes that are hashed. Ports are zero where the policy leaves them out.
@@ -341,7 +345,7 @@ WEIR_ASSERT_SIZE(struct weir_range_key, 24);
 WEIR_ASSERT_SIZE(struct weir_vip, 64);
 WEIR_ASSERT_SIZE(struct weir_prefix_key, 20);
 WEIR_ASSERT_SIZE(struct weir_backend, 64);
-WEIR_ASSERT_SIZE(struct weir_table_slot, 4);
+WEIR_ASSERT_SIZE(struct weir_table_line, 8);
 WEIR_ASSERT_SIZE(struct weir_flow_key, 40);
 WEIR_ASSERT_SIZE(struct weir_flow_set, 64);
 WEIR_ASSERT_SIZE(struct weir_fragment_key, 40);

@@ -136,6 +136,11 @@ WEIR_PURE __u32 weir_slot_of(__u64 hash, __u32 table_size)
 	return weir_scale(hash >> 32, table_size);
 }
 
+WEIR_PURE __u32 weir_lines_of(__u32 table_size)
+{
+	return (table_size + WEIR_LINE_SLOTS - 1) / WEIR_LINE_SLOTS;
+}
+
 WEIR_PURE __u32 weir_worker_of(__u64 hash, __u32 worker_count)
 {
 	return weir_scale(hash & 0xffffffff, worker_count);

@@ -96,14 +96,14 @@ struct {
 /* Inner maps are declared by the sizes of keys and values: clang describes a structure that is
  * named in one, and nowhere else, without its size. */
 
-/* A Maglev table. One slot here: each VIP's own table is made by user space with its own size,
+/* A Maglev table. One line here: each VIP's own table is made by user space with its own size,
  * which BPF_F_INNER_MAP allows. */
 struct weir_table {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_INNER_MAP);
 	__uint(max_entries, 1);
 	__uint(key_size, sizeof(__u32));
-	__uint(value_size, sizeof(struct weir_table_slot));
+	__uint(value_size, sizeof(struct weir_table_line));
 };
 
 /* VIP id → its Maglev table. Written by user space, which swaps whole tables. */

@@ -100,6 +100,15 @@ static __always_inline __u64 hash_of(const struct packet *pkt, __u8 policy)
 	return weir_flow_hash(&flow, weir_hash_seed[0], weir_hash_seed[1]);
 }
 
+/* A backend, or 0; -1 where the table is shorter than its VIP says. */
+static __always_inline int read_slot(void *table, __u32 first_line, __u32 slot)
+{
+	__u32 index = first_line + slot / WEIR_LINE_SLOTS;
+	const struct weir_table_line *line = bpf_map_lookup_elem(table, &index);
+
+	return line ? line->backends[slot % WEIR_LINE_SLOTS] : -1;
+}
+
 /*
  * The second chance. After a change of backends, a slot may lead to another backend than before. A
  * packet from the middle of a connection that has no flow entry (the table was lost, or is small)
@@ -110,41 +119,42 @@ static __always_inline __u64 hash_of(const struct packet *pkt, __u8 policy)
  * by the table before while that backend is in use, draining or not, and the table of now comes
  * into its own with the next one.
  */
-static __always_inline __u32 second_chance(const struct packet *pkt, const struct weir_vip *vip,
-					   struct weir_table_slot slot)
+static __always_inline int second_chance(const struct packet *pkt, const struct weir_vip *vip,
+					 void *table, __u32 slot, int current)
 {
-	if (!slot.previous || slot.previous == slot.current)
-		return 0;
+	int previous;
+
 	if (!weir_is_stateless && (pkt->flow.protocol != IPPROTO_TCP || is_syn(pkt)))
 		return 0;
-	if (!find_backend(slot.previous, vip->id))
+	previous = read_slot(table, weir_lines_of(vip->table_size), slot);
+	if (previous <= 0 || previous == current || !find_backend(previous, vip->id))
 		return 0;
 	count_flow_event(WEIR_FLOW_SECOND_CHANCE);
-	return slot.previous;
+	return previous;
 }
 
 /* Global functions from here on: the verifier checks each once, and the fast path is free of them.
  */
 __noinline int weir_choose_by_table(const struct packet *pkt, const struct weir_vip *vip)
 {
-	const struct weir_table_slot *slot;
-	__u32 vip_id, index, backend_id;
+	int current, previous;
+	__u32 vip_id, slot;
 	void *table;
 
 	if (!pkt || !vip)
 		return NO_CHOICE(WEIR_DROP_INTERNAL); /* they never are; only the verifier asks */
 	vip_id = vip->id;
-	index = weir_slot_of(hash_of(pkt, vip->hash), vip->table_size);
+	slot = weir_slot_of(hash_of(pkt, vip->hash), vip->table_size);
 	table = bpf_map_lookup_elem(&weir_tables, &vip_id);
 	if (!table) /* a VIP without backends needs no table */
 		return NO_CHOICE(WEIR_DROP_NO_BACKEND);
-	slot = bpf_map_lookup_elem(table, &index);
-	if (!slot) /* table_size is larger than the table */
-		return NO_CHOICE(WEIR_DROP_INTERNAL);
-	backend_id = second_chance(pkt, vip, *slot);
-	if (!backend_id)
-		backend_id = slot->current;
-	return backend_id ? (int)backend_id : NO_CHOICE(WEIR_DROP_NO_BACKEND);
+	current = read_slot(table, 0, slot);
+	previous = second_chance(pkt, vip, table, slot, current);
+	if (previous)
+		return previous;
+	if (current <= 0)
+		return NO_CHOICE(current ? WEIR_DROP_INTERNAL : WEIR_DROP_NO_BACKEND);
+	return current;
 }
 
 /* A client's entry in the flow table has the VIP in the place of the destination. */

@@ -211,8 +211,13 @@ Result<void> KernelTables::publish(PerVip kind, VipId vip, const UniqueFd& inner
 }
 
 Result<std::vector<VipId>> KernelTables::list(PerVip kind) {
+  Result<std::vector<control::VipKey>> keys = read_keys();
+  if (!keys) return std::move(keys).error();
   std::vector<VipId> ids;
-  for (std::uint32_t id = 0; id < WEIR_VIPS_MAX; ++id) {
+  for (std::uint32_t id = 0; id < keys->size(); ++id) {
+    // An id's key is written before its maps. Not all are asked for: before Linux 6.8 each question
+    // waits until all CPUs are done with their packets, some milliseconds.
+    if (id != kNode.value() && (*keys)[id].address == wire::IpAddress{}) continue;
     auto map_id = outer(kind).get(id);
     if (!map_id) return std::move(map_id).error();
     if (map_id->has_value()) ids.emplace_back(id);
@@ -222,32 +227,47 @@ Result<std::vector<VipId>> KernelTables::list(PerVip kind) {
 
 Result<void> KernelTables::erase(PerVip kind, VipId id) { return outer(kind).erase(id.value()); }
 
-Result<std::vector<weir_table_slot>> KernelTables::read_table(VipId vip, std::uint32_t size) {
+Result<std::vector<TableSlot>> KernelTables::read_table(VipId vip, std::uint32_t size) {
   Result<std::optional<UniqueFd>> fd = inner(PerVip::kTable, vip);
   if (!fd) return std::move(fd).error();
-  std::vector<weir_table_slot> slots;
+  std::vector<TableSlot> slots;
   if (!fd->has_value()) return slots;
-  const Map<std::uint32_t, weir_table_slot> table{std::move(**fd), "weir_table"};
-  auto entries = table.entries(size);
+  const Map<std::uint32_t, weir_table_line> table{std::move(**fd), "weir_table"};
+  const std::uint32_t second = weir_lines_of(size);
+  auto entries = table.entries(2 * std::size_t{second});
   if (!entries) return std::move(entries).error();
-  slots.resize(entries->size());
-  for (const auto& [index, slot] : *entries)
-    slots[index] = slot;
+  if (entries->size() != 2 * std::size_t{second})
+    return Error{ErrorCode::kInternal,
+                 fmt::format("the table of VIP id {} has {} lines, its VIP {} slots", vip.value(),
+                             entries->size(), size)};
+  slots.resize(size);
+  for (const auto& [index, line] : *entries) {
+    const std::uint32_t first = index % second * WEIR_LINE_SLOTS;
+    for (std::uint32_t i = 0; i < WEIR_LINE_SLOTS && first + i < size; ++i)
+      (index < second ? slots[first + i].current : slots[first + i].previous) = line.backends[i];
+  }
   return slots;
 }
 
-Result<void> KernelTables::publish_table(VipId vip, std::span<const weir_table_slot> slots) {
+Result<void> KernelTables::publish_table(VipId vip, std::span<const TableSlot> slots) {
+  const std::uint32_t second = weir_lines_of(static_cast<std::uint32_t>(slots.size()));
   Result<UniqueFd> fd = create({.type = BPF_MAP_TYPE_ARRAY,
                                 .name = "weir_table",
                                 .key_bytes = sizeof(std::uint32_t),
-                                .value_bytes = sizeof(weir_table_slot),
-                                .entries = static_cast<std::uint32_t>(slots.size()),
+                                .value_bytes = sizeof(weir_table_line),
+                                .entries = 2 * second,
                                 .flags = BPF_F_INNER_MAP});
   if (!fd) return std::move(fd).error();
-  const Map<std::uint32_t, weir_table_slot> table{*std::move(fd), "weir_table"};
-  std::vector<std::uint32_t> keys(slots.size());
+  const Map<std::uint32_t, weir_table_line> table{*std::move(fd), "weir_table"};
+  std::vector<weir_table_line> lines(2 * std::size_t{second});
+  for (std::size_t slot = 0; slot < slots.size(); ++slot) {
+    const std::size_t line = slot / WEIR_LINE_SLOTS;
+    lines[line].backends[slot % WEIR_LINE_SLOTS] = slots[slot].current;
+    lines[second + line].backends[slot % WEIR_LINE_SLOTS] = slots[slot].previous;
+  }
+  std::vector<std::uint32_t> keys(lines.size());
   std::iota(keys.begin(), keys.end(), 0U);
-  if (Result<void> filled = table.set_all(keys, slots); !filled) return filled;
+  if (Result<void> filled = table.set_all(keys, lines); !filled) return filled;
   return publish(PerVip::kTable, vip, table.owner());
 }
 

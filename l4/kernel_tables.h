@@ -51,8 +51,8 @@ class KernelTables final : public Tables {
   Result<void> write_filter(const AddressFilter& filter) override;
   Result<std::vector<VipId>> list(PerVip kind) override;
   Result<void> erase(PerVip kind, VipId id) override;
-  Result<std::vector<weir_table_slot>> read_table(VipId vip, std::uint32_t size) override;
-  Result<void> publish_table(VipId vip, std::span<const weir_table_slot> slots) override;
+  Result<std::vector<TableSlot>> read_table(VipId vip, std::uint32_t size) override;
+  Result<void> publish_table(VipId vip, std::span<const TableSlot> slots) override;
   Result<std::vector<ListEntry>> read_list(VipId vip) override;
   Result<void> publish_list(VipId vip, std::span<const ListEntry> entries) override;
   Result<std::vector<QuicEntry>> read_quic(VipId vip) override;

@@ -31,9 +31,9 @@ std::vector<MaglevMember> members_of(const InstalledVip& installed) {
 }
 
 /// The generation before is the table that this one takes the place of, and no older one.
-std::vector<weir_table_slot> slots_after(std::span<const weir_table_slot> before,
-                                         std::span<const BackendId> now) {
-  std::vector<weir_table_slot> slots(now.size());
+std::vector<TableSlot> slots_after(std::span<const TableSlot> before,
+                                   std::span<const BackendId> now) {
+  std::vector<TableSlot> slots(now.size());
   for (std::size_t i = 0; i < now.size(); ++i) {
     slots[i].current = static_cast<std::uint16_t>(now[i].value());
     if (before.size() == now.size()) slots[i].previous = before[i].current;
@@ -41,10 +41,10 @@ std::vector<weir_table_slot> slots_after(std::span<const weir_table_slot> before
   return slots;
 }
 
-std::vector<BackendId> current_of(std::span<const weir_table_slot> slots) {
+std::vector<BackendId> current_of(std::span<const TableSlot> slots) {
   std::vector<BackendId> table;
   table.reserve(slots.size());
-  for (const weir_table_slot& slot : slots)
+  for (const TableSlot& slot : slots)
     table.emplace_back(slot.current);
   return table;
 }
@@ -275,7 +275,7 @@ Result<void> Programmer::publish_table(InstalledVip& installed) {
   const std::vector<MaglevMember> members = members_of(installed);
   const std::uint32_t size = installed.vip.table_size;
   const std::vector<BackendId> table = build_maglev_table(members, size, settings_.seed);
-  Result<std::vector<weir_table_slot>> present = tables_->read_table(installed.id, size);
+  Result<std::vector<TableSlot>> present = tables_->read_table(installed.id, size);
   if (!present) return std::move(present).error();
   // After a restart everything is updated to what it is already: packets need not notice, and the
   // table before must not be pushed out by its own copy.
@@ -493,7 +493,7 @@ Result<void> Programmer::forget_freed_ids() {
     auto slots = tables_->read_table(installed.id, installed.vip.table_size);
     if (!slots) return std::move(slots).error();
     bool changed = false;
-    for (weir_table_slot& slot : *slots) {
+    for (TableSlot& slot : *slots) {
       if (!freed.contains(BackendId{slot.previous})) continue;
       slot.previous = 0;
       changed = true;

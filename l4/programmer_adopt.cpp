@@ -157,7 +157,7 @@ Result<void> Programmer::adopt_tables() {
     if (!slots) return std::move(slots).error();
     std::map<std::uint32_t, std::uint32_t> counts;
     std::vector<BackendId> table;
-    for (const weir_table_slot& slot : *slots) {
+    for (const TableSlot& slot : *slots) {
       ++counts[slot.current];
       table.emplace_back(slot.current);
     }

@@ -30,6 +30,12 @@ inline constexpr std::array kPerVip{PerVip::kTable, PerVip::kList, PerVip::kSour
 /// Where an address may stand in weir_addresses, one bit per hash.
 using AddressFilter = std::array<std::uint64_t, WEIR_FILTER_WORDS>;
 
+/// A slot of a Maglev table: the backend now, and the one of the table before this one.
+struct TableSlot {
+  std::uint16_t current = 0;
+  std::uint16_t previous = 0;  ///< 0: there was none
+};
+
 struct ListEntry {
   weir_prefix_key prefix;
   std::uint32_t answer;  ///< enum weir_list_answer
@@ -84,9 +90,9 @@ class Tables {
   virtual Result<void> erase(PerVip kind, VipId id) = 0;
 
   /// The slots of a VIP's table; empty if it has none.
-  virtual Result<std::vector<weir_table_slot>> read_table(VipId vip, std::uint32_t size) = 0;
+  virtual Result<std::vector<TableSlot>> read_table(VipId vip, std::uint32_t size) = 0;
   /// Swaps the whole table. When it returns, no packet is at work with the old one.
-  virtual Result<void> publish_table(VipId vip, std::span<const weir_table_slot> slots) = 0;
+  virtual Result<void> publish_table(VipId vip, std::span<const TableSlot> slots) = 0;
 
   /// In no order; empty if it has none.
   virtual Result<std::vector<ListEntry>> read_list(VipId vip) = 0;

@@ -29,7 +29,7 @@ class FakeTables final : public Tables {
   std::map<weir_address, std::uint32_t, BytesLess> addresses;
   std::map<weir_prefix_key, weir_address, BytesLess> prefixes;
   AddressFilter filter{};
-  std::map<VipId, std::vector<weir_table_slot>> tables;
+  std::map<VipId, std::vector<TableSlot>> tables;
   std::map<VipId, std::vector<ListEntry>> lists;
   std::map<VipId, std::vector<QuicEntry>> quic;
   std::set<VipId> sources;
@@ -101,10 +101,10 @@ class FakeTables final : public Tables {
       }
     });
   }
-  Result<std::vector<weir_table_slot>> read_table(VipId vip, std::uint32_t /*size*/) override {
-    return tables.contains(vip) ? tables.at(vip) : std::vector<weir_table_slot>{};
+  Result<std::vector<TableSlot>> read_table(VipId vip, std::uint32_t /*size*/) override {
+    return tables.contains(vip) ? tables.at(vip) : std::vector<TableSlot>{};
   }
-  Result<void> publish_table(VipId vip, std::span<const weir_table_slot> slots) override {
+  Result<void> publish_table(VipId vip, std::span<const TableSlot> slots) override {
     ++tables_published;
     return step([&] { tables[vip].assign(slots.begin(), slots.end()); });
   }
@@ -177,7 +177,7 @@ class FakeTables final : public Tables {
     ASSERT_TRUE(tables.contains(id)) << "a VIP entry without a table";
     const auto& table = tables.at(id);
     ASSERT_EQ(table.size(), vip.table_size);
-    for (const weir_table_slot& slot : table) {
+    for (const TableSlot& slot : table) {
       if (slot.current == 0) continue;
       ASSERT_TRUE(in_use(BackendId{slot.current})) << "a slot names a free backend";
       ASSERT_EQ(backends.at(slot.current).vip_id, vip.id);

@@ -140,8 +140,7 @@ class PlaneTest : public ::testing::Test {
             "ip link set lo up && ip link add nic type veth peer name wire && "
             "ip link set nic up && ip link set wire up && "
             "ip addr add 10.0.2.1/24 dev nic"));
-    options_ = {.pin_directory = root_ / "bpf" / "weir",
-                .state_directory = root_ / "state"};
+    options_ = {.pin_directory = root_ / "bpf" / "weir", .state_directory = root_ / "state"};
     start();
   }
   void TearDown() override {

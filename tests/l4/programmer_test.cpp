@@ -66,7 +66,7 @@ std::string service_text(const FakeTables& tables, VipId id) {
   if (tables.sources.contains(id)) text += " sources";
   if (tables.quic.contains(id)) text += fmt::format(" {} ids", tables.quic.at(id).size());
   if (!tables.tables.contains(id)) return text;
-  for (const weir_table_slot& slot : tables.tables.at(id)) {
+  for (const TableSlot& slot : tables.tables.at(id)) {
     const weir_backend& backend = tables.backends.at(slot.current);
     text += fmt::format(" {}/{}", address_of(backend.address).text(), backend.flags);
   }
@@ -372,7 +372,7 @@ TEST(Programmer, ANewTableKeepsTheOneBeforeAndNoOlder) {
   Programmer programmer = adopted(tables);
   const auto slots = [&] { return tables.tables.begin()->second; };
   ASSERT_TRUE(bring_to(programmer, {vip(1, 80, {1})}));
-  for (const weir_table_slot& slot : slots())
+  for (const TableSlot& slot : slots())
     ASSERT_EQ(slot.previous, 0);
   const auto first = slots();
   ASSERT_TRUE(bring_to(programmer, {vip(1, 80, {1, 2, 3})}));

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <utility>
 
+#include "bpf/hash.h"
 #include "tests/support/bpf_counters.h"
 #include "tests/support/packet_builder.h"
 
@@ -183,14 +184,20 @@ InnerMap maglev_table(std::span<const std::uint32_t> current,
   InnerMap table{.type = BPF_MAP_TYPE_ARRAY,
                  .flags = BPF_F_INNER_MAP,
                  .key_bytes = sizeof(std::uint32_t),
-                 .value_bytes = sizeof(weir_table_slot),
-                 .max_entries = static_cast<std::uint32_t>(current.size()),
+                 .value_bytes = sizeof(weir_table_line),
+                 .max_entries = 2 * weir_lines_of(static_cast<std::uint32_t>(current.size())),
                  .entries = {}};
+  std::vector<weir_table_line> lines(table.max_entries);
+  const std::uint32_t second = table.max_entries / 2;
   for (std::uint32_t slot = 0; slot < current.size(); ++slot) {
-    const weir_table_slot value{static_cast<std::uint16_t>(current[slot]),
-                                static_cast<std::uint16_t>(previous.empty() ? 0 : previous[slot])};
-    table.add(slot, value);
+    const std::uint32_t line = slot / WEIR_LINE_SLOTS;
+    lines[line].backends[slot % WEIR_LINE_SLOTS] = static_cast<std::uint16_t>(current[slot]);
+    if (previous.empty()) continue;
+    lines[second + line].backends[slot % WEIR_LINE_SLOTS] =
+        static_cast<std::uint16_t>(previous[slot]);
   }
+  for (std::uint32_t line = 0; line < lines.size(); ++line)
+    table.add(line, lines[line]);
   return table;
 }
 
