@@ -30,13 +30,17 @@ class LabCase(unittest.TestCase):
         try:
             cls.lab.build(impaired=cls.IMPAIRED)
             cls.lab.receive_redirected("fabric", "node")
-            cls.lab.start_backends()
+            cls.start_backends()
             cls.lab.start_l4()
             cls.prepare()
         except BaseException:
             for daemon in ("weir-l4", "weir-l7"):
                 print(f"--- {daemon}\n{cls.lab.log(daemon)}", file=sys.stderr)
             raise
+
+    @classmethod
+    def start_backends(cls):
+        cls.lab.start_backends()
 
     @classmethod
     def prepare(cls):
