@@ -18,6 +18,7 @@
 #define IPV4_QUOTE_BYTES     (576 - 28)	 /* RFC 1812, section 4.3.2.3 */
 #define IPV6_QUOTE_BYTES     (1280 - 48) /* RFC 4443, section 2.4 (c) */
 #define IPV6_MTU_MIN	     1280	 /* RFC 8200, section 5 */
+#define ANSWER_WORDS_MAX     ((ICMP_HEADER_BYTES + IPV6_QUOTE_BYTES) / 4)
 
 static __always_inline int may_answer(void)
 {
@@ -89,7 +90,7 @@ static __always_inline __u64 sum_words(const struct xdp_md *ctx, const __u32 *at
 {
 	__u64 sum = 0;
 
-	for (__u32 i = 0; i < IPV6_QUOTE_BYTES / 4; i++) {
+	for (__u32 i = 0; i < ANSWER_WORDS_MAX; i++) {
 		if (i >= words || (void *)(at + i + 1) > packet_end(ctx))
 			break;
 		sum += at[i];
