@@ -141,7 +141,21 @@ class PathCase(LabCase):
     def count_answers(self, ask, count, *arguments, **options):
         return collections.Counter(ask(*arguments, **options) for _ in range(count))
 
-    # ---- what the balancer counted ------------------------------------------------------------
+    # ---- what was counted ------------------------------------------------------------
+
+    def icmp_received(self, kind):
+        """What of a kind the backends' kernels have taken, by backend. `kind` is a word of
+        /proc/net/snmp, or of snmp6."""
+        counts = collections.Counter()
+        for name in BACKENDS:
+            if kind.startswith("Icmp6"):
+                text = self.lab.run_in(name, "cat", "/proc/thread-self/net/snmp6").stdout
+                counts[name] = int(re.search(rf"{kind}\s+(\d+)", text).group(1))
+            else:
+                text = self.lab.run_in(name, "cat", "/proc/thread-self/net/snmp").stdout
+                words, values = (line.split() for line in text.splitlines() if line.startswith("Icmp:"))
+                counts[name] = int(values[words.index(kind)])
+        return counts
 
     def verdicts(self):
         return {row["verdict"]: row["packets"] for row in self.lab.weir_json("stats")["verdicts"]}
