@@ -244,17 +244,6 @@ std::vector<std::string> Plane::preview(const DesiredState& next) const {
         fmt::format("L7 workers: {} instead of {}", workers_of(next), workers_of(desired_)));
   if (desired_.model.node.hash_seed != next.model.node.hash_seed)
     changes.push_back("change the hash seed: new flows are spread anew");
-  if (desired_.model.node.block_list != next.model.node.block_list)
-    changes.push_back(fmt::format("block list: {} prefixes instead of {}",
-                                  next.model.node.block_list.size(),
-                                  desired_.model.node.block_list.size()));
-  if (desired_.model.node.icmp != next.model.node.icmp)
-    changes.push_back(fmt::format("answers to packets for VIPs: echo {}, at most {} a second",
-                                  next.model.node.icmp.echo ? "on" : "off",
-                                  next.model.node.icmp.rate_per_s));
-  if (desired_.model.node.l4.flows_max != next.model.node.l4.flows_max)
-    changes.push_back(fmt::format("flow table: {} entries instead of {}, at the next load",
-                                  next.model.node.l4.flows_max, desired_.model.node.l4.flows_max));
   return changes;
 }
 

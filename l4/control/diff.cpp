@@ -125,12 +125,12 @@ std::vector<std::string> node_changes(const NodeSettings& before, const NodeSett
                                   after.icmp.echo ? "on" : "off", after.icmp.rate_per_s));
   }
   if (before.l4.flows_max != after.l4.flows_max) {
-    changes.push_back(fmt::format("flow table: {} entries instead of {}", after.l4.flows_max,
-                                  before.l4.flows_max));
+    changes.push_back(fmt::format("flow table: {} entries instead of {}, at the next load",
+                                  after.l4.flows_max, before.l4.flows_max));
   }
   if (before.l4.nat_flows_max != after.l4.nat_flows_max) {
-    changes.push_back(fmt::format("NAT table: {} records instead of {}", after.l4.nat_flows_max,
-                                  before.l4.nat_flows_max));
+    changes.push_back(fmt::format("NAT table: {} records instead of {}, at the next load",
+                                  after.l4.nat_flows_max, before.l4.nat_flows_max));
   }
   if (snat_text(before.l4) != snat_text(after.l4))
     changes.push_back(fmt::format("source NAT: {}", snat_text(after.l4)));

@@ -502,8 +502,9 @@ TEST_F(PlaneTest, ListsOfSourcesAreCountedInTheListOfVipsAndShownForOne) {
 TEST_F(PlaneTest, AnApplyNamesWhatChangesForTheNodeAndWhatWasRounded) {
   const json answer =
       apply("version: 1\nnode: {sources: {deny: [192.0.2.0/24]}, l4: {natFlows: 3000}}\n");
-  EXPECT_EQ(answer.at("changes"), json({"block list: 1 prefixes more, 0 fewer",
-                                        "NAT table: 4096 records instead of 65536"}));
+  EXPECT_EQ(answer.at("changes"),
+            json({"block list: 1 prefixes more, 0 fewer",
+                  "NAT table: 4096 records instead of 65536, at the next load"}));
   EXPECT_NE(answer.at("warnings").dump().find("'3000', rounded up to 4Ki"), std::string::npos)
       << answer;
 }

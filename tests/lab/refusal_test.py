@@ -68,7 +68,7 @@ class Refusals(LabCase):
         self.refused_config(text, "/nowhere/shop.pem")
 
     def test_command_line_mistakes(self):
-        self.refused("vip", "add", f"{VIP_L2}:0/tcp", code=2, words=(":0", "65535"))
+        self.refused("vip", "add", f"{VIP_L2}:0/tcp", code=2, words=("'0'", "65535"))
         self.refused("vip", "add", f"{NODE4}:80/tcp", code=1, words=(NODE4,))
         self.refused("vip", "del", "192.0.2.1:80/tcp", code=1, words=("192.0.2.1:80/tcp",))
         self.refused("load", "eth7", code=1, words=("eth7",))

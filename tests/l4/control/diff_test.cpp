@@ -142,7 +142,8 @@ TEST(NodeChanges, AreOneSentenceEach) {
   after.l4.snat_addresses = {wire::IpAddress::v4(192, 0, 2, 1)};
   const std::vector<std::string> expected{
       "block list: 2 prefixes more, 0 fewer", "ICMP answers: echo off, 1000 per second",
-      "flow table: 0 entries instead of 262144", "NAT table: 1024 records instead of 65536",
+      "flow table: 0 entries instead of 262144, at the next load",
+      "NAT table: 1024 records instead of 65536, at the next load",
       "source NAT: ports 10000-29999 of 192.0.2.1"};
   EXPECT_EQ(node_changes(before, after), expected);
   NodeSettings other = after;
