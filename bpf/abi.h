@@ -237,7 +237,7 @@ enum weir_flow_state {
 /* What happened in the flow table, map weir_flow_counters. */
 enum weir_flow_event {
 	WEIR_FLOW_ADDED = 0,
-	WEIR_FLOW_EVICTED_NEW = 1,	   /* an entry of one packet made room */
+	WEIR_FLOW_EVICTED_NEW = 1, /* one of one packet, or of a flow that ended, made room */
 	WEIR_FLOW_EVICTED_ESTABLISHED = 2, /* one that was in use */
 	WEIR_FLOW_NOT_ADDED = 3,	   /* the set is full of flows that are worth more */
 	WEIR_FLOW_SECOND_CHANCE = 4,	   /* found by the previous table */

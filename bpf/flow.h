@@ -181,6 +181,13 @@ static __always_inline __u32 readiness_of(__u64 entry, __u32 now_s)
 	return rank ? rank << 18 | age : 0;
 }
 
+/* Whether somebody may come back for an entry: of one packet, or of a flow that has ended, nobody.
+ */
+static __always_inline int is_missed(__u64 entry)
+{
+	return state_of(entry) == WEIR_FLOW_ESTABLISHED || state_of(entry) == WEIR_FLOW_CLIENT;
+}
+
 /* Gives a flow its entry: in the place of the one it has, or of one that gives way. A failure is
  * none of the packet's: the table finds the same backend for the next one. */
 __noinline int weir_keep_flow(const struct flow_place *place, __u32 backend_id, __u32 state)
@@ -221,8 +228,7 @@ __noinline int weir_keep_flow(const struct flow_place *place, __u32 backend_id, 
 		flow_entry(place->tag, backend_id, state, place->now_s);
 	count_flow_event(WEIR_FLOW_ADDED);
 	if (evicted)
-		count_flow_event(state_of(evicted) == WEIR_FLOW_NEW
-					 ? WEIR_FLOW_EVICTED_NEW
-					 : WEIR_FLOW_EVICTED_ESTABLISHED);
+		count_flow_event(is_missed(evicted) ? WEIR_FLOW_EVICTED_ESTABLISHED
+						    : WEIR_FLOW_EVICTED_NEW);
 	return 0;
 }

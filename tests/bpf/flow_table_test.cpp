@@ -172,5 +172,49 @@ TEST_F(FlowTable, FlowsSpreadOverTheTable) {
   EXPECT_NEAR(news, kFlows / 2, 60);
 }
 
+/// One set, which eight flows fill.
+class FullSet : public ::testing::Test, protected BalancerFixture {
+ protected:
+  void SetUp() override {
+    BpfSettings settings;
+    settings.flow_sets = 1;
+    start(settings);
+    if (!is_ready()) return;
+    add_backend(kOld, backend_at(v4(192, 0, 2, 11), 1));
+    add_vip(kTo, IPPROTO_TCP, 1, WEIR_MODE_IPIP);
+    add_address(kVip, WEIR_ADDRESS_VIP);
+    publish(1, std::vector<std::uint32_t>(kTableSize, kOld));
+  }
+
+  static PacketBuilder packet_of(std::uint16_t flow) { return tcp(at(kClient, 40000 + flow), kTo); }
+
+  std::uint64_t counted(weir_flow_event event) {
+    auto count = runner().read<std::uint64_t>("weir_flow_counters", std::uint32_t{event});
+    return count ? *count : 0;
+  }
+};
+
+TEST_F(FullSet, AFlowThatHasEndedIsNotCountedAsOneInUseWhenItMakesRoom) {
+  for (std::uint16_t flow = 0; flow < WEIR_FLOW_WAYS; ++flow) {
+    run(packet_of(flow).syn());
+    run(packet_of(flow).ack());
+    run(packet_of(flow).fin_ack());
+  }
+  run(packet_of(WEIR_FLOW_WAYS).syn());
+  EXPECT_EQ(counted(WEIR_FLOW_ADDED), WEIR_FLOW_WAYS + 1u);
+  EXPECT_EQ(counted(WEIR_FLOW_EVICTED_NEW), 1u);
+  EXPECT_EQ(counted(WEIR_FLOW_EVICTED_ESTABLISHED), 0u);
+}
+
+TEST_F(FullSet, FlowsInUseMakeNoRoom) {
+  for (std::uint16_t flow = 0; flow < WEIR_FLOW_WAYS; ++flow) {
+    run(packet_of(flow).syn());
+    run(packet_of(flow).ack());
+  }
+  run(packet_of(WEIR_FLOW_WAYS).syn());
+  EXPECT_EQ(counted(WEIR_FLOW_ADDED), std::uint64_t{WEIR_FLOW_WAYS});
+  EXPECT_EQ(counted(WEIR_FLOW_NOT_ADDED), 1u);
+}
+
 }  // namespace
 }  // namespace weir::testing

@@ -5,7 +5,6 @@ import collections
 import contextlib
 import pathlib
 import socket
-import subprocess
 
 from labcase import *
 from netns import inside
@@ -78,10 +77,10 @@ class PathCase(LabCase):
         wait_until("the servers", lambda: cls.lab.alive("echo") and "ready" in cls.lab.log("echo"), 30)
 
     @classmethod
-    def apply(cls, vips, node=""):
+    def apply(cls, vips, node="", interfaces="eth0"):
         """Brings the VIPs up and waits until every backend can be reached."""
-        text = f"version: 1\nnode:\n  interfaces: [eth0]\n  xdpMode: native\n{node}vips:\n{vips}"
-        cls.lab.weir("apply", "-f", cls.lab.write_config(text))
+        cls.lab.weir("apply", "-f", cls.lab.write_config(
+            f"version: 1\nnode:\n  interfaces: [{interfaces}]\n  xdpMode: native\n{node}vips:\n{vips}"))
         wait_until("next hops",
                    lambda: cls.lab.weir_json("status")["weir-l4"]["backends_unresolved"] == 0)
 
