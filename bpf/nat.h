@@ -17,9 +17,8 @@
 #include "bpf/parse.h"
 #include "bpf/select.h"
 
-#define NAT_MTU_SURELY                                                                             \
-	1280 /* IPv6 works on no less (RFC 8200, section 5), and nobody else does                  \
-	      */
+/* IPv6 works on no less (RFC 8200, section 5), and nobody sets less for IPv4. */
+#define NAT_MTU_SURELY 1280
 
 /* What the next packet makes of a flow. */
 static __always_inline __u64 next_owner(__u64 owner, const struct packet *pkt, int is_reply)
@@ -65,23 +64,23 @@ static __always_inline void touch(struct weir_nat_flow *record, const struct pac
 __noinline int weir_nat_note_way(struct xdp_md *ctx, const struct packet *pkt, __u64 flow)
 {
 	struct weir_nat_flow *record = record_at(index_of(flow));
-	__u32 *macs, words[3];
-	__u64 *tags, tag_word;
+	__u32 *macs, *tags, words[3], tag_words[2];
 	struct link_layer link = {};
 
 	if (!pkt || !record || link_layer_back(ctx, pkt, &link))
 		return -1; /* they never are; only the verifier asks */
 	macs = (__u32 *)&record->macs;
-	tags = (__u64 *)record->tags;
+	tags = (__u32 *)record->tags;
 	__builtin_memcpy(words, link.macs, sizeof(words));
-	__builtin_memcpy(&tag_word, link.tags, sizeof(tag_word));
+	__builtin_memcpy(tag_words, link.tags, sizeof(tag_words));
 	if (macs[0] == words[0] && macs[1] == words[1] && macs[2] == words[2] &&
-	    *tags == tag_word && record->tag_bytes == link.tag_bytes &&
-	    record->ifindex == ctx->ingress_ifindex)
+	    tags[0] == tag_words[0] && tags[1] == tag_words[1] &&
+	    record->tag_bytes == link.tag_bytes && record->ifindex == ctx->ingress_ifindex)
 		return 0;
 	for (int i = 0; i < 3; i++)
 		macs[i] = words[i];
-	*tags = tag_word;
+	tags[0] = tag_words[0];
+	tags[1] = tag_words[1];
 	record->tag_bytes = link.tag_bytes;
 	record->ifindex = ctx->ingress_ifindex;
 	return 0;
@@ -104,7 +103,7 @@ static __always_inline __be16 type_of_ip(const struct packet *pkt)
 /* Whether the flow's record may be used for a packet of the client's: its backend is still the one
  * it was, and the packet does not begin another flow with the same addresses and ports. */
 static __always_inline int goes_on(const struct weir_nat_flow *record, const struct packet *pkt,
-				   const struct weir_backend *backend)
+				   const struct weir_backend *backend, nat_handle flow)
 {
 	__u64 owner = owner_of(record);
 	__u32 now_s = seconds_now();
@@ -113,6 +112,9 @@ static __always_inline int goes_on(const struct weir_nat_flow *record, const str
 		return 0;
 	if (pkt->is_icmp_error)
 		return 1;
+	if (nat_state_of(owner) == WEIR_NAT_NEW &&
+	    !has_reply_entry(record, index_of(flow), flow >> 32))
+		return 0;
 	if (pkt->flow.protocol != IPPROTO_TCP)
 		return !has_expired(record, owner, now_s);
 	if (!is_syn(pkt))
@@ -135,7 +137,7 @@ __noinline int weir_nat_admit_packet(struct xdp_md *ctx, struct packet *pkt, __u
 	if (!pkt || !record)
 		return WEIR_DROP_INTERNAL; /* they never are; only the verifier asks */
 	backend = find_backend(record->backend_id, pkt->vip_id);
-	if (!backend || !goes_on(record, pkt, backend))
+	if (!backend || !goes_on(record, pkt, backend, flow))
 		return WEIR_CONTINUE;
 	pkt->backend_id = record->backend_id;
 	verdict = admit(ctx, pkt, backend, 0);

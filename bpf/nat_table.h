@@ -24,9 +24,9 @@
  * CLOSING      first to give way.
  *
  * An entry names record and generation, and the record is held against the packet: an entry without
- * its record, or with the wrong one, is no flow. It is removed where it is met. A pair that lost
- * one half gets it back: the client's by the next packet of the client, the backend's while the
- * backend has not answered.
+ * its record, or with the wrong one, is no flow. It is removed where it is met. Nothing parts a
+ * pair but a fault; should it happen, the client's next packet gives back the client's half where
+ * the port was kept, and while the backend has not answered, begins anew where its half is missing.
  */
 
 #include "bpf/flow.h"
@@ -132,6 +132,17 @@ static __always_inline void remove_entry(const struct weir_flow_key *key, __u32 
 
 	if (entry && (entry->record & ~WEIR_NAT_REPLY) == index && entry->generation == generation)
 		bpf_map_delete_elem(&weir_nat_index, key);
+}
+
+/* Whether the backend's entry leads to the record too. */
+static __always_inline int has_reply_entry(const struct weir_nat_flow *record, __u32 index,
+					   __u32 generation)
+{
+	struct weir_flow_key key = key_of_reply(record);
+	const struct weir_nat_entry *entry = bpf_map_lookup_elem(&weir_nat_index, &key);
+
+	return entry && entry->record == (index | WEIR_NAT_REPLY) &&
+	       entry->generation == generation;
 }
 
 static __always_inline __u32 index_of(nat_handle flow)

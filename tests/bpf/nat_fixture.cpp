@@ -51,11 +51,12 @@ weir_flow_key flow_key(const wire::Endpoint& from, const wire::Endpoint& to,
   return key;
 }
 
-void NatFixture::start_nat_world(std::uint32_t records) {
+void NatFixture::start_nat_world(std::uint32_t records, std::uint16_t port_first,
+                                 std::uint16_t port_last) {
   BpfSettings settings;
   settings.nat_records = records;
-  settings.nat_port_first = kPortFirst;
-  settings.nat_port_last = kPortLast;
+  settings.nat_port_first = port_first;
+  settings.nat_port_last = port_last;
   start(settings);
   if (!is_ready()) return;
   for (const NatFlow& flow : nat_flows())

@@ -49,7 +49,8 @@ class NatFixture : protected BalancerFixture {
   static constexpr std::uint16_t kPortFirst = 30000;
   static constexpr std::uint16_t kPortLast = 49999;
 
-  void start_nat_world(std::uint32_t records = kRecords);
+  void start_nat_world(std::uint32_t records = kRecords, std::uint16_t port_first = kPortFirst,
+                       std::uint16_t port_last = kPortLast);
   void add_nat(const NatFlow& flow, std::uint32_t vip_flags);
 
   /// A packet of the client's; what comes out is the same to the backend.

@@ -61,7 +61,7 @@ TEST_P(NatRandom, PacketsOfBothWaysHaveTheChecksumsThatAFreshOneWouldHave) {
 }
 
 INSTANTIATE_TEST_SUITE_P(, NatRandom, ::testing::ValuesIn(nat_flows()),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& test) { return test.param.name; });
 
 }  // namespace
 }  // namespace weir::testing
