@@ -280,6 +280,16 @@ enum weir_nat_state {
 #define WEIR_NAT_FIN_BACKEND	  16 /* the backend is */
 #define WEIR_NAT_GENERATION_SHIFT 32 /* counts the flows that the record has held */
 
+/* Seconds without a packet after which a flow is over. RFC 5382, REQ-5 has 4 minutes for
+ * connections that are partly open, which is for NATs in front of clients: here the other side is a
+ * backend of ours. */
+#define WEIR_NAT_TCP_NEW_S	   10
+#define WEIR_NAT_TCP_REPLIED_S	   60
+#define WEIR_NAT_TCP_ESTABLISHED_S 7440 /* RFC 5382, REQ-5: keepalives come every two hours */
+#define WEIR_NAT_TCP_CLOSING_S	   60	/* TIME-WAIT of Linux */
+#define WEIR_NAT_UDP_NEW_S	   60
+#define WEIR_NAT_UDP_REPLIED_S	   180
+
 /* Map weir_nat_index. Aligned so that it is read as one word. */
 struct weir_nat_entry {
 	__u32 record;	  /* in weir_nat_flows, and WEIR_NAT_REPLY */

@@ -37,15 +37,7 @@
 #define NAT_CANDIDATES	  16 /* records that are tried; half full, all are taken once in 65,536 */
 #define NAT_PORT_ATTEMPTS 9  /* the client's own port and eight of the range */
 
-/* Seconds without a packet. RFC 5382, REQ-5 has 4 minutes for connections that are partly open,
- * which is for NATs in front of clients: here the other side is a backend of ours. */
-#define NAT_TCP_NEW_S	      10
-#define NAT_TCP_REPLIED_S     60
-#define NAT_TCP_ESTABLISHED_S 7440 /* RFC 5382, REQ-5: keepalives come every two hours */
-#define NAT_TCP_CLOSING_S     60   /* TIME-WAIT of Linux */
-#define NAT_UDP_NEW_S	      60
-#define NAT_UDP_REPLIED_S     180
-#define NAT_UDP_IDLE_S	      30 /* after which a UDP flow may give way */
+#define NAT_UDP_IDLE_S 30 /* seconds after which a UDP flow may give way */
 
 /* A flow as the index names it: generation << 32 | WEIR_NAT_REPLY | index of the record; 0: none,
  * because generations begin at 1. One number, so that global functions can return it. */
@@ -239,13 +231,13 @@ static __always_inline __u32 nat_timeout_s(__u64 owner, __u8 protocol)
 {
 	switch (nat_state_of(owner)) {
 	case WEIR_NAT_NEW:
-		return protocol == IPPROTO_TCP ? NAT_TCP_NEW_S : NAT_UDP_NEW_S;
+		return protocol == IPPROTO_TCP ? WEIR_NAT_TCP_NEW_S : WEIR_NAT_UDP_NEW_S;
 	case WEIR_NAT_REPLIED:
-		return protocol == IPPROTO_TCP ? NAT_TCP_REPLIED_S : NAT_UDP_REPLIED_S;
+		return protocol == IPPROTO_TCP ? WEIR_NAT_TCP_REPLIED_S : WEIR_NAT_UDP_REPLIED_S;
 	case WEIR_NAT_ESTABLISHED:
-		return NAT_TCP_ESTABLISHED_S;
+		return WEIR_NAT_TCP_ESTABLISHED_S;
 	default:
-		return NAT_TCP_CLOSING_S;
+		return WEIR_NAT_TCP_CLOSING_S;
 	}
 }
 
