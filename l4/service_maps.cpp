@@ -1,6 +1,7 @@
 #include "l4/service_maps.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace weir::l4 {
 namespace {
@@ -46,6 +47,18 @@ Result<void> ServiceMaps::settle(const wire::IpAddress& address, const AddressEn
   if (Result<void> step = lower_address(address, have, want); !step) return step;
   if (Result<void> step = lower_services(have, want); !step) return step;
   if (have.flags == 0) present_.erase(address);
+  return write_filter(needed_filter());
+}
+
+Result<void> ServiceMaps::watch(const wire::IpAddress& source) {
+  if (!watched_.insert(source).second) return {};
+  AddressFilter filter = filter_;
+  set_bit(filter, source);
+  return write_filter(filter);
+}
+
+Result<void> ServiceMaps::watch_only(std::set<wire::IpAddress> sources) {
+  watched_ = std::move(sources);
   return write_filter(needed_filter());
 }
 
@@ -133,6 +146,8 @@ Result<void> ServiceMaps::write_filter(const AddressFilter& filter) {
 
 AddressFilter ServiceMaps::needed_filter() const {
   AddressFilter filter{};
+  for (const wire::IpAddress& source : watched_)
+    set_bit(filter, source);
   for (const auto& [address, entries] : present_) {
     if (entries.flags != 0) set_bit(filter, address);
     if (!entries.prefixes.empty()) filter.fill(kAllBits);
