@@ -387,15 +387,26 @@ static __always_inline int choose_for_nat(struct xdp_md *ctx, const struct packe
 static __always_inline int begin_flow(struct xdp_md *ctx, struct packet *pkt,
 				      const struct weir_vip *vip)
 {
-	int choice = choose_for_nat(ctx, pkt, vip), index;
+	int choice = choose_for_nat(ctx, pkt, vip), index, verdict;
+	nat_handle half;
+	__u64 hash;
 
 	if (choice <= 0)
 		return -choice;
 	pkt->backend_id = choice;
-	if (!weir_nat_restore(pkt, vip))
+	hash = weir_nat_hash(pkt);
+	half = weir_nat_find_reply(pkt, vip, hash);
+	if (half && !weir_nat_restore(pkt, half))
 		return WEIR_CONTINUE;
-	index = weir_nat_claim(&pkt->flow);
-	return index < 0 ? WEIR_DROP_NAT_FULL : weir_nat_add(pkt, vip, index);
+	index = weir_nat_claim(hash);
+	if (index < 0)
+		return WEIR_DROP_NAT_FULL;
+	if (weir_nat_begin(pkt, vip, index))
+		return WEIR_CONTINUE; /* the flow has another CPU's record now */
+	verdict = weir_nat_complete(pkt, vip, index, hash);
+	if (verdict != WEIR_CONTINUE)
+		weir_nat_abandon(pkt, index);
+	return verdict;
 }
 
 /* For a packet to a VIP in mode nat. */

@@ -104,11 +104,24 @@ static __always_inline struct weir_flow_key key_of_reply(const struct weir_nat_f
 	return key;
 }
 
-static __always_inline int same_flow(const struct weir_flow_key *a, const struct weir_flow_key *b)
+static __always_inline int is_from_client(const struct weir_nat_flow *record,
+					  const struct weir_flow_key *key)
 {
-	return same_address(&a->source, &b->source) &&
-	       same_address(&a->destination, &b->destination) && a->ports_be == b->ports_be &&
-	       a->protocol_be == b->protocol_be;
+	return same_address(&record->client, &key->source) &&
+	       same_address(&record->vip, &key->destination) &&
+	       record->client_port_be == key->source_port_be &&
+	       record->vip_port_be == key->destination_port_be &&
+	       protocol_word(record->protocol) == key->protocol_be;
+}
+
+static __always_inline int is_reply_to(const struct weir_nat_flow *record,
+				       const struct weir_flow_key *key)
+{
+	return same_address(&record->backend, &key->source) &&
+	       same_address(&record->source, &key->destination) &&
+	       record->backend_port_be == key->source_port_be &&
+	       record->source_port_be == key->destination_port_be &&
+	       protocol_word(record->protocol) == key->protocol_be;
 }
 
 static __always_inline struct weir_nat_flow *record_at(__u32 index)
@@ -211,20 +224,22 @@ static __always_inline nat_handle follow_index(const struct weir_flow_key *key)
 }
 
 /* The flow of a packet, or none: one that is being written is none either. */
-__noinline __u64 weir_nat_find(const struct weir_flow_key *key)
+static __always_inline nat_handle find_translated(const struct weir_flow_key *flow_key)
 {
-	const struct weir_nat_flow *record;
-	struct weir_flow_key expected;
-	nat_handle flow;
+	struct weir_flow_key key = *flow_key; /* Linux 6.1 takes no key that came by pointer */
+	nat_handle flow = follow_index(&key);
+	const struct weir_nat_flow *record = flow ? record_at(index_of(flow)) : NULL;
 
-	if (!key)
-		return 0; /* it never is; only the verifier asks */
-	flow = follow_index(key);
-	record = flow ? record_at(index_of(flow)) : NULL;
 	if (!record || nat_state_of(owner_of(record)) == WEIR_NAT_CLAIMED)
 		return 0;
-	expected = is_reply_of(flow) ? key_of_reply(record) : key_of_client(record);
-	return same_flow(&expected, key) ? flow : 0;
+	if (is_reply_of(flow) ? is_reply_to(record, &key) : is_from_client(record, &key))
+		return flow;
+	return 0;
+}
+
+__noinline __u64 weir_nat_find(const struct weir_flow_key *key)
+{
+	return key ? find_translated(key) : 0; /* it never is NULL; only the verifier asks */
 }
 
 static __always_inline __u32 nat_timeout_s(__u64 owner, __u8 protocol)
@@ -289,17 +304,21 @@ static __always_inline void count_nat_victim(__u64 owner, __u32 readiness)
 		count_nat_event(WEIR_NAT_EVICTED_UDP);
 }
 
+/* By which a flow is given a record and a port. Computed apart: what uses it has little stack left.
+ */
+__noinline __u64 weir_nat_hash(const struct packet *pkt)
+{
+	return pkt ? weir_table_hash(&pkt->flow, weir_flow_keys) : 0; /* it never is NULL */
+}
+
 /* Claims a record for a new flow, of several that its hash names, and takes out the entries of the
  * flow that it held. Returns its index, or -1. */
-__noinline int weir_nat_claim(const struct weir_flow_key *key)
+__noinline int weir_nat_claim(__u64 hash)
 {
 	__u32 now_s = seconds_now(), best = 0, best_index = 0, at, step;
 	struct weir_nat_flow *record;
-	__u64 owner, hash, best_owner = 0;
+	__u64 owner, best_owner = 0;
 
-	if (!key)
-		return -1; /* it never is; only the verifier asks */
-	hash = weir_table_hash(key, weir_flow_keys);
 	at = hash;
 	step = hash >> 32 | 1; /* odd: no record twice */
 	for (int i = 0; i < NAT_CANDIDATES; i++) {
@@ -363,61 +382,98 @@ static __always_inline struct weir_flow_key expected_reply(const struct packet *
 	return key;
 }
 
-/* The source port to try next. An address of the node is the node's own too: its connections to the
- * backend use its ephemeral ports, so full NAT keeps to its range, even with a port of the
- * client's. */
-static __always_inline __be16 source_port_of(const struct packet *pkt, const struct weir_vip *vip,
-					     __u32 attempt)
+/* A port of the range, another one for each attempt. */
+static __always_inline __be16 drawn_port(__u64 hash, __u32 attempt)
 {
 	__u32 first = weir_nat_port_first, count = weir_nat_port_last - first + 1;
-	__u16 own = bpf_ntohs(pkt->flow.source_port_be);
-	__u64 hash;
 
-	if (!first || (!attempt && (!(vip->flags & WEIR_VIP_SNAT) || (__u32)own - first < count)))
-		return pkt->flow.source_port_be;
-	hash = weir_table_hash(&pkt->flow, weir_flow_keys);
 	return bpf_htons(first + weir_scale((__u32)(hash >> 32) + attempt * 0x9e3779b9, count));
 }
 
-/* Puts the backend's entry in, which makes the tuple that the backend sees this flow's alone. Where
- * it exists, and leads nowhere, it is removed by looking. Returns the port, or -1: none is to be
- * had. */
+/* The source port to try first: the client's own. An address of the node is the node's own too: its
+ * connections to the backend use its ephemeral ports, so full NAT keeps to its range, even with a
+ * port of the client's. */
+static __always_inline __be16 first_port_of(const struct packet *pkt, const struct weir_vip *vip,
+					    __u64 hash)
+{
+	__u32 first = weir_nat_port_first, count = weir_nat_port_last - first + 1;
+	__u32 own = bpf_ntohs(pkt->flow.source_port_be);
+
+	if (!first || !(vip->flags & WEIR_VIP_SNAT) || own - first < count)
+		return pkt->flow.source_port_be;
+	return drawn_port(hash, 0);
+}
+
+/* Puts the backend's entry in, which makes the tuple that the backend sees this flow's alone. An
+ * entry that is there, and leads nowhere, is removed by looking. */
+static __always_inline int take_tuple(const struct weir_flow_key *key,
+				      const struct weir_nat_entry *entry)
+{
+	if (!bpf_map_update_elem(&weir_nat_index, key, entry, BPF_NOEXIST))
+		return 0;
+	return follow_index(key) ? -1
+				 : bpf_map_update_elem(&weir_nat_index, key, entry, BPF_NOEXIST);
+}
+
+/* With the first source port that is to be had; key->destination_port_be is that then. -1: none. */
 static __always_inline int insert_reply(const struct packet *pkt, const struct weir_vip *vip,
 					const struct weir_nat_entry *entry,
-					struct weir_flow_key *key)
+					struct weir_flow_key *key, __u64 hash)
 {
-	for (__u32 attempt = 0; attempt < NAT_PORT_ATTEMPTS; attempt++) {
-		key->destination_port_be = source_port_of(pkt, vip, attempt);
-		if (!bpf_map_update_elem(&weir_nat_index, key, entry, BPF_NOEXIST))
-			return 0;
-		if (!follow_index(key) &&
-		    !bpf_map_update_elem(&weir_nat_index, key, entry, BPF_NOEXIST))
+	key->destination_port_be = first_port_of(pkt, vip, hash);
+	if (!take_tuple(key, entry))
+		return 0;
+	for (__u32 attempt = 1; weir_nat_port_first && attempt < NAT_PORT_ATTEMPTS; attempt++) {
+		key->destination_port_be = drawn_port(hash, attempt);
+		if (!take_tuple(key, entry))
 			return 0;
 	}
 	count_nat_event(WEIR_NAT_NO_PORT);
 	return -1;
 }
 
-/* Fills a record that was claimed, and leads both entries to it. Returns enum weir_verdict:
- * WEIR_CONTINUE if the flow has a record now, be it another CPU's. */
+/* Gives back a record that was claimed in vain. */
+static __always_inline void release_record(struct weir_nat_flow *record)
+{
+	*(volatile __u64 *)&record->owner =
+		owner_in_state(generation_of(record->owner), WEIR_NAT_FREE);
+}
+
+/* Fills a record that was claimed, and leads the client's entry to it. Returns -1, with the record
+ * free again, where another CPU was faster. In two functions, because the keys of both entries are
+ * too much for one's stack. */
+__noinline int weir_nat_begin(const struct packet *pkt, const struct weir_vip *vip, __u32 index)
+{
+	struct weir_nat_flow *record = record_at(index);
+	struct weir_nat_entry entry = {.record = index};
+	struct weir_flow_key key;
+
+	if (!pkt || !vip || !record)
+		return -1; /* they never are; only the verifier asks */
+	key = pkt->flow;
+	entry.generation = generation_of(owner_of(record));
+	fill_record(record, pkt, vip);
+	if (!bpf_map_update_elem(&weir_nat_index, &key, &entry, BPF_NOEXIST))
+		return 0;
+	release_record(record);
+	return -1;
+}
+
+/* Leads the backend's entry to the record too, which makes it the flow's. Returns enum
+ * weir_verdict, WEIR_CONTINUE if it did. */
 static __always_inline int publish_record(struct weir_nat_flow *record, struct packet *pkt,
 					  const struct weir_vip *vip,
-					  const struct weir_backend *backend, __u32 index)
+					  const struct weir_backend *backend, __u32 index,
+					  __u64 hash)
 {
 	struct weir_flow_key key = expected_reply(pkt, vip, backend);
 	struct weir_nat_entry entry = {
-		.record = index,
+		.record = index | WEIR_NAT_REPLY,
 		.generation = generation_of(owner_of(record)),
 	};
 
-	fill_record(record, pkt, vip);
-	if (bpf_map_update_elem(&weir_nat_index, &pkt->flow, &entry, BPF_NOEXIST))
-		return WEIR_CONTINUE; /* another CPU was faster */
-	entry.record |= WEIR_NAT_REPLY;
-	if (insert_reply(pkt, vip, &entry, &key)) {
-		bpf_map_delete_elem(&weir_nat_index, &pkt->flow);
+	if (insert_reply(pkt, vip, &entry, &key, hash))
 		return WEIR_DROP_NAT_FULL;
-	}
 	record->backend = key.source;
 	record->source = key.destination;
 	record->backend_port_be = key.source_port_be;
@@ -430,52 +486,71 @@ static __always_inline int publish_record(struct weir_nat_flow *record, struct p
 	return WEIR_CONTINUE;
 }
 
-/* Gives the flow of a packet the record that was claimed for it; pkt->backend_id is its backend. */
-__noinline int weir_nat_add(struct packet *pkt, const struct weir_vip *vip, __u32 index)
+/* The second half; pkt->backend_id is the flow's backend. */
+__noinline int weir_nat_complete(struct packet *pkt, const struct weir_vip *vip, __u32 index,
+				 __u64 hash)
 {
 	struct weir_nat_flow *record = record_at(index);
 	const struct weir_backend *backend;
-	int verdict = WEIR_DROP_INTERNAL;
 
 	if (!pkt || !vip || !record)
 		return WEIR_DROP_INTERNAL; /* they never are; only the verifier asks */
 	backend = find_backend(pkt->backend_id, vip->id);
 	/* Tables are swapped before their backends go, and families are not translated. */
-	if (backend && is_v4_mapped(&backend->address) == (pkt->ip_version == 4))
-		verdict = publish_record(record, pkt, vip, backend, index);
-	if (nat_state_of(owner_of(record)) == WEIR_NAT_CLAIMED)
-		*(volatile __u64 *)&record->owner =
-			owner_in_state(generation_of(record->owner), WEIR_NAT_FREE);
-	return verdict;
+	if (!backend || is_v4_mapped(&backend->address) != (pkt->ip_version == 4))
+		return WEIR_DROP_INTERNAL;
+	return publish_record(record, pkt, vip, backend, index, hash);
+}
+
+/* Takes the first half back. */
+__noinline int weir_nat_abandon(const struct packet *pkt, __u32 index)
+{
+	struct weir_nat_flow *record = record_at(index);
+	struct weir_flow_key key;
+
+	if (!pkt || !record)
+		return -1; /* they never are; only the verifier asks */
+	key = pkt->flow;
+	bpf_map_delete_elem(&weir_nat_index, &key);
+	release_record(record);
+	return 0;
 }
 
 /* Where only the client's entry was lost, the record is found by the tuple that the backend sees,
- * if the port was kept. Gives the entry back; returns 0 if it did. */
-__noinline int weir_nat_restore(const struct packet *pkt, const struct weir_vip *vip)
+ * if the port was kept. Returns the reply's flow, or none. */
+__noinline __u64 weir_nat_find_reply(const struct packet *pkt, const struct weir_vip *vip,
+				     __u64 hash)
 {
 	const struct weir_backend *backend;
-	const struct weir_nat_flow *record;
-	struct weir_nat_entry entry;
 	struct weir_flow_key key;
 	nat_handle flow;
 
 	if (!pkt || !vip)
-		return -1; /* they never are; only the verifier asks */
+		return 0; /* they never are; only the verifier asks */
 	backend = find_backend(pkt->backend_id, vip->id);
 	if (!backend)
-		return -1;
+		return 0;
 	key = expected_reply(pkt, vip, backend);
-	key.destination_port_be = source_port_of(pkt, vip, 0);
+	key.destination_port_be = first_port_of(pkt, vip, hash);
 	flow = follow_index(&key);
-	record = flow ? record_at(index_of(flow)) : NULL;
-	if (!record || !is_reply_of(flow) || nat_state_of(owner_of(record)) == WEIR_NAT_CLAIMED)
-		return -1;
-	key = key_of_client(record);
-	if (!same_flow(&key, &pkt->flow))
-		return -1;
-	entry.record = index_of(flow);
-	entry.generation = flow >> 32;
-	if (bpf_map_update_elem(&weir_nat_index, &pkt->flow, &entry, BPF_NOEXIST))
+	return flow && is_reply_of(flow) ? flow : 0;
+}
+
+/* Gives the client's entry back, if the record is of the packet's flow; returns 0 if it did. */
+__noinline int weir_nat_restore(const struct packet *pkt, nat_handle flow)
+{
+	const struct weir_nat_flow *record = record_at(index_of(flow));
+	struct weir_nat_entry entry = {
+		.record = index_of(flow),
+		.generation = flow >> 32,
+	};
+	struct weir_flow_key key;
+
+	if (!pkt || !record)
+		return -1; /* they never are; only the verifier asks */
+	key = pkt->flow;
+	if (nat_state_of(owner_of(record)) == WEIR_NAT_CLAIMED || !is_from_client(record, &key) ||
+	    bpf_map_update_elem(&weir_nat_index, &key, &entry, BPF_NOEXIST))
 		return -1;
 	count_nat_event(WEIR_NAT_REPAIRED);
 	return 0;
