@@ -125,13 +125,14 @@ struct weir_address_entry {
 	__u32 flags; /* WEIR_ADDRESS_* */
 };
 
-#define WEIR_ADDRESS_VIP    1  /* of some service */
-#define WEIR_ADDRESS_RANGES 2  /* weir_ranges has services for it */
-#define WEIR_ADDRESS_L7	    4  /* of a service in mode l7: ICMP is L7's to answer */
-#define WEIR_ADDRESS_L7_OWN 8  /* L7's own: replies to its upstream connections */
-#define WEIR_ADDRESS_SNAT   16 /* the node's, in front of full NAT: replies of backends */
-#define WEIR_ADDRESS_REFUSE 32 /* an unknown port is answered by RST or ICMP */
-#define WEIR_ADDRESS_ECHO   64 /* echo requests are answered */
+#define WEIR_ADDRESS_VIP    1	/* of some service */
+#define WEIR_ADDRESS_RANGES 2	/* weir_ranges has services for it */
+#define WEIR_ADDRESS_L7	    4	/* of a service in mode l7: ICMP is L7's to answer */
+#define WEIR_ADDRESS_L7_OWN 8	/* L7's own: replies to its upstream connections */
+#define WEIR_ADDRESS_SNAT   16	/* the node's, in front of full NAT: replies of backends */
+#define WEIR_ADDRESS_REFUSE 32	/* an unknown port is answered by RST or ICMP */
+#define WEIR_ADDRESS_ECHO   64	/* echo requests are answered */
+#define WEIR_ADDRESS_NAT    128 /* of a service in mode nat */
 
 /* Maps weir_prefixes and weir_lists: an address and how many bits of it count. */
 struct weir_prefix_key {

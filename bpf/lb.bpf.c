@@ -170,16 +170,17 @@ static __always_inline enum weir_verdict decide(struct xdp_md *ctx, struct packe
 	}
 	if (pkt->kind == PACKET_NEIGHBOR)
 		return decide_neighbor(pkt, verdict);
+	if (weir_nat_mask && verdict == WEIR_CONTINUE &&
+	    (may_be_translated(&pkt->flow.destination) || may_be_translated(&pkt->flow.source))) {
+		enum weir_verdict sent = send_known(ctx, pkt);
+
+		if (sent != WEIR_CONTINUE)
+			return sent;
+	}
 	place = find_flow(&pkt->flow);
 	if (verdict == WEIR_CONTINUE) {
 		if (place.entry)
 			vip = find_by_flow(pkt, &place);
-		if (!vip && weir_nat_mask) {
-			enum weir_verdict sent = send_known(ctx, pkt);
-
-			if (sent != WEIR_CONTINUE)
-				return sent;
-		}
 		if (!vip)
 			vip = find_port(pkt, &pkt->flow.destination);
 	}

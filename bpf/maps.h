@@ -48,12 +48,13 @@ const volatile __u16 weir_nat_port_first;
 const volatile __u16 weir_nat_port_last;
 
 /* One bit per hash of an address in weir_addresses (hash.h), so that what is for none of them is
- * passed without a lookup; all bits while there are prefixes. And one per backend of a VIP in mode
- * nat without WEIR_VIP_SNAT, whose replies are told by their source. Set before an address is
- * written, cleared after it is gone. */
+ * passed without a lookup; all bits while there are prefixes. Behind these the same bits for what
+ * mode nat has to do with: its VIPs, its sources, and its backends, which are in no other map:
+ * their replies may be for any client. Set before an address is written, cleared after it is gone.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, WEIR_FILTER_WORDS);
+	__uint(max_entries, WEIR_FILTERS *WEIR_FILTER_WORDS);
 	__type(key, __u32);
 	__type(value, __u64);
 } weir_filter SEC(".maps");

@@ -197,6 +197,26 @@ static __always_inline int keeps_source(const struct packet *pkt, const struct w
 	return pkt->is_icmp_error && same_address(source, &pkt->flow.source);
 }
 
+/* The other side's ports, in one word. */
+static __always_inline __u32 ports_beyond(const struct weir_nat_flow *record, int is_reply)
+{
+	return is_reply ? join_ports(record->vip_port_be, record->client_port_be)
+			: join_ports(record->source_port_be, record->backend_port_be);
+}
+
+/* For a whole packet, or a first fragment. Returns enum weir_verdict. */
+static __always_inline int rewrite_packet(const struct xdp_md *ctx, const struct packet *pkt,
+					  const struct weir_nat_flow *record, int is_reply)
+{
+	__u64 difference = rewrite_ip(ctx, network_header(ctx, pkt), pkt->ip_version == 4,
+				      is_reply ? &record->vip : &record->source,
+				      is_reply ? &record->client : &record->backend);
+
+	if (!difference)
+		return WEIR_DROP_INTERNAL; /* the parser saw it; only the verifier asks */
+	return rewrite_transport(ctx, pkt, ports_beyond(record, is_reply), difference);
+}
+
 /*
  * Makes the packet of a flow what it is on the other side; an ICMP error, whose flow is pkt->flow,
  * one about that. Returns enum weir_verdict.
@@ -214,8 +234,7 @@ __noinline int weir_nat_rewrite(struct xdp_md *ctx, const struct packet *pkt, __
 	is_v4 = pkt->ip_version == 4;
 	source = is_reply ? &record->vip : &record->source;
 	destination = is_reply ? &record->client : &record->backend;
-	ports_be = is_reply ? join_ports(record->vip_port_be, record->client_port_be)
-			    : join_ports(record->source_port_be, record->backend_port_be);
+	ports_be = ports_beyond(record, is_reply);
 	difference = rewrite_ip(ctx, network_header(ctx, pkt), is_v4,
 				keeps_source(pkt, source) ? NULL : source, destination);
 	if (!difference)

@@ -177,7 +177,7 @@ Result<void> KernelTables::write_prefix(const weir_prefix_key& key, const weir_a
 Result<void> KernelTables::erase_prefix(const weir_prefix_key& key) { return prefixes_.erase(key); }
 
 Result<AddressFilter> KernelTables::read_filter() {
-  auto words = filter_.entries(WEIR_FILTER_WORDS);
+  auto words = filter_.entries(AddressFilter{}.size());
   if (!words) return std::move(words).error();
   AddressFilter filter{};
   for (const auto& [index, word] : *words)

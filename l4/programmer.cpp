@@ -384,6 +384,7 @@ AddressEntries Programmer::wanted_at(const wire::IpAddress& address) const {
     want.flags |= WEIR_ADDRESS_VIP;
     // L7 answers echo and takes errors for the whole address once any of its ports is L7's.
     if (is_l7(installed.vip)) want.flags |= WEIR_ADDRESS_L7;
+    if (installed.vip.mode == control::ForwardMode::kNat) want.flags |= WEIR_ADDRESS_NAT;
     refuses = refuses && installed.vip.when_empty == control::WhenEmpty::kRefuse;
     if (!key.is_single_address()) want.prefixes.insert(key.prefix_length);
     if (key.ports.is_exact()) {

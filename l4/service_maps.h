@@ -37,7 +37,7 @@ class ServiceMaps {
   Result<void> settle(const wire::IpAddress& address, const AddressEntries& want);
 
   /// Sources whose packets are looked at wherever they go: backends of mode nat, for their replies.
-  /// They have a bit in the filter and no entry.
+  /// They have a bit in the filter's second half and no entry.
   Result<void> watch(const wire::IpAddress& source);
   Result<void> watch_only(std::set<wire::IpAddress> sources);
 

@@ -92,10 +92,10 @@ void BalancerFixture::add_backend(std::uint32_t id, const weir_backend& backend)
   check(runner_->write("weir_backends", id, backend));
 }
 
-void BalancerFixture::add_to_filter(const wire::IpAddress& address) {
+void BalancerFixture::add_to_filter(const wire::IpAddress& address, std::uint32_t first_word) {
   const weir_address key = abi(address);
   const std::uint32_t bit = weir_filter_bit(&key);
-  const std::uint32_t word = bit / 64;
+  const std::uint32_t word = first_word + bit / 64;
   auto bits = runner_->read<std::uint64_t>("weir_filter", word);
   ASSERT_TRUE(bits.has_value()) << bits.error().text();
   check(runner_->write("weir_filter", word, *bits | std::uint64_t{1} << (bit % 64)));

@@ -65,8 +65,9 @@ void NatFixture::start_nat_world(std::uint32_t records, std::uint16_t port_first
   add_address(kVip6, WEIR_ADDRESS_VIP);
   add_address(kOuterSource, WEIR_ADDRESS_SNAT);
   add_address(kOuterSource6, WEIR_ADDRESS_SNAT);
-  add_to_filter(kBackend);
-  add_to_filter(kBackend6);
+  for (const wire::IpAddress& address :
+       {kVip, kVip6, kOuterSource, kOuterSource6, kBackend, kBackend6})
+    translate(address);
 }
 
 void NatFixture::add_nat(const NatFlow& flow, std::uint32_t vip_flags) {

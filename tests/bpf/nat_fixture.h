@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "bpf/hash.h"
 #include "tests/bpf/balancer_fixture.h"
 
 namespace weir::testing {
@@ -52,6 +53,8 @@ class NatFixture : protected BalancerFixture {
   void start_nat_world(std::uint32_t records = kRecords, std::uint16_t port_first = kPortFirst,
                        std::uint16_t port_last = kPortLast);
   void add_nat(const NatFlow& flow, std::uint32_t vip_flags);
+  /// As a backend of mode nat, or one of its other addresses.
+  void translate(const wire::IpAddress& address) { add_to_filter(address, WEIR_FILTER_WORDS); }
 
   /// A packet of the client's; what comes out is the same to the backend.
   void expect_forward(const NatFlow& flow, const Shape& shape = {}, std::uint8_t hops = 64);

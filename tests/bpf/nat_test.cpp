@@ -496,6 +496,7 @@ TEST_F(Nat, EveryAddressOfAPrefixAnswersAsItself) {
   check(runner().write("weir_vips", std::uint32_t{9}, vip));
   add_address(first, WEIR_ADDRESS_VIP);
   add_to_filter(flow.vip.address);
+  translate(flow.vip.address);
   check(runner().write("weir_prefixes", weir_prefix_key{96 + 28, abi(first)}, abi(first)));
   add_backend(9, backend_of(flow, kBackend));
   publish(9, std::vector<std::uint32_t>(kTableSize, 9));

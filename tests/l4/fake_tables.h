@@ -6,6 +6,7 @@
 #include <limits>
 #include <map>
 #include <set>
+#include <span>
 #include <vector>
 
 #include "l4/tables.h"
@@ -156,7 +157,8 @@ class FakeTables final : public Tables {
     }
     for (const auto& [prefix, first] : prefixes) {
       ASSERT_TRUE(addresses.contains(first)) << "a prefix without an entry";
-      ASSERT_TRUE(std::ranges::all_of(filter, [](auto word) { return word == ~0ULL; }));
+      ASSERT_TRUE(std::ranges::all_of(std::span{filter}.first(WEIR_FILTER_WORDS),
+                                      [](auto word) { return word == ~0ULL; }));
     }
   }
 
@@ -191,7 +193,8 @@ class FakeTables final : public Tables {
 
   void expect_replies_found(const weir_vip& vip, const weir_backend& backend) const {
     const std::uint32_t bit = weir_filter_bit(&backend.address);
-    ASSERT_NE(filter[bit / 64] >> (bit % 64) & 1, 0U) << "replies of a backend are not looked at";
+    ASSERT_NE(filter[WEIR_FILTER_WORDS + bit / 64] >> (bit % 64) & 1, 0U)
+        << "replies of a backend are not looked at";
     if ((vip.flags & WEIR_VIP_SNAT) == 0 || backend.egress_ifindex == 0) return;
     const auto source = addresses.find(backend.outer_source);
     ASSERT_TRUE(source != addresses.end() && (source->second & WEIR_ADDRESS_SNAT) != 0)
