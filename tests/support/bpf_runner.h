@@ -55,6 +55,8 @@ struct BpfSettings {
   bool decapsulate_any_source = false;
   bool decapsulate_any_vip = false;
   bool decapsulate_drop_foreign = false;
+
+  friend bool operator==(const BpfSettings&, const BpfSettings&) = default;
 };
 
 /// An inner map of one of the outer ones, with all that is in it.
