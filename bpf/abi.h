@@ -284,6 +284,7 @@ struct weir_monitor_filter {
 	struct weir_address source; /* only from this address; all zero: any */
 	__u32 snap_bytes;	    /* how much of a frame is kept, at most WEIR_EVENT_BYTES */
 	__u32 is_on;
+	__u64 lost; /* events that found the ring full; counted by the program */
 };
 
 #define WEIR_EVENT_BYTES 256
@@ -349,5 +350,5 @@ WEIR_ASSERT_SIZE(struct weir_table_line, 8);
 WEIR_ASSERT_SIZE(struct weir_flow_key, 40);
 WEIR_ASSERT_SIZE(struct weir_flow_set, 64);
 WEIR_ASSERT_SIZE(struct weir_fragment_key, 40);
-WEIR_ASSERT_SIZE(struct weir_monitor_filter, 40);
+WEIR_ASSERT_SIZE(struct weir_monitor_filter, 48);
 WEIR_ASSERT_SIZE(struct weir_decap_vip_key, 20);

@@ -69,6 +69,13 @@ class KernelTables final : public Tables {
   Result<void> set_worker(std::uint32_t worker, std::uint32_t ifindex);
   Result<void> set_return_device(std::uint32_t ifindex);
 
+  // For monitor.h.
+  /// Slot 0: the ring that events go to. Id of the ring when read, its descriptor when written.
+  [[nodiscard]] const Map<std::uint32_t, std::uint32_t>& monitor() const { return monitor_; }
+  [[nodiscard]] const Map<std::uint32_t, weir_monitor_filter>& monitor_filter() const {
+    return monitor_filter_;
+  }
+
   // For observe.h.
   [[nodiscard]] Result<FlowCount> count_flows() const;
   [[nodiscard]] const PerCpuMap<std::uint32_t, std::uint64_t>& flow_counters() const {
@@ -109,6 +116,8 @@ class KernelTables final : public Tables {
   Map<std::uint32_t, std::uint32_t> workers_;
   Map<std::uint32_t, std::uint32_t> devices_;
   Map<std::uint32_t, std::uint32_t> return_device_;
+  OuterMap monitor_;
+  Map<std::uint32_t, weir_monitor_filter> monitor_filter_;
   PerCpuMap<std::uint32_t, std::uint64_t> flow_counters_;
   PerCpuMap<std::uint32_t, weir_counter> counters_;
   PerCpuMap<std::uint32_t, weir_counter> return_counters_;

@@ -43,6 +43,10 @@ class StandIn {
     const std::lock_guard lock{mutex_};
     answers_[request] = {status, body};
   }
+  void on(const std::string& request, AdminReply reply) {
+    const std::lock_guard lock{mutex_};
+    answers_[request] = std::move(reply);
+  }
   std::vector<std::string> asked() {
     const std::lock_guard lock{mutex_};
     return asked_;
@@ -160,8 +164,8 @@ TEST_F(Cli, PrintsItsVersionAndHelp) {
   const Finished help = weir({"--help"});
   EXPECT_EQ(help.exit_code, 0);
   EXPECT_THAT(help.out, HasSubstr("Examples:"));
-  for (const std::string verb : {"load", "unload", "vip", "backend", "status", "stats", "check",
-                                 "apply", "completion", "decap"})
+  for (const std::string verb : {"load", "unload", "vip", "backend", "status", "stats", "monitor",
+                                 "check", "apply", "completion", "decap"})
     EXPECT_THAT(help.out, HasSubstr("  " + verb + " "));
 }
 
@@ -194,6 +198,12 @@ TEST_F(Cli, AnswersWrongUsageWithStatusTwoAndOneLine) {
       {"backend", "set", "203.0.113.53:53/udp", "10.0.0.1", "--drain", "--activate"},
       {"backend", "add", "203.0.113.53:53/udp", "10.0.0.1", "--weight", "10001"},
       {"stats", "-o", "xml"},
+      {"monitor", "--vip", "dns"},
+      {"monitor", "--drops", "--verdict", "tx_ipip"},
+      {"monitor", "--source", "example.org"},
+      {"monitor", "--snap", "257"},
+      {"monitor", "--every", "0"},
+      {"monitor", "--count", "0"},
       {"check"},
       {"load"},
   };
@@ -529,6 +539,78 @@ TEST_F(Cli, PrintsCompletionScriptsThatKnowEveryVerb) {
     for (const std::string word : {"backend", "--table-size", "--no-host", "unload"})
       EXPECT_THAT(run.out, HasSubstr(word)) << shell;
   }
+}
+
+/// The pieces of an endless reply, one after the other.
+AdminReply pieces_of(std::vector<std::string> pieces) {
+  AdminReply reply{200, {}, "application/x-ndjson"};
+  auto next = std::make_shared<std::size_t>(0);
+  reply.more = [pieces = std::move(pieces), next]() -> std::optional<std::string> {
+    if (*next == pieces.size()) return std::nullopt;
+    return pieces[(*next)++];
+  };
+  return reply;
+}
+
+constexpr const char* kEvent =
+    R"({"time_ns": 1700000000123456789, "device": "eth0", "verdict": "drop_ttl", "action": "drop",
+ "vip": "203.0.113.53:53/udp", "vip_name": "dns", "backend": null, "backend_name": "",
+ "frame_bytes": 47, "frame": ")"
+    R"(0200000000020200000000010800450000210000000001110000c0000207)"
+    R"(cb00713512670035000d000068656c6c6f"})";
+
+std::string event_line() {
+  std::string line{kEvent};
+  std::erase(line, '\n');
+  return line + "\n";
+}
+
+TEST_F(Cli, ShowsPacketsAsTheyComeAlsoWhenALineComesInPieces) {
+  StandIn l4{l4_socket()};
+  const std::string line = event_line();
+  l4.on(
+      "GET /v1/monitor every=5 snap_bytes=64 source=2001:db8::7 verdicts=drop,tx_ipip "
+      "vip=203.0.113.53:53/udp",
+      pieces_of(
+          {"{\"lost\": 0}\n" + line.substr(0, 50), line.substr(50) + line, "{\"lost\": 7}\n"}));
+  const Finished run = weir({"monitor", "--every", "5", "--snap", "64", "--source", "2001:db8::7",
+                             "--verdict", "drop,tx_ipip", "--vip", "203.0.113.53:53/udp"});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(std::ranges::count(run.out, '\n'), 2);
+  EXPECT_THAT(run.out, HasSubstr(".123456 eth0 drop_ttl         dns -  192.0.2.7:4711 > "
+                                 "203.0.113.53:53 UDP length 5\n"));
+  EXPECT_EQ(run.err,
+            "weir: watching; end with Ctrl-C\nweir: 2 packets shown, 7 lost because they came too "
+            "fast; watch fewer: --vip, --verdict, --every\n");
+}
+
+TEST_F(Cli, ShowsPacketsAsJsonUntilThereAreEnough) {
+  StandIn l4{l4_socket()};
+  l4.on("GET /v1/monitor every=1 snap_bytes=256 verdicts=drop",
+        pieces_of({"{\"lost\": 0}\n", event_line(), event_line(), event_line()}));
+  const Finished run = weir({"monitor", "--drops", "--count", "2", "--json"});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  ASSERT_EQ(std::ranges::count(run.out, '\n'), 2);
+  const auto json = nlohmann::json::parse(run.out.substr(0, run.out.find('\n')));
+  EXPECT_EQ(json["verdict"], "drop_ttl");
+  EXPECT_EQ(json["packet"], "192.0.2.7:4711 > 203.0.113.53:53 UDP length 5");
+}
+
+TEST_F(Cli, SaysWhyTheWatchingEnded) {
+  StandIn l4{l4_socket()};
+  l4.on("GET /v1/monitor every=1 snap_bytes=256",
+        pieces_of({"{\"lost\": 0}\n", "{\"end\": \"the balancer was taken off\"}\n"}));
+  const Finished ended = weir({"monitor"});
+  EXPECT_EQ(ended.exit_code, 1);
+  EXPECT_THAT(ended.err, HasSubstr("weir: the balancer was taken off\n"));
+  l4.on("GET /v1/monitor every=1 snap_bytes=256", 503,
+        R"({"error": {"code": "unavailable", "message": "nothing is loaded", "remedy": "load"}})");
+  const Finished refused = weir({"monitor", "--pcap", "-"});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_EQ(refused.out, "");
+  EXPECT_EQ(refused.err, "weir: nothing is loaded; load\n");
+  const Finished nowhere = weir({"monitor", "--pcap", "/nowhere/a.pcapng"});
+  EXPECT_EQ(nowhere.err, "weir: writing /nowhere/a.pcapng: No such file or directory\n");
 }
 
 }  // namespace

@@ -25,6 +25,7 @@ Examples:
   weir backend set 203.0.113.53:53/udp 10.0.2.11 --drain
   weir vip add 198.51.100.0/28:any/tcp --mode gue --affinity 3h --deny 192.0.2.0/24
   weir stats                                       what happened to every packet
+  weir monitor --drops                             the packets that are dropped, as they come
   weir check -f weir.yaml && weir apply -f weir.yaml
 
 A VIP is written ADDRESS:PORT/PROTOCOL, IPv6 in brackets: [2001:db8::25]:25/tcp. A prefix
@@ -39,6 +40,10 @@ void add_output_option(CLI::App* command, Arguments& arguments) {
 }
 
 }  // namespace
+
+OutputFormat format_of(const Arguments& arguments) {
+  return arguments.output == "json" ? OutputFormat::kJson : OutputFormat::kTable;
+}
 
 CLI::App* verb(CLI::App& parent, const std::string& name, const std::string& description,
                Arguments& arguments, std::function<Outcome(const Daemons&)> run) {
@@ -157,6 +162,7 @@ void set_up(CLI::App& app, Arguments& arguments) {
   add_vip_verbs(app, arguments);
   add_backend_verbs(app, arguments);
   add_looking_verbs(app, arguments);
+  add_packet_verbs(app, arguments);
   add_config_verbs(app, arguments);
   add_external_verbs(app);
   app.footer(std::string{kFooter});  // last: verbs made after it would repeat it
@@ -214,8 +220,8 @@ int run(int argc, char** argv) {
   }
   const Daemons daemons{control::AdminClient{"weir-l4", arguments.l4_socket},
                         control::AdminClient{"weir-l7", arguments.l7_socket}};
-  return finish(arguments.run(daemons),
-                arguments.output == "json" ? OutputFormat::kJson : OutputFormat::kTable);
+  const Outcome outcome = arguments.run(daemons);
+  return finish(outcome, format_of(arguments));  // which the verb may have changed
 }
 
 }  // namespace
