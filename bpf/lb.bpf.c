@@ -11,6 +11,7 @@
 #include "bpf/maps.h"
 #include "bpf/parse.h"
 #include "bpf/select.h"
+#include "bpf/trace.h"
 
 static __always_inline enum weir_verdict forward_to_backend(struct xdp_md *ctx, struct packet *pkt,
 							    const struct weir_vip *vip,
@@ -23,6 +24,7 @@ static __always_inline enum weir_verdict forward_to_backend(struct xdp_md *ctx, 
 	if (!backend)
 		return choice.verdict;
 	pkt->backend_id = choice.backend_id;
+	TRACE(BACKEND, choice.backend_id, choice.backend_id);
 	verdict = admit(ctx, pkt, backend, outer_bytes_of(vip->mode, backend));
 	if (verdict != WEIR_CONTINUE)
 		return verdict;
@@ -110,9 +112,11 @@ find_service_further(struct xdp_md *ctx, struct packet *pkt, enum weir_verdict *
 	struct owner owner = find_owner(&pkt->flow.destination);
 
 	if (!owner.entry) {
+		TRACE(NOBODY, 0, 0);
 		*verdict = WEIR_PASS_NOT_A_VIP;
 		return NULL;
 	}
+	TRACE(OWNER, owner.entry->flags, 0);
 	if (owner.entry->flags & WEIR_ADDRESS_L7_OWN) {
 		*verdict = hand_over_local(pkt, WEIR_PASS_NOT_A_VIP);
 		return NULL;
@@ -126,6 +130,7 @@ find_service_further(struct xdp_md *ctx, struct packet *pkt, enum weir_verdict *
 		if (!vip && owner.entry->flags & WEIR_ADDRESS_RANGES)
 			vip = find_range(pkt, owner.address);
 	}
+	TRACE_IF(!vip, NO_VIP, 0, 0);
 	if (!vip)
 		*verdict = refuse_or_pass(pkt, owner.entry->flags, *verdict);
 	return vip;
@@ -153,6 +158,7 @@ static __always_inline enum weir_verdict decide(struct xdp_md *ctx, struct packe
 	const struct weir_vip *vip = NULL;
 	struct flow_place place;
 
+	TRACE_PACKET(PARSED, pkt, verdict);
 	if (pkt->kind == PACKET_FOREIGN)
 		return verdict;
 	if (!may_be_ours(&pkt->flow.destination))
@@ -161,6 +167,8 @@ static __always_inline enum weir_verdict decide(struct xdp_md *ctx, struct packe
 		return decide_neighbor(pkt, verdict);
 	place = find_flow(&pkt->flow);
 	if (verdict == WEIR_CONTINUE) {
+		TRACE_IF(!place.entry, FLOW_MISS, 0, 0);
+		TRACE_IF(place.entry, FLOW_HIT, backend_of(place.entry), trace_entry(&place));
 		if (place.entry)
 			vip = find_by_flow(pkt, &place);
 		if (!vip)
@@ -171,6 +179,7 @@ static __always_inline enum weir_verdict decide(struct xdp_md *ctx, struct packe
 		if (!vip)
 			return verdict;
 		place = find_flow(&pkt->flow); /* of an error or a fragment, it is known only now */
+		TRACE_IF(place.entry, FLOW_HIT, backend_of(place.entry), trace_entry(&place));
 	}
 	return forward(ctx, pkt, vip, &place);
 }
@@ -181,6 +190,7 @@ int weir_lb(struct xdp_md *ctx)
 	struct packet pkt = {};
 	enum weir_verdict verdict = decide(ctx, &pkt);
 
+	TRACE(DECIDED, verdict, 0);
 	verdict = tell_sender(ctx, &pkt, verdict);
 	return finish(ctx, &pkt, verdict);
 }

@@ -8,6 +8,7 @@
 
 #include "l4/control/units.h"
 #include "l4/kernel_objects.h"
+#include "l4/names.h"
 #include "l4/observe.h"
 #include "l4/vip_entries.h"
 
@@ -27,40 +28,6 @@ std::int64_t clock_ns(clockid_t clock) {
   ::clock_gettime(clock, &now);  // cannot fail for the clocks below
   return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
 }
-
-std::string hex_of(std::span<const std::uint8_t> bytes) {
-  std::string text;
-  text.reserve(bytes.size() * 2);
-  constexpr std::string_view kDigits = "0123456789abcdef";
-  for (const std::uint8_t byte : bytes) {
-    text += kDigits[byte >> 4];
-    text += kDigits[byte & 15];
-  }
-  return text;
-}
-
-/// Names of what events give by number.
-struct Names {
-  struct Named {
-    std::string address;
-    std::string name;
-  };
-  std::uint64_t revision = 0;
-  std::map<std::uint32_t, Named> vips;
-  std::map<std::uint32_t, Named> backends;
-  std::map<std::uint32_t, std::string> devices;
-
-  static Names of(const Plane& plane) {
-    Names names;
-    names.revision = plane.desired().revision;
-    for (const auto& [key, installed] : plane.installed()) {
-      names.vips[installed.id.value()] = {control::vip_text(key), installed.vip.name};
-      for (const InstalledBackend& entry : installed.backends)
-        names.backends[entry.id.value()] = {entry.backend.address.text(), entry.backend.name};
-    }
-    return names;
-  }
-};
 
 /// Nothing for id 0, the bare id for one that has gone since.
 void add_named(ordered_json& line, const std::string& member,
@@ -126,7 +93,7 @@ class Watching {
   }
 
   const std::string& device_of(std::uint32_t ifindex) {
-    const auto [found, is_new] = names_.devices.try_emplace(ifindex);
+    const auto [found, is_new] = devices_.try_emplace(ifindex);
     if (is_new) found->second = device_name(ifindex);
     if (found->second.empty()) found->second = fmt::format("#{}", ifindex);
     return found->second;
@@ -142,7 +109,7 @@ class Watching {
     add_named(line, "vip", names_.vips, event.vip_id);
     add_named(line, "backend", names_.backends, event.backend_id);
     line["frame_bytes"] = event.frame_bytes;
-    line["frame"] = hex_of(std::span{event.frame}.first(kept));
+    line["frame"] = hex_of(std::as_bytes(std::span{event.frame}.first(kept)));
     return line.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
   }
 
@@ -150,6 +117,7 @@ class Watching {
   std::mutex& mutex_;
   std::shared_ptr<Monitor> monitor_;
   Names names_;
+  std::map<std::uint32_t, std::string> devices_;
   Instant next_status_{};
   bool is_over_ = false;
 };

@@ -1,19 +1,50 @@
-"""Watching packets with real traffic: what `weir monitor` shows and writes, and that nothing of it
-stays behind."""
+"""Looking at packets: what `weir monitor` shows of real traffic, that nothing of it stays behind;
+what `weir trace` says of packets of every kind, and that it changes nothing."""
 
+import hashlib
 import json
+import re
 import signal
+import socket
+import struct
 import subprocess
 import time
 
 from labcase import *
 
 
-class Watching(LabCase):
+VIP_GUARDED, VIP_EMPTY, VIP_SILENT, VIP_STICKY = (f"203.0.113.{n}" for n in (101, 102, 103, 104))
+EXTRA = f"""
+- {{name: guarded, address: {VIP_GUARDED}, port: 80, protocol: TCP, forward: {{mode: ipip}}, sources: {{deny: [198.51.100.0/24]}}, limits: {{packetsPerSource: 2/s}}, backends: [{{name: b1, address: {weirlab.backend4("b1")}}}]}}
+- {{name: empty, address: {VIP_EMPTY}, port: 80, protocol: TCP, forward: {{mode: ipip}}, backends: []}}
+- {{name: silent, address: {VIP_SILENT}, port: 80, protocol: TCP, forward: {{mode: ipip}}, whenEmpty: drop, backends: []}}
+- {{name: sticky, address: {VIP_STICKY}, port: any, protocol: TCP, forward: {{mode: gue}}, affinity: {{clientIP: {{timeout: 1h}}}}, backends: [{{name: b1, address: {weirlab.backend4("b1")}}}, {{name: b2, address: {weirlab.backend4("b2")}}}]}}
+"""
+SOURCE = "192.0.2.7"
+
+
+def frame(destination, payload, protocol=6, source=SOURCE, ttl=64, fragment=0, number=7):
+    """A frame with an IPv4 header without checksum, which the balancer does not look at."""
+    return b"\2\0\0\0\0\1\2\0\0\0\0\2\x08\0" + struct.pack(
+        ">BBHHHBBH4s4s", 0x45, 0, 20 + len(payload), number, fragment, ttl, protocol, 0,
+        socket.inet_aton(source), socket.inet_aton(destination)) + payload
+
+
+def tcp(port=80, flags=0x02, source_port=4711, data=b""):
+    return struct.pack(">HHIIBBHHH", source_port, port, 1, 1, 0x50, flags, 65535, 0, 0) + data
+
+
+def capture(frames):
+    """A pcap file."""
+    return struct.pack("<IHHIIII", 0xa1b2c3d4, 2, 4, 0, 0, 65535, 1) + b"".join(
+        struct.pack("<IIII", 0, 0, len(f), len(f)) + f for f in frames)
+
+
+class Observation(LabCase):
 
     @classmethod
     def prepare(cls):
-        cls.lab.weir("apply", "-f", cls.lab.write_config(l4_config()))
+        cls.lab.weir("apply", "-f", cls.lab.write_config(l4_config(EXTRA)))
         wait_until("next hops", lambda: cls.lab.weir_json("status")["weir-l4"]["backends_unresolved"] == 0)
 
     # ---- helpers ------------------------------------------------------------------------------
@@ -155,6 +186,131 @@ class Watching(LabCase):
             done = self.lab.weir("monitor", *wish, check=False)
             self.assertEqual(done.returncode, 1)
             self.assertIn(complaint, done.stderr)
+
+    # ---- trace ----------------------------------------------------------------------------------
+
+    def trace(self, *arguments):
+        """The one packet that was asked about."""
+        return json.loads(self.lab.weir("trace", *arguments, "--json").stdout)["packets"][0]
+
+    def trace_all(self, frames):
+        file = self.lab.directory / "trace.pcap"
+        file.write_bytes(capture(frames))
+        return json.loads(self.lab.weir("trace", "--pcap", file, "--json").stdout)["packets"]
+
+    def assert_ends(self, packet, verdict, *reasons):
+        text = "\n".join(f"{s['step']}: {s['text']}" for s in packet["steps"])
+        self.assertEqual(packet["verdict"], verdict, text)
+        for reason in reasons:
+            self.assertRegex(text, reason)
+        self.assertTrue(packet["steps"][-1]["text"].startswith(verdict), text)
+
+    def kernel_state(self):
+        """Everything that a packet leaves behind."""
+        names = ("weir_flows", "weir_fragments", "weir_vip_limits", "weir_answers", "weir_counters",
+                 "weir_flow_counters")
+        dumps = [run("bpftool", "map", "dump", "pinned", self.lab.pins / "lb" / "maps" / name).stdout
+                 for name in names]
+        return [sha256_text(dump) for dump in dumps]
+
+    def test_a_new_flow_is_traced_to_its_backend(self):
+        packet = self.trace("--tcp", SOURCE, f"{VIP_WEB4}:80")
+        self.assert_ends(packet, "tx_ipip", f"^parsed: {SOURCE}:40000 > {VIP_WEB4}:80 TCP; sound",
+                         "flow: not in the flow table", "service: web4 .*by address and port",
+                         r"table: hashed by fiveTuple: slot \d+", r"table: the slot leads to b\d",
+                         r"backend: b\d \(10.77.0.1\d\), by eth0 to [0-9a-f:]{17}, MTU 1600",
+                         "mtu: 40 bytes and 20 of outer headers; 1600 fit")
+        self.assertRegex(packet["out"], rf"^{NODE4} > 10.77.0.1\d IPIP \| {SOURCE}:40000 > ")
+        self.assertEqual(packet["frame_bytes"], 74)
+
+    def test_what_is_traced_is_what_happens(self):
+        for port in range(20001, 20011):
+            packet = self.trace("--tcp", f"{CLIENT4}:{port}", f"{VIP_WEB4}:80")
+            told = re.search(r"leads to (b\d)", str(packet["steps"])).group(1)
+            head = self.lab.curl("--local-port", port, "-o", "/dev/null", "-D", "-",
+                                 f"http://{VIP_WEB4}/files/1KiB").stdout
+            self.assertIn(f"x-backend: {told}", head)
+            known = self.trace("--tcp", f"{CLIENT4}:{port}", f"{VIP_WEB4}:80", "--ack")
+            self.assert_ends(known, "tx_ipip", rf"flow: in the flow table: {told} .*, closing, idle",
+                             "service: web4 .*by the flow's backend")
+            if port > 20003:
+                break
+
+    def test_every_kind_of_end_has_its_reason(self):
+        v4 = VIP_WEB4
+        cases = [
+            (frame(VIP_L2, tcp()), "tx_l2", ["service: direct", "mtu: 40 bytes; 1600 fit"]),
+            (frame("10.9.9.9", tcp()), "pass_not_a_vip", ["filter: the destination is no service's"]),
+            (frame(v4, tcp(81)), "tx_refused", ["address: the destination is a VIP's",
+                                                "service: none takes it", "decided: drop_unknown_port",
+                                                r"limits: \d+ a second: there is room"]),
+            (frame(v4, tcp(), ttl=1), "tx_ttl_exceeded", ["decided: drop_ttl"]),
+            (frame(v4, tcp(data=bytes(1580)), fragment=0x4000), "tx_too_big",
+             ["1620 bytes and 20 of outer headers; 1600 fit", "decided: drop_too_big"]),
+            (frame(v4, tcp(data=bytes(1580))), "drop_too_big", []),
+            (frame(v4, tcp()[:10]), "drop_truncated", ["for a service it would end as drop_truncated"]),
+            (frame(v4, b"\x08\0" + bytes(6), protocol=1), "tx_echo_reply", []),
+            (frame(v4, bytes(64), fragment=100), "drop_fragment", []),
+            (frame(v4, bytes(8), protocol=47), "pass_no_ports", []),
+            (frame(VIP_EMPTY, tcp()), "tx_refused", ["table: the slot leads to none",
+                                                     "decided: drop_no_backend"]),
+            (frame(VIP_SILENT, tcp()), "drop_no_backend", ["service: silent"]),
+            (frame(VIP_GUARDED, tcp(), source="198.51.100.9"), "drop_source",
+             ["lists: the service's list: the source is denied by 198.51.100.0/24"]),
+            (frame(VIP_STICKY, tcp(999)), "tx_gue", ["service: sticky .*by a range of ports",
+                                                     "hashed by sourceIP"]),
+            (b"\2\0\0\0\0\1\2\0\0\0\0\2\x88\xcc" + bytes(46), "pass_not_ip", ["nothing that could be"]),
+        ]
+        for (wire, verdict, reasons), packet in zip(cases, self.trace_all([c[0] for c in cases])):
+            with self.subTest(verdict):
+                self.assert_ends(packet, verdict, *reasons)
+
+    def test_packets_of_a_capture_build_on_those_before(self):
+        first = frame(VIP_WEB4, tcp(data=bytes(12)), fragment=0x2000, number=99)
+        later = frame(VIP_WEB4, bytes(100), fragment=4, number=99)
+        quoted = frame(SOURCE, tcp(4711, source_port=80, flags=0x12), source=VIP_WEB4)[14:42]
+        error = frame(VIP_WEB4, struct.pack(">BBHHH", 3, 4, 0, 0, 1400) + quoted, protocol=1,
+                      source="192.0.2.99")
+        packets = self.trace_all([first, later, frame(VIP_WEB4, tcp(flags=0x10)), error])
+        backend = re.search(r"kept for (b\d)", str(packets[0]["steps"])).group(1)
+        self.assert_ends(packets[1], "tx_ipip", "fragment: a later fragment.*:4711 >",
+                         f"flow: in the flow table: {backend}")
+        self.assert_ends(packets[2], "tx_ipip", f"flow: in the flow table: {backend}")
+        self.assert_ends(packets[3], "tx_ipip", f"icmp: an error about the flow {SOURCE}:4711",
+                         f"backend: {backend}")
+
+    def test_a_rate_that_is_used_up_is_told_from_one_that_is_not(self):
+        packets = self.trace_all([frame(VIP_GUARDED, tcp(source_port=n)) for n in (1, 2, 3)])
+        self.assertEqual([p["verdict"] for p in packets], ["tx_ipip", "tx_ipip", "drop_source_rate"])
+        self.assert_ends(packets[2], "drop_source_rate", "limits: 2 a second: used up",
+                         "allowed as no rule covers it")
+        again = self.trace("--tcp", SOURCE, f"{VIP_GUARDED}:80")
+        self.assert_ends(again, "tx_ipip", "limits: 2 a second: there is room")
+
+    def test_tracing_changes_neither_the_flow_table_nor_any_counter(self):
+        self.request()
+        wait_until("traffic to cease", lambda: self.kernel_state() == self.kernel_state())
+        before = self.kernel_state()
+        self.trace("--tcp", f"{SOURCE}:1", f"{VIP_WEB4}:80")
+        self.trace("--tcp", f"{SOURCE}:1", f"{VIP_WEB4}:81")
+        self.trace_all([frame(VIP_WEB4, tcp(data=bytes(12)), fragment=0x2000),
+                        frame(VIP_GUARDED, tcp()), frame(VIP_STICKY, tcp())])
+        self.assertEqual(self.kernel_state(), before)
+
+    def test_wrong_packets_are_refused_with_the_reason(self):
+        cut = self.lab.directory / "cut.pcap"
+        cut.write_bytes(capture([frame(VIP_WEB4, tcp())])[:-1])
+        for arguments, complaint in ((["--pcap", cut], "cut.pcap ends at byte 93, amid a packet"),
+                                     (["--packet", "00" * 3401], "packet 1 has 3401 bytes"),
+                                     (["--tcp", SOURCE, f"{VIP_WEB4}:80", "--device", "lo"],
+                                      "the balancer is not on device 'lo'; it is on eth0")):
+            done = self.lab.weir("trace", *arguments, check=False)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(complaint, done.stderr)
+
+
+def sha256_text(text):
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 if __name__ == "__main__":

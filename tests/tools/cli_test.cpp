@@ -13,6 +13,7 @@
 
 #include "l4/control/admin.h"
 #include "tests/support/golden.h"
+#include "tools/weir/capture_file.h"
 
 namespace weir::cli {
 namespace {
@@ -165,7 +166,7 @@ TEST_F(Cli, PrintsItsVersionAndHelp) {
   EXPECT_EQ(help.exit_code, 0);
   EXPECT_THAT(help.out, HasSubstr("Examples:"));
   for (const std::string verb : {"load", "unload", "vip", "backend", "status", "stats", "monitor",
-                                 "check", "apply", "completion", "decap"})
+                                 "trace", "check", "apply", "completion", "decap"})
     EXPECT_THAT(help.out, HasSubstr("  " + verb + " "));
 }
 
@@ -204,6 +205,15 @@ TEST_F(Cli, AnswersWrongUsageWithStatusTwoAndOneLine) {
       {"monitor", "--snap", "257"},
       {"monitor", "--every", "0"},
       {"monitor", "--count", "0"},
+      {"trace"},
+      {"trace", "--tcp", "192.0.2.7"},
+      {"trace", "--tcp", "192.0.2.7", "203.0.113.80"},
+      {"trace", "--tcp", "2001:db8::7", "203.0.113.80:80"},
+      {"trace", "--udp", "192.0.2.7", "203.0.113.80:80", "--ack"},
+      {"trace", "--udp", "192.0.2.7", "203.0.113.80:80", "--packet", "00"},
+      {"trace", "--packet", "0x0200"},
+      {"trace", "--packet", "020"},
+      {"trace", "--packet", "0200"},
       {"check"},
       {"load"},
   };
@@ -611,6 +621,51 @@ TEST_F(Cli, SaysWhyTheWatchingEnded) {
   EXPECT_EQ(refused.err, "weir: nothing is loaded; load\n");
   const Finished nowhere = weir({"monitor", "--pcap", "/nowhere/a.pcapng"});
   EXPECT_EQ(nowhere.err, "weir: writing /nowhere/a.pcapng: No such file or directory\n");
+}
+
+constexpr const char* kTraced = R"({"device": "eth0", "packets": [
+  {"steps": [{"step": "parsed", "text": "sound"}, {"step": "verdict", "text": "drop_ttl: used up"}],
+   "verdict": "drop_ttl", "action": "drop", "meaning": "used up", "frame_bytes": 0, "frame": ""}],
+  "notes": ["a note"]})";
+
+TEST_F(Cli, ShowsATraceStepByStep) {
+  StandIn l4{l4_socket()};
+  l4.on("POST /v1/trace", 200, kTraced);
+  const Finished run =
+      weir({"trace", "--ack", "--tcp", "192.0.2.7:4711", "203.0.113.80:80", "--device", "eth0"});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(run.out,
+            "packet 1, in by eth0: 192.0.2.7:4711 > 203.0.113.80:80 TCP [.] length 0 (54 bytes)\n"
+            "  parsed    sound\n"
+            "  verdict   drop_ttl: used up\n"
+            "  out       nothing\n"
+            "note: a note\n");
+  const auto asked = nlohmann::json::parse(l4.last_body());
+  EXPECT_EQ(asked["device"], "eth0");
+  ASSERT_EQ(asked["packets"].size(), 1U);
+  EXPECT_EQ(asked["packets"][0].get<std::string>().size(), 108U);
+  const auto json = nlohmann::json::parse(
+      weir({"trace", "--udp", "[2001:db8::7]:4711", "[2001:db8::80]:53", "--json"}).out);
+  EXPECT_EQ(json["packets"][0]["in"], "[2001:db8::7]:4711 > [2001:db8::80]:53 UDP length 0");
+  EXPECT_TRUE(json["packets"][0]["out"].is_null());
+}
+
+TEST_F(Cli, TracesTheFramesOfACaptureAndRefusesOneThatIsCut) {
+  StandIn l4{l4_socket()};
+  l4.on("POST /v1/trace", 200, kTraced);
+  CaptureWriter writer{"test"};
+  const std::vector<std::byte> frame(60);
+  std::string text = writer.head();
+  for (int i = 0; i < 2; ++i)
+    text += writer.packet(
+        {.time_ns = 1, .device = "eth0", .kept = frame, .frame_bytes = 60, .comment = {}});
+  const Finished run = weir({"trace", "--pcap", write_config(text)});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(nlohmann::json::parse(l4.last_body())["packets"].size(), 2U);
+  text.resize(text.size() - 4);
+  const Finished cut = weir({"trace", "--pcap", write_config(text)});
+  EXPECT_EQ(cut.exit_code, 1);
+  EXPECT_THAT(cut.err, HasSubstr("it was cut, or is still being written"));
 }
 
 }  // namespace

@@ -91,6 +91,14 @@ struct MonitorOptions {
 /// Writes events as they come, until it has enough of them or a signal ends it.
 Outcome monitor(const Daemons& daemons, const MonitorOptions& options, OutputFormat format);
 
+struct TraceOptions {
+  std::vector<std::byte> frame;
+  std::string capture;  ///< a file to read frames from; instead of `frame`
+  std::string device;   ///< that they come in by; empty: the balancer's first
+};
+/// The report's one note is the whole answer, in the format asked for: to be shown as it is.
+Outcome trace(const Daemons& daemons, const TraceOptions& options, OutputFormat format);
+
 struct CheckOptions {
   std::string file;
   bool against_host = true;

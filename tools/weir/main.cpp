@@ -26,6 +26,7 @@ Examples:
   weir vip add 198.51.100.0/28:any/tcp --mode gue --affinity 3h --deny 192.0.2.0/24
   weir stats                                       what happened to every packet
   weir monitor --drops                             the packets that are dropped, as they come
+  weir trace --tcp 192.0.2.7 203.0.113.80:80       what would become of this packet, and why
   weir check -f weir.yaml && weir apply -f weir.yaml
 
 A VIP is written ADDRESS:PORT/PROTOCOL, IPv6 in brackets: [2001:db8::25]:25/tcp. A prefix

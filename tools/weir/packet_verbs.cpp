@@ -1,7 +1,11 @@
+#include <fmt/format.h>
+
 #include "l4/wire/address.h"
+#include "tools/weir/made_packet.h"
+#include "tools/weir/packet_text.h"
 #include "tools/weir/verbs.h"
 
-/// `weir monitor`: the grammar.
+/// `weir monitor` and `weir trace`: the grammar.
 namespace weir::cli {
 namespace {
 
@@ -80,8 +84,96 @@ void add_monitor_verb(CLI::App& app, Arguments& arguments) {
       ->group("When to end");
 }
 
+constexpr wire::Port kSourcePort{40000};  // of a client that is written without one
+
+/// "192.0.2.7", "192.0.2.7:4711" and the same in IPv6.
+wire::Endpoint source_of(const std::string& text) {
+  if (const auto address = wire::IpAddress::parse(text)) return {*address, kSourcePort};
+  const auto endpoint = wire::Endpoint::parse(text);
+  if (endpoint) return *endpoint;
+  throw CLI::ValidationError(fmt::format("'{}' is not ADDRESS or ADDRESS:PORT", text));
+}
+
+/// What --tcp and --udp take: who sends, and where to.
+MadePacket packet_between(const std::vector<std::string>& ends, wire::IpProtocol protocol) {
+  const auto destination = wire::Endpoint::parse(ends.at(1));
+  if (!destination) throw CLI::ValidationError(fmt::format("'{}' is not ADDRESS:PORT", ends.at(1)));
+  MadePacket packet{
+      .source = source_of(ends.at(0)), .destination = *destination, .protocol = protocol};
+  if (packet.source.address.family() != destination->address.family())
+    throw CLI::ValidationError(
+        fmt::format("'{}' and '{}' are of two families", ends.at(0), ends.at(1)));
+  return packet;
+}
+
+/// The packet is made when all words are read: --ack may come before or after --tcp.
+struct TraceWords {
+  std::vector<std::string> tcp;
+  std::vector<std::string> udp;
+  std::string hex;
+  bool is_ack = false;
+};
+
+void read_trace_words(const TraceWords& words, TraceOptions& options) {
+  const int given = (words.tcp.empty() ? 0 : 1) + (words.udp.empty() ? 0 : 1) +
+                    (words.hex.empty() ? 0 : 1) + (options.capture.empty() ? 0 : 1);
+  if (given != 1) throw CLI::ValidationError("give one of --tcp, --udp, --packet and --pcap");
+  if (words.is_ack && words.tcp.empty()) throw CLI::ValidationError("--ack goes with --tcp");
+  if (!words.hex.empty()) {
+    const auto bytes = bytes_of_hex(words.hex);
+    if (!bytes || bytes->size() < sizeof(wire::EthernetHeader))
+      throw CLI::ValidationError(
+          "--packet is not a frame in hexadecimal digits, from its Ethernet header on");
+    options.frame = *bytes;
+  } else if (options.capture.empty()) {
+    MadePacket packet = words.tcp.empty() ? packet_between(words.udp, wire::IpProtocol::kUdp)
+                                          : packet_between(words.tcp, wire::IpProtocol::kTcp);
+    if (words.is_ack) packet.tcp_flags = wire::TcpHeader::kAck;
+    options.frame = frame_of(packet);
+  }
+}
+
+void add_trace_verb(CLI::App& app, Arguments& arguments) {
+  TraceOptions& options = arguments.trace;
+  auto words = std::make_shared<TraceWords>();
+  CLI::App* command = reading_verb(
+      app, "trace", "Show what the balancer would do with a packet, step by step; nothing is sent",
+      arguments, [&](const Daemons& daemons) {
+        const OutputFormat format = format_of(arguments);
+        arguments.output = "table";  // the answer is a note that has its format already
+        return trace(daemons, options, format);
+      });
+  add_json_flag(command, arguments);
+  command->add_option("--tcp", words->tcp, "a SYN from ADDRESS[:PORT] to ADDRESS:PORT")
+      ->expected(2)
+      ->type_name("SRC DST")
+      ->group("What packet");
+  command->add_flag("--ack", words->is_ack, "with --tcp: from the middle of a connection instead")
+      ->group("What packet");
+  command->add_option("--udp", words->udp, "a datagram from ADDRESS[:PORT] to ADDRESS:PORT")
+      ->expected(2)
+      ->type_name("SRC DST")
+      ->group("What packet");
+  command->add_option("--packet", words->hex, "a frame in hexadecimal, from its Ethernet header on")
+      ->type_name("HEX")
+      ->group("What packet");
+  command
+      ->add_option("--pcap", options.capture,
+                   "the frames of a capture, up to 100, pcap or pcapng, one after the other")
+      ->type_name("FILE")
+      ->group("What packet");
+  command
+      ->add_option("--device", options.device,
+                   "that it comes in by; the first that the balancer is on, unless given")
+      ->group("What packet");
+  command->parse_complete_callback([words, &options] { read_trace_words(*words, options); });
+}
+
 }  // namespace
 
-void add_packet_verbs(CLI::App& app, Arguments& arguments) { add_monitor_verb(app, arguments); }
+void add_packet_verbs(CLI::App& app, Arguments& arguments) {
+  add_monitor_verb(app, arguments);
+  add_trace_verb(app, arguments);
+}
 
 }  // namespace weir::cli

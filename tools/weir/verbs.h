@@ -21,6 +21,7 @@ struct Arguments {
   VipOptions vip_options;
   BackendOptions backend_options;
   MonitorOptions monitor;
+  TraceOptions trace;
   CheckOptions check;
   ApplyOptions apply;
   std::string only;
