@@ -337,9 +337,9 @@ struct weir_trace_step {
 
 #define WEIR_TRACE_STEPS_MAX 32
 
-/* Map weir_trace, of the tracing program only. */
+/* What the tracing program writes. */
 struct weir_trace {
-	__u32 count; /* also of steps that found no room */
+	__u32 count;
 	__u32 reserved;
 	struct weir_trace_step steps[WEIR_TRACE_STEPS_MAX];
 };

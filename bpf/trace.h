@@ -20,61 +20,42 @@
 
 #if WEIR_IS_TRACING
 
-/* The steps of one run. Cleared by user space before, and read after it. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct weir_trace);
-} weir_trace SEC(".maps");
+/* The steps of one run. Cleared by user space before, and read after it. A variable and not a map
+ * of its own: without a lookup there is no call, whose stack the chains of calls have no room for.
+ */
+struct weir_trace weir_trace;
 
+/* No path has as many steps as there is room for; the mask is for the verifier. */
 static __always_inline struct weir_trace_step *next_step(void)
 {
-	__u32 key = 0, count;
-	struct weir_trace *trace = bpf_map_lookup_elem(&weir_trace, &key);
-
-	if (!trace)
-		return NULL; /* an array has every element; only the verifier asks */
-	count = trace->count++;
-	if (count >= WEIR_TRACE_STEPS_MAX)
-		return NULL;
-	/* The verifier has to see the bound where it is used; the compiler would take it away. */
-	asm volatile("" : "+r"(count));
-	return &trace->steps[count & (WEIR_TRACE_STEPS_MAX - 1)];
+	return &weir_trace.steps[weir_trace.count++ & (WEIR_TRACE_STEPS_MAX - 1)];
 }
 
-__noinline int weir_note(__u32 step, __u64 a, __u64 b)
+static __always_inline void note(enum weir_step step, __u64 a, __u64 b)
 {
 	struct weir_trace_step *next = next_step();
 
-	if (!next)
-		return 0;
 	next->step = step;
 	next->a = a;
 	next->b = b;
-	return 0;
 }
 
-__noinline int weir_note_packet(const struct packet *pkt, __u32 step, __u64 a)
+static __always_inline void note_packet(enum weir_step step, const struct packet *pkt, __u64 a)
 {
 	struct weir_trace_step *next = next_step();
 
-	if (!next || !pkt)
-		return 0;
 	next->step = step;
 	next->a = a;
 	next->flow = pkt->flow;
-	return 0;
 }
 
-#define TRACE(step, a, b)	   ((void)weir_note(WEIR_STEP_##step, a, b))
-#define TRACE_PACKET(step, pkt, a) ((void)weir_note_packet(pkt, WEIR_STEP_##step, a))
+#define TRACE(step, a, b)	   note(WEIR_STEP_##step, a, b)
+#define TRACE_PACKET(step, pkt, a) note_packet(WEIR_STEP_##step, pkt, a)
 #define TRACE_IF(condition, step, a, b)                                                            \
 	do {                                                                                       \
 		if (condition)                                                                     \
 			TRACE(step, a, b);                                                         \
 	} while (0)
-
 #define TRACE_PACKET_IF(condition, step, pkt, a)                                                   \
 	do {                                                                                       \
 		if (condition)                                                                     \

@@ -28,9 +28,9 @@ constexpr std::array<std::string_view, 12> kShared{
 
 /// Maps that a run would change and whose content decides nothing: empty, and small. Whatever is in
 /// neither list is copied, so that a map that is added later is safe.
-constexpr std::array<std::string_view, 8> kEmpty{
+constexpr std::array<std::string_view, 7> kEmpty{
     "weir_counters",       "weir_vip_counters", "weir_backend_counters", "weir_flow_counters",
-    "weir_monitor_filter", "weir_monitor",      "weir_source_limits",    "weir_trace"};
+    "weir_monitor_filter", "weir_monitor",      "weir_source_limits"};
 
 constexpr std::uint32_t kSourcesMax = 2 * kTracedPacketsMax;
 
@@ -130,11 +130,8 @@ class Tracer {
 
   Result<TracedPacket> run(std::span<const std::byte> frame, std::uint32_t ifindex,
                            bool& came_in_by_device) {
-    const int trace = ::bpf_map__fd(skeleton_->maps.weir_trace);
-    const std::uint32_t key = 0;
+    skeleton_->bss->weir_trace = {};
     TracedPacket packet;
-    if (::bpf_map_update_elem(trace, &key, &packet.trace, BPF_ANY) != 0)
-      return Error::from_errno("clearing the steps");
     packet.output.resize(kTracedBytesMax + 512);  // an answer or an outer header may be longer
     xdp_md context{};
     context.data_end = static_cast<std::uint32_t>(frame.size());
@@ -155,8 +152,7 @@ class Tracer {
     }
     if (outcome != 0) return Error::from_errno("running the program over a packet", -outcome);
     packet.output.resize(options.data_size_out);
-    if (::bpf_map_lookup_elem(trace, &key, &packet.trace) != 0)
-      return Error::from_errno("reading the steps");
+    packet.trace = skeleton_->bss->weir_trace;
     return packet;
   }
 
