@@ -61,7 +61,8 @@ LIBRARIES = [
     (r"yaml-cpp/", ["l4/control/yaml_tree.cpp"]),
     (r"httplib\.h", ["l4/control/admin.cpp", "tests/"]),
     (r"nghttp2/", ["l7/http/h2_session", "tests/"]),
-    (r"CLI/", ["tools/weir/", "l4/daemon.cpp", "l4/decap_main.cpp", "l7/daemon.cpp"]),
+    (r"CLI/", ["tools/weir/", "l4/daemon.cpp", "l4/decap_main.cpp", "l7/daemon.cpp",
+               "bench/weir_bench.cpp"]),
 ]
 
 # Call, why not, prefixes where it is wrong.

@@ -1,8 +1,10 @@
 """Looking at packets: what `weir monitor` shows of real traffic, that nothing of it stays behind;
-what `weir trace` says of packets of every kind, and that it changes nothing."""
+what `weir trace` says of packets of every kind, and that it changes nothing; `weir bench l4`."""
 
 import hashlib
 import json
+import os
+import pathlib
 import re
 import signal
 import socket
@@ -307,6 +309,20 @@ class Observation(LabCase):
             done = self.lab.weir("trace", *arguments, check=False)
             self.assertEqual(done.returncode, 1)
             self.assertIn(complaint, done.stderr)
+
+    # ---- bench ----------------------------------------------------------------------------------
+
+    def test_the_bench_measures_the_balancer_beside_its_floors_and_leaves_nothing(self):
+        environment = os.environ | {"PATH": f"{BUILD / 'bench'}:{os.environ['PATH']}"}
+        done = self.lab.weir("bench", "l4", "--mode", "ipip", "--seconds", "1", "--json",
+                             env=environment)
+        rows = json.loads(done.stdout)["rows"]
+        self.assertEqual([row["floor"] for row in rows], [True, True, False, False, False])
+        for row in rows:
+            self.assertGreater(row["mpps"], 0.01, row)
+            self.assertGreater(row["program_ns"], 1, row)
+        self.assertGreater(rows[2]["ns_per_packet"], rows[1]["ns_per_packet"])
+        self.assertFalse(pathlib.Path("/sys/fs/bpf/weir-bench").exists())
 
 
 def sha256_text(text):

@@ -166,7 +166,7 @@ TEST_F(Cli, PrintsItsVersionAndHelp) {
   EXPECT_EQ(help.exit_code, 0);
   EXPECT_THAT(help.out, HasSubstr("Examples:"));
   for (const std::string verb : {"load", "unload", "vip", "backend", "status", "stats", "monitor",
-                                 "trace", "check", "apply", "completion", "decap"})
+                                 "trace", "check", "apply", "completion", "decap", "bench"})
     EXPECT_THAT(help.out, HasSubstr("  " + verb + " "));
 }
 
@@ -521,7 +521,7 @@ TEST_F(Cli, SaysWhichDaemonHasAppliedWhenTheOtherFails) {
             "apply again\n");
 }
 
-TEST_F(Cli, LeavesDecapToTheProgramForItWithEveryWord) {
+TEST_F(Cli, LeavesDecapAndBenchToProgramsForThemWithEveryWord) {
   put_on_path("weir-decap", "for word in \"$@\"; do echo \"[$word]\"; done; exit 7\n");
   const Finished run = weir({"decap", "load", "eth 0", "--help", "--source", "10.0.0.1"});
   EXPECT_EQ(run.exit_code, 7) << run.err;
@@ -529,6 +529,8 @@ TEST_F(Cli, LeavesDecapToTheProgramForItWithEveryWord) {
   const Finished behind = weir({"--l4-socket", "/x", "decap", "stats", "--json"});
   EXPECT_EQ(behind.exit_code, 7) << behind.err;
   EXPECT_EQ(behind.out, "[stats]\n[--json]\n");
+  put_on_path("weir-bench", "echo \"$@\"\n");
+  EXPECT_EQ(weir({"bench", "l4", "--json"}).out, "l4 --json\n");
 }
 
 TEST_F(Cli, SaysThatDecapIsNotInstalledAndWhereItLooked) {

@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
 #include <cstdio>
 #include <exception>
 
@@ -15,7 +17,16 @@ namespace {
 constexpr int kDone = 0;
 constexpr int kFailed = 1;
 constexpr int kUsage = 2;
-constexpr const char* kDecapProgram = "weir-decap";
+
+/// Verbs that are programs of their own, since they need libraries that this one does without.
+struct External {
+  const char* verb;
+  const char* program;
+  const char* description;
+};
+constexpr std::array<External, 2> kExternals{
+    {{"decap", "weir-decap", "On a backend: take off what the balancers put on (weir-decap)"},
+     {"bench", "weir-bench", "Measure the balancer on this machine (weir-bench)"}}};
 
 constexpr std::string_view kFooter = R"(
 Examples:
@@ -94,22 +105,29 @@ void add_looking_verbs(CLI::App& app, Arguments& arguments) {
   stats_verb->add_option("VIP", arguments.vip, "only this service")->check(is_vip());
 }
 
-/// What another program does, since it needs libraries that this one does without. Help and
-/// completion know of it; its words are never parsed here, see decap_words().
+/// Help and completion know of them; their words are never parsed here, see external_of().
 void add_external_verbs(CLI::App& app) {
-  app.add_subcommand("decap", "On a backend: take off what the balancers put on (weir-decap)");
+  for (const External& external : kExternals)
+    app.add_subcommand(external.verb, external.description);
 }
 
-/// What follows the verb `decap`; nothing if that is not the verb. Where the daemons listen does
-/// not matter to it, so these options are passed over.
-std::optional<std::vector<std::string>> decap_words(int argc, char** argv) {
+struct ExternalCall {
+  const External* external;
+  std::vector<std::string> words;
+};
+
+/// The verb of another program and what follows it; nothing if it is one of this one's. Where the
+/// daemons listen does not matter to those, so these options are passed over.
+std::optional<ExternalCall> external_of(int argc, char** argv) {
   const std::vector<std::string> words{argv + 1, argv + argc};
   std::size_t at = 0;
   while (at < words.size() &&
          (words[at].starts_with("--l4-socket") || words[at].starts_with("--l7-socket")))
     at += words[at].find('=') == std::string::npos ? 2 : 1;
-  if (at >= words.size() || words[at] != "decap") return std::nullopt;
-  return std::vector<std::string>{words.begin() + static_cast<std::ptrdiff_t>(at) + 1, words.end()};
+  if (at >= words.size()) return std::nullopt;
+  const auto* external = std::ranges::find(kExternals, words[at], &External::verb);
+  if (external == kExternals.end()) return std::nullopt;
+  return ExternalCall{external, {words.begin() + static_cast<std::ptrdiff_t>(at) + 1, words.end()}};
 }
 
 void add_config_verbs(CLI::App& app, Arguments& arguments) {
@@ -204,8 +222,8 @@ int finish(const Outcome& outcome, OutputFormat format) {
 
 int run(int argc, char** argv) {
   // Before anything is parsed: '--help' behind it is not for us either.
-  if (const auto words = decap_words(argc, argv)) {
-    print(stderr, fmt::format("weir: {}\n", become(kDecapProgram, *words).text()));
+  if (const auto call = external_of(argc, argv)) {
+    print(stderr, fmt::format("weir: {}\n", become(call->external->program, call->words).text()));
     return kFailed;
   }
   Arguments arguments;
