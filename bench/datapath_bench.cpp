@@ -13,24 +13,31 @@
 //
 // --flows=N: entries of the flow table, a power of two. The row of a million flows needs 2097152 to
 // have room for them; in the table that is the default, most of them are found by Maglev table.
-// Needs CAP_BPF and CAP_NET_ADMIN; touches no device.
+// --nat=N: a NAT table of so many records, a power of two, and the rows of mode nat; the other rows
+// show what that table costs them. With 524288 the living flows of the row before leave room for
+// every SYN of the last one; of a table half full, one newcomer in 65,536 finds no place. The aim
+// is ≤ 2.5 for a packet of either way. Needs CAP_BPF and CAP_NET_ADMIN; touches no device.
 
 #include <benchmark/benchmark.h>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <fmt/format.h>
 #include <linux/bpf.h>
+#include <linux/if_ether.h>
 #include <netinet/in.h>
 #include <sched.h>
 
 #include <algorithm>
 #include <bit>
 #include <charconv>
+#include <cstring>
 #include <memory>
 #include <numeric>
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "bpf/abi.h"
@@ -83,6 +90,14 @@ const wire::IpAddress kVip = address("198.51.100.1");
 const wire::IpAddress kVip6 = address("2001:db8:100::1");
 const wire::IpAddress kHost = address("192.0.2.1");
 const wire::IpAddress kHost6 = address("2001:db8::1");
+// Of mode nat; a VIP has an address of its own, for which the index of flows is asked first.
+const wire::IpAddress kNatVip = address("198.51.100.2");
+const wire::IpAddress kNatVip6 = address("2001:db8:100::2");
+const wire::IpAddress kNatSource = address("192.0.2.2");
+const wire::IpAddress kNatSource6 = address("2001:db8::2");
+const wire::IpAddress kNatBackend = address("198.18.0.1");
+const wire::IpAddress kNatBackend6 = address("2001:db8:18::1");
+const wire::IpAddress kDnatBackend = address("198.18.1.1");
 const wire::IpAddress kClient = address("10.0.0.0");
 const wire::IpAddress kClient6 = address("2001:db8:7::");
 
@@ -102,11 +117,16 @@ Result<void> write(const bpf_map* map, const Key& key, const Value& value) {
   return {};
 }
 
-Result<void> add_backends(const weir_lb& balancer, std::uint32_t vip_id, std::string_view prefix) {
+/// In mode nat all have one address, so that replies can be made without knowing which was chosen.
+Result<void> add_backends(const weir_lb& balancer, const weir_vip& vip, std::string_view prefix) {
+  const bool is_v4 = prefix.find(':') == prefix.npos;
+  const std::uint32_t vip_id = vip.id;
   for (std::uint32_t i = 0; i < kBackends; ++i) {
     weir_backend backend{};
-    backend.address = abi(address(fmt::format("{}{}", prefix, 1 + i)));
-    backend.outer_source = abi(prefix.find(':') != prefix.npos ? kHost6 : kHost);
+    backend.address =
+        abi(address(fmt::format("{}{}", prefix, vip.mode == WEIR_MODE_NAT ? 1 : 1 + i)));
+    backend.outer_source = abi(is_v4 ? kHost : kHost6);
+    if (vip.mode == WEIR_MODE_NAT) backend.outer_source = abi(is_v4 ? kNatSource : kNatSource6);
     backend.macs.next_hop[0] = 2;
     backend.macs.source[0] = 2;
     backend.egress_ifindex = kAnyDevice;
@@ -138,15 +158,21 @@ Result<void> publish(const weir_lb& balancer, std::uint32_t vip_id) {
   return write(balancer.maps.weir_tables, vip_id, fd);
 }
 
-/// Marks the address as one of ours.
-Result<void> add_address(const weir_lb& balancer, const weir_address& of_vip) {
-  const std::uint32_t bit = weir_filter_bit(&of_vip);
-  const std::uint32_t word = bit / 64;
+/// Packets to and from the address are looked at.
+Result<void> add_to_filter(const weir_lb& balancer, const weir_address& watched,
+                           std::uint32_t first_word = 0) {
+  const std::uint32_t bit = weir_filter_bit(&watched);
+  const std::uint32_t word = first_word + bit / 64;
   std::uint64_t bits = 0;
   if (bpf_map_lookup_elem(bpf_map__fd(balancer.maps.weir_filter), &word, &bits) != 0)
     return Error::from_errno("reading weir_filter");
   bits |= std::uint64_t{1} << (bit % 64);
-  if (auto done = write(balancer.maps.weir_filter, word, bits); !done) return done;
+  return write(balancer.maps.weir_filter, word, bits);
+}
+
+/// Marks the address as one of ours.
+Result<void> add_address(const weir_lb& balancer, const weir_address& of_vip) {
+  if (auto done = add_to_filter(balancer, of_vip); !done) return done;
   const weir_address_entry entry{.flags = WEIR_ADDRESS_VIP | WEIR_ADDRESS_ECHO};
   return write(balancer.maps.weir_addresses, of_vip, entry);
 }
@@ -164,17 +190,44 @@ Result<void> add_vip(const weir_lb& balancer, const wire::Endpoint& endpoint, we
   return write(balancer.maps.weir_services, key, vip.id);
 }
 
-Result<void> fill(const Programs& programs) {
+/// Also by what the replies of mode nat are found.
+Result<void> add_nat_addresses(const weir_lb& balancer) {
+  for (const wire::IpAddress& source : {kNatSource, kNatSource6}) {
+    if (auto done = add_to_filter(balancer, abi(source)); !done) return done;
+    const weir_address_entry entry{.flags = WEIR_ADDRESS_SNAT};
+    if (auto done = write(balancer.maps.weir_addresses, abi(source), entry); !done) return done;
+  }
+  for (const wire::IpAddress& known :
+       {kNatVip, kNatVip6, kNatSource, kNatSource6, kNatBackend, kNatBackend6, kDnatBackend}) {
+    auto done = add_to_filter(balancer, abi(known), WEIR_FILTER_WORDS);
+    if (!done) return done;
+  }
+  return {};
+}
+
+struct Sizes {
+  std::uint32_t flows = WEIR_FLOWS_DEFAULT;
+  std::uint32_t nat_records = 0;  ///< 0: nothing is translated
+};
+
+Result<void> fill(const Programs& programs, const Sizes& sizes) {
   const weir_lb& balancer = *programs.balancer;
   struct Vip {
     wire::Endpoint endpoint;
     std::uint8_t mode;
     std::string_view backends;
+    std::uint32_t flags = 0;
   };
-  const Vip vips[] = {
+  std::vector<Vip> vips{
       {at(kVip, 80), WEIR_MODE_IPIP, "192.0.2."}, {at(kVip6, 80), WEIR_MODE_IPIP, "2001:db8::"},
       {at(kVip, 82), WEIR_MODE_L2, "192.0.2."},   {at(kVip, 83), WEIR_MODE_L7, "192.0.2."},
       {at(kVip, 84), WEIR_MODE_GUE, "192.0.2."},  {at(kVip6, 84), WEIR_MODE_GUE, "2001:db8::"}};
+  if (sizes.nat_records != 0) {
+    vips.push_back({at(kNatVip, 85), WEIR_MODE_NAT, "198.18.0.", WEIR_VIP_SNAT});
+    vips.push_back({at(kNatVip6, 85), WEIR_MODE_NAT, "2001:db8:18::", WEIR_VIP_SNAT});
+    vips.push_back({at(kNatVip, 86), WEIR_MODE_NAT, "198.18.1."});
+    if (auto done = add_nat_addresses(balancer); !done) return done;
+  }
   std::uint32_t id = 0;
   for (const Vip& vip : vips) {
     ++id;
@@ -182,8 +235,9 @@ Result<void> fill(const Programs& programs) {
     entry.id = id;
     entry.table_size = kTableSize;
     entry.mode = vip.mode;
+    entry.flags = vip.flags;
     entry.gue_port_be = htons(WEIR_GUE_PORT_DEFAULT);
-    if (auto done = add_backends(balancer, id, vip.backends); !done) return done;
+    if (auto done = add_backends(balancer, entry, vip.backends); !done) return done;
     if (auto done = publish(balancer, id); !done) return done;
     if (auto done = add_vip(balancer, vip.endpoint, entry); !done) return done;
   }
@@ -195,7 +249,7 @@ Result<void> fill(const Programs& programs) {
   return write(balancer.maps.weir_l7_workers, std::uint32_t{0}, kAnyDevice);
 }
 
-Result<Programs> load(std::uint32_t flows) {
+Result<Programs> load(const Sizes& sizes) {
   Programs programs;
   programs.balancer.reset(weir_lb__open());
   if (!programs.balancer) return Error::from_errno("opening weir_lb");
@@ -206,18 +260,25 @@ Result<Programs> load(std::uint32_t flows) {
   settings.weir_hash_seed[1] = kSeed1;
   for (std::uint32_t i = 0; i < WEIR_FLOW_KEYS; ++i)
     settings.weir_flow_keys[i] = weir_flow_key_of(kSeed0, kSeed1, i);
-  settings.weir_flow_set_mask = flows / WEIR_FLOW_WAYS - 1;
+  settings.weir_flow_set_mask = sizes.flows / WEIR_FLOW_WAYS - 1;
   settings.weir_ticks_per_s = 1000;
   settings.weir_second_shift = 10;
   settings.weir_answers_per_s = 1000;
   settings.weir_l7_worker_count = 1;
-  bpf_map__set_max_entries(programs.balancer->maps.weir_flows, flows / WEIR_FLOW_WAYS);
+  bpf_map__set_max_entries(programs.balancer->maps.weir_flows, sizes.flows / WEIR_FLOW_WAYS);
+  if (sizes.nat_records != 0) {
+    settings.weir_nat_mask = sizes.nat_records - 1;
+    settings.weir_nat_port_first = 1024;
+    settings.weir_nat_port_last = 65535;
+    bpf_map__set_max_entries(programs.balancer->maps.weir_nat_flows, sizes.nat_records);
+    bpf_map__set_max_entries(programs.balancer->maps.weir_nat_index, 2 * sizes.nat_records);
+  }
   if (const int status = weir_lb__load(programs.balancer.get()); status != 0)
     return Error::from_errno("loading weir_lb", -status)
         .with_remedy("loading needs CAP_BPF and CAP_NET_ADMIN");
   programs.wrapper.reset(datapath_wrapper__open_and_load());
   if (!programs.wrapper) return Error::from_errno("loading the wrapper");
-  if (auto filled = fill(programs); !filled) return std::move(filled).error();
+  if (auto filled = fill(programs, sizes); !filled) return std::move(filled).error();
   return programs;
 }
 
@@ -248,6 +309,8 @@ struct Row {
   std::uint32_t push_bytes = 0;
   /// Runs all flows once before measuring, so that every packet finds its entry.
   bool is_warm = true;
+  /// Of replies: what the client's packets are, which make the flows.
+  Frame opening = {};
 };
 
 class Meter {
@@ -289,6 +352,11 @@ class Meter {
  private:
   Result<double> through_wrapper(const Row& row, const bpf_program* target,
                                  std::uint32_t packets) const {
+    const std::span<const std::byte> ip = std::span{row.frame}.subspan(ETH_HLEN);
+    auto& data = *wrapper_.bss;
+    std::memcpy(data.bench_headers4, ip.data(), sizeof(data.bench_headers4));
+    std::memcpy(data.bench_headers6, ip.data(), std::min(ip.size(), sizeof(data.bench_headers6)));
+    data.bench_is_reply = row.opening.empty() ? 0 : 1;
     wrapper_.bss->bench_frame_bytes = static_cast<std::uint32_t>(row.frame.size());
     wrapper_.bss->bench_flow_mask = row.flows - 1;
     wrapper_.bss->bench_push_bytes = row.push_bytes;
@@ -337,6 +405,12 @@ double median(std::vector<double> values) {
 
 Result<std::vector<Round>> measure_row(const Meter& meter, const Row& row,
                                        benchmark::State& state) {
+  if (!row.opening.empty()) {
+    Row opening = row;
+    opening.frame = std::exchange(opening.opening, {});
+    if (auto opened = meter.balancer(opening, 2 * row.flows); !opened)
+      return std::move(opened).error();
+  }
   if (row.is_warm && row.flows > 1)
     if (auto warmed = meter.balancer(row, 2 * row.flows); !warmed) return std::move(warmed).error();
   auto before = meter.count_of(row.verdict);
@@ -394,7 +468,39 @@ void run_floor(benchmark::State& state, const Meter& meter, Measure measure_floo
   state.counters["ratio"] = median(ratios);
 }
 
-std::vector<Row> rows() {
+std::string flow_text(std::uint32_t flows) {
+  return flows == 1 ? "1 flow" : fmt::format("{} flows", flows);
+}
+
+void add_nat_rows(std::vector<Row>& rows) {
+  using testing::tcp;
+  const auto client = at(kClient, 1024);
+  const auto client6 = at(kClient6, 1024);
+  const Frame full = tcp(client, at(kNatVip, 85)).padding(6).bytes();
+  const Frame full6 = tcp(client6, at(kNatVip6, 85)).bytes();
+  const Frame kept = tcp(client, at(kNatVip, 86)).padding(6).bytes();
+  const Frame syn = tcp(client, at(kNatVip, 86)).syn().padding(6).bytes();
+  const Frame reply = tcp(at(kNatBackend, 85), at(kNatSource, 1024)).padding(6).bytes();
+  const Frame reply6 = tcp(at(kNatBackend6, 85), at(kNatSource6, 1024)).bytes();
+  const Frame kept_reply = tcp(at(kDnatBackend, 86), client).padding(6).bytes();
+  constexpr std::uint32_t kMany = 65536;
+  constexpr std::uint32_t kMillion = 1 << 20;
+  constexpr auto kWay = Way::kRewritten;
+  const auto add = [&rows](std::string name, const Frame& there, const Frame& back,
+                           std::uint32_t flows) {
+    // Replies first: a flow that was answered is the common one.
+    rows.push_back({name + " reply, " + flow_text(flows), back, WEIR_TX_NAT_REPLY, kWay, flows, 0,
+                    true, there});
+    rows.push_back({name + " to backend, " + flow_text(flows), there, WEIR_TX_NAT, kWay, flows});
+  };
+  add("full NAT, IPv4", full, reply, 1);
+  add("full NAT, IPv6", full6, reply6, 1);
+  add("DNAT, IPv4", kept, kept_reply, 1);
+  add("DNAT, IPv4", kept, kept_reply, kMany);
+  rows.push_back({"SYN DNAT, IPv4, always a new flow", syn, WEIR_TX_NAT, kWay, kMillion, 0, false});
+}
+
+std::vector<Row> rows(const Sizes& sizes) {
   using testing::tcp;
   const auto client = at(kClient, 1024);
   const auto client6 = at(kClient6, 1024);
@@ -408,7 +514,7 @@ std::vector<Row> rows() {
   const Frame to_l7 = tcp(client, at(kVip, 83)).padding(6).bytes();
   constexpr std::uint32_t kMany = 65536;
   constexpr std::uint32_t kMillion = 1 << 20;
-  return {
+  std::vector<Row> rows{
       {"not a VIP, IPv4", tcp(client, at(kHost, 80)).padding(6).bytes(), WEIR_PASS_NOT_A_VIP},
       {"not a VIP, IPv6", tcp(client6, at(kHost6, 80)).bytes(), WEIR_PASS_NOT_A_VIP},
       {"ACK ipip, IPv4, 1 flow", unpadded, WEIR_TX_IPIP, Way::kPushed, 1, 20},
@@ -423,13 +529,15 @@ std::vector<Row> rows() {
       {"ACK l2, IPv4, 1 flow", to_l2, WEIR_TX_L2, Way::kRewritten},
       {"ACK to L7, IPv4, 1 flow", to_l7, WEIR_REDIRECT_L7},
   };
+  if (sizes.nat_records != 0) add_nat_rows(rows);
+  return rows;
 }
 
 void configure(benchmark::internal::Benchmark* row) {
   row->Iterations(kRounds)->UseManualTime()->Unit(benchmark::kNanosecond);
 }
 
-void register_rows(const Meter& meter) {
+void register_rows(const Meter& meter, const Sizes& sizes) {
   static const Frame frame = testing::tcp(at(kClient, 1024), at(kVip, 80)).padding(6).bytes();
   configure(benchmark::RegisterBenchmark("floor: return at once", [&meter](auto& state) {
     run_floor(state, meter, [&meter] { return meter.return_at_once(frame); });
@@ -437,7 +545,7 @@ void register_rows(const Meter& meter) {
   configure(benchmark::RegisterBenchmark("floor: parse + lookup", [&meter](auto& state) {
     run_floor(state, meter, [&meter] { return meter.parse_and_lookup(); });
   }));
-  for (const Row& row : rows())
+  for (const Row& row : rows(sizes))
     configure(benchmark::RegisterBenchmark(
         row.name.c_str(), [&meter, row](auto& state) { run_row(state, meter, row); }));
 }
@@ -451,42 +559,52 @@ void stay_on_this_cpu() {
     fmt::print(stderr, "datapath_bench: cannot stay on one CPU; expect more spread\n");
 }
 
-/// What --flows says, the default without it; nothing if the arguments say anything else.
-std::optional<std::uint32_t> flows_of(std::span<char* const> arguments) {
-  constexpr std::string_view kOption = "--flows=";
-  if (arguments.empty()) return WEIR_FLOWS_DEFAULT;
-  const std::string_view text = arguments[0];
-  if (arguments.size() > 1 || !text.starts_with(kOption)) return std::nullopt;
-  std::uint32_t flows = 0;
+/// The value of an option; nothing if the text is not that option, or no power of two from `least`.
+std::optional<std::uint32_t> size_of(std::string_view text, std::string_view option,
+                                     std::uint32_t least) {
+  if (!text.starts_with(option)) return std::nullopt;
+  std::uint32_t size = 0;
   const auto [end, error] =
-      std::from_chars(text.data() + kOption.size(), text.data() + text.size(), flows);
-  if (error != std::errc{} || end != text.data() + text.size() || !std::has_single_bit(flows) ||
-      flows < WEIR_FLOW_WAYS || flows > kFlowsMax)
+      std::from_chars(text.data() + option.size(), text.data() + text.size(), size);
+  if (error != std::errc{} || end != text.data() + text.size() || !std::has_single_bit(size) ||
+      size < least || size > kFlowsMax)
     return std::nullopt;
-  return flows;
+  return size;
+}
+
+/// Fills `sizes`; the argument that is none of ours, or null.
+const char* read_arguments(std::span<char* const> arguments, Sizes& sizes) {
+  for (const char* argument : arguments) {
+    const auto flows = size_of(argument, "--flows=", WEIR_FLOW_WAYS);
+    const auto records = size_of(argument, "--nat=", 2);
+    if (!flows && !records) return argument;
+    if (flows) sizes.flows = *flows;
+    if (records) sizes.nat_records = *records;
+  }
+  return nullptr;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
-  const std::optional<std::uint32_t> flows =
-      flows_of(std::span{argv, std::size_t(argc)}.subspan(1));
-  if (!flows) {
+  Sizes sizes;
+  if (const char* argument = read_arguments(std::span{argv, std::size_t(argc)}.subspan(1), sizes);
+      argument != nullptr) {
     fmt::print(stderr,
-               "datapath_bench: {}: expected --flows=N, N a power of two from {} to {}, or a "
-               "--benchmark_ option\n",
-               argv[argc - 1], WEIR_FLOW_WAYS, kFlowsMax);
+               "datapath_bench: {}: expected --flows=N, N a power of two from {} to {}, --nat=N, "
+               "from 2, or a --benchmark_ option\n",
+               argument, WEIR_FLOW_WAYS, kFlowsMax);
     return 1;
   }
-  auto programs = load(*flows);
+  auto programs = load(sizes);
   if (!programs) {
     fmt::print(stderr, "datapath_bench: {}\n", programs.error().text());
     return 1;
   }
   stay_on_this_cpu();
   const Meter meter{*programs};
-  register_rows(meter);
+  register_rows(meter, sizes);
   benchmark::RunSpecifiedBenchmarks();
   return 0;
 }

@@ -22,14 +22,18 @@
 
 #include "bpf/abi.h"
 
-#define BENCH_TTL	 64
 #define PORTS_PER_CLIENT 32768
 
 /* Set by the benchmark before a row, read for every packet. */
 __u32 bench_frame_bytes;
 __u32 bench_flow_mask; /* number of flows, a power of two, less one */
 __u32 bench_push_bytes;
+__u32 bench_is_reply; /* flows differ in where the packet goes, not in where it comes from */
 __u64 bench_packets;
+
+/* What the packet begins with behind its Ethernet header: IP and TCP. */
+__u32 bench_headers4[10];
+__u32 bench_headers6[15];
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
@@ -110,9 +114,16 @@ static __always_inline int restore_ipv4(struct xdp_md *ctx, __u32 flow)
 	if ((void *)(tcp + 1) > end_of(ctx))
 		return -1;
 	eth->h_proto = bpf_htons(ETH_P_IP);
-	ip->ttl = BENCH_TTL;
-	ip->saddr = bpf_htonl(0x0a000000 + flow / PORTS_PER_CLIENT);
-	tcp->source = bpf_htons(1024 + flow % PORTS_PER_CLIENT);
+	__builtin_memcpy(ip, bench_headers4, sizeof(bench_headers4));
+	if (!bench_flow_mask)
+		return 0;
+	if (bench_is_reply) {
+		ip->daddr = bpf_htonl(0x0a000000 + flow / PORTS_PER_CLIENT);
+		tcp->dest = bpf_htons(1024 + flow % PORTS_PER_CLIENT);
+	} else {
+		ip->saddr = bpf_htonl(0x0a000000 + flow / PORTS_PER_CLIENT);
+		tcp->source = bpf_htons(1024 + flow % PORTS_PER_CLIENT);
+	}
 	return 0;
 }
 
@@ -125,9 +136,16 @@ static __always_inline int restore_ipv6(struct xdp_md *ctx, __u32 flow)
 	if ((void *)(tcp + 1) > end_of(ctx))
 		return -1;
 	eth->h_proto = bpf_htons(ETH_P_IPV6);
-	ip->hop_limit = BENCH_TTL;
-	ip->saddr.s6_addr32[3] = bpf_htonl(flow / PORTS_PER_CLIENT);
-	tcp->source = bpf_htons(1024 + flow % PORTS_PER_CLIENT);
+	__builtin_memcpy(ip, bench_headers6, sizeof(bench_headers6));
+	if (!bench_flow_mask)
+		return 0;
+	if (bench_is_reply) {
+		ip->daddr.s6_addr32[3] = bpf_htonl(flow / PORTS_PER_CLIENT);
+		tcp->dest = bpf_htons(1024 + flow % PORTS_PER_CLIENT);
+	} else {
+		ip->saddr.s6_addr32[3] = bpf_htonl(flow / PORTS_PER_CLIENT);
+		tcp->source = bpf_htons(1024 + flow % PORTS_PER_CLIENT);
+	}
 	return 0;
 }
 

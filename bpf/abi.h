@@ -125,13 +125,14 @@ struct weir_address_entry {
 	__u32 flags; /* WEIR_ADDRESS_* */
 };
 
-#define WEIR_ADDRESS_VIP    1  /* of some service */
-#define WEIR_ADDRESS_RANGES 2  /* weir_ranges has services for it */
-#define WEIR_ADDRESS_L7	    4  /* of a service in mode l7: ICMP is L7's to answer */
-#define WEIR_ADDRESS_L7_OWN 8  /* L7's own: replies to its upstream connections */
-#define WEIR_ADDRESS_SNAT   16 /* the node's, in front of full NAT: replies of backends */
-#define WEIR_ADDRESS_REFUSE 32 /* an unknown port is answered by RST or ICMP */
-#define WEIR_ADDRESS_ECHO   64 /* echo requests are answered */
+#define WEIR_ADDRESS_VIP    1	/* of some service */
+#define WEIR_ADDRESS_RANGES 2	/* weir_ranges has services for it */
+#define WEIR_ADDRESS_L7	    4	/* of a service in mode l7: ICMP is L7's to answer */
+#define WEIR_ADDRESS_L7_OWN 8	/* L7's own: replies to its upstream connections */
+#define WEIR_ADDRESS_SNAT   16	/* the node's, in front of full NAT: replies of backends */
+#define WEIR_ADDRESS_REFUSE 32	/* an unknown port is answered by RST or ICMP */
+#define WEIR_ADDRESS_ECHO   64	/* echo requests are answered */
+#define WEIR_ADDRESS_NAT    128 /* of a service in mode nat */
 
 /* Maps weir_prefixes and weir_lists: an address and how many bits of it count. */
 struct weir_prefix_key {
@@ -242,6 +243,79 @@ enum weir_flow_event {
 	WEIR_FLOW_NOT_ADDED = 3,	   /* the set is full of flows that are worth more */
 	WEIR_FLOW_SECOND_CHANCE = 4,	   /* found by the previous table */
 	WEIR_FLOW_EVENT_COUNT,
+};
+
+/*
+ * Map weir_nat_flows: a translated flow, in two cache lines. Two entries of weir_nat_index lead to
+ * it, by the packets as they arrive: client → VIP, and backend → source. They live and die with it.
+ */
+struct weir_nat_flow {
+	__u64 owner; /* generation | WEIR_NAT_FIN_* | enum weir_nat_state; changed by compare and
+		      * exchange only, and whoever makes it CLAIMED owns the rest */
+	__u32 stamp; /* second of the last packet, as in flow entries */
+	__u32 vip_id;
+	struct weir_address client;
+	struct weir_address vip;     /* as the client wrote it, which may be one of a prefix */
+	struct weir_address backend; /* what the destination becomes */
+	struct weir_address source;  /* what the source becomes; the client's own without SNAT */
+	__u16 client_port_be;
+	__u16 vip_port_be;
+	__u16 backend_port_be;
+	__u16 source_port_be;
+	__u32 backend_id;
+	__u32 ifindex; /* the way back: the last packet of the client came in there, and so on */
+	struct weir_macs macs;
+	__u16 tags[4]; /* as they stand in the frame */
+	__u32 tag_bytes;
+	__u8 protocol;
+	__u8 reserved[7]; /* zero */
+};
+
+enum weir_nat_state {
+	WEIR_NAT_FREE = 0,
+	WEIR_NAT_CLAIMED = 1,	  /* being written; not to be read */
+	WEIR_NAT_NEW = 2,	  /* the backend has not answered */
+	WEIR_NAT_REPLIED = 3,	  /* it has; a UDP flow stays here */
+	WEIR_NAT_ESTABLISHED = 4, /* TCP: and the client has answered that */
+	WEIR_NAT_CLOSING = 5,	  /* TCP: FIN from both sides, or RST from one */
+};
+
+#define WEIR_NAT_STATE_MASK	  7
+#define WEIR_NAT_FIN_CLIENT	  8  /* the client is done */
+#define WEIR_NAT_FIN_BACKEND	  16 /* the backend is */
+#define WEIR_NAT_GENERATION_SHIFT 32 /* counts the flows that the record has held */
+
+/* Seconds without a packet after which a flow is over. RFC 5382, REQ-5 has 4 minutes for
+ * connections that are partly open, which is for NATs in front of clients: here the other side is a
+ * backend of ours. */
+#define WEIR_NAT_TCP_NEW_S	   10
+#define WEIR_NAT_TCP_REPLIED_S	   60
+#define WEIR_NAT_TCP_ESTABLISHED_S 7440 /* RFC 5382, REQ-5: keepalives come every two hours */
+#define WEIR_NAT_TCP_CLOSING_S	   60	/* TIME-WAIT of Linux */
+#define WEIR_NAT_UDP_NEW_S	   60
+#define WEIR_NAT_UDP_REPLIED_S	   180
+
+/* Map weir_nat_index. Aligned so that it is read as one word. */
+struct weir_nat_entry {
+	__u32 record;	  /* in weir_nat_flows, and WEIR_NAT_REPLY */
+	__u32 generation; /* of the record; if that has another one, the entry is stale */
+} __attribute__((aligned(8)));
+
+#define WEIR_NAT_REPLY 0x80000000 /* the packet is the backend's */
+
+/* What happened to translated flows, map weir_nat_counters. */
+enum weir_nat_event {
+	WEIR_NAT_ADDED = 0,
+	WEIR_NAT_EXPIRED = 1,	      /* a record whose time was up was used for another flow */
+	WEIR_NAT_EVICTED_CLOSING = 2, /* one whose time was not */
+	WEIR_NAT_EVICTED_NEW = 3,
+	WEIR_NAT_EVICTED_UDP = 4,
+	WEIR_NAT_FORGOTTEN = 5,	   /* the backend or the VIP is gone, or a SYN began anew */
+	WEIR_NAT_NO_RECORD = 6,	   /* all places are held by flows that are worth more */
+	WEIR_NAT_NO_PORT = 7,	   /* every source port that was tried is taken */
+	WEIR_NAT_PORT_CHANGED = 8, /* the client's own source port was not to be had */
+	WEIR_NAT_REPAIRED = 9,	   /* half of a pair of entries was missing or stale */
+	WEIR_NAT_EVENT_COUNT,
 };
 
 /* Later fragments of a datagram carry no ports: its first one leaves them here. */
@@ -392,6 +466,8 @@ WEIR_ASSERT_SIZE(struct weir_backend, 64);
 WEIR_ASSERT_SIZE(struct weir_table_line, 8);
 WEIR_ASSERT_SIZE(struct weir_flow_key, 40);
 WEIR_ASSERT_SIZE(struct weir_flow_set, 64);
+WEIR_ASSERT_SIZE(struct weir_nat_flow, 128);
+WEIR_ASSERT_SIZE(struct weir_nat_entry, 8);
 WEIR_ASSERT_SIZE(struct weir_fragment_key, 40);
 WEIR_ASSERT_SIZE(struct weir_monitor_filter, 48);
 WEIR_ASSERT_SIZE(struct weir_trace_step, 64);

@@ -9,6 +9,7 @@
 #include "bpf/handoff.h"
 #include "bpf/icmp.h"
 #include "bpf/maps.h"
+#include "bpf/nat.h"
 #include "bpf/parse.h"
 #include "bpf/select.h"
 #include "bpf/trace.h"
@@ -17,10 +18,14 @@ static __always_inline enum weir_verdict forward_to_backend(struct xdp_md *ctx, 
 							    const struct weir_vip *vip,
 							    const struct flow_place *place)
 {
-	struct choice choice = choose_backend(ctx, pkt, vip, place);
-	const struct weir_backend *backend = choice.backend;
+	struct choice choice;
+	const struct weir_backend *backend;
 	enum weir_verdict verdict;
 
+	if (vip->mode == WEIR_MODE_NAT)
+		return forward_nat(ctx, pkt, vip);
+	choice = choose_backend(ctx, pkt, vip, place);
+	backend = choice.backend;
 	if (!backend)
 		return choice.verdict;
 	pkt->backend_id = choice.backend_id;
@@ -110,8 +115,10 @@ find_service_further(struct xdp_md *ctx, struct packet *pkt, enum weir_verdict *
 {
 	const struct weir_vip *vip = NULL;
 	struct owner owner = find_owner(&pkt->flow.destination);
+	__u32 flags = owner.entry ? owner.entry->flags : 0;
 
-	if (!owner.entry) {
+	/* What else comes to an address of full NAT is the node's own. */
+	if (!owner.entry || !(flags & ~WEIR_ADDRESS_SNAT)) {
 		TRACE(NOBODY, 0, 0);
 		*verdict = WEIR_PASS_NOT_A_VIP;
 		return NULL;
@@ -161,10 +168,21 @@ static __always_inline enum weir_verdict decide(struct xdp_md *ctx, struct packe
 	TRACE_PACKET(PARSED, pkt, verdict);
 	if (pkt->kind == PACKET_FOREIGN)
 		return verdict;
-	if (!may_be_ours(&pkt->flow.destination))
-		return pkt->kind == PACKET_NEIGHBOR ? verdict : WEIR_PASS_NOT_A_VIP;
+	if (!may_be_ours(&pkt->flow.destination)) {
+		if (pkt->kind == PACKET_NEIGHBOR)
+			return verdict;
+		verdict = weir_nat_mask ? send_foreign(ctx, pkt, verdict) : WEIR_CONTINUE;
+		return verdict == WEIR_CONTINUE ? WEIR_PASS_NOT_A_VIP : verdict;
+	}
 	if (pkt->kind == PACKET_NEIGHBOR)
 		return decide_neighbor(pkt, verdict);
+	if (weir_nat_mask && verdict == WEIR_CONTINUE &&
+	    (may_be_translated(&pkt->flow.destination) || may_be_translated(&pkt->flow.source))) {
+		enum weir_verdict sent = send_known(ctx, pkt);
+
+		if (sent != WEIR_CONTINUE)
+			return sent;
+	}
 	place = find_flow(&pkt->flow);
 	if (verdict == WEIR_CONTINUE) {
 		TRACE_IF(!place.entry, FLOW_MISS, 0, 0);
@@ -175,6 +193,12 @@ static __always_inline enum weir_verdict decide(struct xdp_md *ctx, struct packe
 			vip = find_port(pkt, &pkt->flow.destination);
 	}
 	if (!vip) {
+		if (weir_nat_mask && verdict != WEIR_CONTINUE) {
+			enum weir_verdict sent = send_odd(ctx, pkt, verdict);
+
+			if (sent != WEIR_CONTINUE)
+				return sent;
+		}
 		vip = find_service_further(ctx, pkt, &verdict);
 		if (!vip)
 			return verdict;

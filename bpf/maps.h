@@ -39,12 +39,22 @@ const volatile __u8 weir_second_shift;
 /* Answers of our own (echo, unreachable, too big, time exceeded, RST) a second, per CPU. */
 const volatile __u32 weir_answers_per_s;
 
+/* Records of weir_nat_flows less one, a power of two less one; 0: no flow is translated, and what
+ * looks for translated ones is not even part of the program. */
+const volatile __u32 weir_nat_mask;
+
+/* Source ports that full NAT may use; 0 and 0: the client's own or none. */
+const volatile __u16 weir_nat_port_first;
+const volatile __u16 weir_nat_port_last;
+
 /* One bit per hash of an address in weir_addresses (hash.h), so that what is for none of them is
- * passed without a lookup; all bits while there are prefixes. Set before an address is written,
- * cleared after it is gone. */
+ * passed without a lookup; all bits while there are prefixes. Behind these the same bits for what
+ * mode nat has to do with: its VIPs, its sources, and its backends, which are in no other map:
+ * their replies may be for any client. Set before an address is written, cleared after it is gone.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, WEIR_FILTER_WORDS);
+	__uint(max_entries, WEIR_FILTERS *WEIR_FILTER_WORDS);
 	__type(key, __u32);
 	__type(value, __u64);
 } weir_filter SEC(".maps");
@@ -131,6 +141,33 @@ struct {
 	__type(key, __u32);
 	__type(value, struct weir_flow_set);
 } weir_flows SEC(".maps");
+
+/* Translated flows (nat.h). Written by the program, read by it and by user space. One record here:
+ * user space sets a power of two before load, and weir_nat_mask with it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct weir_nat_flow);
+} weir_nat_flows SEC(".maps");
+
+/* A packet as it arrives → the record of its flow. Written and read by the program. Not an LRU map:
+ * that would part pairs. Two entries a record, set before load. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 2);
+	__type(key, struct weir_flow_key);
+	__type(value, struct weir_nat_entry);
+} weir_nat_index SEC(".maps");
+
+/* enum weir_nat_event → how often. Written by the program on the CPU it runs on. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, WEIR_NAT_EVENT_COUNT);
+	__type(key, __u32);
+	__type(value, __u64);
+} weir_nat_counters SEC(".maps");
 
 /* Datagrams that came in fragments → their ports. Written by the program. */
 struct {

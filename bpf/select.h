@@ -14,16 +14,27 @@
  * says why, negated. No verdict that a choice can end in is 0. */
 #define NO_CHOICE(verdict) (-(int)(verdict))
 
-/* Nearly everything that is not ours ends here, without a lookup. */
-static __always_inline int may_be_ours(const struct weir_address *address)
+static __always_inline int is_in_filter(const struct weir_address *address, __u32 first_word)
 {
 	__u32 bit = weir_filter_bit(address);
-	__u32 word = bit / 64;
+	__u32 word = first_word + bit / 64;
 	const __u64 *bits = bpf_map_lookup_elem(&weir_filter, &word);
 
 	TRACE_IF(bits && *bits >> (bit % 64) & 1, FILTER_HIT, 0, 0);
 	TRACE_IF(bits && !(*bits >> (bit % 64) & 1), FILTER_MISS, 0, 0);
 	return bits && *bits >> (bit % 64) & 1;
+}
+
+/* Nearly everything that is not ours ends here, without a lookup. */
+static __always_inline int may_be_ours(const struct weir_address *address)
+{
+	return is_in_filter(address, 0);
+}
+
+/* Whether mode nat has to do with the address: as a VIP, as a source or as a backend. */
+static __always_inline int may_be_translated(const struct weir_address *address)
+{
+	return is_in_filter(address, WEIR_FILTER_WORDS);
 }
 
 static __always_inline const struct weir_vip *vip_of(__u32 id)

@@ -1,11 +1,15 @@
 #include "l4/datapath.h"
 
+#include <algorithm>
 #include <filesystem>
+#include <iterator>
+#include <string_view>
 
 #include "l4/chain.h"
 #include "l4/flow_table.h"
 #include "l4/kernel_clock.h"
 #include "l4/kernel_objects.h"
+#include "l4/nat_table.h"
 #include "l4/program_settings.h"
 #include "weir_l7_return.skel.h"
 #include "weir_lb.skel.h"
@@ -18,6 +22,7 @@ namespace fs = std::filesystem;
 constexpr const char* kProgram = "weir_lb";
 constexpr const char* kReturnProgram = "weir_l7_return";
 constexpr const char* kStateMap = "weir_state";
+constexpr const char* kNatMaps[] = {"weir_nat_flows", "weir_nat_index"};
 constexpr const char* kBesideOthers = "load with --chain";
 
 /// Pinned beside the maps: under which contract and with which settings they were made.
@@ -25,7 +30,9 @@ constexpr const char* kBesideOthers = "load with --chain";
 /// A program and its settings are two pins, which no one step replaces. So a reload says first
 /// that it is under way, then renames the new program into place, then writes the new settings.
 /// Whoever finds `reloading` set knows that the pinned program is the old one or the new one, that
-/// no link has been moved yet, and that the settings here are those of the program that runs.
+/// no link has been moved yet, and that the settings here are those of the program that runs. The
+/// maps of a NAT table that is made then come between the two; a program without one has no use for
+/// either pair.
 struct PinnedState {
   std::uint32_t abi_version;
   std::uint32_t l7_workers;
@@ -34,8 +41,11 @@ struct PinnedState {
   std::uint32_t reloading;  // 0 or 1
   std::uint32_t answers_per_s;
   std::uint32_t ticks_per_s;
+  std::uint32_t nat_flows_max;
+  std::uint16_t snat_port_first;
+  std::uint16_t snat_port_last;
 };
-static_assert(sizeof(PinnedState) == 40);
+static_assert(sizeof(PinnedState) == 48);
 
 struct DestroyBalancer {
   void operator()(weir_lb* skeleton) const { ::weir_lb__destroy(skeleton); }
@@ -55,11 +65,21 @@ std::string link_pin(const std::string& directory, std::uint32_t ifindex) {
   return fmt::format("{}/{}", links_of(directory), ifindex);
 }
 
+/// Where the maps of a program come from.
+struct MapSource {
+  std::optional<std::string> pinned;  ///< the directory whose maps are used; nothing: all are new
+  bool has_new_nat_table = false;     ///< but those of the NAT table are
+};
+
 /// Points every map of an object that is pinned already at its pin.
-Result<void> reuse_pinned_maps(bpf_object* object, const std::string& directory) {
+Result<void> reuse_pinned_maps(bpf_object* object, const std::string& directory,
+                               bool has_new_nat_table) {
   bpf_map* map = nullptr;
   bpf_object__for_each_map(map, object) {
     if (::bpf_map__is_internal(map)) continue;  // settings belong to the program, not to the maps
+    const bool is_of_nat =
+        std::ranges::find(kNatMaps, std::string_view{::bpf_map__name(map)}) != std::end(kNatMaps);
+    if (has_new_nat_table && is_of_nat) continue;
     const std::string path = fmt::format("{}/{}", maps_of(directory), ::bpf_map__name(map));
     const UniqueFd fd{::bpf_obj_get(path.c_str())};
     if (!fd) return Error::from_errno(fmt::format("opening the pinned map {}", path));
@@ -69,16 +89,27 @@ Result<void> reuse_pinned_maps(bpf_object* object, const std::string& directory)
   return {};
 }
 
-/// `pinned`: the directory whose maps are to be used, or nothing for new maps.
+/// A table has a record a flow and two entries a record.
+Result<void> size_nat_table(weir_lb& skeleton, std::uint32_t records) {
+  if (records == 0) return {};
+  int error = ::bpf_map__set_max_entries(skeleton.maps.weir_nat_flows, records);
+  if (error == 0) error = ::bpf_map__set_max_entries(skeleton.maps.weir_nat_index, 2 * records);
+  return error == 0 ? Result<void>{} : libbpf_error("sizing the NAT table", error);
+}
+
 Result<Balancer> open_balancer(const DatapathSettings& settings, const Ticks& ticks,
-                               const std::optional<std::string>& pinned) {
+                               const MapSource& maps) {
   collect_libbpf_words();
   Balancer skeleton{::weir_lb__open()};
   if (!skeleton) return libbpf_error("opening weir_lb", errno);
   write_settings(*skeleton->rodata, settings, ticks);
-  if (pinned) {
-    if (Result<void> reused = reuse_pinned_maps(skeleton->obj, *pinned); !reused)
-      return std::move(reused).error();
+  if (!maps.pinned || maps.has_new_nat_table) {
+    if (Result<void> sized = size_nat_table(*skeleton, settings.nat_flows_max); !sized)
+      return std::move(sized).error();
+  }
+  if (maps.pinned) {
+    Result<void> reused = reuse_pinned_maps(skeleton->obj, *maps.pinned, maps.has_new_nat_table);
+    if (!reused) return std::move(reused).error();
     return skeleton;
   }
   const int error =
@@ -88,8 +119,8 @@ Result<Balancer> open_balancer(const DatapathSettings& settings, const Ticks& ti
 }
 
 Result<Balancer> load_balancer(const DatapathSettings& settings, const Ticks& ticks,
-                               const std::optional<std::string>& pinned) {
-  Result<Balancer> skeleton = open_balancer(settings, ticks, pinned);
+                               const MapSource& maps) {
+  Result<Balancer> skeleton = open_balancer(settings, ticks, maps);
   if (!skeleton) return skeleton;
   if (const int error = ::weir_lb__load(skeleton->get()); error != 0)
     return libbpf_error("loading weir_lb into the kernel", error);
@@ -122,7 +153,10 @@ PinnedState pinned_state(const DatapathSettings& settings, const Ticks& ticks, P
           .flows_max = settings.flows_max,
           .reloading = progress == Progress::kReloading ? 1U : 0U,
           .answers_per_s = settings.answers_per_s,
-          .ticks_per_s = ticks.per_s};
+          .ticks_per_s = ticks.per_s,
+          .nat_flows_max = settings.nat_flows_max,
+          .snat_port_first = settings.snat_ports.first.value(),
+          .snat_port_last = settings.snat_ports.last.value()};
 }
 
 Result<void> pin_new_map(const std::string& directory, const char* name, std::uint32_t value_size,
@@ -204,6 +238,22 @@ Result<void> pin_everything(const std::string& directory, const Balancer& balanc
              fmt::format("{}/{}", programs_of(directory), kReturnProgram));
 }
 
+/// Puts the maps of a new NAT table in the places of those that the pins lead to.
+Result<void> replace_nat_maps(bpf_object* object, const std::string& directory) {
+  for (const char* name : kNatMaps) {
+    const std::string path = fmt::format("{}/{}", maps_of(directory), name);
+    const std::string fresh = path + "_new";
+    std::error_code ignored;
+    fs::remove(fresh, ignored);
+    const bpf_map* map = ::bpf_object__find_map_by_name(object, name);
+    WEIR_ASSERT(map != nullptr);  // they are in bpf/maps.h
+    if (Result<void> pinned = pin(::bpf_map__fd(map), fresh); !pinned) return pinned;
+    if (::rename(fresh.c_str(), path.c_str()) != 0)
+      return Error::from_errno(fmt::format("renaming {} to {}", fresh, path));
+  }
+  return {};
+}
+
 Result<UniqueFd> open_program(const std::string& directory, const char* name) {
   const std::string path = fmt::format("{}/{}", programs_of(directory), name);
   UniqueFd fd{::bpf_obj_get(path.c_str())};
@@ -219,10 +269,13 @@ Result<Datapath> Datapath::open(const std::string& pin_directory) {
   Result<KernelTables> tables = KernelTables::open(maps_of(pin_directory));
   if (!tables) return std::move(tables).error();
   Datapath datapath{pin_directory, std::make_unique<KernelTables>(*std::move(tables))};
-  datapath.settings_ = {.hash_seed = {{state->hash_seed[0], state->hash_seed[1]}},
-                        .l7_workers = state->l7_workers,
-                        .answers_per_s = state->answers_per_s,
-                        .flows_max = state->flows_max};
+  datapath.settings_ = {
+      .hash_seed = {{state->hash_seed[0], state->hash_seed[1]}},
+      .l7_workers = state->l7_workers,
+      .answers_per_s = state->answers_per_s,
+      .flows_max = state->flows_max,
+      .nat_flows_max = state->nat_flows_max,
+      .snat_ports = {wire::Port{state->snat_port_first}, wire::Port{state->snat_port_last}}};
   datapath.ticks_ = {.per_s = state->ticks_per_s};
   datapath.settled_ = state->reloading == 0;
   return datapath;
@@ -246,11 +299,12 @@ Result<std::optional<Datapath>> Datapath::adopt(const std::string& pin_directory
 Result<Datapath> Datapath::load(const std::string& pin_directory, const DatapathSettings& wanted) {
   DatapathSettings settings = wanted;
   settings.flows_max = flow_entries(wanted.flows_max);
+  settings.nat_flows_max = nat_records(wanted.nat_flows_max);
   if (Result<void> mounted = ensure_bpf_file_system(pin_directory); !mounted)
     return std::move(mounted).error();
   Result<Ticks> ticks = measure_kernel_ticks();
   if (!ticks) return std::move(ticks).error();
-  Result<Balancer> balancer = load_balancer(settings, *ticks, std::nullopt);
+  Result<Balancer> balancer = load_balancer(settings, *ticks, {});
   if (!balancer) return std::move(balancer).error();
   Result<Return> way_back = load_return();
   if (!way_back) return std::move(way_back).error();
@@ -270,7 +324,11 @@ Result<Datapath> Datapath::load(const std::string& pin_directory, const Datapath
 Result<void> Datapath::reload(const DatapathSettings& wanted) {
   DatapathSettings settings = wanted;
   settings.flows_max = settings_.flows_max;
-  Result<Balancer> balancer = load_balancer(settings, ticks_, pin_directory_);
+  const bool makes_nat_table = settings_.nat_flows_max == 0 && wanted.nat_flows_max != 0;
+  settings.nat_flows_max =
+      makes_nat_table ? nat_records(wanted.nat_flows_max) : settings_.nat_flows_max;
+  Result<Balancer> balancer = load_balancer(
+      settings, ticks_, {.pinned = pin_directory_, .has_new_nat_table = makes_nat_table});
   if (!balancer) return std::move(balancer).error();
   const std::string path = fmt::format("{}/{}", programs_of(pin_directory_), kProgram);
   const std::string fresh = path + "_new";
@@ -281,6 +339,11 @@ Result<void> Datapath::reload(const DatapathSettings& wanted) {
   settled_ = false;
   Result<void> saved = write_state(pin_directory_, settings_, ticks_, Progress::kReloading);
   if (!saved) return saved;
+  if (makes_nat_table) {
+    Result<void> replaced = replace_nat_maps((*balancer)->obj, pin_directory_);
+    if (replaced) replaced = tables_->reopen_nat_flows(maps_of(pin_directory_));
+    if (!replaced) return replaced;
+  }
   if (::rename(fresh.c_str(), path.c_str()) != 0)
     return Error::from_errno(fmt::format("renaming {} to {}", fresh, path));
   saved = write_state(pin_directory_, settings, ticks_, Progress::kSettled);
@@ -383,7 +446,7 @@ Result<Attachment> Datapath::attach_link(const std::string& device, std::uint32_
 
 Result<Attachment> Datapath::attach_in_chain(const std::string& device, std::uint32_t ifindex,
                                              control::XdpMode mode) {
-  Result<Balancer> balancer = open_balancer(settings_, ticks_, pin_directory_);
+  Result<Balancer> balancer = open_balancer(settings_, ticks_, {.pinned = pin_directory_});
   if (!balancer) return std::move(balancer).error();
   Result<Chained> chained = attach_chained((*balancer)->obj, kProgram, device, ifindex, mode);
   if (!chained) return std::move(chained).error();

@@ -24,6 +24,10 @@ struct DatapathSettings {
   std::uint32_t answers_per_s = 1000;  ///< of our own, all CPUs together
   /// Entries of the flow table, a power of two when loaded; 0: flows are not remembered.
   std::uint32_t flows_max = WEIR_FLOWS_DEFAULT;
+  /// Records of the NAT table, a power of two when loaded; 0: there is none, and it takes no
+  /// memory.
+  std::uint32_t nat_flows_max = 0;
+  control::PortRange snat_ports = control::L4Settings{}.snat_ports;
   friend bool operator==(const DatapathSettings&, const DatapathSettings&) = default;
 };
 
@@ -55,7 +59,8 @@ class Datapath {
   static Result<Datapath> load(const std::string& pin_directory, const DatapathSettings& settings);
 
   /// New programs with other settings over the same maps; links are moved to them one by one, and
-  /// no packet is missed. The size of the flow table stays.
+  /// no packet is missed. The size of the flow table stays, and that of a NAT table that is there:
+  /// its flows would be lost. One is made where there was none.
   Result<void> reload(const DatapathSettings& settings);
 
   [[nodiscard]] const DatapathSettings& settings() const { return settings_; }

@@ -91,4 +91,13 @@ Result<Ticks> measure_kernel_ticks() {
   return Error{ErrorCode::kInternal, "the kernel's clock stands still"};
 }
 
+Result<std::uint32_t> read_stamp(const Ticks& ticks) {
+  Result<UniqueFd> program = load_program();
+  if (!program) return std::move(program).error();
+  Result<Reading> now = read_ticks(program->get());
+  if (!now) return std::move(now).error();
+  // The lower half of the count has all of the stamp's bits.
+  return now->ticks >> ticks.second_shift() & WEIR_FLOW_STAMP_MASK;
+}
+
 }  // namespace weir::l4

@@ -92,12 +92,14 @@ Result<KernelTables> KernelTables::open(const std::string& directory) {
   take(outer(PerVip::kQuic), "weir_quic");
   take(tables.backends_, "weir_backends");
   take(tables.flows_, "weir_flows");
+  take(tables.nat_flows_, "weir_nat_flows");
   take(tables.workers_, "weir_l7_workers");
   take(tables.devices_, "weir_devices");
   take(tables.return_device_, "weir_return_device");
   take(tables.monitor_, "weir_monitor");
   take(tables.monitor_filter_, "weir_monitor_filter");
   take(tables.flow_counters_, "weir_flow_counters");
+  take(tables.nat_counters_, "weir_nat_counters");
   take(tables.counters_, "weir_counters");
   take(tables.return_counters_, "weir_return_counters");
   take(tables.vip_counters_, "weir_vip_counters");
@@ -177,7 +179,7 @@ Result<void> KernelTables::write_prefix(const weir_prefix_key& key, const weir_a
 Result<void> KernelTables::erase_prefix(const weir_prefix_key& key) { return prefixes_.erase(key); }
 
 Result<AddressFilter> KernelTables::read_filter() {
-  auto words = filter_.entries(WEIR_FILTER_WORDS);
+  auto words = filter_.entries(AddressFilter{}.size());
   if (!words) return std::move(words).error();
   AddressFilter filter{};
   for (const auto& [index, word] : *words)
@@ -365,6 +367,7 @@ Result<void> KernelTables::clear_backend_counters(BackendId id) {
   return backend_counters_.clear(id.value());
 }
 
+/// NAT records need no sweep: each is held against its backend's address and its VIP.
 Result<void> KernelTables::forget_void_flows() {
   Result<std::vector<weir_backend>> backends = read_backends();
   if (!backends) return std::move(backends).error();
@@ -374,6 +377,14 @@ Result<void> KernelTables::forget_void_flows() {
 }
 
 Result<FlowCount> KernelTables::count_flows() const { return l4::count_flows(flows_.fd()); }
+
+Result<NatCount> KernelTables::count_nat_flows(std::uint32_t stamp) const {
+  return l4::count_nat_flows(nat_flows_.fd(), stamp);
+}
+
+Result<void> KernelTables::reopen_nat_flows(const std::string& directory) {
+  return open_map(nat_flows_, directory, "weir_nat_flows");
+}
 
 // -------------------------------------------------------------------------------------- devices
 

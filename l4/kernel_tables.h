@@ -7,6 +7,7 @@
 
 #include "l4/bpf_map.h"
 #include "l4/flow_table.h"
+#include "l4/nat_table.h"
 #include "l4/tables.h"
 
 namespace weir::l4 {
@@ -69,6 +70,9 @@ class KernelTables final : public Tables {
   Result<void> set_worker(std::uint32_t worker, std::uint32_t ifindex);
   Result<void> set_return_device(std::uint32_t ifindex);
 
+  /// After a NAT table was made, see Datapath::reload().
+  Result<void> reopen_nat_flows(const std::string& directory);
+
   // For monitor.h.
   /// Slot 0: the ring that events go to. Id of the ring when read, its descriptor when written.
   [[nodiscard]] const Map<std::uint32_t, std::uint32_t>& monitor() const { return monitor_; }
@@ -78,6 +82,10 @@ class KernelTables final : public Tables {
 
   // For observe.h.
   [[nodiscard]] Result<FlowCount> count_flows() const;
+  [[nodiscard]] Result<NatCount> count_nat_flows(std::uint32_t stamp) const;
+  [[nodiscard]] const PerCpuMap<std::uint32_t, std::uint64_t>& nat_counters() const {
+    return nat_counters_;
+  }
   [[nodiscard]] const PerCpuMap<std::uint32_t, std::uint64_t>& flow_counters() const {
     return flow_counters_;
   }
@@ -113,12 +121,14 @@ class KernelTables final : public Tables {
   std::array<OuterMap, kPerVip.size()> outer_;
   Map<std::uint32_t, weir_backend> backends_;
   Map<std::uint32_t, weir_flow_set> flows_;
+  Map<std::uint32_t, weir_nat_flow> nat_flows_;
   Map<std::uint32_t, std::uint32_t> workers_;
   Map<std::uint32_t, std::uint32_t> devices_;
   Map<std::uint32_t, std::uint32_t> return_device_;
   OuterMap monitor_;
   Map<std::uint32_t, weir_monitor_filter> monitor_filter_;
   PerCpuMap<std::uint32_t, std::uint64_t> flow_counters_;
+  PerCpuMap<std::uint32_t, std::uint64_t> nat_counters_;
   PerCpuMap<std::uint32_t, weir_counter> counters_;
   PerCpuMap<std::uint32_t, weir_counter> return_counters_;
   PerCpuMap<std::uint32_t, weir_service_counter> vip_counters_;

@@ -2,6 +2,9 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
+
+#include "l4/kernel_clock.h"
 
 namespace weir::l4 {
 namespace {
@@ -32,6 +35,15 @@ static_assert(WEIR_FLOW_ADDED == 0 && WEIR_FLOW_EVICTED_NEW == 1 &&
               WEIR_FLOW_EVICTED_ESTABLISHED == 2 && WEIR_FLOW_NOT_ADDED == 3 &&
               WEIR_FLOW_SECOND_CHANCE == 4);
 
+constexpr std::array<std::string_view, 10> kNatLabels{
+    "added",     "expired",   "evicted_closing", "evicted_new",  "evicted_udp",
+    "forgotten", "no_record", "no_port",         "port_changed", "repaired"};
+static_assert(kNatLabels.size() == WEIR_NAT_EVENT_COUNT);
+static_assert(WEIR_NAT_ADDED == 0 && WEIR_NAT_EXPIRED == 1 && WEIR_NAT_EVICTED_CLOSING == 2 &&
+              WEIR_NAT_EVICTED_NEW == 3 && WEIR_NAT_EVICTED_UDP == 4 && WEIR_NAT_FORGOTTEN == 5 &&
+              WEIR_NAT_NO_RECORD == 6 && WEIR_NAT_NO_PORT == 7 && WEIR_NAT_PORT_CHANGED == 8 &&
+              WEIR_NAT_REPAIRED == 9);
+
 void add(std::uint64_t& sum, const std::uint64_t& value) { sum += value; }
 
 void add(weir_counter& sum, const weir_counter& value) {
@@ -53,6 +65,17 @@ Result<Counter> summed(const PerCpuMap<std::uint32_t, Counter>& map, std::uint32
   for (const Counter& value : *values)
     add(sum, value);
   return sum;
+}
+
+Result<std::vector<FlowEventRow>> read_events(const PerCpuMap<std::uint32_t, std::uint64_t>& map,
+                                              std::span<const std::string_view> labels) {
+  std::vector<FlowEventRow> rows;
+  for (std::uint32_t index = 0; index < labels.size(); ++index) {
+    Result<std::uint64_t> count = summed(map, index);
+    if (!count) return std::move(count).error();
+    rows.push_back({.label = labels[index], .count = *count});
+  }
+  return rows;
 }
 
 }  // namespace
@@ -85,13 +108,18 @@ Result<std::vector<ReturnRow>> read_return_verdicts(const KernelTables& tables) 
 }
 
 Result<std::vector<FlowEventRow>> read_flow_events(const KernelTables& tables) {
-  std::vector<FlowEventRow> rows;
-  for (std::uint32_t index = 0; index < kFlowLabels.size(); ++index) {
-    Result<std::uint64_t> count = summed(tables.flow_counters(), index);
-    if (!count) return std::move(count).error();
-    rows.push_back({.label = kFlowLabels[index], .count = *count});
-  }
-  return rows;
+  return read_events(tables.flow_counters(), kFlowLabels);
+}
+
+Result<std::vector<FlowEventRow>> read_nat_events(const KernelTables& tables) {
+  return read_events(tables.nat_counters(), kNatLabels);
+}
+
+Result<NatCount> read_nat_count(const Datapath& datapath) {
+  if (datapath.settings().nat_flows_max == 0) return NatCount{};
+  Result<std::uint32_t> stamp = read_stamp(datapath.ticks());
+  if (!stamp) return std::move(stamp).error();
+  return datapath.tables().count_nat_flows(*stamp);
 }
 
 Result<weir_service_counter> read_vip_counter(const KernelTables& tables, VipId id) {

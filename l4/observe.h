@@ -7,6 +7,7 @@
 
 #include "bpf/abi.h"
 #include "l4/base/result.h"
+#include "l4/datapath.h"
 #include "l4/kernel_tables.h"
 
 /// The kernel's per-CPU counters, summed and named.
@@ -29,6 +30,11 @@ struct FlowEventRow {
   std::string_view label;
   std::uint64_t count = 0;
 };
+
+/// The NAT table as weir_nat_flows has it now. Without a table: capacity 0.
+Result<NatCount> read_nat_count(const Datapath& datapath);
+/// What happened to translated flows, in the order of enum weir_nat_event.
+Result<std::vector<FlowEventRow>> read_nat_events(const KernelTables& tables);
 
 /// Every verdict, in the order of bpf/verdicts.def, with totals of zero.
 std::span<const VerdictRow> known_verdicts();

@@ -13,6 +13,7 @@
 #include "l4/control/diff.h"
 #include "l4/control/host_facts.h"
 #include "l4/flow_table.h"
+#include "l4/nat_table.h"
 
 namespace weir::l4 {
 namespace {
@@ -78,16 +79,10 @@ Result<void> check_duplicates(const DesiredState& state) {
   return {};
 }
 
-/// Before a VIP is promised that the program would drop.
-Result<void> check_modes(const std::vector<control::Vip>& vips) {
-  for (const control::Vip& vip : vips) {
-    if (vip.mode == control::ForwardMode::kNat)
-      return Error{ErrorCode::kUnsupported,
-                   fmt::format("VIP {}: this program does not translate addresses",
-                               control::vip_text(vip.key())),
-                   "take mode ipip, gue or l2"};
-  }
-  return {};
+bool has_nat(const DesiredState& state) {
+  return std::ranges::any_of(services_of(state), [](const control::Vip& vip) {
+    return vip.mode == control::ForwardMode::kNat;
+  });
 }
 
 bool same_but_for_revision(DesiredState left, const DesiredState& right) {
@@ -215,6 +210,9 @@ void Plane::import_pinned_vips() {
   desired_.model.node.icmp.echo = programmer_->node().answers_echo;
   desired_.model.node.icmp.rate_per_s = datapath_->settings().answers_per_s;
   desired_.model.node.l4.flows_max = datapath_->settings().flows_max;
+  desired_.model.node.l4.snat_ports = datapath_->settings().snat_ports;
+  if (datapath_->settings().nat_flows_max != 0)
+    desired_.model.node.l4.nat_flows_max = datapath_->settings().nat_flows_max;
   Result<std::vector<Attachment>> attached = datapath_->attachments();
   if (attached) {
     for (const Attachment& attachment : *attached) {
@@ -233,7 +231,6 @@ Result<void> Plane::validate(const DesiredState& next) {
   if (Result<void> ready = ensure_adopted(); !ready) return ready;
   if (Result<void> distinct = check_duplicates(next); !distinct) return distinct;
   if (Result<void> fits = Programmer::check_capacity(services_of(next)); !fits) return fits;
-  if (Result<void> known = check_modes(services_of(next)); !known) return known;
   Result<std::vector<Attachment>> attached = attachments();
   if (!attached) return std::move(attached).error();
   for (const std::string& device : next.load.devices) {
@@ -263,6 +260,10 @@ std::vector<std::string> Plane::preview(const DesiredState& next) const {
         fmt::format("L7 workers: {} instead of {}", workers_of(next), workers_of(desired_)));
   if (desired_.model.node.hash_seed != next.model.node.hash_seed)
     changes.push_back("change the hash seed: new flows are spread anew");
+  const bool is_new_nat = has_nat(next) && !has_nat(desired_);
+  if (is_new_nat && (!datapath_ || datapath_->settings().nat_flows_max == 0))
+    changes.push_back(fmt::format("make a NAT table of {} records",
+                                  nat_records(next.model.node.l4.nat_flows_max)));
   return changes;
 }
 
@@ -335,10 +336,15 @@ Result<void> Plane::reconcile(const DesiredState& next) {
 }
 
 Result<void> Plane::ensure_datapath(const DesiredState& next) {
-  const DatapathSettings wanted{.hash_seed = seed_of(next.model.node.hash_seed),
-                                .l7_workers = workers_of(next),
-                                .answers_per_s = next.model.node.icmp.rate_per_s,
-                                .flows_max = next.model.node.l4.flows_max};
+  const DatapathSettings wanted{
+      .hash_seed = seed_of(next.model.node.hash_seed),
+      .l7_workers = workers_of(next),
+      .answers_per_s = next.model.node.icmp.rate_per_s,
+      .flows_max = next.model.node.l4.flows_max,
+      // Memory only for who translates: the first VIP in mode nat brings
+      // the table, without a packet missed, and it stays until unload.
+      .nat_flows_max = has_nat(next) ? next.model.node.l4.nat_flows_max : 0,
+      .snat_ports = next.model.node.l4.snat_ports};
   if (!datapath_) {
     Result<Datapath> fresh = Datapath::load(options_.pin_directory, wanted);
     if (!fresh) return std::move(fresh).error();
@@ -348,8 +354,9 @@ Result<void> Plane::ensure_datapath(const DesiredState& next) {
   const DatapathSettings& present = datapath_->settings();
   const bool settled = datapath_->settled();
   const bool seed_changes = !(present.hash_seed == wanted.hash_seed);
-  if (settled && !seed_changes && present.l7_workers == wanted.l7_workers &&
-      present.answers_per_s == wanted.answers_per_s)
+  const bool needs_nat_table = present.nat_flows_max == 0 && wanted.nat_flows_max != 0;
+  if (settled && !seed_changes && !needs_nat_table && present.l7_workers == wanted.l7_workers &&
+      present.answers_per_s == wanted.answers_per_s && present.snat_ports == wanted.snat_ports)
     return {};
   if (Result<void> reloaded = datapath_->reload(wanted); !reloaded) return reloaded;
   // Tables are built with the seed: forget the present ones, so that all are compared again.
@@ -382,7 +389,8 @@ Result<void> Plane::ensure_workers(const DesiredState& next) {
 Result<void> Plane::set_node_rules(const DesiredState& next) {
   NodeRules rules{.answers_echo = next.model.node.icmp.echo,
                   .block_list = next.model.node.block_list,
-                  .l7_addresses = {}};
+                  .l7_addresses = {},
+                  .snat_addresses = next.model.node.l4.snat_addresses};
   if (workers_of(next) > 0) {
     for (const wire::Prefix& prefix : next.model.node.l7.addresses)
       rules.l7_addresses.push_back(prefix.address);
@@ -458,7 +466,43 @@ std::vector<std::string> Plane::warnings() const {
         "node.l4.flowsMax is {}, but the running flow table has {} entries: its size changes when "
         "the balancer is unloaded and loaded again",
         flows_wanted, datapath_->settings().flows_max));
+  for (std::string& warning : nat_warnings())
+    out.push_back(std::move(warning));
   return out;
+}
+
+std::vector<std::string> Plane::nat_warnings() const {
+  std::vector<std::string> out;
+  if (!datapath_ || !has_nat(desired_)) return out;
+  const std::uint32_t records = datapath_->settings().nat_flows_max;
+  const std::uint32_t wanted = desired_.model.node.l4.nat_flows_max;
+  if (records != 0 && records != nat_records(wanted))
+    out.push_back(fmt::format(
+        "node.l4.natFlows is {}, but the running NAT table has {} records: its size changes when "
+        "the balancer is unloaded and loaded again",
+        wanted, records));
+  const Result<std::vector<Attachment>> attached = attachments();
+  if (!attached) return out;
+  for (const auto& [key, installed] : programmer_->vips()) {
+    if (installed.vip.mode != control::ForwardMode::kNat) continue;
+    for (const InstalledBackend& entry : installed.backends) {
+      const std::uint32_t egress = entry.entry.egress_ifindex;
+      if (egress == 0 ||
+          std::ranges::find(*attached, egress, &Attachment::ifindex) != attached->end())
+        continue;
+      out.push_back(fmt::format(
+          "VIP {}: replies of backend {} come in by {}, where the balancer is not loaded, and stay "
+          "untranslated: weir load {}",
+          control::vip_text(key), entry.backend.address.text(), device_of(egress),
+          device_of(egress)));
+    }
+  }
+  return out;
+}
+
+std::string Plane::device_of(std::uint32_t ifindex) const {
+  const auto link = links().find(ifindex);
+  return link == links().end() ? fmt::format("device {}", ifindex) : link->second.name;
 }
 
 std::uint64_t Plane::seed_digest() const {

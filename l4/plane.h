@@ -97,6 +97,8 @@ class Plane {
   Result<void> take_down();
   Result<void> refresh_next_hops();
   [[nodiscard]] bool has_all_devices();
+  [[nodiscard]] std::vector<std::string> nat_warnings() const;
+  [[nodiscard]] std::string device_of(std::uint32_t ifindex) const;
 
   PlaneOptions options_;
   UniqueFd lock_;

@@ -33,6 +33,9 @@ void write_settings(Rodata& data, const DatapathSettings& settings, const Ticks&
   data.weir_ticks_per_s = ticks.per_s;
   data.weir_second_shift = ticks.second_shift();
   data.weir_answers_per_s = answers_per_cpu(settings.answers_per_s);
+  data.weir_nat_mask = settings.nat_flows_max == 0 ? 0 : settings.nat_flows_max - 1;
+  data.weir_nat_port_first = settings.snat_ports.first.value();
+  data.weir_nat_port_last = settings.snat_ports.last.value();
 }
 
 }  // namespace weir::l4

@@ -60,8 +60,20 @@ std::vector<QuicEntry> quic_entries(const InstalledVip& installed) {
   return entries;
 }
 
-weir_backend backend_entry(const control::Vip& vip, VipId owner,
-                           const InstalledBackend& installed) {
+/// The source of what is sent to a backend: of an outer header, or of full NAT. Where the node has
+/// several addresses for that, each backend has one of them, so that it sees no flow from two.
+wire::IpAddress source_towards(const control::Vip& vip, const InstalledBackend& installed,
+                               const NodeRules& node) {
+  if (!rewrites_source(vip)) return installed.next_hop.source;
+  std::vector<wire::IpAddress> usable;
+  for (const wire::IpAddress& address : node.snat_addresses)
+    if (address.family() == installed.backend.address.family()) usable.push_back(address);
+  if (usable.empty()) return installed.next_hop.source;
+  return usable[installed.id.value() % usable.size()];
+}
+
+weir_backend backend_entry(const control::Vip& vip, VipId owner, const InstalledBackend& installed,
+                           const NodeRules& node) {
   weir_backend entry{};
   entry.address = abi_address(installed.backend.address);
   entry.vip_id = owner.value();
@@ -73,7 +85,7 @@ weir_backend backend_entry(const control::Vip& vip, VipId owner,
   const NextHop& hop = installed.next_hop;
   if (hop.state != NextHopState::kResolved) return entry;
   constexpr std::uint32_t kMtuMax = std::numeric_limits<std::uint16_t>::max();
-  entry.outer_source = abi_address(hop.source);
+  entry.outer_source = abi_address(source_towards(vip, installed, node));
   entry.egress_ifindex = hop.ifindex;
   entry.egress_mtu = static_cast<std::uint16_t>(std::min(hop.mtu, kMtuMax));
   entry.vlan = hop.vlan;
@@ -150,7 +162,7 @@ Result<void> Programmer::apply(std::span<const control::Operation> operations) {
     }
     if (!done) return std::move(done).error().while_doing(operation.text());
   }
-  return {};
+  return settle_nat();
 }
 
 Result<void> Programmer::set_node(const NodeRules& rules) {
@@ -164,6 +176,7 @@ Result<void> Programmer::set_node(const NodeRules& rules) {
   // The list before the flags that say there is one, and after them where it goes.
   if (Result<void> settled = settle_all_vips(); !settled) return settled;
   if (Result<void> settled = settle_all_addresses(); !settled) return settled;
+  if (Result<void> written = rewrite_nat_backends(); !written) return written;
   if (was_there && block_list_.empty()) return tables_->erase(PerVip::kList, kNode);
   return {};
 }
@@ -347,7 +360,8 @@ Result<void> Programmer::settle_address(const wire::IpAddress& address) {
 }
 
 Result<void> Programmer::settle_all_addresses() {
-  std::set<wire::IpAddress> addresses{node_.l7_addresses.begin(), node_.l7_addresses.end()};
+  std::set<wire::IpAddress> addresses = nat_sources_;
+  addresses.insert(node_.l7_addresses.begin(), node_.l7_addresses.end());
   for (const auto& [key, installed] : vips_)
     addresses.insert(key.address);
   for (const auto& [address, entries] : services_.present())
@@ -370,6 +384,7 @@ AddressEntries Programmer::wanted_at(const wire::IpAddress& address) const {
     want.flags |= WEIR_ADDRESS_VIP;
     // L7 answers echo and takes errors for the whole address once any of its ports is L7's.
     if (is_l7(installed.vip)) want.flags |= WEIR_ADDRESS_L7;
+    if (installed.vip.mode == control::ForwardMode::kNat) want.flags |= WEIR_ADDRESS_NAT;
     refuses = refuses && installed.vip.when_empty == control::WhenEmpty::kRefuse;
     if (!key.is_single_address()) want.prefixes.insert(key.prefix_length);
     if (key.ports.is_exact()) {
@@ -383,6 +398,7 @@ AddressEntries Programmer::wanted_at(const wire::IpAddress& address) const {
   if (!with_ranges.empty()) want.flags |= WEIR_ADDRESS_RANGES;
   if (std::ranges::find(node_.l7_addresses, address) != node_.l7_addresses.end())
     want.flags |= WEIR_ADDRESS_L7_OWN;
+  if (nat_sources_.contains(address)) want.flags |= WEIR_ADDRESS_SNAT;
   // A block of a narrower range may be one of a wider range's too: the narrower one comes last.
   std::ranges::stable_sort(with_ranges, std::greater{}, [](const InstalledVip* installed) {
     return installed->vip.ports.last.value() - installed->vip.ports.first.value();
@@ -411,7 +427,8 @@ Result<InstalledBackend> Programmer::install(const control::Vip& vip, VipId owne
 
 Result<void> Programmer::write_backend(const control::Vip& vip, VipId owner,
                                        InstalledBackend& installed) {
-  const weir_backend entry = backend_entry(vip, owner, installed);
+  const weir_backend entry = backend_entry(vip, owner, installed, node_);
+  if (Result<void> raised = raise_nat(vip, entry); !raised) return raised;
   if (same_bytes(entry, installed.entry)) return {};
   // The device before the backend that sends packets to it.
   if (entry.egress_ifindex != 0) {
@@ -455,7 +472,7 @@ Result<void> Programmer::refresh_next_hops() {
                  control::vip_text(key), text_of(entry.next_hop.state), entry.next_hop.reason);
     }
   }
-  return {};
+  return settle_nat();
 }
 
 bool Programmer::vip_id_in_use(VipId id) const {

@@ -4,6 +4,7 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <set>
 #include <span>
 #include <vector>
 
@@ -41,7 +42,8 @@ struct InstalledVip {
 struct NodeRules {
   bool answers_echo = true;
   std::vector<wire::Prefix> block_list = {};
-  std::vector<wire::IpAddress> l7_addresses = {};  ///< L7's own
+  std::vector<wire::IpAddress> l7_addresses = {};    ///< L7's own
+  std::vector<wire::IpAddress> snat_addresses = {};  ///< of full NAT; none: the node's own
   friend bool operator==(const NodeRules&, const NodeRules&) = default;
 };
 
@@ -111,6 +113,7 @@ class Programmer {
   Result<void> adopt_tables();
   Result<void> adopt_own_maps();
   Result<void> adopt_node();
+  Result<void> adopt_nat();
   Result<void> erase_strays();
 
   Result<void> add(const control::Vip& vip);
@@ -132,6 +135,14 @@ class Programmer {
   Result<void> settle_all_addresses();
   [[nodiscard]] AddressEntries wanted_at(const wire::IpAddress& address) const;
 
+  // programmer_nat.cpp: by what replies are recognised. Raised before a backend of mode nat is
+  // written, lowered once none needs it.
+  Result<void> raise_nat(const control::Vip& vip, const weir_backend& backend);
+  Result<void> settle_nat();
+  Result<void> rewrite_nat_backends();
+  [[nodiscard]] std::set<wire::IpAddress> nat_backends() const;
+  [[nodiscard]] std::set<wire::IpAddress> nat_sources() const;
+
   Result<InstalledBackend> install(const control::Vip& vip, VipId owner,
                                    const control::Backend& backend);
   Result<void> write_backend(const control::Vip& vip, VipId owner, InstalledBackend& installed);
@@ -148,7 +159,8 @@ class Programmer {
   ServiceMaps services_;
   std::map<control::VipKey, InstalledVip> vips_;
   NodeRules node_;
-  std::vector<ListEntry> block_list_;  // as it stands in weir_lists
+  std::vector<ListEntry> block_list_;      // as it stands in weir_lists
+  std::set<wire::IpAddress> nat_sources_;  // have WEIR_ADDRESS_SNAT
   VipId last_vip_id_;
   std::deque<BackendId> fresh_ids_;  // no flow names them
   std::vector<BackendId> freed_ids_;

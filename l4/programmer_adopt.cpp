@@ -42,8 +42,8 @@ Result<Programmer> Programmer::adopt(Tables& tables, const ProgrammerSettings& s
   Programmer programmer{tables, settings, std::move(resolve), *std::move(services)};
   for (const auto step :
        {&Programmer::adopt_vips, &Programmer::adopt_backends, &Programmer::adopt_own_maps,
-        &Programmer::adopt_tables, &Programmer::adopt_node, &Programmer::settle_all_addresses,
-        &Programmer::erase_strays}) {
+        &Programmer::adopt_tables, &Programmer::adopt_node, &Programmer::adopt_nat,
+        &Programmer::settle_all_addresses, &Programmer::erase_strays}) {
     if (Result<void> done = (programmer.*step)(); !done) return std::move(done).error();
   }
   return programmer;

@@ -147,6 +147,21 @@ json vip_json(const Plane& plane, const control::Vip& vip, Sources sources = Sou
   return out;
 }
 
+/// The NAT table: what is in it, and what happened in it.
+Result<json> nat_json(const Datapath& datapath) {
+  if (datapath.settings().nat_flows_max == 0) return json();
+  Result<NatCount> count = read_nat_count(datapath);
+  if (!count) return std::move(count).error();
+  Result<std::vector<FlowEventRow>> events = read_nat_events(datapath.tables());
+  if (!events) return std::move(events).error();
+  json out{{"records_max", count->capacity},    {"records", count->used()},
+           {"unanswered", count->unanswered},   {"answered", count->answered},
+           {"established", count->established}, {"closing", count->closing}};
+  for (const FlowEventRow& row : *events)
+    out[row.label] = row.count;
+  return out;
+}
+
 json counter_json(const weir_counter& counter) {
   return {{"packets", counter.packets}, {"bytes", counter.bytes}};
 }
@@ -288,11 +303,14 @@ Result<json> get_stats(const Plane& plane, const AdminRequest& request) {
   json flow_table = json::object();
   for (const FlowEventRow& row : *events)
     flow_table[row.label] = row.count;
+  Result<json> nat = nat_json(plane.datapath());
+  if (!nat) return nat;
   const auto runs = plane.datapath().program_runs();
   return json{{"verdicts", std::move(rows)},
               {"total", counter_json(sum_of(*verdicts))},
               {"program_runs", runs ? json(*runs) : json()},
               {"flow_table", std::move(flow_table)},
+              {"nat", *std::move(nat)},
               {"vips", *std::move(vips)},
               {"return", std::move(way_back)}};
 }

@@ -1,16 +1,33 @@
 #include "l4/service_maps.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace weir::l4 {
 namespace {
 
 constexpr std::uint64_t kAllBits = ~std::uint64_t{0};
+constexpr std::uint32_t kNatFlags = WEIR_ADDRESS_NAT | WEIR_ADDRESS_SNAT;
 
-void set_bit(AddressFilter& filter, const wire::IpAddress& address) {
+/// In the first half of the filter, of all addresses, or in the second, of mode nat.
+void set_bit(AddressFilter& filter, std::size_t half, const wire::IpAddress& address) {
   const weir_address bytes = abi_address(address);
   const std::uint32_t bit = weir_filter_bit(&bytes);
-  filter[bit / 64] |= std::uint64_t{1} << (bit % 64);
+  filter[half * WEIR_FILTER_WORDS + bit / 64] |= std::uint64_t{1} << (bit % 64);
+}
+
+void set_all(AddressFilter& filter, std::size_t half) {
+  std::fill_n(filter.begin() + static_cast<std::ptrdiff_t>(half * WEIR_FILTER_WORDS),
+              WEIR_FILTER_WORDS, kAllBits);
+}
+
+void add(AddressFilter& filter, const wire::IpAddress& address, const AddressEntries& entries) {
+  const bool has_nat = (entries.flags & kNatFlags) != 0;
+  if (entries.flags != 0) set_bit(filter, 0, address);
+  if (has_nat) set_bit(filter, 1, address);
+  if (entries.prefixes.empty()) return;
+  set_all(filter, 0);
+  if (has_nat) set_all(filter, 1);
 }
 
 }  // namespace
@@ -49,6 +66,18 @@ Result<void> ServiceMaps::settle(const wire::IpAddress& address, const AddressEn
   return write_filter(needed_filter());
 }
 
+Result<void> ServiceMaps::watch(const wire::IpAddress& source) {
+  if (!watched_.insert(source).second) return {};
+  AddressFilter filter = filter_;
+  set_bit(filter, 1, source);
+  return write_filter(filter);
+}
+
+Result<void> ServiceMaps::watch_only(std::set<wire::IpAddress> sources) {
+  watched_ = std::move(sources);
+  return write_filter(needed_filter());
+}
+
 Result<void> ServiceMaps::raise_services(AddressEntries& have, const AddressEntries& want) {
   for (const auto& [key, id] : want.ports) {
     const auto found = have.ports.find(key);
@@ -71,8 +100,7 @@ Result<void> ServiceMaps::raise_address(const wire::IpAddress& address, AddressE
                                         const AddressEntries& want) {
   if (want.flags == 0) return {};
   AddressFilter filter = filter_;
-  set_bit(filter, address);
-  if (!want.prefixes.empty()) filter.fill(kAllBits);
+  add(filter, address, want);
   if (Result<void> written = write_filter(filter); !written) return written;
   if (have.flags != want.flags) {
     Result<void> written = tables_->write_address(abi_address(address), want.flags);
@@ -133,10 +161,10 @@ Result<void> ServiceMaps::write_filter(const AddressFilter& filter) {
 
 AddressFilter ServiceMaps::needed_filter() const {
   AddressFilter filter{};
-  for (const auto& [address, entries] : present_) {
-    if (entries.flags != 0) set_bit(filter, address);
-    if (!entries.prefixes.empty()) filter.fill(kAllBits);
-  }
+  for (const wire::IpAddress& source : watched_)
+    set_bit(filter, 1, source);
+  for (const auto& [address, entries] : present_)
+    add(filter, address, entries);
   return filter;
 }
 

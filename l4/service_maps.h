@@ -36,6 +36,11 @@ class ServiceMaps {
 
   Result<void> settle(const wire::IpAddress& address, const AddressEntries& want);
 
+  /// Sources whose packets are looked at wherever they go: backends of mode nat, for their replies.
+  /// They have a bit in the filter's second half and no entry.
+  Result<void> watch(const wire::IpAddress& source);
+  Result<void> watch_only(std::set<wire::IpAddress> sources);
+
  private:
   explicit ServiceMaps(Tables& tables) : tables_{&tables} {}
   Result<void> raise_services(AddressEntries& have, const AddressEntries& want);
@@ -49,6 +54,7 @@ class ServiceMaps {
 
   Tables* tables_;
   std::map<wire::IpAddress, AddressEntries> present_;
+  std::set<wire::IpAddress> watched_;
   AddressFilter filter_{};
 };
 

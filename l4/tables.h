@@ -27,8 +27,9 @@ enum class PerVip : std::uint8_t {
 };
 inline constexpr std::array kPerVip{PerVip::kTable, PerVip::kList, PerVip::kSources, PerVip::kQuic};
 
-/// Where an address may stand in weir_addresses, one bit per hash.
-using AddressFilter = std::array<std::uint64_t, WEIR_FILTER_WORDS>;
+/// Where an address may stand in weir_addresses, one bit per hash, and behind that the same for
+/// what mode nat has to do with.
+using AddressFilter = std::array<std::uint64_t, WEIR_FILTERS * WEIR_FILTER_WORDS>;
 
 /// A slot of a Maglev table: the backend now, and the one of the table before this one.
 struct TableSlot {

@@ -28,9 +28,9 @@ constexpr std::array<std::string_view, 12> kShared{
 
 /// Maps that a run would change and whose content decides nothing: empty, and small. Whatever is in
 /// neither list is copied, so that a map that is added later is safe.
-constexpr std::array<std::string_view, 7> kEmpty{
-    "weir_counters",       "weir_vip_counters", "weir_backend_counters", "weir_flow_counters",
-    "weir_monitor_filter", "weir_monitor",      "weir_source_limits"};
+constexpr std::array<std::string_view, 8> kEmpty{
+    "weir_counters",     "weir_vip_counters",   "weir_backend_counters", "weir_flow_counters",
+    "weir_nat_counters", "weir_monitor_filter", "weir_monitor",          "weir_source_limits"};
 
 constexpr std::uint32_t kSourcesMax = 2 * kTracedPacketsMax;
 

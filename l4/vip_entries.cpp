@@ -170,6 +170,10 @@ bool has_limits_per_source(const control::VipLimits& limits) {
   return limits.new_flows_per_source != 0 || limits.packets_per_source != 0;
 }
 
+bool rewrites_source(const control::Vip& vip) {
+  return vip.mode == ForwardMode::kNat && vip.snat != control::Snat::kNever;
+}
+
 weir_vip vip_entry(const control::Vip& vip, VipId id, const Ticks& ticks, bool has_block_list) {
   weir_vip entry{};
   entry.id = id.value();
@@ -193,7 +197,7 @@ weir_vip vip_entry(const control::Vip& vip, VipId id, const Ticks& ticks, bool h
   flag(has_block_list, WEIR_VIP_BLOCK_LIST);
   flag(vip.limits != control::VipLimits{}, WEIR_VIP_LIMITS);
   flag(vip.when_empty == control::WhenEmpty::kRefuse, WEIR_VIP_REFUSE);
-  flag(vip.mode == ForwardMode::kNat && vip.snat == control::Snat::kAlways, WEIR_VIP_SNAT);
+  flag(rewrites_source(vip), WEIR_VIP_SNAT);
   return entry;
 }
 
@@ -209,7 +213,8 @@ std::optional<control::Vip> vip_of(const control::VipKey& key, const weir_vip& e
   vip.mode = *mode;
   if (*mode != ForwardMode::kL7) vip.table_size = entry.table_size;
   vip.gue_port = wire::Port{ntohs(entry.gue_port_be)};
-  if ((entry.flags & WEIR_VIP_SNAT) != 0) vip.snat = control::Snat::kAlways;
+  if (*mode == ForwardMode::kNat && (entry.flags & WEIR_VIP_SNAT) == 0)
+    vip.snat = control::Snat::kNever;
   if ((entry.flags & WEIR_VIP_REFUSE) == 0) vip.when_empty = control::WhenEmpty::kDrop;
   vip.hash = hash_of(entry.hash);
   if (entry.affinity_s != 0) vip.affinity_timeout_s = ticks.seconds_of(entry.affinity_s);

@@ -35,6 +35,11 @@ weir_prefix_key abi_prefix(const wire::IpAddress& address, std::uint8_t length_i
 /// prefixes of a port's 16 bits.
 std::vector<weir_range_key> range_keys(const control::VipKey& key);
 
+/// Full NAT. Auto means it too: which way a backend's replies take is up to the routes on the
+/// backend, which this node cannot ask for, and a reply that misses it is a broken connection. Who
+/// knows that replies come back says never.
+bool rewrites_source(const control::Vip& vip);
+
 /// `has_block_list`: the node's is not empty.
 weir_vip vip_entry(const control::Vip& vip, VipId id, const Ticks& ticks, bool has_block_list);
 /// What the entry says of a VIP, which is all but names, backends, sources and server ids. Nothing

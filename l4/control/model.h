@@ -41,7 +41,7 @@ enum class WhenEmpty : std::uint8_t {
 
 /// Whether mode nat hides the client's address from the backend.
 enum class Snat : std::uint8_t {
-  kAuto,  ///< where the reply would not come back through this node by itself
+  kAuto,  ///< where the reply may not come back through this node: as far as one can know, always
   kAlways,
   kNever,  ///< replies must be routed through this node
 };

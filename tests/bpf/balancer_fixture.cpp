@@ -92,14 +92,18 @@ void BalancerFixture::add_backend(std::uint32_t id, const weir_backend& backend)
   check(runner_->write("weir_backends", id, backend));
 }
 
-void BalancerFixture::add_address(const wire::IpAddress& address, std::uint32_t flags) {
+void BalancerFixture::add_to_filter(const wire::IpAddress& address, std::uint32_t first_word) {
   const weir_address key = abi(address);
   const std::uint32_t bit = weir_filter_bit(&key);
-  const std::uint32_t word = bit / 64;
+  const std::uint32_t word = first_word + bit / 64;
   auto bits = runner_->read<std::uint64_t>("weir_filter", word);
   ASSERT_TRUE(bits.has_value()) << bits.error().text();
   check(runner_->write("weir_filter", word, *bits | std::uint64_t{1} << (bit % 64)));
-  check(runner_->write("weir_addresses", key, weir_address_entry{flags}));
+}
+
+void BalancerFixture::add_address(const wire::IpAddress& address, std::uint32_t flags) {
+  add_to_filter(address);
+  check(runner_->write("weir_addresses", abi(address), weir_address_entry{flags}));
 }
 
 void BalancerFixture::add_vip(const wire::Endpoint& endpoint, std::uint8_t protocol,

@@ -100,6 +100,8 @@ class BalancerFixture {
   }
   /// WEIR_ADDRESS_* of an address, and its bit in the filter.
   void add_address(const wire::IpAddress& address, std::uint32_t flags);
+  /// The bit alone; that of mode nat stands behind WEIR_FILTER_WORDS others.
+  void add_to_filter(const wire::IpAddress& address, std::uint32_t first_word = 0);
   void publish(std::uint32_t vip_id, std::vector<std::uint32_t> backend_ids,
                std::vector<std::uint32_t> previous = {});
   void check(const Result<void>& result);

@@ -6,6 +6,7 @@
 #include <limits>
 #include <map>
 #include <set>
+#include <span>
 #include <vector>
 
 #include "l4/tables.h"
@@ -156,7 +157,8 @@ class FakeTables final : public Tables {
     }
     for (const auto& [prefix, first] : prefixes) {
       ASSERT_TRUE(addresses.contains(first)) << "a prefix without an entry";
-      ASSERT_TRUE(std::ranges::all_of(filter, [](auto word) { return word == ~0ULL; }));
+      ASSERT_TRUE(std::ranges::all_of(std::span{filter}.first(WEIR_FILTER_WORDS),
+                                      [](auto word) { return word == ~0ULL; }));
     }
   }
 
@@ -181,11 +183,22 @@ class FakeTables final : public Tables {
       if (slot.current == 0) continue;
       ASSERT_TRUE(in_use(BackendId{slot.current})) << "a slot names a free backend";
       ASSERT_EQ(backends.at(slot.current).vip_id, vip.id);
+      if (vip.mode == WEIR_MODE_NAT) expect_replies_found(vip, backends.at(slot.current));
     }
     if (quic.contains(id)) {
       for (const QuicEntry& entry : quic.at(id))
         ASSERT_TRUE(in_use(BackendId{entry.backend})) << "a server id names a free backend";
     }
+  }
+
+  void expect_replies_found(const weir_vip& vip, const weir_backend& backend) const {
+    const std::uint32_t bit = weir_filter_bit(&backend.address);
+    ASSERT_NE(filter[WEIR_FILTER_WORDS + bit / 64] >> (bit % 64) & 1, 0U)
+        << "replies of a backend are not looked at";
+    if ((vip.flags & WEIR_VIP_SNAT) == 0 || backend.egress_ifindex == 0) return;
+    const auto source = addresses.find(backend.outer_source);
+    ASSERT_TRUE(source != addresses.end() && (source->second & WEIR_ADDRESS_SNAT) != 0)
+        << "a source of full NAT that is no address of ours";
   }
 
   [[nodiscard]] bool has(PerVip kind, VipId id) const {

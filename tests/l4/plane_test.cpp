@@ -177,6 +177,14 @@ class PlaneTest : public ::testing::Test {
               {"table_size", 251},
               {"backends", {{{"address", "10.0.2.11"}}, {{"address", "10.0.2.12"}}}}});
   }
+  /// A VIP in mode nat.
+  void add_nat(std::uint16_t port) {
+    ask_well("POST", "/v1/vips",
+             {{"vip", fmt::format("203.0.113.53:{}/tcp", port)},
+              {"mode", "nat"},
+              {"table_size", 251},
+              {"backends", {{{"address", "10.0.2.11"}, {"port", 8080}}}}});
+  }
   void add_neighbors() {
     ASSERT_TRUE(
         run("ip neigh add 10.0.2.11 lladdr 02:00:00:00:00:0b dev nic && "
@@ -466,6 +474,45 @@ TEST_F(PlaneTest, ADaemonKilledAmidAReloadLeavesARunningDatapathAndTheNextOneRep
   start();
   EXPECT_EQ(redirected(), 3U);
   EXPECT_EQ(ask_well("GET", "/v1/status").at("devices")[0], repaired) << "repaired once, not twice";
+}
+
+TEST_F(PlaneTest, TheFirstVipInModeNatBringsTheTableToARunningBalancer) {
+  add_neighbors();
+  add_dns();
+  load();
+  EXPECT_TRUE(ask_well("GET", "/v1/stats").at("nat").is_null());
+  const json without = ask_well("GET", "/v1/status").at("devices")[0];
+  add_nat(80);
+  const json with = ask_well("GET", "/v1/status").at("devices")[0];
+  EXPECT_NE(with.at("program_id"), without.at("program_id"));
+  send(syn_frame(wire::IpAddress::v4(203, 0, 113, 53), 80, 1000));
+  start();
+  add_nat(81);
+  EXPECT_EQ(ask_well("GET", "/v1/status").at("devices")[0], with) << "the table is there already";
+  send(syn_frame(wire::IpAddress::v4(203, 0, 113, 53), 81, 1000));
+  const json stats = ask_well("GET", "/v1/stats");
+  EXPECT_EQ(packets_of(stats, "tx_nat"), 2U);
+  EXPECT_EQ(stats.at("nat").at("records"), 2);
+  EXPECT_EQ(stats.at("nat").at("unanswered"), 2);
+  EXPECT_EQ(stats.at("nat").at("records_max"), 65536);
+  EXPECT_EQ(stats.at("nat").at("port_changed"), 2) << "1000 is below the range of full NAT";
+}
+
+TEST_F(PlaneTest, ADaemonKilledAmidMakingTheNatTableIsSucceeded) {
+  add_neighbors();
+  load();
+  plane_.reset();
+  be_killed_after_the_first_rename([this] {
+    start();
+    add_nat(80);
+  });
+  start();
+  EXPECT_TRUE(ask_well("GET", "/v1/vips").at("vips").empty()) << "it was never acknowledged";
+  add_nat(80);
+  send(syn_frame(wire::IpAddress::v4(203, 0, 113, 53), 80, 1000));
+  const json stats = ask_well("GET", "/v1/stats");
+  EXPECT_EQ(packets_of(stats, "tx_nat"), 1U);
+  EXPECT_EQ(stats.at("nat").at("records"), 1);
 }
 
 TEST_F(PlaneTest, PinsThatCannotBeReadBackAfterAFailureRefuseChangesUntilTheyCan) {

@@ -8,6 +8,8 @@
 #include <limits>
 #include <map>
 #include <memory>
+#include <set>
+#include <string>
 
 #include "tests/l4/fake_tables.h"
 
@@ -287,6 +289,53 @@ TEST(Programmer, RangesAndPrefixesAreSucceededToo) {
                      {{slow, longer}, {.answers_echo = false}},
                      {{other, all}, {}},
                      {{}, {}}});
+}
+
+TEST(Programmer, ModeNatIsSucceededToo) {
+  Vip full = vip(1, 80, {1, 2}, ForwardMode::kNat);
+  full.backends[0].port = wire::Port{8080};
+  Vip kept = full;
+  kept.snat = control::Snat::kNever;
+  Vip fewer = vip(1, 80, {2}, ForwardMode::kNat);
+  const NodeRules chosen{.snat_addresses = {wire::IpAddress::v4(10, 0, 0, 77)}};
+  expect_succession({{{}, {}},
+                     {{full, vip(2, 53, {3}, ForwardMode::kNat)}, {}},
+                     {{full, vip(2, 53, {1})}, chosen},
+                     {{kept}, {}},
+                     {{fewer}, chosen},
+                     {{vip(1, 80, {2})}, {}},
+                     {{}, {}}});
+}
+
+TEST(Programmer, AutoRewritesTheSourceAndNeverKeepsIt) {
+  FakeTables tables;
+  Programmer programmer = adopted(tables);
+  Vip nat = vip(1, 80, {1}, ForwardMode::kNat);
+  const weir_address source = abi_address(wire::IpAddress::v4(10, 0, 0, 1));
+  ASSERT_TRUE(bring_to(programmer, {nat}));
+  EXPECT_EQ(tables.addresses.at(source), std::uint32_t{WEIR_ADDRESS_SNAT});
+  nat.snat = control::Snat::kNever;
+  ASSERT_TRUE(bring_to(programmer, {nat}));
+  EXPECT_FALSE(tables.addresses.contains(source));
+  EXPECT_EQ(adopted(tables).installed().at(0).snat, control::Snat::kNever);
+}
+
+TEST(Programmer, EachBackendHasOneOfTheSourcesOfItsFamily) {
+  FakeTables tables;
+  Programmer programmer = adopted(tables);
+  NodeRules node{.snat_addresses = {*wire::IpAddress::parse("2001:db8::7"),
+                                    wire::IpAddress::v4(10, 0, 0, 77),
+                                    wire::IpAddress::v4(10, 0, 0, 78)}};
+  ASSERT_TRUE(bring_to(programmer, {{vip(1, 80, {1, 2}, ForwardMode::kNat)}, node}));
+  std::set<std::string> sources;
+  for (const weir_backend& backend : tables.backends)
+    if ((backend.flags & WEIR_BACKEND_IN_USE) != 0)
+      sources.insert(address_of(backend.outer_source).text());
+  EXPECT_EQ(sources, (std::set<std::string>{"10.0.0.77", "10.0.0.78"}));
+  node.snat_addresses.clear();
+  ASSERT_TRUE(programmer.set_node(node));
+  EXPECT_FALSE(tables.addresses.contains(abi_address(wire::IpAddress::v4(10, 0, 0, 77))));
+  EXPECT_TRUE(tables.addresses.contains(abi_address(wire::IpAddress::v4(10, 0, 0, 1))));
 }
 
 TEST(Programmer, WhatAVipHasForItselfIsSucceededToo) {

@@ -46,6 +46,9 @@ struct BpfSettings {
   std::uint32_t flow_sets = 128;  ///< a power of two
   bool is_stateless = false;      ///< no flow table
   std::uint32_t answers_per_s = 1'000'000;
+  std::uint32_t nat_records = 0;     ///< a power of two; 0: nothing is translated
+  std::uint16_t nat_port_first = 0;  ///< of full NAT; 0: the client's own or none
+  std::uint16_t nat_port_last = 0;
   /// The kernel engine's clock is the kernel's, whatever its tick: tests of times are the host's.
   static constexpr std::uint32_t kTicksPerSecond = 1000;
   static constexpr std::uint8_t kSecondShift = 10;

@@ -70,6 +70,8 @@ class HostMap {
 
   long erase(const void* key) { return values_.erase(key_of(key)) == 1 ? 0 : -ENOENT; }
 
+  /// As user space does before load.
+  void set_max_entries(std::uint32_t count) { max_entries_ = count; }
   [[nodiscard]] bool is_outer() const { return type_ == BPF_MAP_TYPE_ARRAY_OF_MAPS; }
   [[nodiscard]] bool contains(const void* key) const { return values_.contains(key_of(key)); }
   [[nodiscard]] std::uint32_t key_bytes() const { return key_bytes_; }
@@ -151,6 +153,9 @@ class HostRunner final : public BpfRunner {
       by_name_[map->name] = made.get();
       by_identity_[map->identity] = std::move(made);
     }
+    if (settings.nat_records == 0 || program != BpfProgram::kBalancer) return;
+    by_name("weir_nat_flows")->set_max_entries(settings.nat_records);
+    by_name("weir_nat_index")->set_max_entries(2 * settings.nat_records);
   }
 
   Result<RunResult> run(std::span<const std::byte> frame) override {
@@ -262,6 +267,9 @@ class HostRunner final : public BpfRunner {
     weir_ticks_per_s = BpfSettings::kTicksPerSecond;
     weir_second_shift = BpfSettings::kSecondShift;
     weir_answers_per_s = settings_.answers_per_s;
+    weir_nat_mask = settings_.nat_records == 0 ? 0 : settings_.nat_records - 1;
+    weir_nat_port_first = settings_.nat_port_first;
+    weir_nat_port_last = settings_.nat_port_last;
     weir_decap_any_source = settings_.decapsulate_any_source ? 1 : 0;
     weir_decap_any_vip = settings_.decapsulate_any_vip ? 1 : 0;
     weir_decap_drop_foreign = settings_.decapsulate_drop_foreign ? 1 : 0;
@@ -323,6 +331,8 @@ extern "C" {
 
 void* weir_host_map_lookup_elem(const void* map, const void* key);
 long weir_host_map_update_elem(const void* map, const void* key, const void* value, __u64 flags);
+long weir_host_map_delete_elem(const void* map, const void* key);
+long weir_host_check_mtu(void* ctx, __u32 ifindex, __u32* mtu, __s32 difference, __u64 flags);
 long weir_host_redirect_map(const void* map, __u64 key, __u64 flags);
 __s64 weir_host_csum_diff(const __be32* from, __u32 from_size, const __be32* to, __u32 to_size,
                           __u32 seed);
@@ -342,6 +352,19 @@ void* weir_host_map_lookup_elem(const void* map, const void* key) {
 
 long weir_host_map_update_elem(const void* map, const void* key, const void* value, __u64 flags) {
   return HostRunner::running->by_identity(map)->update(key, value, flags);
+}
+
+long weir_host_map_delete_elem(const void* map, const void* key) {
+  return HostRunner::running->by_identity(map)->erase(key);
+}
+
+/// Of the devices that tests name, only the loopback device exists.
+long weir_host_check_mtu(void*, __u32 ifindex, __u32* mtu, __s32 difference, __u64) {
+  constexpr __u32 kLoopbackMtu = 65536;
+  if (ifindex != HostRunner::kAnyDevice) return -ENODEV;
+  const bool is_too_big = *mtu + static_cast<__u32>(difference) > kLoopbackMtu;
+  *mtu = kLoopbackMtu;
+  return is_too_big ? BPF_MTU_CHK_RET_FRAG_NEEDED : BPF_MTU_CHK_RET_SUCCESS;
 }
 
 /// Like the kernel's: a missing slot gives the action in the low bits of `flags`.

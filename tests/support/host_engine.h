@@ -42,6 +42,9 @@ extern volatile __u32 weir_l7_worker_count;
 extern volatile __u32 weir_ticks_per_s;
 extern volatile __u8 weir_second_shift;
 extern volatile __u32 weir_answers_per_s;
+extern volatile __u32 weir_nat_mask;
+extern volatile __u16 weir_nat_port_first;
+extern volatile __u16 weir_nat_port_last;
 
 int weir_l7_return(struct xdp_md* ctx);
 extern const struct weir_host_map weir_l7_return_maps[];

@@ -56,6 +56,13 @@ Result<Loaded> load_balancer(const BpfSettings& settings) {
   opened->rodata->weir_ticks_per_s = BpfSettings::kTicksPerSecond;
   opened->rodata->weir_second_shift = BpfSettings::kSecondShift;
   opened->rodata->weir_answers_per_s = settings.answers_per_s;
+  if (settings.nat_records != 0) {
+    opened->rodata->weir_nat_mask = settings.nat_records - 1;
+    opened->rodata->weir_nat_port_first = settings.nat_port_first;
+    opened->rodata->weir_nat_port_last = settings.nat_port_last;
+    bpf_map__set_max_entries(opened->maps.weir_nat_flows, settings.nat_records);
+    bpf_map__set_max_entries(opened->maps.weir_nat_index, 2 * settings.nat_records);
+  }
   bpf_map__set_max_entries(opened->maps.weir_flows, settings.flow_sets);
   return load<weir_lb>(
       opened, weir_lb__destroy, weir_lb__load,

@@ -245,6 +245,7 @@ std::vector<std::byte> PacketBuilder::ip_bytes() const {
 
 std::vector<std::byte> PacketBuilder::segment() const {
   const bool is_v4 = source_.address.is_v4();
+  if (fragment_offset_ != 0) return payload_;
   if (protocol_ == number(IpProtocol::kTcp)) return tcp_segment();
   if (protocol_ == number(IpProtocol::kUdp)) return udp_datagram();
   if (protocol_ == number(is_v4 ? IpProtocol::kIcmp : IpProtocol::kIcmpv6)) return icmp_message();

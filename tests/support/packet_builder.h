@@ -38,8 +38,8 @@ class PacketBuilder {
   PacketBuilder& type_of_service(std::uint8_t tos);  ///< IPv6: traffic class
   PacketBuilder& identification(std::uint16_t id);
   PacketBuilder& do_not_fragment();
-  PacketBuilder& more_fragments();  ///< IPv6: adds a fragment header
-  PacketBuilder& fragment_offset(std::uint16_t units_of_8);
+  PacketBuilder& more_fragments();                           ///< IPv6: adds a fragment header
+  PacketBuilder& fragment_offset(std::uint16_t units_of_8);  ///< not 0: no transport header
   PacketBuilder& fragment_header();              ///< IPv6: one on a whole datagram (RFC 6946)
   PacketBuilder& ip_options(std::size_t words);  ///< IPv4: no-operation options
   PacketBuilder& extension(std::uint8_t type, std::size_t length_units);  ///< IPv6; 8 + 8n bytes

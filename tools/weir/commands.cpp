@@ -101,6 +101,15 @@ void add_l4_stats(const Json& json, bool one_vip, Report& report) {
     report.sections.push_back(record_of(
         "flow_table", {"added", "evicted_new", "evicted_established", "not_added", "second_chance"},
         at(json, "flow_table")));
+    // Only where something is translated.
+    if (const Json nat = at(json, "nat"); nat.is_object()) {
+      report.sections.push_back(
+          record_of("nat",
+                    {"records", "records_max", "unanswered", "answered", "established", "closing",
+                     "added", "expired", "evicted_closing", "evicted_new", "evicted_udp",
+                     "forgotten", "no_record", "no_port", "port_changed", "repaired"},
+                    nat));
+    }
     Section returns =
         section_of("return", {"verdict", "packets", "bytes"}, list_at(json, "return"));
     returns.hide_zero_in = "packets";

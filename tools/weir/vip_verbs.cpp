@@ -113,9 +113,11 @@ void add_forwarding_options(CLI::App* command, VipOptions& options) {
       ->check(CLI::Range(1, 65535))
       ->group("Forwarding");
   command
-      ->add_option("--snat", options.snat,
-                   "mode nat: whether to rewrite the source too; auto does where replies would not "
-                   "come back through this node")
+      ->add_option(
+          "--snat", options.snat,
+          "mode nat: whether to rewrite the source too; auto does, because no node can know "
+          "how a backend's replies travel; never keeps the client's address, for backends "
+          "whose routes to clients lead through this node")
       ->check(CLI::IsMember({"auto", "always", "never"}))
       ->group("Forwarding");
   command

@@ -22,6 +22,8 @@
 /* libbpf has functions for user space by the same names, which the test links too. */
 #define bpf_map_lookup_elem weir_host_map_lookup_elem
 #define bpf_map_update_elem weir_host_map_update_elem
+#define bpf_map_delete_elem weir_host_map_delete_elem
+#define bpf_check_mtu weir_host_check_mtu
 #define bpf_redirect_map weir_host_redirect_map
 #define bpf_csum_diff weir_host_csum_diff
 #define bpf_xdp_adjust_head weir_host_xdp_adjust_head
@@ -36,6 +38,8 @@
 
 void* bpf_map_lookup_elem(const void* map, const void* key);
 long bpf_map_update_elem(const void* map, const void* key, const void* value, __u64 flags);
+long bpf_map_delete_elem(const void* map, const void* key);
+long bpf_check_mtu(void* ctx, __u32 ifindex, __u32* mtu, __s32 difference, __u64 flags);
 long bpf_redirect_map(const void* map, __u64 key, __u64 flags);
 __s64 bpf_csum_diff(const __be32* from, __u32 from_size, const __be32* to, __u32 to_size,
                     __u32 seed);
