@@ -339,6 +339,26 @@ TEST_F(PlaneTest, ATraceSaysHowAPacketWouldEndAndCountsNothing) {
       404);
 }
 
+TEST_F(PlaneTest, ATraceOfAFlowThatIsTranslatedLeavesNoRecordBehind) {
+  add_neighbors();
+  load();
+  add_nat(80);
+  const auto syn = syn_frame(wire::IpAddress::v4(203, 0, 113, 53), 80, 1000);
+  const auto traced = [&] {
+    const json answer = ask_well("POST", "/v1/trace", {{"packets", {hex_of(syn)}}});
+    EXPECT_EQ(answer["packets"][0]["verdict"], "tx_nat") << answer;
+    std::string nat;
+    for (const json& step : answer["packets"][0]["steps"])
+      if (step["step"] == "nat") nat += step["text"].get<std::string>() + "\n";
+    return nat;
+  };
+  EXPECT_EQ(traced().find("not in the NAT table"), 0U);
+  EXPECT_EQ(ask_well("GET", "/v1/stats").at("nat").at("records"), 0);
+  send(syn);
+  EXPECT_EQ(traced().find("in the NAT table: "), 0U) << "the copy has the running flows";
+  EXPECT_EQ(ask_well("GET", "/v1/stats").at("nat").at("records"), 1);
+}
+
 TEST_F(PlaneTest, ANeighborThatMovesIsFollowed) {
   add_dns();
   load();
