@@ -358,6 +358,7 @@ struct weir_monitor_filter {
 	struct weir_address source; /* only from this address; all zero: any */
 	__u32 snap_bytes;	    /* how much of a frame is kept, at most WEIR_EVENT_BYTES */
 	__u32 is_on;
+	__u64 lost; /* events that found the ring full; counted by the program */
 };
 
 #define WEIR_EVENT_BYTES 256
@@ -372,6 +373,49 @@ struct weir_event {
 	__u32 frame_bytes; /* of the whole frame as it leaves */
 	__u32 kept_bytes;  /* of it in `frame` */
 	__u8 frame[WEIR_EVENT_BYTES];
+};
+
+/* Steps of a traced run, trace.def; how user space writes the numbers that come with them. */
+enum weir_value {
+	WEIR_VALUE_NONE,
+	WEIR_VALUE_NUMBER,
+	WEIR_VALUE_PARSED, /* how it would end, were it a service's; WEIR_CONTINUE: sound */
+	WEIR_VALUE_VERDICT,
+	WEIR_VALUE_END, /* the verdict, with its sentence */
+	WEIR_VALUE_VIP, /* ids; 0: none */
+	WEIR_VALUE_BACKEND,
+	WEIR_VALUE_NEXT_HOP, /* of a backend id */
+	WEIR_VALUE_ENTRY,    /* enum weir_flow_state, and above 8 bits seconds of idleness */
+	WEIR_VALUE_ADDRESS,  /* WEIR_ADDRESS_* */
+	WEIR_VALUE_LIST,     /* VIP id; 0: the node's block list */
+	WEIR_VALUE_ANSWER,   /* 1: denied */
+	WEIR_VALUE_ROOM,     /* 1: there was room for it */
+	WEIR_VALUE_POLICY,   /* enum weir_hash_policy */
+	WEIR_VALUE_BYTES,    /* of the packet, and above 32 bits of outer headers */
+};
+
+enum weir_step {
+#define WEIR_STEP(symbol, label, a, b, sentence) WEIR_STEP_##symbol,
+#include "bpf/trace.def"
+#undef WEIR_STEP
+	WEIR_STEP_COUNT,
+};
+
+struct weir_trace_step {
+	__u32 step; /* enum weir_step */
+	__u32 reserved;
+	__u64 a;
+	__u64 b;
+	struct weir_flow_key flow; /* of some steps; otherwise zero */
+};
+
+#define WEIR_TRACE_STEPS_MAX 32
+
+/* What the tracing program writes. */
+struct weir_trace {
+	__u32 count;
+	__u32 reserved;
+	struct weir_trace_step steps[WEIR_TRACE_STEPS_MAX];
 };
 
 struct weir_counter {
@@ -425,5 +469,6 @@ WEIR_ASSERT_SIZE(struct weir_flow_set, 64);
 WEIR_ASSERT_SIZE(struct weir_nat_flow, 128);
 WEIR_ASSERT_SIZE(struct weir_nat_entry, 8);
 WEIR_ASSERT_SIZE(struct weir_fragment_key, 40);
-WEIR_ASSERT_SIZE(struct weir_monitor_filter, 40);
+WEIR_ASSERT_SIZE(struct weir_monitor_filter, 48);
+WEIR_ASSERT_SIZE(struct weir_trace_step, 64);
 WEIR_ASSERT_SIZE(struct weir_decap_vip_key, 20);

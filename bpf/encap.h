@@ -54,6 +54,7 @@ admit(struct xdp_md *ctx, struct packet *pkt, const struct weir_backend *backend
 	__builtin_memcpy(mac, backend->macs.next_hop, sizeof(mac));
 	if (!backend->egress_ifindex || !(mac[0] | mac[1] | mac[2]))
 		return WEIR_DROP_NO_NEXT_HOP;
+	TRACE(FIT, pkt->ip_bytes | (__u64)outer_bytes << 32, backend->egress_mtu);
 	if (outer_bytes + pkt->ip_bytes > backend->egress_mtu ||
 	    outer_bytes + pkt->ip_bytes > IP_BYTES_MAX) {
 		pkt->mtu = backend->egress_mtu - outer_bytes;

@@ -6,6 +6,7 @@
 #include "bpf/maps.h"
 #include "bpf/monitor.h"
 #include "bpf/parse.h"
+#include "bpf/trace.h"
 
 static __always_inline void count_service(void *map, __u32 id, const struct packet *pkt)
 {
@@ -43,6 +44,7 @@ static __always_inline int finish(struct xdp_md *ctx, const struct packet *pkt, 
 	struct weir_counter *counter = bpf_map_lookup_elem(&weir_counters, &verdict);
 	int action = action_of(verdict);
 
+	TRACE(VERDICT, verdict, 0);
 	if (counter) {
 		counter->packets++;
 		counter->bytes += pkt->frame_bytes;

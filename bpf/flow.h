@@ -88,6 +88,12 @@ static __always_inline void count_flow_event(enum weir_flow_event event)
 		*count += 1;
 }
 
+/* The entry as a trace point gives it: its state, and above that the seconds of idleness. */
+static __always_inline __u64 trace_entry(const struct flow_place *place)
+{
+	return state_of(place->entry) | age_of(place->entry, place->now_s) << 8;
+}
+
 static __always_inline struct weir_flow_set *set_of(const struct flow_place *place)
 {
 	__u32 set = place->set; /* Linux 6.1 takes no key that came by pointer */

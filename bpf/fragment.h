@@ -11,6 +11,7 @@
 #include "bpf/flow.h"
 #include "bpf/maps.h"
 #include "bpf/parse.h"
+#include "bpf/trace.h"
 
 #define FRAGMENT_WAIT_S 30 /* what Linux waits; RFC 8200, section 4.5 allows 60 */
 
@@ -49,5 +50,6 @@ static __always_inline enum weir_verdict recall_ports(struct packet *pkt)
 		return WEIR_DROP_FRAGMENT;
 	pkt->flow.source_port_be = ports->source_port_be;
 	pkt->flow.destination_port_be = ports->destination_port_be;
+	TRACE_PACKET(FRAGMENT_LATER, pkt, 0);
 	return WEIR_CONTINUE;
 }

@@ -8,6 +8,7 @@
 
 #include "bpf/maps.h"
 #include "bpf/parse.h"
+#include "bpf/trace.h"
 
 /* What a list says of the packet's source; a list that is not there allows. */
 static __always_inline int is_denied(__u32 list_id, const struct packet *pkt)
@@ -20,6 +21,7 @@ static __always_inline int is_denied(__u32 list_id, const struct packet *pkt)
 	if (!list)
 		return 0;
 	answer = bpf_map_lookup_elem(list, &key);
+	TRACE(LIST, list_id, answer && *answer == WEIR_LIST_DENY);
 	return answer && *answer == WEIR_LIST_DENY;
 }
 
@@ -40,6 +42,7 @@ static __always_inline int take_token(struct weir_bucket *bucket, __u32 rate_per
 		bucket->tick = now;
 		bucket->tokens = tokens;
 	}
+	TRACE(RATE, rate_per_s, (__s64)bucket->tokens >= (__s64)weir_ticks_per_s);
 	/* Signed: several CPUs may each take the last token. */
 	if ((__s64)bucket->tokens < (__s64)weir_ticks_per_s)
 		return 0;

@@ -19,6 +19,7 @@ static __always_inline __u32 l7_worker_count(void)
 
 static __always_inline enum weir_verdict hand_to_worker(__u32 worker, enum weir_verdict verdict)
 {
+	TRACE(WORKER, worker, 0);
 	if (bpf_redirect_map(&weir_l7_workers, worker, 0) != XDP_REDIRECT)
 		return WEIR_DROP_NO_BACKEND; /* the worker has no device, or not yet */
 	return verdict;

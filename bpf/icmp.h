@@ -8,6 +8,7 @@
  */
 
 #include "bpf/parse.h"
+#include "bpf/trace.h"
 
 /* Types and codes (RFC 792, RFC 4443); linux/icmp.h would bring in sockets and libc. */
 #define ICMP_ECHO_REPLY	     0
@@ -76,5 +77,6 @@ static __always_inline enum weir_verdict resolve_icmp_error(const struct xdp_md 
 	flow.destination_port_be = ports[0];
 	pkt->flow = flow;
 	pkt->is_icmp_error = 1;
+	TRACE_PACKET(ICMP_ABOUT, pkt, 0);
 	return WEIR_CONTINUE;
 }

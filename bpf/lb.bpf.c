@@ -12,6 +12,7 @@
 #include "bpf/nat.h"
 #include "bpf/parse.h"
 #include "bpf/select.h"
+#include "bpf/trace.h"
 
 static __always_inline enum weir_verdict forward_to_backend(struct xdp_md *ctx, struct packet *pkt,
 							    const struct weir_vip *vip,
@@ -28,6 +29,7 @@ static __always_inline enum weir_verdict forward_to_backend(struct xdp_md *ctx, 
 	if (!backend)
 		return choice.verdict;
 	pkt->backend_id = choice.backend_id;
+	TRACE(BACKEND, choice.backend_id, choice.backend_id);
 	verdict = admit(ctx, pkt, backend, outer_bytes_of(vip->mode, backend));
 	if (verdict != WEIR_CONTINUE)
 		return verdict;
@@ -117,9 +119,11 @@ find_service_further(struct xdp_md *ctx, struct packet *pkt, enum weir_verdict *
 
 	/* What else comes to an address of full NAT is the node's own. */
 	if (!owner.entry || !(flags & ~WEIR_ADDRESS_SNAT)) {
+		TRACE(NOBODY, 0, 0);
 		*verdict = WEIR_PASS_NOT_A_VIP;
 		return NULL;
 	}
+	TRACE(OWNER, owner.entry->flags, 0);
 	if (owner.entry->flags & WEIR_ADDRESS_L7_OWN) {
 		*verdict = hand_over_local(pkt, WEIR_PASS_NOT_A_VIP);
 		return NULL;
@@ -133,6 +137,7 @@ find_service_further(struct xdp_md *ctx, struct packet *pkt, enum weir_verdict *
 		if (!vip && owner.entry->flags & WEIR_ADDRESS_RANGES)
 			vip = find_range(pkt, owner.address);
 	}
+	TRACE_IF(!vip, NO_VIP, 0, 0);
 	if (!vip)
 		*verdict = refuse_or_pass(pkt, owner.entry->flags, *verdict);
 	return vip;
@@ -160,6 +165,7 @@ static __always_inline enum weir_verdict decide(struct xdp_md *ctx, struct packe
 	const struct weir_vip *vip = NULL;
 	struct flow_place place;
 
+	TRACE_PACKET(PARSED, pkt, verdict);
 	if (pkt->kind == PACKET_FOREIGN)
 		return verdict;
 	if (!may_be_ours(&pkt->flow.destination)) {
@@ -179,6 +185,8 @@ static __always_inline enum weir_verdict decide(struct xdp_md *ctx, struct packe
 	}
 	place = find_flow(&pkt->flow);
 	if (verdict == WEIR_CONTINUE) {
+		TRACE_IF(!place.entry, FLOW_MISS, 0, 0);
+		TRACE_IF(place.entry, FLOW_HIT, backend_of(place.entry), trace_entry(&place));
 		if (place.entry)
 			vip = find_by_flow(pkt, &place);
 		if (!vip)
@@ -195,6 +203,7 @@ static __always_inline enum weir_verdict decide(struct xdp_md *ctx, struct packe
 		if (!vip)
 			return verdict;
 		place = find_flow(&pkt->flow); /* of an error or a fragment, it is known only now */
+		TRACE_IF(place.entry, FLOW_HIT, backend_of(place.entry), trace_entry(&place));
 	}
 	return forward(ctx, pkt, vip, &place);
 }
@@ -205,6 +214,7 @@ int weir_lb(struct xdp_md *ctx)
 	struct packet pkt = {};
 	enum weir_verdict verdict = decide(ctx, &pkt);
 
+	TRACE(DECIDED, verdict, 0);
 	verdict = tell_sender(ctx, &pkt, verdict);
 	return finish(ctx, &pkt, verdict);
 }

@@ -3,8 +3,8 @@
 
 /*
  * Samples of packets for `weir monitor`. While nobody watches there is no ring, and a packet pays
- * for one look at an empty slot. The ring is bounded; an event that finds it full is lost, which
- * the gap in what the reader counts shows.
+ * for one look at an empty slot. The ring is bounded; an event that finds it full is lost, and
+ * counted.
  */
 
 #include "bpf/maps.h"
@@ -39,7 +39,7 @@ static __noinline void emit_event(struct xdp_md *ctx, const struct packet *pkt, 
 				  void *ring)
 {
 	__u32 key = 0, frame_bytes = bpf_xdp_get_buff_len(ctx);
-	const struct weir_monitor_filter *filter;
+	struct weir_monitor_filter *filter;
 	struct weir_event *event;
 	__u32 kept_bytes;
 
@@ -47,8 +47,10 @@ static __noinline void emit_event(struct xdp_md *ctx, const struct packet *pkt, 
 	if (!filter || !is_wanted(filter, pkt, verdict))
 		return;
 	event = bpf_ringbuf_reserve(ring, sizeof(*event), 0);
-	if (!event)
+	if (!event) {
+		__sync_fetch_and_add(&filter->lost, 1);
 		return;
+	}
 	kept_bytes = filter->snap_bytes < frame_bytes ? filter->snap_bytes : frame_bytes;
 	if (kept_bytes > sizeof(event->frame))
 		kept_bytes = sizeof(event->frame);

@@ -16,6 +16,7 @@
 #include "bpf/nat_table.h"
 #include "bpf/parse.h"
 #include "bpf/select.h"
+#include "bpf/trace.h"
 
 /* IPv6 works on no less (RFC 8200, section 5), and nobody sets less for IPv4. */
 #define NAT_MTU_SURELY 1280
@@ -149,6 +150,7 @@ __noinline int weir_nat_admit_packet(struct xdp_md *ctx, struct packet *pkt, __u
 	    !has_reply_entry(record, index_of(flow), flow >> 32))
 		return WEIR_CONTINUE;
 	pkt->backend_id = record->backend_id;
+	TRACE(NAT_HIT, record->backend_id, 0);
 	verdict = admit(ctx, pkt, backend, 0);
 	if (verdict != WEIR_CONTINUE)
 		return verdict;
@@ -191,6 +193,7 @@ __noinline int weir_nat_admit_reply(struct xdp_md *ctx, struct packet *pkt, __u6
 
 	if (!pkt || !record)
 		return WEIR_DROP_INTERNAL; /* they never are; only the verifier asks */
+	TRACE(NAT_REPLY, record->backend_id, 0);
 	return admit_reply(ctx, pkt, record);
 }
 
@@ -318,6 +321,7 @@ __noinline int weir_nat_send_plain(struct xdp_md *ctx, struct packet *pkt)
 	if (!record)
 		return WEIR_CONTINUE;
 	if (is_reply_of(flow)) {
+		TRACE(NAT_REPLY, record->backend_id, 0);
 		verdict = admit_reply(ctx, pkt, record);
 		if (verdict != WEIR_TX_NAT_REPLY)
 			return verdict;
@@ -325,6 +329,8 @@ __noinline int weir_nat_send_plain(struct xdp_md *ctx, struct packet *pkt)
 		backend = find_plain_backend(pkt, record);
 		if (!backend)
 			return WEIR_CONTINUE;
+		TRACE(VIP_BY_FLOW, pkt->vip_id, 0);
+		TRACE(NAT_HIT, record->backend_id, 0);
 		verdict = admit(ctx, pkt, backend, 0);
 		if (verdict != WEIR_CONTINUE)
 			return verdict;
@@ -485,6 +491,7 @@ static __always_inline enum weir_verdict forward_nat(struct xdp_md *ctx, struct 
 		if (verdict != WEIR_CONTINUE)
 			return verdict;
 	}
+	TRACE(NAT_MISS, 0, 0);
 	verdict = begin_flow(ctx, pkt, vip);
 	if (verdict != WEIR_CONTINUE)
 		return verdict;

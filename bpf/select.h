@@ -8,6 +8,7 @@
 #include "bpf/maps.h"
 #include "bpf/parse.h"
 #include "bpf/quic.h"
+#include "bpf/trace.h"
 
 /* What a choice is returned as: a backend's id, or where there is none to choose the verdict that
  * says why, negated. No verdict that a choice can end in is 0. */
@@ -19,6 +20,8 @@ static __always_inline int is_in_filter(const struct weir_address *address, __u3
 	__u32 word = first_word + bit / 64;
 	const __u64 *bits = bpf_map_lookup_elem(&weir_filter, &word);
 
+	TRACE_IF(bits && *bits >> (bit % 64) & 1, FILTER_HIT, 0, 0);
+	TRACE_IF(bits && !(*bits >> (bit % 64) & 1), FILTER_MISS, 0, 0);
 	return bits && *bits >> (bit % 64) & 1;
 }
 
@@ -50,6 +53,7 @@ static __always_inline const struct weir_vip *find_port(const struct packet *pkt
 	};
 	const __u32 *id = bpf_map_lookup_elem(&weir_services, &key);
 
+	TRACE_PACKET_IF(id, VIP_BY_PORT, pkt, *id);
 	return id ? vip_of(*id) : NULL;
 }
 
@@ -64,6 +68,7 @@ static __always_inline const struct weir_vip *find_range(const struct packet *pk
 	};
 	const __u32 *id = bpf_map_lookup_elem(&weir_ranges, &key);
 
+	TRACE_PACKET_IF(id, VIP_BY_RANGE, pkt, *id);
 	return id ? vip_of(*id) : NULL;
 }
 
@@ -83,6 +88,7 @@ static __always_inline const struct weir_vip *find_by_flow(const struct packet *
 	    vip->port_be != pkt->flow.destination_port_be ||
 	    !same_address(&vip->address, &pkt->flow.destination))
 		return NULL;
+	TRACE_PACKET(VIP_BY_FLOW, pkt, vip->id);
 	return vip;
 }
 
@@ -141,6 +147,7 @@ static __always_inline int second_chance(const struct packet *pkt, const struct 
 	if (previous <= 0 || previous == current || !find_backend(previous, vip->id))
 		return 0;
 	count_flow_event(WEIR_FLOW_SECOND_CHANCE);
+	TRACE(SECOND_CHANCE, previous, 0);
 	return previous;
 }
 
@@ -157,9 +164,12 @@ __noinline int weir_choose_by_table(const struct packet *pkt, const struct weir_
 	vip_id = vip->id;
 	slot = weir_slot_of(hash_of(pkt, vip->hash), vip->table_size);
 	table = bpf_map_lookup_elem(&weir_tables, &vip_id);
+	TRACE(SLOT, vip->hash, slot);
+	TRACE_IF(!table, NO_TABLE, 0, 0);
 	if (!table) /* a VIP without backends needs no table */
 		return NO_CHOICE(WEIR_DROP_NO_BACKEND);
 	current = read_slot(table, 0, slot);
+	TRACE(SLOT_NOW, current, read_slot(table, weir_lines_of(vip->table_size), slot));
 	previous = second_chance(pkt, vip, table, slot, current);
 	if (previous)
 		return previous;
@@ -201,6 +211,7 @@ __noinline int weir_find_client(const struct packet *pkt, const struct weir_vip 
 	if (!backend || backend->flags & WEIR_BACKEND_DRAINING)
 		return 0;
 	refresh_flow(&place, WEIR_FLOW_CLIENT);
+	TRACE(CLIENT, backend_of(place.entry), 0);
 	return backend_of(place.entry);
 }
 
@@ -255,6 +266,7 @@ __noinline int weir_choose_anew(struct packet *pkt, const struct weir_vip *vip,
 	if (choice <= 0 || pkt->is_icmp_error || pkt->tcp_flags & (TCP_FIN | TCP_RST))
 		return choice;
 	pkt->is_new_flow = 1;
+	TRACE(FLOW_KEPT, choice, 0);
 	weir_keep_flow(place, choice, WEIR_FLOW_NEW);
 	return choice;
 }
@@ -289,6 +301,7 @@ static __always_inline struct choice choose_backend(struct xdp_md *ctx, struct p
 	if (vip->quic_id_bytes && !pkt->is_icmp_error) {
 		choice.backend_id = weir_find_by_connection_id(ctx, pkt, vip);
 		choice.backend = find_backend(choice.backend_id, vip->id);
+		TRACE(QUIC, choice.backend_id, 0);
 		if (choice.backend)
 			return choice;
 	}
@@ -300,6 +313,7 @@ static __always_inline struct choice choose_backend(struct xdp_md *ctx, struct p
 				refresh_flow(place, next_state(state_of(place->entry), pkt));
 			return choice;
 		}
+		TRACE(FLOW_VOID, choice.backend_id, 0);
 	}
 	chosen = weir_choose_anew(pkt, vip, place);
 	choice.backend = NULL;

@@ -18,6 +18,7 @@
 #include "l4/control/admin.h"
 #include "l4/plane.h"
 #include "l4/routes.h"
+#include "l4/watch.h"
 
 namespace weir::l4 {
 namespace {
@@ -81,6 +82,8 @@ Result<void> run(const std::string& socket, const PlaneOptions& options) {
       control::AdminServer::start({.socket_path = socket, .socket_mode = S_IRUSR | S_IWUSR},
                                   [&](const control::AdminRequest& request) {
                                     const std::lock_guard lock{mutex};
+                                    if (is_watch(request))
+                                      return watch_packets(**plane, mutex, request);
                                     return handle_request(**plane, request, started);
                                   });
   if (!server) return std::move(server).error();

@@ -10,6 +10,7 @@
 #include "l4/kernel_clock.h"
 #include "l4/kernel_objects.h"
 #include "l4/nat_table.h"
+#include "l4/program_settings.h"
 #include "weir_l7_return.skel.h"
 #include "weir_lb.skel.h"
 
@@ -88,30 +89,6 @@ Result<void> reuse_pinned_maps(bpf_object* object, const std::string& directory,
   return {};
 }
 
-/// Every CPU may give its share of the answers, rounded up: they share no counter.
-std::uint32_t answers_per_cpu(std::uint32_t answers_per_s) {
-  const auto cpus = static_cast<std::uint32_t>(std::max(::libbpf_num_possible_cpus(), 1));
-  return answers_per_s / cpus + (answers_per_s % cpus != 0 ? 1 : 0);
-}
-
-void write_settings(weir_lb& skeleton, const DatapathSettings& settings, const Ticks& ticks) {
-  const auto& seed = settings.hash_seed.words;
-  auto& data = *skeleton.rodata;
-  data.weir_hash_seed[0] = seed[0];
-  data.weir_hash_seed[1] = seed[1];
-  for (std::uint32_t i = 0; i < WEIR_FLOW_KEYS; ++i)
-    data.weir_flow_keys[i] = weir_flow_key_of(seed[0], seed[1], i);
-  data.weir_flow_set_mask = flow_sets(settings.flows_max) - 1;
-  data.weir_is_stateless = settings.flows_max == 0 ? 1 : 0;
-  data.weir_l7_worker_count = settings.l7_workers;
-  data.weir_ticks_per_s = ticks.per_s;
-  data.weir_second_shift = ticks.second_shift();
-  data.weir_answers_per_s = answers_per_cpu(settings.answers_per_s);
-  data.weir_nat_mask = settings.nat_flows_max == 0 ? 0 : settings.nat_flows_max - 1;
-  data.weir_nat_port_first = settings.snat_ports.first.value();
-  data.weir_nat_port_last = settings.snat_ports.last.value();
-}
-
 /// A table has a record a flow and two entries a record.
 Result<void> size_nat_table(weir_lb& skeleton, std::uint32_t records) {
   if (records == 0) return {};
@@ -125,7 +102,7 @@ Result<Balancer> open_balancer(const DatapathSettings& settings, const Ticks& ti
   collect_libbpf_words();
   Balancer skeleton{::weir_lb__open()};
   if (!skeleton) return libbpf_error("opening weir_lb", errno);
-  write_settings(*skeleton, settings, ticks);
+  write_settings(*skeleton->rodata, settings, ticks);
   if (!maps.pinned || maps.has_new_nat_table) {
     if (Result<void> sized = size_nat_table(*skeleton, settings.nat_flows_max); !sized)
       return std::move(sized).error();

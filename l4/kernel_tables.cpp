@@ -96,6 +96,8 @@ Result<KernelTables> KernelTables::open(const std::string& directory) {
   take(tables.workers_, "weir_l7_workers");
   take(tables.devices_, "weir_devices");
   take(tables.return_device_, "weir_return_device");
+  take(tables.monitor_, "weir_monitor");
+  take(tables.monitor_filter_, "weir_monitor_filter");
   take(tables.flow_counters_, "weir_flow_counters");
   take(tables.nat_counters_, "weir_nat_counters");
   take(tables.counters_, "weir_counters");

@@ -73,6 +73,13 @@ class KernelTables final : public Tables {
   /// After a NAT table was made, see Datapath::reload().
   Result<void> reopen_nat_flows(const std::string& directory);
 
+  // For monitor.h.
+  /// Slot 0: the ring that events go to. Id of the ring when read, its descriptor when written.
+  [[nodiscard]] const Map<std::uint32_t, std::uint32_t>& monitor() const { return monitor_; }
+  [[nodiscard]] const Map<std::uint32_t, weir_monitor_filter>& monitor_filter() const {
+    return monitor_filter_;
+  }
+
   // For observe.h.
   [[nodiscard]] Result<FlowCount> count_flows() const;
   [[nodiscard]] Result<NatCount> count_nat_flows(std::uint32_t stamp) const;
@@ -118,6 +125,8 @@ class KernelTables final : public Tables {
   Map<std::uint32_t, std::uint32_t> workers_;
   Map<std::uint32_t, std::uint32_t> devices_;
   Map<std::uint32_t, std::uint32_t> return_device_;
+  OuterMap monitor_;
+  Map<std::uint32_t, weir_monitor_filter> monitor_filter_;
   PerCpuMap<std::uint32_t, std::uint64_t> flow_counters_;
   PerCpuMap<std::uint32_t, std::uint64_t> nat_counters_;
   PerCpuMap<std::uint32_t, weir_counter> counters_;

@@ -80,6 +80,13 @@ Result<std::vector<FlowEventRow>> read_events(const PerCpuMap<std::uint32_t, std
 
 }  // namespace
 
+std::span<const VerdictRow> known_verdicts() { return kVerdicts; }
+
+const VerdictRow& verdict_row(std::uint32_t verdict) {
+  static constexpr VerdictRow kUnknown{"unknown", "unknown", "a verdict of another version", {}};
+  return verdict < kVerdicts.size() ? kVerdicts[verdict] : kUnknown;
+}
+
 Result<std::vector<VerdictRow>> read_verdicts(const KernelTables& tables) {
   std::vector<VerdictRow> rows{kVerdicts.begin(), kVerdicts.end()};
   for (std::uint32_t index = 0; index < rows.size(); ++index) {

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -34,7 +36,12 @@ Result<NatCount> read_nat_count(const Datapath& datapath);
 /// What happened to translated flows, in the order of enum weir_nat_event.
 Result<std::vector<FlowEventRow>> read_nat_events(const KernelTables& tables);
 
-/// Every verdict, in the order of bpf/verdicts.def. Each packet that the program received is
+/// Every verdict, in the order of bpf/verdicts.def, with totals of zero.
+std::span<const VerdictRow> known_verdicts();
+/// The one with this number; one that says so where the kernel's program knows more verdicts.
+const VerdictRow& verdict_row(std::uint32_t verdict);
+
+/// The same with their totals. Each packet that the program received is
 /// counted in exactly one of them.
 Result<std::vector<VerdictRow>> read_verdicts(const KernelTables& tables);
 Result<std::vector<ReturnRow>> read_return_verdicts(const KernelTables& tables);

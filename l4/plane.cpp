@@ -154,7 +154,26 @@ Result<void> Plane::adopt() {
   if (!adopted) return std::move(adopted).error();
   if (!adopted->has_value()) return {};
   datapath_.emplace(std::move(**adopted));
+  // A daemon that was killed while somebody watched has left a ring that nobody empties.
+  if (watcher_.expired()) {
+    if (Result<void> removed = remove_stale_ring(datapath_->tables()); !removed) return removed;
+  }
   return adopt_programmer();
+}
+
+Result<std::shared_ptr<Monitor>> Plane::watch(const weir_monitor_filter& filter) {
+  if (!datapath_)
+    return Error{ErrorCode::kUnavailable,
+                 "the balancer is loaded on no device, so there is nothing to watch",
+                 "load it: weir load DEVICE"};
+  if (!watcher_.expired())
+    return Error{ErrorCode::kConflict, "somebody is watching already, and only one can at a time",
+                 "end the other 'weir monitor' first"};
+  Result<Monitor> monitor = Monitor::start(datapath_->tables(), filter);
+  if (!monitor) return std::move(monitor).error();
+  auto watcher = std::make_shared<Monitor>(*std::move(monitor));
+  watcher_ = watcher;
+  return watcher;
 }
 
 Result<void> Plane::adopt_programmer() {

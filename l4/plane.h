@@ -11,6 +11,7 @@
 #include "l4/control/config.h"
 #include "l4/control/model.h"
 #include "l4/datapath.h"
+#include "l4/monitor.h"
 #include "l4/netlink.h"
 #include "l4/next_hop.h"
 #include "l4/programmer.h"
@@ -63,6 +64,10 @@ class Plane {
   [[nodiscard]] std::vector<std::string> warnings() const;
   [[nodiscard]] std::uint64_t seed_digest() const;
 
+  /// Begins to watch packets; for as long as the caller holds what it gets, which it gives up where
+  /// it would call this class too, under the same mutex.
+  Result<std::shared_ptr<Monitor>> watch(const weir_monitor_filter& filter);
+
   /// Readable when routes, neighbours or devices have changed; then call on_network_change().
   [[nodiscard]] int network_fd() const { return next_hops_.fd(); }
   void on_network_change();
@@ -105,6 +110,7 @@ class Plane {
   std::optional<Datapath> datapath_;
   // Set exactly while datapath_ is: adopt_programmer() gives both up when it fails.
   std::optional<Programmer> programmer_;
+  std::weak_ptr<Monitor> watcher_;
   std::optional<Error> refused_;                // why the pins cannot be adopted
   std::optional<Error> failed_;                 // why the kernel is not in the desired state
   std::map<std::string, std::string> reasons_;  // device → why auto did not get native mode

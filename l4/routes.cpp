@@ -13,6 +13,7 @@
 #include "l4/control/model_json.h"
 #include "l4/control/rules.h"
 #include "l4/observe.h"
+#include "l4/trace_route.h"
 
 namespace weir::l4 {
 namespace {
@@ -548,6 +549,7 @@ AdminReply handle_request(Plane& plane, const AdminRequest& request, Instant sta
   if (route == "GET /v1/status") return reply_of(get_status(plane, started));
   if (route == "GET /v1/vips") return reply_of(get_vips(plane, request));
   if (route == "GET /v1/stats") return reply_of(get_stats(plane, request));
+  if (route == "POST /v1/trace") return trace_request(plane, request);
   if (route == "POST /v1/load") return reply_of(post_load(plane, request));
   if (route == "POST /v1/unload") return reply_of(post_unload(plane));
   if (route == "POST /v1/vips") return reply_of(post_vip(plane, request));

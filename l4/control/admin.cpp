@@ -237,7 +237,20 @@ struct AdminServer::Impl {
       reply = handler(request_of(request));
     }
     response.status = reply.status;
-    response.set_content(std::move(reply.body), reply.content_type);
+    if (!reply.more) {
+      response.set_content(std::move(reply.body), reply.content_type);
+      return;
+    }
+    response.set_chunked_content_provider(
+        reply.content_type,
+        [more = std::move(reply.more)](std::size_t /*offset*/, httplib::DataSink& sink) {
+          const std::optional<std::string> piece = more();
+          if (!piece) {
+            sink.done();
+            return true;
+          }
+          return sink.write(piece->data(), piece->size());
+        });
   }
 
   void set_up() {
@@ -322,26 +335,44 @@ AdminClient::AdminClient(std::string daemon, std::string socket_path)
 
 bool AdminClient::reachable() const { return try_to_connect(socket_path_).has_value(); }
 
-Result<AdminReply> AdminClient::request(const std::string& method, const std::string& path,
-                                        const std::string& body) const {
-  if (Result<void> connected = try_to_connect(socket_path_); !connected) {
-    const Error& why = connected.error();
-    return Error{why.code() == ErrorCode::kDenied ? ErrorCode::kDenied : ErrorCode::kUnavailable,
-                 fmt::format("cannot reach {} at {} ({})", daemon_, socket_path_, why.message()),
-                 why.code() == ErrorCode::kDenied
-                     ? "run as root or as a member of the socket's group"
-                     : fmt::format("is it running? start it: systemctl start {}", daemon_)};
-  }
-  httplib::Client client{socket_path_, 80};
-  client.set_address_family(AF_UNIX);
-  client.set_url_encode(false);  // the caller has encoded what needs it
-  client.set_read_timeout(kReplyTimeout);
+Result<void> AdminClient::check_reachable() const {
+  Result<void> connected = try_to_connect(socket_path_);
+  if (connected) return {};
+  const Error& why = connected.error();
+  return Error{why.code() == ErrorCode::kDenied ? ErrorCode::kDenied : ErrorCode::kUnavailable,
+               fmt::format("cannot reach {} at {} ({})", daemon_, socket_path_, why.message()),
+               why.code() == ErrorCode::kDenied
+                   ? "run as root or as a member of the socket's group"
+                   : fmt::format("is it running? start it: systemctl start {}", daemon_)};
+}
+
+namespace {
+
+httplib::Request request_for(const std::string& method, const std::string& path) {
   httplib::Request request;
   request.method = method;
   request.path = path;
-  request.body = body;
   request.set_header("Host", "localhost");
   request.set_header("Content-Type", "application/json");
+  return request;
+}
+
+/// Ready to ask; the caller has encoded in the path what needs it.
+void set_up_client(httplib::Client& client) {
+  client.set_address_family(AF_UNIX);
+  client.set_url_encode(false);
+  client.set_read_timeout(kReplyTimeout);
+}
+
+}  // namespace
+
+Result<AdminReply> AdminClient::request(const std::string& method, const std::string& path,
+                                        const std::string& body) const {
+  if (Result<void> reached = check_reachable(); !reached) return std::move(reached).error();
+  httplib::Client client{socket_path_, 80};
+  set_up_client(client);
+  httplib::Request request = request_for(method, path);
+  request.body = body;
   const httplib::Result result = client.send(request);
   if (!result) {
     return Error{ErrorCode::kUnavailable,
@@ -350,6 +381,35 @@ Result<AdminReply> AdminClient::request(const std::string& method, const std::st
                  fmt::format("look at its log: journalctl -u {}", daemon_)};
   }
   return AdminReply{result->status, result->body, result->get_header_value("Content-Type")};
+}
+
+Result<AdminReply> AdminClient::stream(
+    const std::string& path, const std::function<bool(std::string_view)>& on_piece) const {
+  if (Result<void> reached = check_reachable(); !reached) return std::move(reached).error();
+  httplib::Client client{socket_path_, 80};
+  set_up_client(client);
+  httplib::Request request = request_for("GET", path);
+  AdminReply reply{0, {}};
+  bool is_enough = false;
+  request.response_handler = [&](const httplib::Response& response) {
+    reply.status = response.status;
+    reply.content_type = response.get_header_value("Content-Type");
+    return true;
+  };
+  request.content_receiver = [&](const char* data, std::size_t size, std::uint64_t, std::uint64_t) {
+    if (reply.status >= 400) {
+      reply.body.append(data, size);
+      return true;
+    }
+    is_enough = !on_piece({data, size});
+    return !is_enough;
+  };
+  const httplib::Result result = client.send(request);
+  if (result || is_enough) return reply;
+  return Error{ErrorCode::kUnavailable,
+               fmt::format("{} at {} broke off its answer to GET {} ({})", daemon_, socket_path_,
+                           path, httplib::to_string(result.error())),
+               fmt::format("look at its log: journalctl -u {}", daemon_)};
 }
 
 }  // namespace weir::control

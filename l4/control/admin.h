@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,6 +29,10 @@ struct AdminReply {
   int status = 200;
   std::string body;  ///< JSON unless content_type says otherwise
   std::string content_type = "application/json";
+  /// Set where the body has no end yet: called again and again for the next piece of it, outside of
+  /// the handler's turn, until it gives nothing. Keep pieces coming, empty lines if need be: that
+  /// the client has gone is noticed when one cannot be written. Destroyed on that server thread.
+  std::function<std::optional<std::string>()> more = {};
 };
 
 /// {"error": {"code", "message", "remedy"}} with the status that fits the code.
@@ -94,12 +99,20 @@ class AdminClient {
   [[nodiscard]] Result<AdminReply> request(const std::string& method, const std::string& path,
                                            const std::string& body = {}) const;
 
+  /// A reply without an end: `on_piece` gets its body as it comes, and ends it by returning false.
+  /// A refusal, with its body, is a reply too; then `on_piece` is not called. An error is also what
+  /// a daemon that breaks off causes.
+  [[nodiscard]] Result<AdminReply> stream(
+      const std::string& path, const std::function<bool(std::string_view)>& on_piece) const;
+
   /// Whether somebody listens on the socket.
   [[nodiscard]] bool reachable() const;
 
   [[nodiscard]] const std::string& daemon() const { return daemon_; }
 
  private:
+  [[nodiscard]] Result<void> check_reachable() const;
+
   std::string daemon_;
   std::string socket_path_;
 };

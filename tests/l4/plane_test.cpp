@@ -24,6 +24,7 @@
 
 #include "l4/base/bytes.h"
 #include "l4/bpf_map.h"
+#include "l4/names.h"
 #include "l4/routes.h"
 #include "l4/wire/headers.h"
 
@@ -307,6 +308,55 @@ TEST_F(PlaneTest, EveryPacketEndsInExactlyOneVerdict) {
   const auto sum = vip.at("backends")[0].at("packets").get<int>() +
                    vip.at("backends")[1].at("packets").get<int>();
   EXPECT_EQ(sum, 100);
+}
+
+TEST_F(PlaneTest, ATraceSaysHowAPacketWouldEndAndCountsNothing) {
+  add_dns();
+  ask_well("POST", "/v1/load", {{"devices", {"nic"}}});
+  const json before = ask_well("GET", "/v1/stats")["verdicts"];
+  const wire::IpAddress vip = wire::IpAddress::v4(203, 0, 113, 53);
+  const json answer =
+      ask_well("POST", "/v1/trace",
+               {{"packets",
+                 {hex_of(udp_frame(wire::IpAddress::v4(10, 9, 9, 9), 53, 4711)),
+                  hex_of(udp_frame(vip, 54, 4711)), hex_of(udp_frame(vip, 53, 4711))}}});
+  EXPECT_EQ(answer["device"], "nic");
+  ASSERT_EQ(answer["packets"].size(), 3U);
+  EXPECT_EQ(answer["packets"][0]["verdict"], "pass_not_a_vip");
+  EXPECT_EQ(answer["packets"][1]["verdict"], "tx_refused");
+  EXPECT_EQ(answer["packets"][0]["steps"][0]["text"], "198.51.100.1:4711 > 10.9.9.9:53 UDP; sound");
+  const json& steps = answer["packets"][2]["steps"];
+  ASSERT_GE(steps.size(), 4U);
+  EXPECT_EQ(steps[3]["step"], "service");
+  EXPECT_EQ(ask_well("GET", "/v1/stats")["verdicts"], before);
+  EXPECT_EQ(ask_well("GET", "/v1/status")["flows"], 0);
+  for (const json& wrong :
+       {json{{"packets", json::array()}}, json{{"packets", {"0g"}}}, json{{"packets", {"00"}}},
+        json{{"packets", {std::string(2 * 3401, '0')}}}, json{{"packets", 7}}, json::object()})
+    EXPECT_EQ(ask("POST", "/v1/trace", wrong).status, 400) << wrong;
+  EXPECT_EQ(
+      ask("POST", "/v1/trace", {{"packets", {std::string(120, '0')}}, {"device", "lo"}}).status,
+      404);
+}
+
+TEST_F(PlaneTest, ATraceOfAFlowThatIsTranslatedLeavesNoRecordBehind) {
+  add_neighbors();
+  load();
+  add_nat(80);
+  const auto syn = syn_frame(wire::IpAddress::v4(203, 0, 113, 53), 80, 1000);
+  const auto traced = [&] {
+    const json answer = ask_well("POST", "/v1/trace", {{"packets", {hex_of(syn)}}});
+    EXPECT_EQ(answer["packets"][0]["verdict"], "tx_nat") << answer;
+    std::string nat;
+    for (const json& step : answer["packets"][0]["steps"])
+      if (step["step"] == "nat") nat += step["text"].get<std::string>() + "\n";
+    return nat;
+  };
+  EXPECT_EQ(traced().find("not in the NAT table"), 0U);
+  EXPECT_EQ(ask_well("GET", "/v1/stats").at("nat").at("records"), 0);
+  send(syn);
+  EXPECT_EQ(traced().find("in the NAT table: "), 0U) << "the copy has the running flows";
+  EXPECT_EQ(ask_well("GET", "/v1/stats").at("nat").at("records"), 1);
 }
 
 TEST_F(PlaneTest, ANeighborThatMovesIsFollowed) {

@@ -13,6 +13,7 @@
 
 #include "l4/control/admin.h"
 #include "tests/support/golden.h"
+#include "tools/weir/capture_file.h"
 
 namespace weir::cli {
 namespace {
@@ -42,6 +43,10 @@ class StandIn {
   void on(const std::string& request, int status, const std::string& body) {
     const std::lock_guard lock{mutex_};
     answers_[request] = {status, body};
+  }
+  void on(const std::string& request, AdminReply reply) {
+    const std::lock_guard lock{mutex_};
+    answers_[request] = std::move(reply);
   }
   std::vector<std::string> asked() {
     const std::lock_guard lock{mutex_};
@@ -160,8 +165,8 @@ TEST_F(Cli, PrintsItsVersionAndHelp) {
   const Finished help = weir({"--help"});
   EXPECT_EQ(help.exit_code, 0);
   EXPECT_THAT(help.out, HasSubstr("Examples:"));
-  for (const std::string verb : {"load", "unload", "vip", "backend", "status", "stats", "check",
-                                 "apply", "completion", "decap"})
+  for (const std::string verb : {"load", "unload", "vip", "backend", "status", "stats", "monitor",
+                                 "trace", "check", "apply", "completion", "decap", "bench"})
     EXPECT_THAT(help.out, HasSubstr("  " + verb + " "));
 }
 
@@ -194,6 +199,21 @@ TEST_F(Cli, AnswersWrongUsageWithStatusTwoAndOneLine) {
       {"backend", "set", "203.0.113.53:53/udp", "10.0.0.1", "--drain", "--activate"},
       {"backend", "add", "203.0.113.53:53/udp", "10.0.0.1", "--weight", "10001"},
       {"stats", "-o", "xml"},
+      {"monitor", "--vip", "dns"},
+      {"monitor", "--drops", "--verdict", "tx_ipip"},
+      {"monitor", "--source", "example.org"},
+      {"monitor", "--snap", "257"},
+      {"monitor", "--every", "0"},
+      {"monitor", "--count", "0"},
+      {"trace"},
+      {"trace", "--tcp", "192.0.2.7"},
+      {"trace", "--tcp", "192.0.2.7", "203.0.113.80"},
+      {"trace", "--tcp", "2001:db8::7", "203.0.113.80:80"},
+      {"trace", "--udp", "192.0.2.7", "203.0.113.80:80", "--ack"},
+      {"trace", "--udp", "192.0.2.7", "203.0.113.80:80", "--packet", "00"},
+      {"trace", "--packet", "0x0200"},
+      {"trace", "--packet", "020"},
+      {"trace", "--packet", "0200"},
       {"check"},
       {"load"},
   };
@@ -501,7 +521,7 @@ TEST_F(Cli, SaysWhichDaemonHasAppliedWhenTheOtherFails) {
             "apply again\n");
 }
 
-TEST_F(Cli, LeavesDecapToTheProgramForItWithEveryWord) {
+TEST_F(Cli, LeavesDecapAndBenchToProgramsForThemWithEveryWord) {
   put_on_path("weir-decap", "for word in \"$@\"; do echo \"[$word]\"; done; exit 7\n");
   const Finished run = weir({"decap", "load", "eth 0", "--help", "--source", "10.0.0.1"});
   EXPECT_EQ(run.exit_code, 7) << run.err;
@@ -509,6 +529,8 @@ TEST_F(Cli, LeavesDecapToTheProgramForItWithEveryWord) {
   const Finished behind = weir({"--l4-socket", "/x", "decap", "stats", "--json"});
   EXPECT_EQ(behind.exit_code, 7) << behind.err;
   EXPECT_EQ(behind.out, "[stats]\n[--json]\n");
+  put_on_path("weir-bench", "echo \"$@\"\n");
+  EXPECT_EQ(weir({"bench", "l4", "--json"}).out, "l4 --json\n");
 }
 
 TEST_F(Cli, SaysThatDecapIsNotInstalledAndWhereItLooked) {
@@ -529,6 +551,123 @@ TEST_F(Cli, PrintsCompletionScriptsThatKnowEveryVerb) {
     for (const std::string word : {"backend", "--table-size", "--no-host", "unload"})
       EXPECT_THAT(run.out, HasSubstr(word)) << shell;
   }
+}
+
+/// The pieces of an endless reply, one after the other.
+AdminReply pieces_of(std::vector<std::string> pieces) {
+  AdminReply reply{200, {}, "application/x-ndjson"};
+  auto next = std::make_shared<std::size_t>(0);
+  reply.more = [pieces = std::move(pieces), next]() -> std::optional<std::string> {
+    if (*next == pieces.size()) return std::nullopt;
+    return pieces[(*next)++];
+  };
+  return reply;
+}
+
+constexpr const char* kEvent =
+    R"({"time_ns": 1700000000123456789, "device": "eth0", "verdict": "drop_ttl", "action": "drop",
+ "vip": "203.0.113.53:53/udp", "vip_name": "dns", "backend": null, "backend_name": "",
+ "frame_bytes": 47, "frame": ")"
+    R"(0200000000020200000000010800450000210000000001110000c0000207)"
+    R"(cb00713512670035000d000068656c6c6f"})";
+
+std::string event_line() {
+  std::string line{kEvent};
+  std::erase(line, '\n');
+  return line + "\n";
+}
+
+TEST_F(Cli, ShowsPacketsAsTheyComeAlsoWhenALineComesInPieces) {
+  StandIn l4{l4_socket()};
+  const std::string line = event_line();
+  l4.on(
+      "GET /v1/monitor every=5 snap_bytes=64 source=2001:db8::7 verdicts=drop,tx_ipip "
+      "vip=203.0.113.53:53/udp",
+      pieces_of(
+          {"{\"lost\": 0}\n" + line.substr(0, 50), line.substr(50) + line, "{\"lost\": 7}\n"}));
+  const Finished run = weir({"monitor", "--every", "5", "--snap", "64", "--source", "2001:db8::7",
+                             "--verdict", "drop,tx_ipip", "--vip", "203.0.113.53:53/udp"});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(std::ranges::count(run.out, '\n'), 2);
+  EXPECT_THAT(run.out, HasSubstr(".123456 eth0 drop_ttl         dns -  192.0.2.7:4711 > "
+                                 "203.0.113.53:53 UDP length 5\n"));
+  EXPECT_EQ(run.err,
+            "weir: watching; end with Ctrl-C\nweir: 2 packets shown, 7 lost because they came too "
+            "fast; watch fewer: --vip, --verdict, --every\n");
+}
+
+TEST_F(Cli, ShowsPacketsAsJsonUntilThereAreEnough) {
+  StandIn l4{l4_socket()};
+  l4.on("GET /v1/monitor every=1 snap_bytes=256 verdicts=drop",
+        pieces_of({"{\"lost\": 0}\n", event_line(), event_line(), event_line()}));
+  const Finished run = weir({"monitor", "--drops", "--count", "2", "--json"});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  ASSERT_EQ(std::ranges::count(run.out, '\n'), 2);
+  const auto json = nlohmann::json::parse(run.out.substr(0, run.out.find('\n')));
+  EXPECT_EQ(json["verdict"], "drop_ttl");
+  EXPECT_EQ(json["packet"], "192.0.2.7:4711 > 203.0.113.53:53 UDP length 5");
+}
+
+TEST_F(Cli, SaysWhyTheWatchingEnded) {
+  StandIn l4{l4_socket()};
+  l4.on("GET /v1/monitor every=1 snap_bytes=256",
+        pieces_of({"{\"lost\": 0}\n", "{\"end\": \"the balancer was taken off\"}\n"}));
+  const Finished ended = weir({"monitor"});
+  EXPECT_EQ(ended.exit_code, 1);
+  EXPECT_THAT(ended.err, HasSubstr("weir: the balancer was taken off\n"));
+  l4.on("GET /v1/monitor every=1 snap_bytes=256", 503,
+        R"({"error": {"code": "unavailable", "message": "nothing is loaded", "remedy": "load"}})");
+  const Finished refused = weir({"monitor", "--pcap", "-"});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_EQ(refused.out, "");
+  EXPECT_EQ(refused.err, "weir: nothing is loaded; load\n");
+  const Finished nowhere = weir({"monitor", "--pcap", "/nowhere/a.pcapng"});
+  EXPECT_EQ(nowhere.err, "weir: writing /nowhere/a.pcapng: No such file or directory\n");
+}
+
+constexpr const char* kTraced = R"({"device": "eth0", "packets": [
+  {"steps": [{"step": "parsed", "text": "sound"}, {"step": "verdict", "text": "drop_ttl: used up"}],
+   "verdict": "drop_ttl", "action": "drop", "meaning": "used up", "frame_bytes": 0, "frame": ""}],
+  "notes": ["a note"]})";
+
+TEST_F(Cli, ShowsATraceStepByStep) {
+  StandIn l4{l4_socket()};
+  l4.on("POST /v1/trace", 200, kTraced);
+  const Finished run =
+      weir({"trace", "--ack", "--tcp", "192.0.2.7:4711", "203.0.113.80:80", "--device", "eth0"});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(run.out,
+            "packet 1, in by eth0: 192.0.2.7:4711 > 203.0.113.80:80 TCP [.] length 0 (54 bytes)\n"
+            "  parsed    sound\n"
+            "  verdict   drop_ttl: used up\n"
+            "  out       nothing\n"
+            "note: a note\n");
+  const auto asked = nlohmann::json::parse(l4.last_body());
+  EXPECT_EQ(asked["device"], "eth0");
+  ASSERT_EQ(asked["packets"].size(), 1U);
+  EXPECT_EQ(asked["packets"][0].get<std::string>().size(), 108U);
+  const auto json = nlohmann::json::parse(
+      weir({"trace", "--udp", "[2001:db8::7]:4711", "[2001:db8::80]:53", "--json"}).out);
+  EXPECT_EQ(json["packets"][0]["in"], "[2001:db8::7]:4711 > [2001:db8::80]:53 UDP length 0");
+  EXPECT_TRUE(json["packets"][0]["out"].is_null());
+}
+
+TEST_F(Cli, TracesTheFramesOfACaptureAndRefusesOneThatIsCut) {
+  StandIn l4{l4_socket()};
+  l4.on("POST /v1/trace", 200, kTraced);
+  CaptureWriter writer{"test"};
+  const std::vector<std::byte> frame(60);
+  std::string text = writer.head();
+  for (int i = 0; i < 2; ++i)
+    text += writer.packet(
+        {.time_ns = 1, .device = "eth0", .kept = frame, .frame_bytes = 60, .comment = {}});
+  const Finished run = weir({"trace", "--pcap", write_config(text)});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(nlohmann::json::parse(l4.last_body())["packets"].size(), 2U);
+  text.resize(text.size() - 4);
+  const Finished cut = weir({"trace", "--pcap", write_config(text)});
+  EXPECT_EQ(cut.exit_code, 1);
+  EXPECT_THAT(cut.err, HasSubstr("it was cut, or is still being written"));
 }
 
 }  // namespace

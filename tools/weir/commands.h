@@ -76,6 +76,29 @@ Outcome backend_list(const Daemons& daemons, const control::VipKey& key);
 
 Outcome stats(const Daemons& daemons, const std::optional<control::VipKey>& key);
 
+struct MonitorOptions {
+  std::optional<control::VipKey> vip;
+  std::vector<std::string> verdicts;  ///< labels, or kinds: pass, drop, tx, redirect
+  std::string source;
+  std::uint32_t every = 1;
+  std::uint32_t snap_bytes = kSnapBytesMax;
+  std::optional<std::uint64_t> count;
+  std::optional<std::uint32_t> seconds;
+  std::string capture;  ///< a file to write pcapng to; -: standard output
+  static constexpr std::uint32_t kSnapBytesMin = 14;
+  static constexpr std::uint32_t kSnapBytesMax = 256;  ///< what the program keeps at most
+};
+/// Writes events as they come, until it has enough of them or a signal ends it.
+Outcome monitor(const Daemons& daemons, const MonitorOptions& options, OutputFormat format);
+
+struct TraceOptions {
+  std::vector<std::byte> frame;
+  std::string capture;  ///< a file to read frames from; instead of `frame`
+  std::string device;   ///< that they come in by; empty: the balancer's first
+};
+/// The report's one note is the whole answer, in the format asked for: to be shown as it is.
+Outcome trace(const Daemons& daemons, const TraceOptions& options, OutputFormat format);
+
 struct CheckOptions {
   std::string file;
   bool against_host = true;

@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
 #include <cstdio>
 #include <exception>
 
@@ -15,7 +17,16 @@ namespace {
 constexpr int kDone = 0;
 constexpr int kFailed = 1;
 constexpr int kUsage = 2;
-constexpr const char* kDecapProgram = "weir-decap";
+
+/// Verbs that are programs of their own, since they need libraries that this one does without.
+struct External {
+  const char* verb;
+  const char* program;
+  const char* description;
+};
+constexpr std::array<External, 2> kExternals{
+    {{"decap", "weir-decap", "On a backend: take off what the balancers put on (weir-decap)"},
+     {"bench", "weir-bench", "Measure the balancer on this machine (weir-bench)"}}};
 
 constexpr std::string_view kFooter = R"(
 Examples:
@@ -25,6 +36,8 @@ Examples:
   weir backend set 203.0.113.53:53/udp 10.0.2.11 --drain
   weir vip add 198.51.100.0/28:any/tcp --mode gue --affinity 3h --deny 192.0.2.0/24
   weir stats                                       what happened to every packet
+  weir monitor --drops                             the packets that are dropped, as they come
+  weir trace --tcp 192.0.2.7 203.0.113.80:80       what would become of this packet, and why
   weir check -f weir.yaml && weir apply -f weir.yaml
 
 A VIP is written ADDRESS:PORT/PROTOCOL, IPv6 in brackets: [2001:db8::25]:25/tcp. A prefix
@@ -39,6 +52,10 @@ void add_output_option(CLI::App* command, Arguments& arguments) {
 }
 
 }  // namespace
+
+OutputFormat format_of(const Arguments& arguments) {
+  return arguments.output == "json" ? OutputFormat::kJson : OutputFormat::kTable;
+}
 
 CLI::App* verb(CLI::App& parent, const std::string& name, const std::string& description,
                Arguments& arguments, std::function<Outcome(const Daemons&)> run) {
@@ -88,22 +105,29 @@ void add_looking_verbs(CLI::App& app, Arguments& arguments) {
   stats_verb->add_option("VIP", arguments.vip, "only this service")->check(is_vip());
 }
 
-/// What another program does, since it needs libraries that this one does without. Help and
-/// completion know of it; its words are never parsed here, see decap_words().
+/// Help and completion know of them; their words are never parsed here, see external_of().
 void add_external_verbs(CLI::App& app) {
-  app.add_subcommand("decap", "On a backend: take off what the balancers put on (weir-decap)");
+  for (const External& external : kExternals)
+    app.add_subcommand(external.verb, external.description);
 }
 
-/// What follows the verb `decap`; nothing if that is not the verb. Where the daemons listen does
-/// not matter to it, so these options are passed over.
-std::optional<std::vector<std::string>> decap_words(int argc, char** argv) {
+struct ExternalCall {
+  const External* external;
+  std::vector<std::string> words;
+};
+
+/// The verb of another program and what follows it; nothing if it is one of this one's. Where the
+/// daemons listen does not matter to those, so these options are passed over.
+std::optional<ExternalCall> external_of(int argc, char** argv) {
   const std::vector<std::string> words{argv + 1, argv + argc};
   std::size_t at = 0;
   while (at < words.size() &&
          (words[at].starts_with("--l4-socket") || words[at].starts_with("--l7-socket")))
     at += words[at].find('=') == std::string::npos ? 2 : 1;
-  if (at >= words.size() || words[at] != "decap") return std::nullopt;
-  return std::vector<std::string>{words.begin() + static_cast<std::ptrdiff_t>(at) + 1, words.end()};
+  if (at >= words.size()) return std::nullopt;
+  const auto* external = std::ranges::find(kExternals, words[at], &External::verb);
+  if (external == kExternals.end()) return std::nullopt;
+  return ExternalCall{external, {words.begin() + static_cast<std::ptrdiff_t>(at) + 1, words.end()}};
 }
 
 void add_config_verbs(CLI::App& app, Arguments& arguments) {
@@ -157,6 +181,7 @@ void set_up(CLI::App& app, Arguments& arguments) {
   add_vip_verbs(app, arguments);
   add_backend_verbs(app, arguments);
   add_looking_verbs(app, arguments);
+  add_packet_verbs(app, arguments);
   add_config_verbs(app, arguments);
   add_external_verbs(app);
   app.footer(std::string{kFooter});  // last: verbs made after it would repeat it
@@ -197,8 +222,8 @@ int finish(const Outcome& outcome, OutputFormat format) {
 
 int run(int argc, char** argv) {
   // Before anything is parsed: '--help' behind it is not for us either.
-  if (const auto words = decap_words(argc, argv)) {
-    print(stderr, fmt::format("weir: {}\n", become(kDecapProgram, *words).text()));
+  if (const auto call = external_of(argc, argv)) {
+    print(stderr, fmt::format("weir: {}\n", become(call->external->program, call->words).text()));
     return kFailed;
   }
   Arguments arguments;
@@ -214,8 +239,8 @@ int run(int argc, char** argv) {
   }
   const Daemons daemons{control::AdminClient{"weir-l4", arguments.l4_socket},
                         control::AdminClient{"weir-l7", arguments.l7_socket}};
-  return finish(arguments.run(daemons),
-                arguments.output == "json" ? OutputFormat::kJson : OutputFormat::kTable);
+  const Outcome outcome = arguments.run(daemons);
+  return finish(outcome, format_of(arguments));  // which the verb may have changed
 }
 
 }  // namespace

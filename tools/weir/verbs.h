@@ -20,6 +20,8 @@ struct Arguments {
   LoadOptions load;
   VipOptions vip_options;
   BackendOptions backend_options;
+  MonitorOptions monitor;
+  TraceOptions trace;
   CheckOptions check;
   ApplyOptions apply;
   std::string only;
@@ -33,6 +35,8 @@ CLI::App* verb(CLI::App& parent, const std::string& name, const std::string& des
 CLI::App* reading_verb(CLI::App& parent, const std::string& name, const std::string& description,
                        Arguments& arguments, std::function<Outcome(const Daemons&)> run);
 
+OutputFormat format_of(const Arguments& arguments);
+
 /// Accepts what control::parse_vip_key() does.
 const CLI::Validator& is_vip();
 /// The VIP that was given; is_vip() has accepted it.
@@ -40,5 +44,6 @@ control::VipKey vip_of(const Arguments& arguments);
 
 void add_vip_verbs(CLI::App& app, Arguments& arguments);
 void add_backend_verbs(CLI::App& app, Arguments& arguments);
+void add_packet_verbs(CLI::App& app, Arguments& arguments);
 
 }  // namespace weir::cli

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <stdexcept>
+#include <thread>
 
 #include "l4/base/fd.h"
 
@@ -157,6 +158,74 @@ TEST(Submission, NeedsAnAbsolutePath) {
   for (const std::string_view text : {"", "{}", R"({"file": "weir.yaml", "text": ""})",
                                       R"({"file": 1, "text": ""})", R"({"file": "/a"})"})
     EXPECT_FALSE(submission_from_json(text)) << text;
+}
+
+AdminReply count_up(const AdminRequest& request) {
+  if (request.path == "/refused") return error_reply(Error{ErrorCode::kConflict, "one at a time"});
+  AdminReply reply{200, {}, "text/plain"};
+  auto next = std::make_shared<int>(0);
+  reply.more = [next, last = request.path == "/three" ? 3 : 1'000'000'000] {
+    return *next == last ? std::nullopt : std::optional{fmt::format("{};", ++*next)};
+  };
+  return reply;
+}
+
+TEST_F(Admin, CarriesAReplyPieceByPieceToItsEnd) {
+  const auto server = start(count_up);
+  ASSERT_TRUE(server);
+  std::string body;
+  const auto reply = client().stream("/three", [&](std::string_view piece) {
+    body += piece;
+    return true;
+  });
+  ASSERT_TRUE(reply) << reply.error().text();
+  EXPECT_EQ(reply->status, 200);
+  EXPECT_EQ(body, "1;2;3;");
+}
+
+TEST_F(Admin, EndsAnEndlessReplyWhenTheClientHasEnough) {
+  const auto server = start(count_up);
+  ASSERT_TRUE(server);
+  std::size_t bytes = 0;
+  const auto reply = client().stream("/endless", [&](std::string_view piece) {
+    bytes += piece.size();
+    return bytes < 1000;
+  });
+  ASSERT_TRUE(reply) << reply.error().text();
+  EXPECT_GE(bytes, 1000U);
+}
+
+TEST_F(Admin, AnswersOthersAndStopsWhileAReplyHasNoEnd) {
+  auto server = start([](const AdminRequest& request) {
+    return request.path == "/endless" ? count_up(request) : echo(request);
+  });
+  ASSERT_TRUE(server);
+  bool was_answered = false;
+  const auto reply = client().stream("/endless", [&](std::string_view /*piece*/) {
+    was_answered = client().request("GET", "/other").has_value();
+    return !was_answered;
+  });
+  ASSERT_TRUE(reply);
+  EXPECT_TRUE(was_answered);
+  std::thread stopper;
+  const auto broken_off = client().stream("/endless", [&](std::string_view /*piece*/) {
+    if (!stopper.joinable()) stopper = std::thread{[&] { server->stop(); }};
+    return true;
+  });
+  stopper.join();
+  EXPECT_FALSE(client().reachable());
+}
+
+TEST_F(Admin, HandsTheBodyOfARefusalOverAndNoPiece) {
+  const auto server = start(count_up);
+  ASSERT_TRUE(server);
+  const auto reply = client().stream("/refused", [](std::string_view /*piece*/) {
+    ADD_FAILURE();
+    return true;
+  });
+  ASSERT_TRUE(reply);
+  EXPECT_EQ(reply->status, 409);
+  EXPECT_EQ(refusal_of(*reply).error.message(), "one at a time");
 }
 
 }  // namespace

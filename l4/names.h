@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "l4/plane.h"
+
+/// What people read where programs have numbers and bytes.
+namespace weir::l4 {
+
+/// VIPs and backends by the ids that they have in the kernel, at one revision.
+struct Names {
+  struct Named {
+    std::string address;
+    std::string name;
+  };
+  std::uint64_t revision = 0;
+  std::map<std::uint32_t, Named> vips;
+  std::map<std::uint32_t, Named> backends;
+
+  static Names of(const Plane& plane);
+};
+
+std::string hex_of(std::span<const std::byte> bytes);
+/// Two digits a byte and nothing else; nothing where it is something else.
+std::optional<std::vector<std::byte>> bytes_of(std::string_view hex);
+
+}  // namespace weir::l4

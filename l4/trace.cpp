@@ -1,0 +1,303 @@
+#include "l4/trace.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <linux/bpf.h>
+
+#include <algorithm>
+#include <array>
+#include <memory>
+#include <set>
+#include <string_view>
+#include <utility>
+
+#include "l4/base/fd.h"
+#include "l4/flow_table.h"
+#include "l4/kernel_objects.h"
+#include "l4/program_settings.h"
+#include "weir_lb_trace.skel.h"
+
+namespace weir::l4 {
+namespace {
+
+/// Maps that programs only read: those that run, themselves.
+constexpr std::array<std::string_view, 12> kShared{
+    "weir_filter", "weir_addresses", "weir_prefixes", "weir_services",
+    "weir_ranges", "weir_vips",      "weir_tables",   "weir_backends",
+    "weir_lists",  "weir_quic",      "weir_devices",  "weir_l7_workers"};
+
+/// Maps that a run would change and whose content decides nothing: empty, and small. Whatever is in
+/// neither list is copied, so that a map that is added later is safe.
+constexpr std::array<std::string_view, 8> kEmpty{
+    "weir_counters",     "weir_vip_counters",   "weir_backend_counters", "weir_flow_counters",
+    "weir_nat_counters", "weir_monitor_filter", "weir_monitor",          "weir_source_limits"};
+
+constexpr std::uint32_t kSourcesMax = 2 * kTracedPacketsMax;
+
+template <std::size_t size>
+bool is_in(const std::array<std::string_view, size>& names, const char* name) {
+  return std::ranges::find(names, std::string_view{name}) != names.end();
+}
+
+struct DestroySkeleton {
+  void operator()(weir_lb_trace* skeleton) const { ::weir_lb_trace__destroy(skeleton); }
+};
+using Skeleton = std::unique_ptr<weir_lb_trace, DestroySkeleton>;
+
+/// A service and a source whose rates matter to a packet.
+struct Limited {
+  std::uint32_t vip_id;
+  weir_address source;
+  friend bool operator<(const Limited& left, const Limited& right) {
+    if (left.vip_id != right.vip_id) return left.vip_id < right.vip_id;
+    return std::ranges::lexicographical_compare(left.source.bytes, right.source.bytes);
+  }
+};
+
+Result<bpf_map_info> map_info(int fd, std::string_view name) {
+  bpf_map_info info{};
+  std::uint32_t size = sizeof(info);
+  if (::bpf_obj_get_info_by_fd(fd, &info, &size) != 0)
+    return Error::from_errno(fmt::format("examining map {}", name));
+  return info;
+}
+
+/// All entries of a hash or an array, in batches.
+Result<void> copy_entries(int from, int to, const bpf_map_info& info) {
+  constexpr std::uint32_t kBatch = 4096;  // must hold the fullest bucket of a hash
+  std::vector<std::byte> keys(std::size_t{kBatch} * info.key_size);
+  std::vector<std::byte> values(std::size_t{kBatch} * info.value_size);
+  std::vector<std::byte> cursor(std::max<std::size_t>(info.key_size, sizeof(std::uint64_t)));
+  bool is_last = false;
+  for (bool is_first = true; !is_last; is_first = false) {
+    std::uint32_t count = kBatch;
+    const int outcome =
+        ::bpf_map_lookup_batch(from, is_first ? nullptr : cursor.data(), cursor.data(), keys.data(),
+                               values.data(), &count, nullptr);
+    is_last = outcome != 0;
+    if (is_last && errno != ENOENT) return Error::from_errno(fmt::format("reading {}", info.name));
+    if (count == 0) continue;
+    if (::bpf_map_update_batch(to, keys.data(), values.data(), &count, nullptr) != 0)
+      return Error::from_errno(fmt::format("copying {}", info.name));
+  }
+  return {};
+}
+
+/// An array with one value per CPU.
+Result<void> copy_values_per_cpu(int from, int to, const bpf_map_info& info) {
+  const int cpus = ::libbpf_num_possible_cpus();
+  if (cpus <= 0) return Error::from_errno("counting CPUs", -cpus);
+  const std::size_t rounded = (info.value_size + 7) / 8 * 8;
+  std::vector<std::byte> values(rounded * static_cast<std::size_t>(cpus));
+  for (std::uint32_t index = 0; index < info.max_entries; ++index) {
+    if (::bpf_map_lookup_elem(from, &index, values.data()) != 0 ||
+        ::bpf_map_update_elem(to, &index, values.data(), BPF_ANY) != 0)
+      return Error::from_errno(fmt::format("copying {}", info.name));
+  }
+  return {};
+}
+
+Result<void> copy_map(int from, int to, std::string_view name) {
+  if (name == "weir_flows") return copy_flows(from, to);
+  Result<bpf_map_info> info = map_info(from, name);
+  if (!info) return std::move(info).error();
+  if (info->type == BPF_MAP_TYPE_PERCPU_ARRAY) return copy_values_per_cpu(from, to, *info);
+  return copy_entries(from, to, *info);
+}
+
+/// One tracing program with its maps, from load to end.
+class Tracer {
+ public:
+  static Result<Tracer> load(const std::string& pin_directory, const Datapath& datapath) {
+    collect_libbpf_words();
+    Tracer tracer{pin_directory, Skeleton{::weir_lb_trace__open()}};
+    if (!tracer.skeleton_) return libbpf_error("opening weir_lb_trace", errno);
+    write_settings(*tracer.skeleton_->rodata, datapath.settings(), datapath.ticks());
+    if (Result<void> done = tracer.prepare_maps(); !done) return std::move(done).error();
+    if (const int error = ::weir_lb_trace__load(tracer.skeleton_.get()); error != 0)
+      return libbpf_error("loading the tracing program into the kernel", error);
+    if (Result<void> done = tracer.copy_state(); !done) return std::move(done).error();
+    return tracer;
+  }
+
+  /// The rates of sources; a source that was not seen yet has all of its own.
+  Result<void> copy_limits(const std::set<Limited>& all) {
+    for (const Limited& limited : all) {
+      if (Result<void> done = copy_limit(limited); !done) return done;
+    }
+    return {};
+  }
+
+  Result<TracedPacket> run(std::span<const std::byte> frame, std::uint32_t ifindex,
+                           bool& came_in_by_device) {
+    skeleton_->bss->weir_trace = {};
+    TracedPacket packet;
+    packet.output.resize(kTracedBytesMax + 512);  // an answer or an outer header may be longer
+    xdp_md context{};
+    context.data_end = static_cast<std::uint32_t>(frame.size());
+    context.ingress_ifindex = ifindex;
+    LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame.data(),
+                .data_out = packet.output.data(),
+                .data_size_in = static_cast<std::uint32_t>(frame.size()),
+                .data_size_out = static_cast<std::uint32_t>(packet.output.size()),
+                .ctx_in = &context, .ctx_size_in = sizeof(context));
+    const int program = ::bpf_program__fd(skeleton_->progs.weir_lb);
+    int outcome = ::bpf_prog_test_run_opts(program, &options);
+    if (outcome == -EINVAL) {
+      came_in_by_device = false;
+      options.ctx_in = nullptr;
+      options.ctx_size_in = 0;
+      options.data_size_out = static_cast<std::uint32_t>(packet.output.size());
+      outcome = ::bpf_prog_test_run_opts(program, &options);
+    }
+    if (outcome != 0) return Error::from_errno("running the program over a packet", -outcome);
+    packet.output.resize(options.data_size_out);
+    packet.trace = skeleton_->bss->weir_trace;
+    return packet;
+  }
+
+ private:
+  Tracer(std::string pin_directory, Skeleton skeleton)
+      : pin_directory_{std::move(pin_directory)}, skeleton_{std::move(skeleton)} {}
+
+  Result<UniqueFd> open_live(std::string_view name) const {
+    const std::string path = fmt::format("{}/maps/{}", pin_directory_, name);
+    UniqueFd fd{::bpf_obj_get(path.c_str())};
+    if (!fd) return Error::from_errno(fmt::format("opening the pinned map {}", path));
+    return fd;
+  }
+
+  Result<void> prepare_maps() {
+    bpf_map* map = nullptr;
+    bpf_object__for_each_map(map, skeleton_->obj) {
+      const char* name = ::bpf_map__name(map);
+      if (::bpf_map__is_internal(map)) continue;
+      if (is_in(kEmpty, name)) {
+        // The program passes over what a counter's map does not have.
+        if (::bpf_map__type(map) == BPF_MAP_TYPE_PERCPU_ARRAY) ::bpf_map__set_max_entries(map, 1);
+        continue;
+      }
+      Result<UniqueFd> live = open_live(name);
+      if (!live) return std::move(live).error();
+      if (is_in(kShared, name)) {
+        if (const int error = ::bpf_map__reuse_fd(map, live->get()); error != 0)
+          return libbpf_error(fmt::format("using the map {}", name), error);
+        continue;
+      }
+      Result<bpf_map_info> info = map_info(live->get(), name);
+      if (!info) return std::move(info).error();
+      ::bpf_map__set_max_entries(map, info->max_entries);
+    }
+    return {};
+  }
+
+  Result<void> copy_state() {
+    bpf_map* map = nullptr;
+    bpf_object__for_each_map(map, skeleton_->obj) {
+      const char* name = ::bpf_map__name(map);
+      if (::bpf_map__is_internal(map) || is_in(kEmpty, name) || is_in(kShared, name)) continue;
+      Result<UniqueFd> live = open_live(name);
+      if (!live) return std::move(live).error();
+      if (Result<void> copied = copy_map(live->get(), ::bpf_map__fd(map), name); !copied)
+        return copied;
+    }
+    return {};
+  }
+
+  /// The map of one service's sources: a small one here, which has only those that are asked for.
+  Result<UniqueFd> sources_of(int outer, std::uint32_t vip_id) {
+    std::uint32_t map_id = 0;
+    if (::bpf_map_lookup_elem(outer, &vip_id, &map_id) == 0) {
+      UniqueFd fd{::bpf_map_get_fd_by_id(map_id)};
+      if (!fd) return Error::from_errno("opening a copy of the sources' rates");
+      return fd;
+    }
+    UniqueFd made{::bpf_map_create(BPF_MAP_TYPE_LRU_HASH, "weir_sources", sizeof(weir_address),
+                                   sizeof(weir_buckets), kSourcesMax, nullptr)};
+    if (!made) return Error::from_errno("creating a copy of the sources' rates");
+    const int fd = made.get();
+    if (::bpf_map_update_elem(outer, &vip_id, &fd, BPF_ANY) != 0)
+      return Error::from_errno("placing a copy of the sources' rates");
+    return made;
+  }
+
+  Result<void> copy_limit(const Limited& limited) {
+    Result<UniqueFd> live_outer = open_live("weir_source_limits");
+    if (!live_outer) return std::move(live_outer).error();
+    std::uint32_t map_id = 0;
+    if (::bpf_map_lookup_elem(live_outer->get(), &limited.vip_id, &map_id) != 0) return {};
+    const UniqueFd live{::bpf_map_get_fd_by_id(map_id)};
+    if (!live) return Error::from_errno("opening the sources' rates");
+    Result<UniqueFd> copy =
+        sources_of(::bpf_map__fd(skeleton_->maps.weir_source_limits), limited.vip_id);
+    if (!copy) return std::move(copy).error();
+    weir_buckets buckets{};
+    if (::bpf_map_lookup_elem(live.get(), &limited.source, &buckets) != 0) return {};
+    if (::bpf_map_update_elem(copy->get(), &limited.source, &buckets, BPF_ANY) != 0)
+      return Error::from_errno("copying a source's rates");
+    return {};
+  }
+
+  std::string pin_directory_;
+  Skeleton skeleton_;
+};
+
+/// Whose rates the packets depend on, as far as a run without them tells.
+std::set<Limited> limited_by(const std::vector<TracedPacket>& packets) {
+  std::set<Limited> found;
+  for (const TracedPacket& packet : packets) {
+    const std::uint32_t count = std::min<std::uint32_t>(packet.trace.count, WEIR_TRACE_STEPS_MAX);
+    for (const weir_trace_step& step : std::span{packet.trace.steps}.first(count)) {
+      if (step.step == WEIR_STEP_VIP_BY_FLOW || step.step == WEIR_STEP_VIP_BY_PORT ||
+          step.step == WEIR_STEP_VIP_BY_RANGE)
+        found.insert({static_cast<std::uint32_t>(step.a), step.flow.source});
+    }
+  }
+  return found;
+}
+
+Result<void> run_all(Tracer& tracer, std::span<const std::vector<std::byte>> frames,
+                     std::uint32_t ifindex, Traced& traced) {
+  traced.packets.clear();
+  for (const std::vector<std::byte>& frame : frames) {
+    Result<TracedPacket> packet = tracer.run(frame, ifindex, traced.came_in_by_device);
+    if (!packet) return std::move(packet).error();
+    traced.packets.push_back(*std::move(packet));
+  }
+  return {};
+}
+
+Result<bool> has_limits(const Datapath& datapath, const std::set<Limited>& limited) {
+  Result<std::vector<weir_vip>> vips = datapath.tables().read_vips();
+  if (!vips) return std::move(vips).error();
+  return std::ranges::any_of(limited, [&](const Limited& item) {
+    if (item.vip_id >= vips->size()) return false;
+    const weir_limits& limits = (*vips)[item.vip_id].limits;
+    return limits.new_flows_per_source != 0 || limits.packets_per_source != 0;
+  });
+}
+
+}  // namespace
+
+Result<Traced> trace_packets(const std::string& pin_directory, const Datapath& datapath,
+                             std::uint32_t ifindex,
+                             std::span<const std::vector<std::byte>> frames) {
+  Traced traced;
+  Result<Tracer> first = Tracer::load(pin_directory, datapath);
+  if (!first) return std::move(first).error();
+  if (Result<void> done = run_all(*first, frames, ifindex, traced); !done)
+    return std::move(done).error();
+  const std::set<Limited> limited = limited_by(traced.packets);
+  Result<bool> is_limited = has_limits(datapath, limited);
+  if (!is_limited) return std::move(is_limited).error();
+  if (!*is_limited) return traced;
+  // Copies of all sources of all services would be too many; those that matter are known now.
+  Result<Tracer> second = Tracer::load(pin_directory, datapath);
+  if (!second) return std::move(second).error();
+  if (Result<void> done = second->copy_limits(limited); !done) return std::move(done).error();
+  if (Result<void> done = run_all(*second, frames, ifindex, traced); !done)
+    return std::move(done).error();
+  return traced;
+}
+
+}  // namespace weir::l4
