@@ -44,17 +44,6 @@ Result<FlowCount> count_flows(int map_fd) {
   return FlowCount{.capacity = all.size(), .used = used * (all.size() / read.size())};
 }
 
-Result<void> copy_flows(int from_fd, int to_fd) {
-  Result<MappedFlows> from = MappedFlows::open(from_fd);
-  if (!from) return std::move(from).error();
-  Result<MappedFlows> to = MappedFlows::open(to_fd);
-  if (!to) return std::move(to).error();
-  WEIR_ASSERT(from->entries().size() == to->entries().size());  // who copies has made the other
-  for (std::size_t i = 0; i < from->entries().size(); ++i)
-    to->entries()[i] = load(from->entries()[i]);
-  return {};
-}
-
 Result<void> forget_flows(int map_fd, const std::function<bool(std::uint32_t)>& is_in_use) {
   auto flows = MappedArray<std::uint64_t>::open(map_fd, "weir_flows");
   if (!flows) return std::move(flows).error();

@@ -22,9 +22,6 @@ std::uint32_t flow_entries(std::uint32_t flows_max);
 /// part of a larger table stands for the whole, and asking does not empty the CPU's caches.
 Result<FlowCount> count_flows(int map_fd);
 
-/// Every entry of one table into another of the same size.
-Result<void> copy_flows(int from_fd, int to_fd);
-
 /// Clears the entries whose backend is not in use, but none that the program changes meanwhile.
 Result<void> forget_flows(int map_fd, const std::function<bool(std::uint32_t)>& is_in_use);
 

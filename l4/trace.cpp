@@ -6,14 +6,15 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <memory>
 #include <set>
 #include <string_view>
 #include <utility>
 
 #include "l4/base/fd.h"
-#include "l4/flow_table.h"
 #include "l4/kernel_objects.h"
+#include "l4/mapped_array.h"
 #include "l4/program_settings.h"
 #include "weir_lb_trace.skel.h"
 
@@ -97,10 +98,23 @@ Result<void> copy_values_per_cpu(int from, int to, const bpf_map_info& info) {
   return {};
 }
 
+/// The large tables of flows, which the program writes meanwhile, a word at a time.
+Result<void> copy_mapped(int from, int to, std::string_view name) {
+  auto source = MappedArray<std::uint64_t>::open(from, name);
+  if (!source) return std::move(source).error();
+  auto target = MappedArray<std::uint64_t>::open(to, name);
+  if (!target) return std::move(target).error();
+  WEIR_ASSERT(source->values().size() == target->values().size());  // made so
+  std::ranges::transform(source->values(), target->values().begin(), [](std::uint64_t& word) {
+    return std::atomic_ref{word}.load(std::memory_order_relaxed);
+  });
+  return {};
+}
+
 Result<void> copy_map(int from, int to, std::string_view name) {
-  if (name == "weir_flows") return copy_flows(from, to);
   Result<bpf_map_info> info = map_info(from, name);
   if (!info) return std::move(info).error();
+  if ((info->map_flags & BPF_F_MMAPABLE) != 0) return copy_mapped(from, to, name);
   if (info->type == BPF_MAP_TYPE_PERCPU_ARRAY) return copy_values_per_cpu(from, to, *info);
   return copy_entries(from, to, *info);
 }

@@ -68,6 +68,8 @@ struct InnerMap {
   std::uint32_t max_entries = 0;
   std::vector<std::pair<std::vector<std::byte>, std::vector<std::byte>>> entries;
 
+  friend bool operator==(const InnerMap&, const InnerMap&) = default;
+
   template <typename Key, typename Value>
   void add(const Key& key, const Value& value) {
     const auto key_view = std::as_bytes(std::span{&key, 1});
