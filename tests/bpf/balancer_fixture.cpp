@@ -187,13 +187,17 @@ void BalancerFixture::add_standard_vips() {
 void BalancerFixture::start_standard_world(std::uint32_t l7_worker_count) {
   BpfSettings settings;
   settings.l7_worker_count = l7_worker_count;
+  start_standard_world(settings);
+}
+
+void BalancerFixture::start_standard_world(const BpfSettings& settings) {
   start(settings);
   if (!is_ready()) return;
   add_standard_backends();
   add_standard_vips();
   for (const auto& address : {kL7Own, kL7Own6})
     add_address(address, WEIR_ADDRESS_L7_OWN);
-  for (std::uint32_t worker = 0; worker < l7_worker_count; ++worker)
+  for (std::uint32_t worker = 0; worker < settings.l7_worker_count; ++worker)
     check(runner_->write("weir_l7_workers", worker, BpfRunner::kAnyDevice));
 }
 

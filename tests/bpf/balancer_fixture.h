@@ -90,6 +90,7 @@ class BalancerFixture {
  protected:
   void start(const BpfSettings& settings, BpfProgram program = BpfProgram::kBalancer);
   void start_standard_world(std::uint32_t l7_worker_count = 0);
+  void start_standard_world(const BpfSettings& settings);
 
   void add_backend(std::uint32_t id, const weir_backend& backend);
   /// A service with all its facts; address, port and protocol are filled in.

@@ -82,12 +82,25 @@ PacketBuilder& PacketBuilder::ether_type(std::uint16_t type) {
   ether_type_ = type;
   return *this;
 }
+PacketBuilder& PacketBuilder::tag(std::uint16_t type, std::uint16_t control) {
+  tags_.insert(tags_.end(), {type, control});
+  return *this;
+}
+PacketBuilder& PacketBuilder::octet(std::size_t offset, std::uint8_t value) {
+  octets_.emplace_back(offset, value);
+  return *this;
+}
 PacketBuilder& PacketBuilder::padding(std::size_t count) {
   padding_ = count;
   return *this;
 }
 PacketBuilder& PacketBuilder::truncate_to(std::size_t count) {
   truncate_to_ = count;
+  return *this;
+}
+PacketBuilder& PacketBuilder::destination(const IpAddress& address) {
+  WEIR_ASSERT(source_.address.family() == address.family());  // tests are written by us
+  destination_.address = address;
   return *this;
 }
 PacketBuilder& PacketBuilder::time_to_live(std::uint8_t hops) {
@@ -228,12 +241,21 @@ std::vector<std::byte> PacketBuilder::bytes() const {
   wire::EthernetHeader ethernet;
   ethernet.destination = destination_mac_;
   ethernet.source = source_mac_;
-  ethernet.type = be16{ether_type_.value_or(static_cast<std::uint16_t>(natural))};
+  // The types of the tags, then that of what they stand before: each behind the other's control.
+  std::vector<std::uint16_t> types = tags_;
+  types.push_back(ether_type_.value_or(static_cast<std::uint16_t>(natural)));
+  ethernet.type = be16{types.front()};
 
   std::vector<std::byte> frame;
   append_header(frame, ethernet);
+  for (std::size_t i = 1; i < types.size(); ++i)
+    append_header(frame, be16{types[i]});
   append(frame, ip_bytes());
   frame.resize(frame.size() + padding_);
+  for (const auto& [offset, value] : octets_) {
+    WEIR_ASSERT(offset < frame.size());  // tests are written by us
+    frame[offset] = std::byte{value};
+  }
   if (truncate_to_) frame.resize(std::min(frame.size(), *truncate_to_));
   return frame;
 }

@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "l4/wire/address.h"
@@ -30,10 +31,16 @@ class PacketBuilder {
   // Ethernet.
   PacketBuilder& macs(const wire::MacAddress& source, const wire::MacAddress& destination);
   PacketBuilder& ether_type(std::uint16_t type);
+  /// One more VLAN tag, inside those that are there: 0x8100 (802.1Q) or 0x88a8 (802.1ad).
+  PacketBuilder& tag(std::uint16_t type, std::uint16_t control);
   PacketBuilder& padding(std::size_t count);      ///< zero bytes after the IP packet
   PacketBuilder& truncate_to(std::size_t count);  ///< cuts the finished frame
+  /// Overwrites a byte of the frame, counted from its beginning, before it is cut. Checksums stay.
+  PacketBuilder& octet(std::size_t offset, std::uint8_t value);
 
   // IP; what a family does not have is ignored.
+  PacketBuilder& destination(const wire::IpAddress& address);  ///< another one of the same family
+  [[nodiscard]] bool is_v4() const { return destination_.address.is_v4(); }
   PacketBuilder& time_to_live(std::uint8_t hops);    ///< IPv6: hop limit
   PacketBuilder& type_of_service(std::uint8_t tos);  ///< IPv6: traffic class
   PacketBuilder& identification(std::uint16_t id);
@@ -97,7 +104,9 @@ class PacketBuilder {
   wire::MacAddress source_mac_{{0x02, 0, 0, 0, 0, 0x01}};
   wire::MacAddress destination_mac_{{0x02, 0, 0, 0, 0, 0x02}};
   std::optional<std::uint16_t> ether_type_;
+  std::vector<std::uint16_t> tags_;  ///< type and control of each
   std::size_t padding_ = 0;
+  std::vector<std::pair<std::size_t, std::uint8_t>> octets_;
   std::optional<std::size_t> truncate_to_;
 
   wire::Endpoint source_;
