@@ -26,6 +26,8 @@
 #define ICMPV6_ECHO_REQUEST  128
 #define ICMPV6_ECHO_REPLY    129
 
+#define QUOTED_PORTS_BYTES 4 /* source and destination port */
+
 static __always_inline int is_icmp_error(const struct packet *pkt)
 {
 	if (!is_icmp(pkt) || !pkt->icmp_type || pkt->fragment == FRAGMENT_LATER)
@@ -34,6 +36,14 @@ static __always_inline int is_icmp_error(const struct packet *pkt)
 		return pkt->icmp_type <= ICMPV6_ERROR_LAST;
 	return pkt->icmp_type == ICMP_UNREACHABLE || pkt->icmp_type == ICMP_TIME_EXCEEDED ||
 	       pkt->icmp_type == ICMP_PARAMETER;
+}
+
+/* Whether ports follow a quoted IP header of so many bytes: in the packet, that is, and not in what
+ * Ethernet has put behind it. */
+static __always_inline int quotes_ports(const struct packet *pkt, __u32 quoted_bytes)
+{
+	return pkt->header_bytes + ICMP_HEADER_BYTES + quoted_bytes + QUOTED_PORTS_BYTES <=
+	       pkt->ip_bytes;
 }
 
 /* Bytes of the quoted IP header, or 0 where it is none. Fills the flow's addresses and protocol,
@@ -46,14 +56,15 @@ static __always_inline __u32 read_quoted_ip(const struct xdp_md *ctx, const void
 
 	if (pkt->ip_version == 4) {
 		if ((void *)(ip4 + 1) > packet_end(ctx) || ip4->version != 4 || ip4->ihl < 5 ||
-		    ip4->frag_off & bpf_htons(IPV4_OFFSET_MASK))
+		    ip4->frag_off & bpf_htons(IPV4_OFFSET_MASK) || !quotes_ports(pkt, ip4->ihl * 4))
 			return 0;
 		flow->source = v4_mapped(ip4->daddr);
 		flow->destination = v4_mapped(ip4->saddr);
 		flow->protocol = ip4->protocol;
 		return ip4->ihl * 4;
 	}
-	if ((void *)(ip6 + 1) > packet_end(ctx) || ip6->version != 6)
+	if ((void *)(ip6 + 1) > packet_end(ctx) || ip6->version != 6 ||
+	    !quotes_ports(pkt, sizeof(*ip6)))
 		return 0;
 	__builtin_memcpy(&flow->source, &ip6->daddr, sizeof(flow->source));
 	__builtin_memcpy(&flow->destination, &ip6->saddr, sizeof(flow->destination));
@@ -72,6 +83,10 @@ static __always_inline enum weir_verdict resolve_icmp_error(const struct xdp_md 
 
 	if (!quoted_bytes || (flow.protocol != IPPROTO_TCP && flow.protocol != IPPROTO_UDP) ||
 	    (void *)(ports + 2) > packet_end(ctx))
+		return WEIR_PASS_NO_PORTS;
+	/* Who sent the quoted packet is who must be told. Nobody has a reason to tell the VIP of
+	 * packets that were not its own. */
+	if (!same_address(&flow.destination, &pkt->flow.destination))
 		return WEIR_PASS_NO_PORTS;
 	flow.source_port_be = ports[1];
 	flow.destination_port_be = ports[0];

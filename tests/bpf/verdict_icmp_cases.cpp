@@ -103,8 +103,11 @@ void add_quotes(VerdictCases& cases) {
   passed("AQuoteWithAHeaderTooShortIsNone", tcp(kTo, kFrom).header_words(4), 40);
   passed("AQuoteOfAPingHasNoPorts", echo_request(kVip, kClient));
   passed("AQuoteOfGreHasNoPorts", ip_packet(kVip, kClient, IPPROTO_GRE).payload(text(8)));
+  passed("AQuoteOfAPacketThatTheVipHasNotSentIsNotItsFlow", tcp(at(kHost, 80), kFrom));
   cases.add("AnErrorWithoutAQuoteIsLeftToTheHost", icmp(kRouter, kVip, 3, 4), WEIR_PASS_NO_PORTS);
   cases.add("HalfAQuotedHeaderIsLeftToTheHost", icmp(kRouter, kVip, 3, 4).payload(text(19)),
+            WEIR_PASS_NO_PORTS);
+  cases.add("PaddingOfTheFrameIsNoQuote", icmp_error(kRouter, kVip, 3, 4, kAbout, 0).padding(8),
             WEIR_PASS_NO_PORTS);
   cases.add("AnIcmpHeaderThatLacksAByteIsLeftToTheHost",
             icmp_error(kRouter, kVip, 3, 4, kAbout).total_length(27), WEIR_PASS_NO_PORTS);
@@ -131,10 +134,13 @@ void add_ipv6_quotes(VerdictCases& cases) {
          tcp(kTo6, kFrom6).extension(IPPROTO_DSTOPTS, 0), 40);
   passed("AQuoteOfVersionFourInsideIpv6IsNone", tcp(kTo6, kFrom6).version(4));
   passed("AnIpv6QuoteOfAPingHasNoPorts", echo_request(kVip6, kClient6));
+  passed("AnIpv6QuoteOfAPacketThatTheVipHasNotSentIsNotItsFlow", tcp(at(kHost6, 80), kFrom6));
   cases.add("AnIpv6ErrorWithoutAQuoteIsLeftToTheHost", icmp(kRouter6, kVip6, 1, 0),
             WEIR_PASS_NO_PORTS);
   cases.add("HalfAQuotedIpv6HeaderIsLeftToTheHost", icmp(kRouter6, kVip6, 2).payload(text(39)),
             WEIR_PASS_NO_PORTS);
+  cases.add("PaddingOfAnIpv6FrameIsNoQuote",
+            icmp_error(kRouter6, kVip6, 2, 0, kAbout6, 0).padding(8), WEIR_PASS_NO_PORTS);
   cases.add("AnEmptyIcmpv6Packet", ip_packet(kClient6, kVip6, IPPROTO_ICMPV6).total_length(0),
             WEIR_PASS_NO_PORTS);
 }

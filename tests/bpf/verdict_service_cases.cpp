@@ -78,6 +78,9 @@ void add_prefixes(VerdictCases& cases) {
   cases.add("AnErrorToAnAddressOfAPrefixFollowsItsFlow",
             icmp_error(kRouter, kPrefixLast, 3, 4, tcp(at(kPrefixLast, 80), kFrom)), WEIR_TX_IPIP,
             kPrefix, kPrefix, 0);
+  cases.add("AnErrorAboutAnotherAddressOfThePrefixIsNotItsFlow",
+            icmp_error(kRouter, kPrefixLast, 3, 4, tcp(at(kPrefixFirst, 80), kFrom)),
+            WEIR_PASS_NO_PORTS);
   cases
       .add("ALaterFragmentOfAPrefixFollowsItsFirst",
            udp(kFrom, at(kWidePrefixMiddle, 99)).identification(3).fragment_offset(2).payload("x"),
