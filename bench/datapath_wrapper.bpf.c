@@ -23,12 +23,14 @@
 #include "bpf/abi.h"
 
 #define PORTS_PER_CLIENT 32768
+#define BENCH_AF_INET	 2
 
 /* Set by the benchmark before a row, read for every packet. */
 __u32 bench_frame_bytes;
 __u32 bench_flow_mask; /* number of flows, a power of two, less one */
 __u32 bench_push_bytes;
 __u32 bench_is_reply; /* flows differ in where the packet goes, not in where it comes from */
+__u32 bench_egress_ifindex; /* behind which the route leads to the VIP, for bench_fib */
 __u64 bench_packets;
 
 /* What the packet begins with behind its Ethernet header: IP and TCP. */
@@ -85,6 +87,26 @@ int bench_lookup(struct xdp_md *ctx)
 	key.port_be = tcp->dest;
 	key.protocol = ip->protocol;
 	return bpf_map_lookup_elem(&bench_services, &key) ? XDP_TX : XDP_PASS;
+}
+
+/* What it would take to ask the kernel's routes and neighbours for every packet; a balancer's backends
+ * carry theirs, which the daemon keeps up to date. */
+SEC("xdp")
+int bench_fib(struct xdp_md *ctx)
+{
+	struct bpf_fib_lookup way = {.family = BENCH_AF_INET, .ifindex = bench_egress_ifindex};
+	struct ethhdr *eth = data_of(ctx);
+	struct iphdr *ip = (void *)(eth + 1);
+
+	if ((void *)(ip + 1) > end_of(ctx))
+		return XDP_DROP;
+	way.ipv4_src = ip->saddr;
+	way.ipv4_dst = ip->daddr;
+	if (bpf_fib_lookup(ctx, &way, sizeof(way), BPF_FIB_LOOKUP_OUTPUT) != BPF_FIB_LKUP_RET_SUCCESS)
+		return XDP_ABORTED;
+	__builtin_memcpy(eth->h_dest, way.dmac, ETH_ALEN);
+	__builtin_memcpy(eth->h_source, way.smac, ETH_ALEN);
+	return XDP_TX;
 }
 
 /* Two moves of the packet's head, out and back: half of it is what one costs. */

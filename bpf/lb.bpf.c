@@ -53,7 +53,7 @@ static __always_inline enum weir_verdict forward(struct xdp_md *ctx, struct pack
 	pkt->vip_id = vip->id;
 	pkt->may_refuse = vip->flags & WEIR_VIP_REFUSE ? 1 : 0;
 	if (vip->flags & WEIR_VIP_GUARDED) {
-		verdict = weir_guard(pkt, vip);
+		verdict = weir_guard(pkt, vip, place);
 		if (verdict != WEIR_CONTINUE)
 			return verdict;
 	}
