@@ -173,12 +173,17 @@ static __always_inline enum weir_verdict check_reply_size(struct xdp_md *ctx, st
 	return WEIR_DROP_TOO_BIG;
 }
 
-/* The same for a reply: WEIR_TX_NAT_REPLY, or the verdict that it ends in. */
+/* The same for a reply: WEIR_TX_NAT_REPLY, or the verdict that it ends in. WEIR_CONTINUE, with the
+ * packet as it was, where nothing of the flow was ever sent, because its first packet was too big
+ * or at the end of its hops: then nobody has anything to reply to, and no way back is known. */
 static __always_inline enum weir_verdict admit_reply(struct xdp_md *ctx, struct packet *pkt,
 						     struct weir_nat_flow *record)
 {
-	enum weir_verdict verdict = check_reply_size(ctx, pkt, record->ifindex);
+	enum weir_verdict verdict;
 
+	if (!record->ifindex)
+		return WEIR_CONTINUE;
+	verdict = check_reply_size(ctx, pkt, record->ifindex);
 	if (verdict == WEIR_CONTINUE)
 		verdict = lower_hop_limit(ctx, pkt);
 	if (verdict != WEIR_CONTINUE)

@@ -362,6 +362,7 @@ static __always_inline void fill_record(struct weir_nat_flow *record, const stru
 	record->client_port_be = pkt->flow.source_port_be;
 	record->vip_port_be = pkt->flow.destination_port_be;
 	record->backend_id = pkt->backend_id;
+	record->ifindex = 0; /* the way back of the flow before is not this one's */
 	record->protocol = pkt->flow.protocol;
 }
 

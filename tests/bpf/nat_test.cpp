@@ -186,6 +186,19 @@ TEST_P(NatFlows, TheirSendersAreToldWhenTheHopLimitIsUsedUp) {
   EXPECT_TRUE(back.moved.contains("tx_ttl_exceeded")) << describe(back);
 }
 
+TEST_P(NatFlows, AReplyBeforeAnythingWasSentIsPassedUntouched) {
+  const NatFlow& flow = GetParam();
+  const RunResult there = run(nat_packet(flow, flow.client, flow.vip,
+                                         [](PacketBuilder& packet) { packet.time_to_live(1); }));
+  EXPECT_TRUE(there.moved.contains("tx_ttl_exceeded")) << describe(there);
+  const auto frame = nat_packet(flow, flow.backend, flow.source).bytes();
+  const RunResult back = run(frame);
+  EXPECT_TRUE(back.moved.contains("pass_not_a_vip")) << describe(back);
+  EXPECT_EQ(back.output, frame);
+  expect_forward(flow);
+  expect_reply(flow);
+}
+
 TEST_P(NatFlows, OneThatLostTheClientsEntryGetsItBack) {
   const NatFlow& flow = GetParam();
   expect_forward(flow, kSyn);
@@ -555,6 +568,17 @@ TEST_F(NatFull, AClosingFlowGivesWayBeforeAHandshake) {
   EXPECT_EQ(events(WEIR_NAT_EVICTED_CLOSING), 1u);
   EXPECT_EQ(events(WEIR_NAT_EVICTED_NEW), 0u);
   EXPECT_EQ(entry_count(nth(3)), 0u);
+}
+
+TEST_F(NatFull, ARecordForgetsTheWayBackOfTheFlowBefore) {
+  for (std::uint32_t i = 0; i < kFew; ++i)
+    expect_forward(nth(i), kSyn);
+  const NatFlow next = nth(kFew);
+  run(nat_packet(next, next.client, next.vip,
+                 [](PacketBuilder& packet) { packet.syn().time_to_live(1); }));
+  EXPECT_EQ(events(WEIR_NAT_EVICTED_NEW), 1u);
+  const RunResult back = run(nat_packet(next, next.backend, next.source, kSynAck));
+  EXPECT_TRUE(back.moved.contains("pass_not_a_vip")) << describe(back);
 }
 
 TEST_F(NatFull, AFloodMovesOutTheFloodAndNoLivingFlow) {

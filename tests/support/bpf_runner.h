@@ -87,10 +87,27 @@ InnerMap quic_ids();
 InnerMap maglev_table(std::span<const std::uint32_t> current,
                       std::span<const std::uint32_t> previous = {});
 
+/// What user space may do with the maps of a program.
+class MapWriter {
+ public:
+  virtual ~MapWriter() = default;
+
+  virtual Result<void> write_bytes(std::string_view map, std::span<const std::byte> key,
+                                   std::span<const std::byte> value) = 0;
+  /// Puts a map into a slot of an outer one, in the place of the one that is there.
+  virtual Result<void> publish_map(std::string_view outer, std::uint32_t index,
+                                   const InnerMap& inner) = 0;
+
+  template <typename Key, typename Value>
+  Result<void> write(std::string_view map, const Key& key, const Value& value) {
+    return write_bytes(map, std::as_bytes(std::span{&key, 1}), std::as_bytes(std::span{&value, 1}));
+  }
+};
+
 /// One program of bpf/ with its maps, ready to be given frames. Two engines behind one interface:
 /// the sources compiled for the host under sanitizers, and the object in the kernel through its
 /// test-run. A devmap slot may be filled with kAnyDevice: no frame really leaves.
-class BpfRunner {
+class BpfRunner : public MapWriter {
  public:
   /// The loopback device: it exists in every network namespace, and a test-run of the kernel
   /// claims that frames came in by it.
@@ -98,28 +115,17 @@ class BpfRunner {
   /// Counters of VIPs and backends are watched for ids below this.
   static constexpr std::uint32_t kWatchedIds = 16;
 
-  virtual ~BpfRunner() = default;
-
   virtual Result<RunResult> run(std::span<const std::byte> frame) = 0;
-  virtual Result<void> write_bytes(std::string_view map, std::span<const std::byte> key,
-                                   std::span<const std::byte> value) = 0;
+  /// Of a slot of an outer map: takes out the map that publish_map() put in.
   virtual Result<void> erase_bytes(std::string_view map, std::span<const std::byte> key) = 0;
   /// One CPU's value for per-CPU maps is of no use: they are summed, as 64-bit words.
   virtual Result<std::vector<std::byte>> read_bytes(std::string_view map,
                                                     std::span<const std::byte> key) = 0;
-  /// Puts a map into a slot of an outer one, in the place of the one that is there. erase_bytes()
-  /// of the slot takes it out.
-  virtual Result<void> publish_map(std::string_view outer, std::uint32_t index,
-                                   const InnerMap& inner) = 0;
   /// The host engine's clock, in ticks; the kernel's cannot be set.
   virtual void set_ticks(std::uint64_t ticks) = 0;
   /// The events since the last call, of the host engine only.
   virtual std::vector<weir_event> take_events() = 0;
 
-  template <typename Key, typename Value>
-  Result<void> write(std::string_view map, const Key& key, const Value& value) {
-    return write_bytes(map, std::as_bytes(std::span{&key, 1}), std::as_bytes(std::span{&value, 1}));
-  }
   template <typename Key>
   Result<void> erase(std::string_view map, const Key& key) {
     return erase_bytes(map, std::as_bytes(std::span{&key, 1}));

@@ -11,9 +11,9 @@
 #include <memory>
 #include <utility>
 
-#include "bpf/hash.h"
 #include "tests/support/bpf_counters.h"
 #include "tests/support/bpf_runner.h"
+#include "tests/support/host_settings.h"
 
 namespace weir::testing {
 namespace {
@@ -257,19 +257,7 @@ class HostRunner final : public BpfRunner {
   static constexpr long kEthernetBytes = 14;
 
   RunResult run_once(std::span<const std::byte> frame) {
-    weir_hash_seed[0] = settings_.hash_seed[0];
-    weir_hash_seed[1] = settings_.hash_seed[1];
-    for (std::uint32_t i = 0; i < WEIR_FLOW_KEYS; ++i)
-      weir_flow_keys[i] = weir_flow_key_of(settings_.hash_seed[0], settings_.hash_seed[1], i);
-    weir_flow_set_mask = settings_.flow_sets - 1;
-    weir_is_stateless = settings_.is_stateless ? 1 : 0;
-    weir_l7_worker_count = settings_.l7_worker_count;
-    weir_ticks_per_s = BpfSettings::kTicksPerSecond;
-    weir_second_shift = BpfSettings::kSecondShift;
-    weir_answers_per_s = settings_.answers_per_s;
-    weir_nat_mask = settings_.nat_records == 0 ? 0 : settings_.nat_records - 1;
-    weir_nat_port_first = settings_.nat_port_first;
-    weir_nat_port_last = settings_.nat_port_last;
+    set_host_balancer(settings_);
     weir_decap_any_source = settings_.decapsulate_any_source ? 1 : 0;
     weir_decap_any_vip = settings_.decapsulate_any_vip ? 1 : 0;
     weir_decap_drop_foreign = settings_.decapsulate_drop_foreign ? 1 : 0;
