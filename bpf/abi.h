@@ -268,7 +268,8 @@ struct weir_nat_flow {
 	__u16 tags[4]; /* as they stand in the frame */
 	__u32 tag_bytes;
 	__u8 protocol;
-	__u8 reserved[7]; /* zero */
+	__u8 reserved[3];   /* zero */
+	__u32 expected_ack; /* TCP, state REPLIED: what acknowledges the backend's SYN-ACK */
 };
 
 enum weir_nat_state {
@@ -276,13 +277,14 @@ enum weir_nat_state {
 	WEIR_NAT_CLAIMED = 1,	  /* being written; not to be read */
 	WEIR_NAT_NEW = 2,	  /* the backend has not answered */
 	WEIR_NAT_REPLIED = 3,	  /* it has; a UDP flow stays here */
-	WEIR_NAT_ESTABLISHED = 4, /* TCP: and the client has answered that */
-	WEIR_NAT_CLOSING = 5,	  /* TCP: FIN from both sides, or RST from one */
+	WEIR_NAT_ESTABLISHED = 4, /* TCP: and the client has acknowledged that */
+	WEIR_NAT_CLOSING = 5,	  /* TCP: FIN from both sides, or RST before it was established */
 };
 
 #define WEIR_NAT_STATE_MASK	  7
 #define WEIR_NAT_FIN_CLIENT	  8  /* the client is done */
 #define WEIR_NAT_FIN_BACKEND	  16 /* the backend is */
+#define WEIR_NAT_RESET		  32 /* established, and somebody has sent a RST, which may be forged */
 #define WEIR_NAT_GENERATION_SHIFT 32 /* counts the flows that the record has held */
 
 /* Seconds without a packet after which a flow is over. RFC 5382, REQ-5 has 4 minutes for
@@ -342,6 +344,13 @@ struct weir_quic_key {
 struct weir_bucket {
 	__u64 tick; /* when it was last filled */
 	__u64 tokens;
+};
+
+/* Answers of the balancer's own, by what limits them: each has the whole rate. */
+enum weir_answer {
+	WEIR_ANSWER_OTHER = 0,
+	WEIR_ANSWER_TOO_BIG = 1,
+	WEIR_ANSWER_COUNT,
 };
 
 /* Of one source or of one VIP. */

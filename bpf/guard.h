@@ -28,23 +28,24 @@ static __always_inline int is_denied(__u32 list_id, const struct packet *pkt)
 
 /* Takes one event's tokens out of a bucket that holds one second's worth of a rate. CPUs share
  * buckets: the taking is atomic, and of two that fill at once the later one may give back what the
- * earlier one took, once a tick. */
+ * earlier one took, once a tick. Several may each take the last token: what is left can be
+ * negative.
+ */
 static __always_inline int take_token(struct weir_bucket *bucket, __u32 rate_per_s)
 {
 	__u64 now = bpf_jiffies64();
-	__u64 full = (__u64)rate_per_s * weir_ticks_per_s;
+	__s64 full = (__s64)rate_per_s * weir_ticks_per_s;
 	__u64 elapsed = now - bucket->tick;
-	__u64 tokens;
+	__s64 tokens;
 
 	if (elapsed) {
-		tokens = bucket->tokens + elapsed * rate_per_s;
+		tokens = (__s64)bucket->tokens + (__s64)(elapsed * rate_per_s);
 		if (elapsed >= weir_ticks_per_s || tokens > full)
 			tokens = full;
 		bucket->tick = now;
 		bucket->tokens = tokens;
 	}
 	TRACE(RATE, rate_per_s, (__s64)bucket->tokens >= (__s64)weir_ticks_per_s);
-	/* Signed: several CPUs may each take the last token. */
 	if ((__s64)bucket->tokens < (__s64)weir_ticks_per_s)
 		return 0;
 	__sync_fetch_and_add(&bucket->tokens, -(__s64)weir_ticks_per_s);
@@ -136,6 +137,13 @@ static __always_inline enum weir_verdict ask_lists(const struct packet *pkt,
 	if (vip->flags & WEIR_VIP_SOURCE_LIST && is_denied(vip->id, pkt))
 		return WEIR_DROP_SOURCE;
 	return WEIR_CONTINUE;
+}
+
+/* Whether the node's list denies the source, for packets to a VIP's address that are no service's.
+ */
+__noinline int weir_is_blocked(const struct packet *pkt)
+{
+	return pkt ? is_denied(0, pkt) : 0; /* it never is NULL; only the verifier asks */
 }
 
 /* Returns enum weir_verdict. */

@@ -155,6 +155,13 @@ static __always_inline enum weir_verdict decide_neighbor(const struct packet *pk
 	return hand_over_local(pkt, otherwise);
 }
 
+/* What the node's list denies is not answered either, nor handed to L7 to answer. */
+static __always_inline int would_be_answered(enum weir_verdict verdict)
+{
+	return verdict == WEIR_DROP_UNKNOWN_PORT || verdict == WEIR_TX_ECHO_REPLY ||
+	       verdict == WEIR_REDIRECT_L7;
+}
+
 /*
  * The flow is looked up before the service: a known one leads to its VIP by itself. And the service
  * before the address, so that new flows cost one lookup less.
@@ -201,7 +208,9 @@ static __always_inline enum weir_verdict decide(struct xdp_md *ctx, struct packe
 		}
 		vip = find_service_further(ctx, pkt, &verdict);
 		if (!vip)
-			return verdict;
+			return would_be_answered(verdict) && weir_is_blocked(pkt)
+				       ? WEIR_DROP_BLOCKED
+				       : verdict;
 		place = find_flow(&pkt->flow); /* of an error or a fragment, it is known only now */
 		TRACE_IF(place.entry, FLOW_HIT, backend_of(place.entry), trace_entry(&place));
 	}

@@ -240,10 +240,10 @@ struct {
 	__array(values, struct weir_quic_ids);
 } weir_quic SEC(".maps");
 
-/* Answers of our own that this CPU may still give. Written by the program. */
+/* enum weir_answer → what of these this CPU may still give. Written by the program. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, WEIR_ANSWER_COUNT);
 	__type(key, __u32);
 	__type(value, struct weir_bucket);
 } weir_answers SEC(".maps");

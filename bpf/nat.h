@@ -21,30 +21,85 @@
 /* IPv6 works on no less (RFC 8200, section 5), and nobody sets less for IPv4. */
 #define NAT_MTU_SURELY 1280
 
-/* What the next packet makes of a flow. */
-static __always_inline __u64 next_owner(__u64 owner, const struct packet *pkt, int is_reply)
+#define NAT_LONG_WAY -1 /* no verdict: by weir_nat_find() and what follows it */
+
+/* Who has seen the backend's SYN-ACK acknowledges it, and who has only written somebody's address
+ * on a packet does not know what to acknowledge. Without this, two forged packets would hold a
+ * record for two hours. */
+static __always_inline int completes_handshake(const struct xdp_md *ctx, const struct packet *pkt,
+					       const struct weir_nat_flow *record)
+{
+	const struct tcphdr *tcp = transport_header(ctx, pkt);
+
+	if (pkt->flow.protocol != IPPROTO_TCP || pkt->is_icmp_error ||
+	    pkt->fragment == FRAGMENT_LATER || (void *)(tcp + 1) > packet_end(ctx))
+		return 0;
+	return tcp->ack && !tcp->syn && bpf_ntohl(tcp->ack_seq) == record->expected_ack;
+}
+
+/* Of a SYN-ACK. */
+static __always_inline void expect_ack(const struct xdp_md *ctx, const struct packet *pkt,
+				       struct weir_nat_flow *record)
+{
+	const struct tcphdr *tcp = transport_header(ctx, pkt);
+
+	if ((void *)(tcp + 1) <= packet_end(ctx))
+		record->expected_ack = bpf_ntohl(tcp->seq) + 1;
+}
+
+/* What a TCP packet of the backend's makes of a flow's state. More than a SYN-ACK as its first
+ * answer means that it knows the connection, which is older than the record. */
+static __always_inline enum weir_nat_state state_by_reply(enum weir_nat_state state,
+							  const struct packet *pkt)
+{
+	if (state != WEIR_NAT_NEW)
+		return state;
+	return pkt->tcp_flags & TCP_SYN ? WEIR_NAT_REPLIED : WEIR_NAT_ESTABLISHED;
+}
+
+/*
+ * A RST is believed where there is nothing to lose. Of an established flow it is noted only,
+ * because nobody here knows whether its sequence number is one that the other end accepts; the
+ * backend's next packet takes the note back (RFC 7857, section 2).
+ */
+static __always_inline __u64 owner_after_tcp(__u64 owner, const struct packet *pkt, int is_reply,
+					     int is_acknowledged)
 {
 	enum weir_nat_state state = nat_state_of(owner);
 	const __u64 both = WEIR_NAT_FIN_CLIENT | WEIR_NAT_FIN_BACKEND;
 	__u64 rest = owner & ~(__u64)WEIR_NAT_STATE_MASK;
 
-	if (is_reply && state == WEIR_NAT_NEW)
-		state = WEIR_NAT_REPLIED;
-	if (pkt->flow.protocol != IPPROTO_TCP || pkt->fragment == FRAGMENT_LATER)
-		return rest | state;
-	if (!is_reply && state == WEIR_NAT_REPLIED && !is_syn(pkt))
-		state = WEIR_NAT_ESTABLISHED;
+	if (pkt->tcp_flags & TCP_RST)
+		return state == WEIR_NAT_ESTABLISHED ? owner | WEIR_NAT_RESET
+						     : rest | WEIR_NAT_CLOSING;
 	if (pkt->tcp_flags & TCP_FIN)
 		rest |= is_reply ? WEIR_NAT_FIN_BACKEND : WEIR_NAT_FIN_CLIENT;
-	if (pkt->tcp_flags & TCP_RST || (rest & both) == both)
-		state = WEIR_NAT_CLOSING;
-	return rest | state;
+	if (is_reply) {
+		rest &= ~(__u64)WEIR_NAT_RESET;
+		state = state_by_reply(state, pkt);
+	} else if (state == WEIR_NAT_REPLIED && is_acknowledged) {
+		state = WEIR_NAT_ESTABLISHED;
+	}
+	return (rest & both) == both ? rest | WEIR_NAT_CLOSING : rest | state;
+}
+
+/* What the next packet makes of a flow. */
+static __always_inline __u64 next_owner(__u64 owner, const struct packet *pkt, int is_reply,
+					int is_acknowledged)
+{
+	if (pkt->fragment == FRAGMENT_LATER)
+		return owner;
+	if (pkt->flow.protocol == IPPROTO_TCP)
+		return owner_after_tcp(owner, pkt, is_reply, is_acknowledged);
+	if (is_reply && nat_state_of(owner) == WEIR_NAT_NEW)
+		return (owner & ~(__u64)WEIR_NAT_STATE_MASK) | WEIR_NAT_REPLIED;
+	return owner;
 }
 
 /* An error says nothing about whether the flow lives. Two CPUs that write at once lose one of two
  * steps, and the next packet makes it up. */
 static __always_inline void touch(struct weir_nat_flow *record, const struct packet *pkt,
-				  int is_reply)
+				  int is_reply, int is_acknowledged)
 {
 	__u32 now_s = seconds_now();
 	__u64 owner, next;
@@ -54,7 +109,7 @@ static __always_inline void touch(struct weir_nat_flow *record, const struct pac
 	if (record->stamp != now_s)
 		record->stamp = now_s;
 	owner = owner_of(record);
-	next = next_owner(owner, pkt, is_reply);
+	next = next_owner(owner, pkt, is_reply, is_acknowledged);
 	if (next != owner)
 		change_owner(record, owner, next);
 }
@@ -128,6 +183,9 @@ static __always_inline int goes_on(const struct weir_nat_flow *record, const str
 		return 1;
 	if (nat_state_of(owner) == WEIR_NAT_CLOSING || has_expired(record, owner, now_s))
 		return 0;
+	/* A RST and a SYN, both forged, move a flow only if it is silent as well. */
+	if (owner & WEIR_NAT_RESET && age_of(record->stamp, now_s) >= FLOW_CLOSED_S)
+		return 0;
 	return !(backend->flags & WEIR_BACKEND_DRAINING) ||
 	       (nat_state_of(owner) == WEIR_NAT_ESTABLISHED &&
 		age_of(record->stamp, now_s) <= FLOW_ALIVE_S);
@@ -154,7 +212,7 @@ __noinline int weir_nat_admit_packet(struct xdp_md *ctx, struct packet *pkt, __u
 	verdict = admit(ctx, pkt, backend, 0);
 	if (verdict != WEIR_CONTINUE)
 		return verdict;
-	touch(record, pkt, 0);
+	touch(record, pkt, 0, completes_handshake(ctx, pkt, record));
 	return WEIR_TX_NAT;
 }
 
@@ -188,7 +246,7 @@ static __always_inline enum weir_verdict admit_reply(struct xdp_md *ctx, struct 
 		verdict = lower_hop_limit(ctx, pkt);
 	if (verdict != WEIR_CONTINUE)
 		return verdict;
-	touch(record, pkt, 1);
+	touch(record, pkt, 1, 0);
 	return WEIR_TX_NAT_REPLY;
 }
 
@@ -199,6 +257,8 @@ __noinline int weir_nat_admit_reply(struct xdp_md *ctx, struct packet *pkt, __u6
 	if (!pkt || !record)
 		return WEIR_DROP_INTERNAL; /* they never are; only the verifier asks */
 	TRACE(NAT_REPLY, record->backend_id, 0);
+	if (pkt->tcp_flags & TCP_SYN && !pkt->is_icmp_error)
+		expect_ack(ctx, pkt, record);
 	return admit_reply(ctx, pkt, record);
 }
 
@@ -286,8 +346,17 @@ static __always_inline enum weir_verdict send_to_client(struct xdp_md *ctx, stru
 	return translate(ctx, pkt, flow);
 }
 
+/* Whether the flow has come so far that its packets change little. */
+static __always_inline int has_begun(const struct weir_nat_flow *record)
+{
+	enum weir_nat_state state = nat_state_of(owner_of(record));
+
+	return state != WEIR_NAT_NEW &&
+	       (state != WEIR_NAT_REPLIED || record->protocol != IPPROTO_TCP);
+}
+
 /* The backend of a flow whose packet of the client's needs nothing else on its way: no lists, no
- * rates, no range, no first answer to wait for. Then its VIP is noted. */
+ * rates, no range, no handshake. Then its VIP is noted. */
 static __always_inline const struct weir_backend *
 find_plain_backend(struct packet *pkt, const struct weir_nat_flow *record)
 {
@@ -296,8 +365,7 @@ find_plain_backend(struct packet *pkt, const struct weir_nat_flow *record)
 
 	if (!vip || vip->mode != WEIR_MODE_NAT || vip->flags & WEIR_VIP_GUARDED ||
 	    vip->protocol != pkt->flow.protocol || vip->port_be != pkt->flow.destination_port_be ||
-	    !same_address(&vip->address, &pkt->flow.destination) ||
-	    nat_state_of(owner_of(record)) == WEIR_NAT_NEW)
+	    !same_address(&vip->address, &pkt->flow.destination) || !has_begun(record))
 		return NULL;
 	backend = find_backend(record->backend_id, record->vip_id);
 	if (!backend || !goes_on(record, pkt, backend))
@@ -310,7 +378,8 @@ find_plain_backend(struct packet *pkt, const struct weir_nat_flow *record)
 /*
  * For a whole packet that the index may know, before its service is looked up: the many. All in one
  * function, because looking up what another one has found was measured: a third of the time.
- * Returns enum weir_verdict; WEIR_CONTINUE, with the packet as it was, where more is to be known.
+ * Returns enum weir_verdict; WEIR_CONTINUE, with the packet as it was, where more is to be known,
+ * NAT_LONG_WAY for a reply of which more is to be kept.
  */
 __noinline int weir_nat_send_plain(struct xdp_md *ctx, struct packet *pkt)
 {
@@ -326,6 +395,8 @@ __noinline int weir_nat_send_plain(struct xdp_md *ctx, struct packet *pkt)
 	if (!record)
 		return WEIR_CONTINUE;
 	if (is_reply_of(flow)) {
+		if (pkt->tcp_flags & TCP_SYN)
+			return NAT_LONG_WAY;
 		TRACE(NAT_REPLY, record->backend_id, 0);
 		verdict = admit_reply(ctx, pkt, record);
 		if (verdict != WEIR_TX_NAT_REPLY)
@@ -339,7 +410,7 @@ __noinline int weir_nat_send_plain(struct xdp_md *ctx, struct packet *pkt)
 		verdict = admit(ctx, pkt, backend, 0);
 		if (verdict != WEIR_CONTINUE)
 			return verdict;
-		touch(record, pkt, 0);
+		touch(record, pkt, 0, 0);
 		note_way(ctx, pkt, record);
 	}
 	verdict = rewrite_packet(ctx, pkt, record, !backend);
@@ -357,8 +428,12 @@ static __always_inline enum weir_verdict send_resolved(struct xdp_md *ctx, struc
 
 static __always_inline enum weir_verdict send_known(struct xdp_md *ctx, struct packet *pkt)
 {
+	int sent = NAT_LONG_WAY;
+
 	if (pkt->fragment == FRAGMENT_NONE)
-		return weir_nat_send_plain(ctx, pkt);
+		sent = weir_nat_send_plain(ctx, pkt);
+	if (sent != NAT_LONG_WAY)
+		return sent;
 	return send_resolved(ctx, pkt);
 }
 
@@ -443,14 +518,18 @@ static __always_inline int choose_for_nat(struct xdp_md *ctx, const struct packe
 					  const struct weir_vip *vip)
 {
 	__u32 backend_id;
+	int verdict;
 
 	/* What these are about is not known here, and nobody could answer them. */
 	if (pkt->is_icmp_error || pkt->fragment == FRAGMENT_LATER || pkt->tcp_flags & TCP_RST)
 		return NO_CHOICE(WEIR_DROP_NAT_NO_FLOW);
 	if (vip->quic_id_bytes) {
 		backend_id = weir_find_by_connection_id(ctx, pkt, vip);
-		if (find_backend(backend_id, vip->id))
-			return backend_id;
+		if (find_backend(backend_id, vip->id)) {
+			verdict = vip->flags & WEIR_VIP_LIMITS ? weir_check_flow_rates(pkt, vip)
+							       : WEIR_CONTINUE;
+			return verdict == WEIR_CONTINUE ? (int)backend_id : NO_CHOICE(verdict);
+		}
 	}
 	return weir_nat_choose(pkt, vip);
 }

@@ -10,7 +10,7 @@
  *  FREE ────────────────► NEW ──────────────► REPLIED ───────────────► ESTABLISHED
  *    ▲    (CLAIMED while   │   (UDP flows stay   │         (TCP)            │
  *    │     written)        │     in REPLIED)     │                          │
- *    │                     └─── RST, or FIN from both sides (TCP) ──────────┘
+ *    │                     └─── FIN from both sides, or RST before (TCP) ───┘
  *    │                                      │
  *    └── backend or VIP gone, SYN ◄── CLOSING
  *
@@ -19,8 +19,10 @@
  * NEW          anybody can send such a packet. Gives way to a newcomer, the oldest first, so that a
  *              flood moves out the flood. No table of their own: in the whole table a handshake has
  *              more time before its turn comes than in a small one.
- * REPLIED      TCP: SYN-ACK seen; gives way only when its time is up. UDP: gives way once idle.
- * ESTABLISHED  never gives way before its time is up. A side that has sent FIN is noted beside.
+ * REPLIED      TCP: SYN-ACK seen; gives way where nothing NEW does. UDP: gives way once idle.
+ * ESTABLISHED  the client has acknowledged the SYN-ACK, which takes having seen it. Never gives way
+ *              before its time is up. A side that has sent FIN is noted beside; so is a RST, after
+ *              which the flow has to show that it lives.
  * CLOSING      first to give way.
  *
  * An entry names record and generation, and the record is held against the packet: an entry without
@@ -250,7 +252,7 @@ static __always_inline __u32 nat_timeout_s(__u64 owner, __u8 protocol)
 	case WEIR_NAT_REPLIED:
 		return protocol == IPPROTO_TCP ? WEIR_NAT_TCP_REPLIED_S : WEIR_NAT_UDP_REPLIED_S;
 	case WEIR_NAT_ESTABLISHED:
-		return WEIR_NAT_TCP_ESTABLISHED_S;
+		return owner & WEIR_NAT_RESET ? WEIR_NAT_TCP_CLOSING_S : WEIR_NAT_TCP_ESTABLISHED_S;
 	default:
 		return WEIR_NAT_TCP_CLOSING_S;
 	}
@@ -280,9 +282,10 @@ static __always_inline __u32 nat_readiness_of(const struct weir_nat_flow *record
 		rank = 2;
 		break;
 	case WEIR_NAT_REPLIED:
-		rank = record->protocol == IPPROTO_UDP && age > NAT_UDP_IDLE_S ? 1 : 0;
+		rank = record->protocol == IPPROTO_TCP || age > NAT_UDP_IDLE_S ? 1 : 0;
 		break;
 	default:
+		rank = owner & WEIR_NAT_RESET && age >= FLOW_CLOSED_S ? 3 : 0;
 		break;
 	}
 	if (has_expired(record, owner, now_s))
@@ -290,15 +293,15 @@ static __always_inline __u32 nat_readiness_of(const struct weir_nat_flow *record
 	return rank ? rank << 18 | age : 0;
 }
 
-static __always_inline void count_nat_victim(__u64 owner, __u32 readiness)
+static __always_inline void count_nat_victim(__u64 owner, __u8 protocol, __u32 readiness)
 {
 	if (nat_state_of(owner) == WEIR_NAT_FREE)
 		return;
 	if (readiness >> 18 == 4)
 		count_nat_event(WEIR_NAT_EXPIRED);
-	else if (nat_state_of(owner) == WEIR_NAT_CLOSING)
+	else if (nat_state_of(owner) == WEIR_NAT_CLOSING || owner & WEIR_NAT_RESET)
 		count_nat_event(WEIR_NAT_EVICTED_CLOSING);
-	else if (nat_state_of(owner) == WEIR_NAT_NEW)
+	else if (nat_state_of(owner) == WEIR_NAT_NEW || protocol == IPPROTO_TCP)
 		count_nat_event(WEIR_NAT_EVICTED_NEW);
 	else
 		count_nat_event(WEIR_NAT_EVICTED_UDP);
@@ -347,7 +350,7 @@ __noinline int weir_nat_claim(__u64 hash)
 	}
 	if (nat_state_of(best_owner) != WEIR_NAT_FREE)
 		weir_nat_remove_entries(best_index, generation_of(best_owner));
-	count_nat_victim(best_owner, best);
+	count_nat_victim(best_owner, record->protocol, best);
 	return best_index;
 }
 
@@ -362,6 +365,7 @@ static __always_inline void fill_record(struct weir_nat_flow *record, const stru
 	record->client_port_be = pkt->flow.source_port_be;
 	record->vip_port_be = pkt->flow.destination_port_be;
 	record->backend_id = pkt->backend_id;
+	record->expected_ack = 0;
 	record->ifindex = 0; /* the way back of the flow before is not this one's */
 	record->protocol = pkt->flow.protocol;
 }

@@ -424,6 +424,17 @@ static __always_inline __be16 skip_tags(struct cursor *cur, struct packet *pkt, 
 	return type;
 }
 
+/* What a whole link was sent is neither forwarded nor answered (RFC 1812, section 5.3.4; RFC 1122,
+ * section 3.2.2). Neighbours' questions go to such addresses. */
+static __always_inline enum weir_verdict for_one_host(const struct ethhdr *eth, struct packet *pkt,
+						      enum weir_verdict verdict)
+{
+	if (!(eth->h_dest[0] & 1) || pkt->kind != PACKET_IP)
+		return verdict;
+	pkt->kind = PACKET_FOREIGN;
+	return WEIR_PASS_GROUP;
+}
+
 static __always_inline enum weir_verdict parse_packet(const struct xdp_md *ctx, struct packet *pkt)
 {
 	struct cursor cur = {.pos = packet_data(ctx), .end = packet_end(ctx)};
@@ -441,9 +452,9 @@ static __always_inline enum weir_verdict parse_packet(const struct xdp_md *ctx, 
 		type = skip_tags(&cur, pkt, type);
 	switch (type) {
 	case bpf_htons(ETH_P_IP):
-		return parse_ipv4(&cur, pkt);
+		return for_one_host(eth, pkt, parse_ipv4(&cur, pkt));
 	case bpf_htons(ETH_P_IPV6):
-		return parse_ipv6(&cur, pkt);
+		return for_one_host(eth, pkt, parse_ipv6(&cur, pkt));
 	case bpf_htons(ETH_P_ARP):
 		return parse_arp(&cur, pkt);
 	default:

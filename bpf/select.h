@@ -190,10 +190,8 @@ static __always_inline struct weir_flow_key client_key(const struct packet *pkt,
 /*
  * Affinity: a new flow of a client goes where its last one went, while that backend takes new
  * flows and the client has not been idle for longer than the VIP allows. Such VIPs hash by source,
- * so that all balancers agree for as long as the backends do not change.
- *
- * The table is asked between the two of these, not within: together their stacks are too much for
- * Linux 6.1.
+ * so that all balancers agree for as long as the backends do not change. A client is kept with the
+ * second packet of a flow, not with the first, which anybody can send from any address.
  */
 __noinline int weir_find_client(const struct packet *pkt, const struct weir_vip *vip)
 {
@@ -231,12 +229,7 @@ static __always_inline int choose_for_client(const struct packet *pkt, const str
 {
 	int choice = weir_find_client(pkt, vip);
 
-	if (choice)
-		return choice;
-	choice = weir_choose_by_table(pkt, vip);
-	if (choice > 0)
-		weir_keep_client(pkt, vip->id, choice);
-	return choice;
+	return choice ? choice : weir_choose_by_table(pkt, vip);
 }
 
 static __always_inline int choose_by_policy(const struct packet *pkt, const struct weir_vip *vip)
@@ -271,6 +264,33 @@ __noinline int weir_choose_anew(struct packet *pkt, const struct weir_vip *vip,
 	return choice;
 }
 
+/* For a packet whose connection id names a backend: its flow is one like others, which has an
+ * entry, so that errors about it find their way, and counts where flows are limited. Returns enum
+ * weir_verdict. */
+__noinline int weir_follow_connection_id(struct packet *pkt, const struct weir_vip *vip,
+					 const struct flow_place *place, __u32 backend_id)
+{
+	int verdict;
+
+	if (!pkt || !vip || !place)
+		return WEIR_DROP_INTERNAL; /* they never are; only the verifier asks */
+	if (weir_is_stateless)
+		return WEIR_CONTINUE;
+	if (backend_of(place->entry) == backend_id) {
+		refresh_flow(place, next_state(state_of(place->entry), pkt));
+		return WEIR_CONTINUE;
+	}
+	if (!place->entry) {
+		verdict = vip->flags & WEIR_VIP_LIMITS ? weir_check_flow_rates(pkt, vip)
+						       : WEIR_CONTINUE;
+		if (verdict != WEIR_CONTINUE)
+			return verdict;
+		pkt->is_new_flow = 1;
+	}
+	weir_keep_flow(place, backend_id, WEIR_FLOW_NEW);
+	return WEIR_CONTINUE;
+}
+
 /* Whether a flow's entry still speaks for the packet. */
 static __always_inline int is_same_flow(const struct packet *pkt, const struct flow_place *place,
 					const struct weir_backend *backend)
@@ -282,6 +302,17 @@ static __always_inline int is_same_flow(const struct packet *pkt, const struct f
 	if (!is_syn(pkt) || !(backend->flags & WEIR_BACKEND_DRAINING))
 		return 1;
 	return state_of(place->entry) == WEIR_FLOW_ESTABLISHED && idle_s <= FLOW_ALIVE_S;
+}
+
+/* A packet that finds its flow. */
+static __always_inline void go_on(const struct packet *pkt, const struct weir_vip *vip,
+				  const struct flow_place *place, __u32 backend_id)
+{
+	enum weir_flow_state before = state_of(place->entry), after = next_state(before, pkt);
+
+	refresh_flow(place, after);
+	if (vip->affinity_s && before == WEIR_FLOW_NEW && after == WEIR_FLOW_ESTABLISHED)
+		weir_keep_client(pkt, vip->id, backend_id);
 }
 
 /* A backend that was chosen, or the verdict that says why there is none. */
@@ -302,15 +333,20 @@ static __always_inline struct choice choose_backend(struct xdp_md *ctx, struct p
 		choice.backend_id = weir_find_by_connection_id(ctx, pkt, vip);
 		choice.backend = find_backend(choice.backend_id, vip->id);
 		TRACE(QUIC, choice.backend_id, 0);
-		if (choice.backend)
+		if (choice.backend) {
+			choice.verdict =
+				weir_follow_connection_id(pkt, vip, place, choice.backend_id);
+			if (choice.verdict != WEIR_CONTINUE)
+				choice.backend = NULL;
 			return choice;
+		}
 	}
 	if (place->entry) {
 		choice.backend_id = backend_of(place->entry);
 		choice.backend = find_backend(choice.backend_id, vip->id);
 		if (choice.backend && is_same_flow(pkt, place, choice.backend)) {
 			if (!pkt->is_icmp_error)
-				refresh_flow(place, next_state(state_of(place->entry), pkt));
+				go_on(pkt, vip, place, choice.backend_id);
 			return choice;
 		}
 		TRACE(FLOW_VOID, choice.backend_id, 0);

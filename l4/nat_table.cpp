@@ -26,7 +26,7 @@ void count(NatCount& counts, std::uint64_t owner) {
       ++counts.answered;
       break;
     case WEIR_NAT_ESTABLISHED:
-      ++counts.established;
+      ++((owner & WEIR_NAT_RESET) != 0 ? counts.closing : counts.established);
       break;
     case WEIR_NAT_CLOSING:
       ++counts.closing;
@@ -50,7 +50,7 @@ std::uint32_t nat_timeout_s(std::uint64_t owner, std::uint8_t protocol) {
     case WEIR_NAT_REPLIED:
       return is_tcp ? WEIR_NAT_TCP_REPLIED_S : WEIR_NAT_UDP_REPLIED_S;
     case WEIR_NAT_ESTABLISHED:
-      return WEIR_NAT_TCP_ESTABLISHED_S;
+      return (owner & WEIR_NAT_RESET) != 0 ? WEIR_NAT_TCP_CLOSING_S : WEIR_NAT_TCP_ESTABLISHED_S;
     default:
       return WEIR_NAT_TCP_CLOSING_S;
   }

@@ -1,4 +1,4 @@
-// When lists are asked. The host's alone, because the kernel's clock is its own.
+// Lists, limits and answers over time. The host's alone, because the kernel's clock is its own.
 
 #include <netinet/in.h>
 
@@ -46,6 +46,54 @@ TEST_F(GuardTime, AFlowThatWasDeniedPassesAtOnceWhenTheListLetsIt) {
   ASSERT_EQ(verdict_of(40000), "drop_source");
   check(runner().publish_map("weir_lists", kVipIpip, source_list()));
   EXPECT_EQ(verdict_of(40000), "backend 1");
+}
+
+TEST_F(GuardTime, ABucketThatTwoCpusOverdrewIsNotTakenForAFullOne) {
+  constexpr std::uint64_t kTick = 5000;
+  constexpr std::int64_t kOverdrawn = -250;
+  runner().set_ticks(kTick);
+  weir_vip vip = vip_entry(kVipIpip, WEIR_MODE_IPIP);
+  vip.flags = WEIR_VIP_LIMITS;
+  vip.limits.packets = 100;
+  add_vip(at(kVip, 80), IPPROTO_TCP, vip);
+  weir_buckets buckets{};
+  buckets.packets = {.tick = kTick, .tokens = static_cast<std::uint64_t>(kOverdrawn)};
+  check(runner().write("weir_vip_limits", std::uint32_t{kVipIpip}, buckets));
+  runner().set_ticks(kTick + 1);
+  EXPECT_EQ(verdict_of(40000), "drop_vip_rate");
+  runner().set_ticks(kTick +
+                     13);  // 1,300 parts since, of which the debt took 250, and one is 1,000
+  EXPECT_EQ(verdict_of(40000), "backend 1");
+  EXPECT_EQ(verdict_of(40001), "drop_vip_rate");
+}
+
+class AnswerRate : public ::testing::Test, protected BalancerFixture {
+ protected:
+  void SetUp() override {
+    BpfSettings settings;
+    settings.answers_per_s = 3;
+    start_standard_world(settings);
+    runner().set_ticks(5000);
+    add_address(kVip, WEIR_ADDRESS_VIP | WEIR_ADDRESS_ECHO | WEIR_ADDRESS_REFUSE);
+  }
+};
+
+TEST_F(AnswerRate, OfMtusIsNotUsedUpByWhoKnocksOnClosedPorts) {
+  const auto knock = tcp(at(kClient, 40000), at(kVip, 9999)).syn();
+  for (int i = 0; i < 3; ++i)
+    EXPECT_TRUE(run(knock).moved.contains("tx_refused"));
+  EXPECT_TRUE(run(knock).moved.contains("drop_icmp_rate"));
+  auto big = tcp(at(kClient, 40000), at(kVip, 80)).payload(std::string(1460, 'x'));
+  EXPECT_TRUE(run(big.do_not_fragment()).moved.contains("tx_too_big"));
+}
+
+TEST_F(AnswerRate, IsNotForWhomTheNodesListDenies) {
+  InnerMap list = source_list();
+  list.add(weir_prefix_key{128, abi(kClient)}, std::uint32_t{WEIR_LIST_DENY});
+  check(runner().publish_map("weir_lists", 0, list));
+  EXPECT_TRUE(run(icmp(kClient, kVip, 8).payload("ping")).moved.contains("drop_blocked"));
+  const auto knock = tcp(at(kClient, 40000), at(kVip, 9999)).syn();
+  EXPECT_TRUE(run(knock).moved.contains("drop_blocked"));
 }
 
 }  // namespace

@@ -27,7 +27,7 @@ std::vector<NatFlow> nat_flows() {
 PacketBuilder nat_packet(const NatFlow& flow, const wire::Endpoint& from, const wire::Endpoint& to,
                          const Shape& shape) {
   PacketBuilder packet = PacketBuilder::transport(from, to, flow.protocol);
-  packet.payload("payload");
+  packet.payload("payload").acknowledgment(2);  // of a SYN-ACK as the builder numbers it
   if (shape) shape(packet);
   return packet;
 }

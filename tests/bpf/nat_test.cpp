@@ -366,11 +366,16 @@ TEST_F(Nat, WhatElseComesToTheNodesAddressIsTheNodes) {
 
 TEST_F(Nat, ARstOfNoFlowIsDropped) { expect_dropped(kFullNat, "drop_nat_no_flow", kRst); }
 
-TEST_F(Nat, ARstCloses) {
-  establish(kFullNat);
+TEST_F(Nat, ARstEndsAHandshakeAndIsNotedOfAnEstablishedFlow) {
+  expect_forward(kFullNat, kSyn);
   expect_reply(kFullNat, kRst);
   ASSERT_EQ(records_in_use().size(), 1u);
   EXPECT_EQ(records_in_use()[0].owner & WEIR_NAT_STATE_MASK, WEIR_NAT_CLOSING);
+  establish(kFullNat);
+  expect_reply(kFullNat, kRst);
+  ASSERT_EQ(records_in_use().size(), 1u);
+  EXPECT_EQ(records_in_use()[0].owner & WEIR_NAT_STATE_MASK, WEIR_NAT_ESTABLISHED);
+  EXPECT_NE(records_in_use()[0].owner & WEIR_NAT_RESET, 0u);
 }
 
 TEST_F(Nat, ASynAfterTheEndBeginsANewFlow) {

@@ -57,7 +57,8 @@ class NatTime : public ::testing::TestWithParam<Age>, protected NatFixture {
 TEST_P(NatTime, AFlowIsKeptForItsTime) {
   fill();
   set_second(1000 + GetParam().kept_s);
-  const bool may_give_way = GetParam().packets == 1 || GetParam().packets == 5;
+  const int packets = GetParam().packets;
+  const bool may_give_way = packets == 1 || packets == 5 || (packets == 2 && !GetParam().is_udp);
   EXPECT_EQ(has_room(), may_give_way) << "handshakes and closing flows give way before their time";
   EXPECT_EQ(events(WEIR_NAT_EXPIRED), 0u);
 }
@@ -78,7 +79,7 @@ TEST_P(NatTime, APacketOfEitherSideKeepsItLonger) {
   expect_reply(nth(0));
   expect_forward(nth(1));
   set_second(1000 + GetParam().kept_s + 1);
-  if (GetParam().packets != 5) {
+  if (GetParam().packets != 5 && GetParam().packets != 2) {
     EXPECT_FALSE(has_room());
   }
   EXPECT_EQ(events(WEIR_NAT_EXPIRED), 0u);

@@ -71,6 +71,25 @@ void add_neighbors(VerdictCases& cases) {
   host("ANeighborRedirectToAVip", icmp(kClient6, kVip6, 137).payload(text(32)), WEIR_PASS_NO_PORTS);
 }
 
+void add_link_groups(VerdictCases& cases) {
+  const wire::MacAddress peer{{0x02, 0, 0, 0, 0, 0x01}};
+  const wire::MacAddress group{{0x01, 0, 0x5e, 0, 0, 0x01}};
+  const auto passed = [&cases](std::string_view name, const PacketBuilder& packet) {
+    cases.add(name, packet, WEIR_PASS_GROUP);
+  };
+  passed("AVipsPacketThatTheWholeLinkGot",
+         tcp(kFrom, kTo).syn().macs(peer, wire::MacAddress::broadcast()));
+  passed("AVipsPacketThatAGroupGot", tcp(kFrom, kTo).macs(peer, group));
+  passed("AnIpv6VipsPacketThatAGroupGot",
+         tcp(kFrom6, kTo6).macs(peer, wire::MacAddress{{0x33, 0x33, 0, 0, 0, 0x01}}));
+  passed("AClosedPortsPacketThatTheWholeLinkGot",
+         tcp(kFrom, at(kVip, 9999)).syn().macs(peer, wire::MacAddress::broadcast()));
+  passed("AnEchoRequestThatTheWholeLinkGot",
+         icmp(kClient, kVip, 8).payload("ping").macs(peer, wire::MacAddress::broadcast()));
+  passed("AMalformedPacketThatTheWholeLinkGot",
+         tcp(kFrom, kTo).header_words(3).macs(peer, wire::MacAddress::broadcast()));
+}
+
 void add_groups(VerdictCases& cases) {
   const auto passed = [&cases](std::string_view name, const PacketBuilder& packet) {
     cases.add(name, packet, WEIR_PASS_NOT_A_VIP);
@@ -181,6 +200,7 @@ std::vector<VerdictCase> foreign_cases() {
   VerdictCases cases{World::kStandard};
   add_other_types(cases);
   add_neighbors(cases);
+  add_link_groups(cases);
   add_groups(cases);
   add_host(cases);
   add_protocols(cases);

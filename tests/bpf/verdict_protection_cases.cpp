@@ -51,8 +51,8 @@ void add_block_list(VerdictCases& cases) {
           WEIR_TX_GUE);
   cases.add("AMalformedPacketOfABlockedSourceIsMalformed",
             tcp_of(kBlockList, kBlocked).data_offset(4), WEIR_DROP_MALFORMED);
-  cases.add("AnUnknownPortIsUnknownToABlockedSourceToo", tcp(from(kBlocked), at(kVip, 9999)),
-            WEIR_DROP_UNKNOWN_PORT);
+  cases.add("ABlockedSourceIsToldOfNoUnknownPort", tcp(from(kBlocked), at(kVip, 9999)),
+            WEIR_DROP_BLOCKED);
 }
 
 void add_source_lists(VerdictCases& cases) {

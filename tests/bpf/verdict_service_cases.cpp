@@ -114,17 +114,24 @@ void add_hashes(VerdictCases& cases) {
   sent("AnotherPortOfAnIpv6SourceChoosesTheSameSlot", kHashSource, other_port6, false);
 
   // From a port that the table, by five-tuple here, would lead elsewhere.
-  const auto kept = [&cases](std::string_view name, const wire::Endpoint& first, bool is_v4) {
+  const auto other_slot = [](const wire::Endpoint& first, const wire::Endpoint& to) {
+    wire::Endpoint second = first;
+    while (hashed_backend(kHashAffinity, second, to) == hashed_backend(kHashAffinity, first, to))
+      second.port = wire::Port{static_cast<std::uint16_t>(second.port.value() + 1)};
+    return second;
+  };
+  const auto kept = [&](std::string_view name, const wire::Endpoint& first, bool is_v4) {
     const wire::Endpoint to = hash_port(kHashAffinity, is_v4);
     const std::uint32_t backend = hashed_backend(kHashAffinity, first, to);
-    wire::Endpoint second = first;
-    while (hashed_backend(kHashAffinity, second, to) == backend)
-      second.port = wire::Port{static_cast<std::uint16_t>(second.port.value() + 1)};
+    const wire::Endpoint second = other_slot(first, to);
     cases.add(name, tcp(second, to).syn(), WEIR_TX_IPIP, kHashAffinity, backend)
-        .after(tcp(first, to).syn());
+        .after(tcp(first, to).syn())
+        .after(tcp(first, to));
   };
   kept("AClientKeepsItsBackendOnAnotherPort", kFrom, true);
   kept("AnIpv6ClientKeepsItsBackendOnAnotherPort", kFrom6, false);
+  sent("AClientOfOnePacketIsNotKept", kHashAffinity, other_slot(kFrom, hash_port(kHashAffinity)))
+      .after(tcp(kFrom, hash_port(kHashAffinity)).syn());
   sent("AClientWithoutAPastGoesByTheTable", kHashAffinity, kFrom);
   sent("AnotherClientGoesByTheTable", kHashAffinity, other_client)
       .after(tcp(kFrom, hash_port(kHashAffinity)).syn());
@@ -158,14 +165,21 @@ constexpr std::uint32_t kQuicVersion2 = 0x6b3343cf;
 
 void add_short_headers(VerdictCases& cases) {
   const auto named = [&cases](std::string_view name, const Octets& payload,
-                              QuicId backend = kQuicNamed) -> VerdictCase& {
-    return cases.add(name, quic(payload), WEIR_TX_IPIP, kQuicVip, backend, 0);
+                              QuicId backend = kQuicNamed,
+                              std::uint64_t new_flows = 1) -> VerdictCase& {
+    return cases.add(name, quic(payload), WEIR_TX_IPIP, kQuicVip, backend, new_flows);
   };
   const auto by_flow = [&cases](std::string_view name, const Octets& payload) {
     cases.add(name, quic(payload), WEIR_TX_IPIP, kQuicVip, kQuicByFlow);
   };
   named("AServerIdLeadsToItsServer", short_header());
-  named("AServerIdGoesBeforeTheFlow", short_header()).after(quic({0x41}));
+  named("AServerIdGoesBeforeTheFlow", short_header(), kQuicNamed, 0).after(quic({0x41}));
+  named("AFlowIsNewOnce", short_header(), kQuicNamed, 0).after(quic(short_header()));
+  cases
+      .add("AnErrorFollowsTheFlowOfAServerId",
+           icmp_error(kRouter, kVip, 3, 4, udp(at(kVip, 443), kFrom).payload("quoted"), 16),
+           WEIR_TX_IPIP, kQuicVip, kQuicNamed, 0)
+      .after(quic(short_header()));
   named("ADrainingServerKeepsItsConnections", short_header(0x0f), kQuicDraining);
   named("TheLowBitsOfTheFirstOctetAreAnything", short_header(0x0d, kQuicRotation << 5 | 0x0a));
   named("AnIdThatEndsWithItsServerIsRead", {0x41, kQuicRotation << 5, 0x0a, 0x0b, 0x0c, 0x0d});
@@ -181,16 +195,16 @@ void add_short_headers(VerdictCases& cases) {
   by_flow("AHeaderAloneGoesByTheFlow", {0x41});
   by_flow("AnEmptyDatagramGoesByTheFlow", {});
   cases.add("AnIpv6ServerIdLeadsToItsServer", quic(short_header(), false), WEIR_TX_IPIP, kQuicVip6,
-            kQuicNamed6, 0);
+            kQuicNamed6);
   cases.add("AnUnknownIpv6ServerGoesByTheFlow", quic(short_header(0x99), false), WEIR_TX_IPIP,
             kQuicVip6, kQuicByFlow6);
   cases.add("AServerIdBehindExtensionHeadersIsRead",
             quic(short_header(), false).extension(IPPROTO_DSTOPTS, 2), WEIR_TX_IPIP, kQuicVip6,
-            kQuicNamed6, 0);
+            kQuicNamed6);
   cases.add("AServerIdBehindIpOptionsIsRead", quic(short_header()).ip_options(10), WEIR_TX_IPIP,
-            kQuicVip, kQuicNamed, 0);
+            kQuicVip, kQuicNamed);
   cases.add("AServerIdBehindATagIsRead", quic(short_header()).tag(kTagQ, 5), WEIR_TX_IPIP, kQuicVip,
-            kQuicNamed, 0);
+            kQuicNamed);
   cases.add("AnErrorHasNoServerId",
             icmp_error(kRouter, kVip, 3, 3, udp(at(kVip, 443), kFrom).payload("quoted"), 16),
             WEIR_TX_IPIP, kQuicVip, kQuicByFlow, 0);
@@ -198,7 +212,7 @@ void add_short_headers(VerdictCases& cases) {
 
 void add_long_headers(VerdictCases& cases) {
   const auto named = [&cases](std::string_view name, const Octets& payload) {
-    cases.add(name, quic(payload), WEIR_TX_IPIP, kQuicVip, kQuicNamed, 0);
+    cases.add(name, quic(payload), WEIR_TX_IPIP, kQuicVip, kQuicNamed);
   };
   const auto by_flow = [&cases](std::string_view name, const Octets& payload) {
     cases.add(name, quic(payload), WEIR_TX_IPIP, kQuicVip, kQuicByFlow);
