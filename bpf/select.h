@@ -190,8 +190,9 @@ static __always_inline struct weir_flow_key client_key(const struct packet *pkt,
 /*
  * Affinity: a new flow of a client goes where its last one went, while that backend takes new
  * flows and the client has not been idle for longer than the VIP allows. Such VIPs hash by source,
- * so that all balancers agree for as long as the backends do not change. A client is kept with the
- * second packet of a flow, not with the first, which anybody can send from any address.
+ * so that all balancers agree for as long as the backends do not change. A client of one packet,
+ * which anybody can send from any address, gives way as flows of one packet do; a second flow, or a
+ * flow's second packet, makes it one that stays.
  */
 __noinline int weir_find_client(const struct packet *pkt, const struct weir_vip *vip)
 {
@@ -213,7 +214,8 @@ __noinline int weir_find_client(const struct packet *pkt, const struct weir_vip 
 	return backend_of(place.entry);
 }
 
-__noinline int weir_keep_client(const struct packet *pkt, __u32 vip_id, __u32 backend_id)
+__noinline int weir_keep_client(const struct packet *pkt, __u32 vip_id, __u32 backend_id,
+				__u32 state)
 {
 	struct weir_flow_key key;
 	struct flow_place place;
@@ -222,14 +224,25 @@ __noinline int weir_keep_client(const struct packet *pkt, __u32 vip_id, __u32 ba
 		return -1; /* it never is; only the verifier asks */
 	key = client_key(pkt, vip_id);
 	place = find_flow(&key);
-	return weir_keep_flow(&place, backend_id, WEIR_FLOW_CLIENT);
+	return weir_keep_flow(&place, backend_id, state);
+}
+
+/* A flow that ends, or was never here, makes no entry; nor do errors about one. */
+static __always_inline int makes_entry(const struct packet *pkt)
+{
+	return !pkt->is_icmp_error && !(pkt->tcp_flags & (TCP_FIN | TCP_RST));
 }
 
 static __always_inline int choose_for_client(const struct packet *pkt, const struct weir_vip *vip)
 {
 	int choice = weir_find_client(pkt, vip);
 
-	return choice ? choice : weir_choose_by_table(pkt, vip);
+	if (choice)
+		return choice;
+	choice = weir_choose_by_table(pkt, vip);
+	if (choice > 0 && makes_entry(pkt))
+		weir_keep_client(pkt, vip->id, choice, WEIR_FLOW_NEW);
+	return choice;
 }
 
 static __always_inline int choose_by_policy(const struct packet *pkt, const struct weir_vip *vip)
@@ -255,8 +268,7 @@ __noinline int weir_choose_anew(struct packet *pkt, const struct weir_vip *vip,
 	if (!pkt || !vip || !place)
 		return NO_CHOICE(WEIR_DROP_INTERNAL); /* they never are; only the verifier asks */
 	choice = choose_by_policy(pkt, vip);
-	/* A flow that ends, or was never here, makes no entry; nor do errors about one. */
-	if (choice <= 0 || pkt->is_icmp_error || pkt->tcp_flags & (TCP_FIN | TCP_RST))
+	if (choice <= 0 || !makes_entry(pkt))
 		return choice;
 	pkt->is_new_flow = 1;
 	TRACE(FLOW_KEPT, choice, 0);
@@ -312,7 +324,7 @@ static __always_inline void go_on(const struct packet *pkt, const struct weir_vi
 
 	refresh_flow(place, after);
 	if (vip->affinity_s && before == WEIR_FLOW_NEW && after == WEIR_FLOW_ESTABLISHED)
-		weir_keep_client(pkt, vip->id, backend_id);
+		weir_keep_client(pkt, vip->id, backend_id, WEIR_FLOW_CLIENT);
 }
 
 /* A backend that was chosen, or the verdict that says why there is none. */

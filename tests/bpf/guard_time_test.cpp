@@ -67,6 +67,41 @@ TEST_F(GuardTime, ABucketThatTwoCpusOverdrewIsNotTakenForAFullOne) {
   EXPECT_EQ(verdict_of(40001), "drop_vip_rate");
 }
 
+/// One set of eight entries.
+class FloodedFlows : public ::testing::Test, protected BalancerFixture {
+ protected:
+  void SetUp() override {
+    BpfSettings settings;
+    settings.flow_sets = 1;
+    start_standard_world(settings);
+    weir_vip vip = vip_entry(kVipIpip, WEIR_MODE_IPIP);
+    vip.affinity_s = 10800;
+    vip.hash = WEIR_HASH_SOURCE;
+    add_vip(at(kVip, 80), IPPROTO_TCP, vip);
+  }
+  std::uint64_t events(weir_flow_event event) {
+    const auto count =
+        runner().read<std::uint64_t>("weir_flow_counters", static_cast<std::uint32_t>(event));
+    EXPECT_TRUE(count.has_value());
+    return count ? *count : 0;
+  }
+};
+
+TEST_F(FloodedFlows, OfAVipWithAffinityLeaveRoomForOthers) {
+  for (std::uint8_t i = 0; i < 100; ++i)
+    run(tcp(at(v4(198, 18, 0, i), 40000), at(kVip, 80)).syn());
+  const std::uint64_t before = events(WEIR_FLOW_ADDED);
+  run(tcp(at(kClient, 40000), at(kVip, 81)).syn());
+  EXPECT_EQ(events(WEIR_FLOW_ADDED), before + 1);
+  EXPECT_EQ(events(WEIR_FLOW_NOT_ADDED), 0u);
+}
+
+TEST_F(FloodedFlows, AreNotMadeOfWhatEndsFlows) {
+  for (std::uint8_t i = 0; i < 100; ++i)
+    run(tcp(at(v4(198, 18, 0, i), 40000), at(kVip, 80)).rst());
+  EXPECT_EQ(events(WEIR_FLOW_ADDED), 0u);
+}
+
 class AnswerRate : public ::testing::Test, protected BalancerFixture {
  protected:
   void SetUp() override {
