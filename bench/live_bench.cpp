@@ -156,7 +156,7 @@ class Live {
     if (Result<void> allowed = datapath->tables().allow_device(balancer_ifindex_); !allowed)
       return allowed;
     Result<l4::Programmer> programmer = l4::Programmer::adopt(
-        datapath->tables(), {.seed = settings.hash_seed, .ticks = datapath->ticks()},
+        datapath->tables(), {.seed = settings.hash_seed, .ticks = datapath->constants().ticks},
         [hop = way_back(balancer_ifindex_)](const wire::IpAddress&, ForwardMode) { return hop; });
     if (!programmer) return std::move(programmer).error();
     std::vector<control::Operation> operations;

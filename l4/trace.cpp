@@ -126,7 +126,7 @@ class Tracer {
     collect_libbpf_words();
     Tracer tracer{pin_directory, Skeleton{::weir_lb_trace__open()}};
     if (!tracer.skeleton_) return libbpf_error("opening weir_lb_trace", errno);
-    write_settings(*tracer.skeleton_->rodata, datapath.settings(), datapath.ticks());
+    write_settings(*tracer.skeleton_->rodata, datapath.settings(), datapath.constants());
     if (Result<void> done = tracer.prepare_maps(); !done) return std::move(done).error();
     if (const int error = ::weir_lb_trace__load(tracer.skeleton_.get()); error != 0)
       return libbpf_error("loading the tracing program into the kernel", error);
