@@ -1,6 +1,6 @@
 #pragma once
 
-#include <bpf/libbpf.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -12,9 +12,14 @@
 
 namespace weir::l4 {
 
+/// Those that may get packets. Not the possible ones, of which a virtual machine may have 128 for
+/// the two that it runs on: each would have next to no share of what all share.
+inline std::uint32_t online_cpus() {
+  return static_cast<std::uint32_t>(std::max(::sysconf(_SC_NPROCESSORS_ONLN), 1L));
+}
+
 /// Every CPU may give its share of the answers, rounded up: they share no counter.
-inline std::uint32_t answers_per_cpu(std::uint32_t answers_per_s) {
-  const auto cpus = static_cast<std::uint32_t>(std::max(::libbpf_num_possible_cpus(), 1));
+inline std::uint32_t answers_per_cpu(std::uint32_t answers_per_s, std::uint32_t cpus) {
   return answers_per_s / cpus + (answers_per_s % cpus != 0 ? 1 : 0);
 }
 
@@ -34,7 +39,7 @@ void write_settings(Rodata& data, const DatapathSettings& settings,
   data.weir_l7_worker_count = settings.l7_workers;
   data.weir_ticks_per_s = constants.ticks.per_s;
   data.weir_second_shift = constants.ticks.second_shift();
-  data.weir_answers_per_s = answers_per_cpu(settings.answers_per_s);
+  data.weir_answers_per_s = answers_per_cpu(settings.answers_per_s, online_cpus());
   data.weir_nat_mask = settings.nat_flows_max == 0 ? 0 : settings.nat_flows_max - 1;
   data.weir_nat_port_first = settings.snat_ports.first.value();
   data.weir_nat_port_last = settings.snat_ports.last.value();

@@ -25,6 +25,7 @@
 #include "l4/base/bytes.h"
 #include "l4/bpf_map.h"
 #include "l4/names.h"
+#include "l4/program_settings.h"
 #include "l4/routes.h"
 #include "l4/wire/headers.h"
 
@@ -475,6 +476,14 @@ TEST_F(PlaneTest, AChangedSizeOfTheFlowTableIsWarnedOfByTheNameThatTheFileHas) {
                 .dump()
                 .find("node.l4.flows is 16384, but the running flow table has 8192 entries"),
             std::string::npos);
+}
+
+TEST(AnswersPerCpu, AreTheShareOfACpuThatIsOnlineRoundedUp) {
+  EXPECT_EQ(answers_per_cpu(1000, 4), 250U);
+  EXPECT_EQ(answers_per_cpu(1000, 3), 334U);
+  EXPECT_EQ(answers_per_cpu(0, 3), 0U);
+  EXPECT_GE(online_cpus(), 1U);
+  EXPECT_LE(online_cpus(), static_cast<std::uint32_t>(::libbpf_num_possible_cpus()));
 }
 
 TEST_F(PlaneTest, AForeignProgramIsRefusedByNameAndSurvives) {
