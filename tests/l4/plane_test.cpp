@@ -27,6 +27,7 @@
 #include "l4/names.h"
 #include "l4/program_settings.h"
 #include "l4/routes.h"
+#include "l4/watch.h"
 #include "l4/wire/headers.h"
 
 namespace weir::l4 {
@@ -476,6 +477,42 @@ TEST_F(PlaneTest, AChangedSizeOfTheFlowTableIsWarnedOfByTheNameThatTheFileHas) {
                 .dump()
                 .find("node.l4.flows is 16384, but the running flow table has 8192 entries"),
             std::string::npos);
+}
+
+TEST_F(PlaneTest, AWatcherFollowsAVipThatIsReplaced) {
+  const wire::IpAddress vip = wire::IpAddress::v4(203, 0, 113, 53);
+  add_neighbors();
+  const auto apply_table = [&](const std::string& vips) {
+    apply("version: 1\nnode: {interfaces: [nic]}\nvips: [" + vips + "]\n");
+  };
+  const std::string dns =
+      "{name: dns, address: 203.0.113.53, port: 53, protocol: UDP, forward: {mode: ipip}, "
+      "backends: [{address: 10.0.2.11}], table: {size: ";
+  apply_table(dns + "251}}");
+  std::mutex mutex;
+  control::AdminReply reply =
+      watch_packets(*plane_, mutex, {"GET", "/v1/monitor", {{"vip", kVip}}, {}});
+  ASSERT_EQ(reply.status, 200) << reply.body;
+  const auto seen = [&] {
+    static_cast<void>(reply.more());  // in which it hears of the change
+    send(udp_frame(vip, 53, 1000));
+    std::size_t events = 0;
+    std::string lines;
+    for (int i = 0; i < 5 && events == 0; ++i) {
+      lines = reply.more().value_or("");
+      for (std::size_t at = lines.find("\"verdict\""); at != std::string::npos;
+           at = lines.find("\"verdict\"", at + 1))
+        ++events;
+    }
+    return events;
+  };
+  EXPECT_EQ(seen(), 1U);
+  apply_table(dns + "509}}");
+  EXPECT_EQ(seen(), 1U) << "its table has another size, and the VIP another id";
+  apply_table("");
+  EXPECT_EQ(seen(), 0U) << "that it is gone does not mean that all are watched";
+  apply_table(dns + "509}}");
+  EXPECT_EQ(seen(), 1U);
 }
 
 TEST(AnswersPerCpu, AreTheShareOfACpuThatIsOnlineRoundedUp) {
