@@ -6,6 +6,7 @@
 #include <set>
 #include <utility>
 
+#include "l4/base/hex.h"
 #include "l4/control/units.h"
 #include "l4/kernel_objects.h"
 #include "l4/names.h"

@@ -23,6 +23,7 @@
 #include <nlohmann/json.hpp>
 
 #include "l4/base/bytes.h"
+#include "l4/base/hex.h"
 #include "l4/bpf_map.h"
 #include "l4/names.h"
 #include "l4/program_settings.h"
