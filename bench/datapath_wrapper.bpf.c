@@ -89,8 +89,8 @@ int bench_lookup(struct xdp_md *ctx)
 	return bpf_map_lookup_elem(&bench_services, &key) ? XDP_TX : XDP_PASS;
 }
 
-/* What it would take to ask the kernel's routes and neighbours for every packet; a balancer's backends
- * carry theirs, which the daemon keeps up to date. */
+/* What it would take to ask the kernel's routes and neighbours for every packet; a balancer's
+ * backends carry theirs, which the daemon keeps up to date. */
 SEC("xdp")
 int bench_fib(struct xdp_md *ctx)
 {
@@ -102,7 +102,8 @@ int bench_fib(struct xdp_md *ctx)
 		return XDP_DROP;
 	way.ipv4_src = ip->saddr;
 	way.ipv4_dst = ip->daddr;
-	if (bpf_fib_lookup(ctx, &way, sizeof(way), BPF_FIB_LOOKUP_OUTPUT) != BPF_FIB_LKUP_RET_SUCCESS)
+	if (bpf_fib_lookup(ctx, &way, sizeof(way), BPF_FIB_LOOKUP_OUTPUT) !=
+	    BPF_FIB_LKUP_RET_SUCCESS)
 		return XDP_ABORTED;
 	__builtin_memcpy(eth->h_dest, way.dmac, ETH_ALEN);
 	__builtin_memcpy(eth->h_source, way.smac, ETH_ALEN);

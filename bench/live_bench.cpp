@@ -12,13 +12,13 @@
 #include <array>
 #include <numeric>
 
+#include "bench/own_veth.h"
 #include "l4/base/clock.h"
 #include "l4/base/fd.h"
 #include "l4/datapath.h"
 #include "l4/kernel_objects.h"
 #include "l4/programmer.h"
 #include "live.skel.h"
-#include "tests/support/veth_namespace.h"
 
 namespace weir::bench {
 namespace {
@@ -27,8 +27,6 @@ using control::ForwardMode;
 
 constexpr const char* kPinDirectory = "/sys/fs/bpf/weir-bench";
 constexpr const char* kLockFile = "/run/weir-bench.lock";
-constexpr const char* kBalancerEnd = "host";
-constexpr const char* kSenderEnd = "worker";
 constexpr int kRounds = 5;
 constexpr std::uint32_t kBatch = 64;  // frames sent at once, a NAPI budget
 constexpr std::uint32_t kPacketsPerCall = 64 * 1024;
@@ -72,11 +70,11 @@ control::Vip vip_of(ForwardMode mode, std::uint16_t port) {
 }
 
 /// Every backend is behind the device that packets come in by, so that they are sent back.
-l4::NextHop way_back(std::uint32_t ifindex) {
+l4::NextHop way_back(const OwnVeth::End& end) {
   l4::NextHop hop;
   hop.state = l4::NextHopState::kResolved;
-  hop.ifindex = ifindex;
-  hop.device = kBalancerEnd;
+  hop.ifindex = end.ifindex;
+  hop.device = end.device;
   hop.source = wire::IpAddress::v4(192, 0, 2, 254);
   hop.mac = {{2, 0, 0, 0, 0, 1}};
   hop.source_mac = {{2, 0, 0, 0, 0, 2}};
@@ -89,15 +87,9 @@ class Live {
   static Result<Live> set_up(const LiveOptions& options) {
     Live made;
     if (Result<void> taken = made.take_the_only_place(); !taken) return std::move(taken).error();
-    Result<testing::VethNamespace> devices = testing::VethNamespace::create();
-    if (!devices) return std::move(devices).error();
-    made.devices_.emplace(*std::move(devices));
-    for (const auto& [name, index] : {std::pair{kBalancerEnd, &made.balancer_ifindex_},
-                                      std::pair{kSenderEnd, &made.sender_ifindex_}}) {
-      Result<std::uint32_t> found = l4::device_index(name);
-      if (!found) return std::move(found).error();
-      *index = *found;
-    }
+    Result<OwnVeth> veth = OwnVeth::create();
+    if (!veth) return std::move(veth).error();
+    made.veth_.emplace(*std::move(veth));
     if (Result<void> loaded = made.load_balancer(options); !loaded)
       return std::move(loaded).error();
     if (Result<void> loaded = made.load_surroundings(); !loaded) return std::move(loaded).error();
@@ -153,11 +145,11 @@ class Live {
     settings.hash_seed = {{0x0123456789abcdef, 0xfedcba9876543210}};
     Result<l4::Datapath> datapath = l4::Datapath::load(kPinDirectory, settings);
     if (!datapath) return std::move(datapath).error();
-    if (Result<void> allowed = datapath->tables().allow_device(balancer_ifindex_); !allowed)
+    if (Result<void> allowed = datapath->tables().allow_device(veth_->balancer().ifindex); !allowed)
       return allowed;
     Result<l4::Programmer> programmer = l4::Programmer::adopt(
-        datapath->tables(), {.seed = settings.hash_seed, .ticks = datapath->ticks()},
-        [hop = way_back(balancer_ifindex_)](const wire::IpAddress&, ForwardMode) { return hop; });
+        datapath->tables(), {.seed = settings.hash_seed, .ticks = datapath->constants().ticks},
+        [hop = way_back(veth_->balancer())](const wire::IpAddress&, ForwardMode) { return hop; });
     if (!programmer) return std::move(programmer).error();
     std::vector<control::Operation> operations;
     std::uint16_t port = kFirstPort;
@@ -174,9 +166,9 @@ class Live {
     l4::collect_libbpf_words();
     skeleton_.reset(::live__open_and_load());
     if (!skeleton_) return l4::libbpf_error("loading the programs around the balancer", errno);
-    Result<l4::CreatedLink> sink =
-        l4::create_link_in_mode(::bpf_program__fd(skeleton_->progs.live_sink), kSenderEnd,
-                                sender_ifindex_, control::XdpMode::kNative);
+    Result<l4::CreatedLink> sink = l4::create_link_in_mode(
+        ::bpf_program__fd(skeleton_->progs.live_sink), veth_->sender().device,
+        veth_->sender().ifindex, control::XdpMode::kNative);
     if (!sink) return std::move(sink).error();
     sink_ = std::move(sink->fd);
     std::uint32_t address = 0;
@@ -222,7 +214,7 @@ class Live {
     std::array<std::byte, kFrameBytes> frame{};
     xdp_md context{};
     context.data_end = kFrameBytes;
-    context.ingress_ifindex = sender_ifindex_;
+    context.ingress_ifindex = veth_->sender().ifindex;
     LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame.data(), .data_size_in = kFrameBytes,
                 .ctx_in = &context, .ctx_size_in = sizeof(context),
                 .repeat = static_cast<int>(packets), .flags = BPF_F_TEST_XDP_LIVE_FRAMES,
@@ -236,8 +228,9 @@ class Live {
 
   /// Packets a second that arrived behind the target.
   Result<double> run(const Target& target, Duration share, const std::atomic<bool>& stop) {
-    Result<l4::CreatedLink> link = l4::create_link_in_mode(
-        target.program, kBalancerEnd, balancer_ifindex_, control::XdpMode::kNative);
+    Result<l4::CreatedLink> link =
+        l4::create_link_in_mode(target.program, veth_->balancer().device, veth_->balancer().ifindex,
+                                control::XdpMode::kNative);
     if (!link) return std::move(link).error();
     auto& data = *skeleton_->bss;
     data.live_flow_mask = target.flow_mask;
@@ -273,9 +266,7 @@ class Live {
   }
 
   UniqueFd lock_;
-  std::optional<testing::VethNamespace> devices_;
-  std::uint32_t balancer_ifindex_ = 0;
-  std::uint32_t sender_ifindex_ = 0;
+  std::optional<OwnVeth> veth_;
   UniqueFd balancer_;
   std::unique_ptr<live, DestroySkeleton> skeleton_;
   UniqueFd sink_;

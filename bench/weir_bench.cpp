@@ -61,8 +61,8 @@ int measure(const Words& words) {
     if (words.mode == "all" || control::text_of(mode) == words.mode) options.modes.push_back(mode);
   struct sigaction action {};
   action.sa_handler = interrupt;
-  ::sigaction(SIGINT, &action, nullptr);
-  ::sigaction(SIGTERM, &action, nullptr);
+  for (const int signal : {SIGHUP, SIGINT, SIGTERM})  // a terminal that is closed says SIGHUP
+    ::sigaction(signal, &action, nullptr);
   const Result<std::vector<LiveRow>> rows = measure_live(options, is_interrupted);
   if (!rows) {
     fmt::print(stderr, "weir: {}\n", rows.error().text());

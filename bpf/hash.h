@@ -11,8 +11,9 @@
  *
  * What finds a flow in the flow table is NH (Black et al., "UMAC: Fast and Secure Message
  * Authentication", section 4) with a finishing mix: five multiplications that do not wait for each
- * other, a quarter of SipHash's time. Its keys come from the same secret, and what it yields cannot
- * be seen from outside; two flows collide once in 2^32 whatever a client sends.
+ * other, a quarter of SipHash's time. Its keys come from a secret of the node's own, which stays
+ * when the seed changes, and what it yields cannot be seen from outside; two flows collide once in
+ * 2^32 whatever a client sends.
  */
 
 #include <linux/types.h>
@@ -101,14 +102,15 @@ WEIR_PURE __u64 weir_table_hash(const struct weir_flow_key *flow, const volatile
 	return hash;
 }
 
-/* Key `index` of the flow table's hash. Which value is hashed does not matter: no flow has it. */
-WEIR_PURE __u32 weir_flow_key_of(__u64 seed0, __u64 seed1, __u32 index)
+/* Key `index` of the flow table's hash, from two words of secret. Which value is hashed does not
+ * matter: no flow has it. */
+WEIR_PURE __u32 weir_flow_key_of(__u64 secret0, __u64 secret1, __u32 index)
 {
 	struct weir_flow_key label = {};
 
 	label.reserved[0] = 1;
 	label.source_port_be = index;
-	return weir_flow_hash(&label, seed0, seed1);
+	return weir_flow_hash(&label, secret0, secret1);
 }
 
 /* Bit of weir_filter for an address. Not keyed: whoever hits a bit gains a lookup, nothing else. */

@@ -19,7 +19,8 @@
  * flow to the same backend, and it is secret, so that nobody can aim flows at one backend. */
 const volatile __u64 weir_hash_seed[2];
 
-/* Keys of the flow table's own hash, derived from the seed (hash.h). */
+/* Keys of the flow table's own hash, from a secret of the node (hash.h). The same in every program
+ * over one flow table, whatever its seed. */
 const volatile __u32 weir_flow_keys[WEIR_FLOW_KEYS];
 
 /* Sets of the flow table less one; the map has that many. */

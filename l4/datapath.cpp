@@ -1,5 +1,7 @@
 #include "l4/datapath.h"
 
+#include <sys/random.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <iterator>
@@ -44,8 +46,9 @@ struct PinnedState {
   std::uint32_t nat_flows_max;
   std::uint16_t snat_port_first;
   std::uint16_t snat_port_last;
+  std::uint64_t flow_secret[2];  // never changes
 };
-static_assert(sizeof(PinnedState) == 48);
+static_assert(sizeof(PinnedState) == 64);
 
 struct DestroyBalancer {
   void operator()(weir_lb* skeleton) const { ::weir_lb__destroy(skeleton); }
@@ -70,6 +73,16 @@ struct MapSource {
   std::optional<std::string> pinned;  ///< the directory whose maps are used; nothing: all are new
   bool has_new_nat_table = false;     ///< but those of the NAT table are
 };
+
+Result<DatapathConstants> find_constants() {
+  Result<Ticks> ticks = measure_kernel_ticks();
+  if (!ticks) return std::move(ticks).error();
+  DatapathConstants constants{.ticks = *ticks, .flow_secret = {}};
+  auto& words = constants.flow_secret.words;
+  if (::getrandom(words.data(), sizeof(words), 0) != static_cast<ssize_t>(sizeof(words)))
+    return Error::from_errno("drawing the secret of the flow table");
+  return constants;
+}
 
 /// Points every map of an object that is pinned already at its pin.
 Result<void> reuse_pinned_maps(bpf_object* object, const std::string& directory,
@@ -97,12 +110,12 @@ Result<void> size_nat_table(weir_lb& skeleton, std::uint32_t records) {
   return error == 0 ? Result<void>{} : libbpf_error("sizing the NAT table", error);
 }
 
-Result<Balancer> open_balancer(const DatapathSettings& settings, const Ticks& ticks,
+Result<Balancer> open_balancer(const DatapathSettings& settings, const DatapathConstants& constants,
                                const MapSource& maps) {
   collect_libbpf_words();
   Balancer skeleton{::weir_lb__open()};
   if (!skeleton) return libbpf_error("opening weir_lb", errno);
-  write_settings(*skeleton->rodata, settings, ticks);
+  write_settings(*skeleton->rodata, settings, constants);
   if (!maps.pinned || maps.has_new_nat_table) {
     if (Result<void> sized = size_nat_table(*skeleton, settings.nat_flows_max); !sized)
       return std::move(sized).error();
@@ -118,9 +131,9 @@ Result<Balancer> open_balancer(const DatapathSettings& settings, const Ticks& ti
   return skeleton;
 }
 
-Result<Balancer> load_balancer(const DatapathSettings& settings, const Ticks& ticks,
+Result<Balancer> load_balancer(const DatapathSettings& settings, const DatapathConstants& constants,
                                const MapSource& maps) {
-  Result<Balancer> skeleton = open_balancer(settings, ticks, maps);
+  Result<Balancer> skeleton = open_balancer(settings, constants, maps);
   if (!skeleton) return skeleton;
   if (const int error = ::weir_lb__load(skeleton->get()); error != 0)
     return libbpf_error("loading weir_lb into the kernel", error);
@@ -146,17 +159,19 @@ Result<void> pin_maps(bpf_object* object, const std::string& directory) {
 
 enum class Progress { kSettled, kReloading };
 
-PinnedState pinned_state(const DatapathSettings& settings, const Ticks& ticks, Progress progress) {
+PinnedState pinned_state(const DatapathSettings& settings, const DatapathConstants& constants,
+                         Progress progress) {
   return {.abi_version = WEIR_ABI_VERSION,
           .l7_workers = settings.l7_workers,
           .hash_seed = {settings.hash_seed.words[0], settings.hash_seed.words[1]},
           .flows_max = settings.flows_max,
           .reloading = progress == Progress::kReloading ? 1U : 0U,
           .answers_per_s = settings.answers_per_s,
-          .ticks_per_s = ticks.per_s,
+          .ticks_per_s = constants.ticks.per_s,
           .nat_flows_max = settings.nat_flows_max,
           .snat_port_first = settings.snat_ports.first.value(),
-          .snat_port_last = settings.snat_ports.last.value()};
+          .snat_port_last = settings.snat_ports.last.value(),
+          .flow_secret = {constants.flow_secret.words[0], constants.flow_secret.words[1]}};
 }
 
 Result<void> pin_new_map(const std::string& directory, const char* name, std::uint32_t value_size,
@@ -181,10 +196,10 @@ Result<Map<std::uint32_t, PinnedState>> open_state(const std::string& directory)
 }
 
 Result<void> write_state(const std::string& directory, const DatapathSettings& settings,
-                         const Ticks& ticks, Progress progress) {
+                         const DatapathConstants& constants, Progress progress) {
   Result<Map<std::uint32_t, PinnedState>> map = open_state(directory);
   if (!map) return std::move(map).error();
-  return map->set(0, pinned_state(settings, ticks, progress));
+  return map->set(0, pinned_state(settings, constants, progress));
 }
 
 Result<PinnedState> read_state(const std::string& directory) {
@@ -218,7 +233,7 @@ Result<void> remove_pins(const std::string& directory) {
 
 Result<void> pin_everything(const std::string& directory, const Balancer& balancer,
                             const Return& way_back, const DatapathSettings& settings,
-                            const Ticks& ticks) {
+                            const DatapathConstants& constants) {
   for (const std::string& part : {directory, maps_of(directory), programs_of(directory),
                                   links_of(directory), chained_of(directory)}) {
     if (Result<void> made = make_directory(part); !made) return made;
@@ -229,7 +244,7 @@ Result<void> pin_everything(const std::string& directory, const Balancer& balanc
   if (!step) return step;
   step = pin_new_map(directory, kStateMap, sizeof(PinnedState), 1);
   if (!step) return step;
-  step = write_state(directory, settings, ticks, Progress::kSettled);
+  step = write_state(directory, settings, constants, Progress::kSettled);
   if (!step) return step;
   step = pin(::bpf_program__fd(balancer->progs.weir_lb),
              fmt::format("{}/{}", programs_of(directory), kProgram));
@@ -276,7 +291,8 @@ Result<Datapath> Datapath::open(const std::string& pin_directory) {
       .flows_max = state->flows_max,
       .nat_flows_max = state->nat_flows_max,
       .snat_ports = {wire::Port{state->snat_port_first}, wire::Port{state->snat_port_last}}};
-  datapath.ticks_ = {.per_s = state->ticks_per_s};
+  datapath.constants_ = {.ticks = {.per_s = state->ticks_per_s},
+                         .flow_secret = {{state->flow_secret[0], state->flow_secret[1]}}};
   datapath.settled_ = state->reloading == 0;
   return datapath;
 }
@@ -302,16 +318,16 @@ Result<Datapath> Datapath::load(const std::string& pin_directory, const Datapath
   settings.nat_flows_max = nat_records(wanted.nat_flows_max);
   if (Result<void> mounted = ensure_bpf_file_system(pin_directory); !mounted)
     return std::move(mounted).error();
-  Result<Ticks> ticks = measure_kernel_ticks();
-  if (!ticks) return std::move(ticks).error();
-  Result<Balancer> balancer = load_balancer(settings, *ticks, {});
+  Result<DatapathConstants> constants = find_constants();
+  if (!constants) return std::move(constants).error();
+  Result<Balancer> balancer = load_balancer(settings, *constants, {});
   if (!balancer) return std::move(balancer).error();
   Result<Return> way_back = load_return();
   if (!way_back) return std::move(way_back).error();
   // Beside its place and renamed: whoever looks after a crash finds all pins or none.
   const std::string unfinished = pin_directory + "-unfinished";
   if (Result<void> removed = remove_pins(unfinished); !removed) return std::move(removed).error();
-  Result<void> pinned = pin_everything(unfinished, *balancer, *way_back, settings, *ticks);
+  Result<void> pinned = pin_everything(unfinished, *balancer, *way_back, settings, *constants);
   if (pinned && ::rename(unfinished.c_str(), pin_directory.c_str()) != 0)
     pinned = Error::from_errno(fmt::format("renaming {} to {}", unfinished, pin_directory));
   if (!pinned) {
@@ -328,7 +344,7 @@ Result<void> Datapath::reload(const DatapathSettings& wanted) {
   settings.nat_flows_max =
       makes_nat_table ? nat_records(wanted.nat_flows_max) : settings_.nat_flows_max;
   Result<Balancer> balancer = load_balancer(
-      settings, ticks_, {.pinned = pin_directory_, .has_new_nat_table = makes_nat_table});
+      settings, constants_, {.pinned = pin_directory_, .has_new_nat_table = makes_nat_table});
   if (!balancer) return std::move(balancer).error();
   const std::string path = fmt::format("{}/{}", programs_of(pin_directory_), kProgram);
   const std::string fresh = path + "_new";
@@ -337,7 +353,7 @@ Result<void> Datapath::reload(const DatapathSettings& wanted) {
   Result<void> pinned = pin(::bpf_program__fd((*balancer)->progs.weir_lb), fresh);
   if (!pinned) return pinned;
   settled_ = false;
-  Result<void> saved = write_state(pin_directory_, settings_, ticks_, Progress::kReloading);
+  Result<void> saved = write_state(pin_directory_, settings_, constants_, Progress::kReloading);
   if (!saved) return saved;
   if (makes_nat_table) {
     Result<void> replaced = replace_nat_maps((*balancer)->obj, pin_directory_);
@@ -346,7 +362,7 @@ Result<void> Datapath::reload(const DatapathSettings& wanted) {
   }
   if (::rename(fresh.c_str(), path.c_str()) != 0)
     return Error::from_errno(fmt::format("renaming {} to {}", fresh, path));
-  saved = write_state(pin_directory_, settings, ticks_, Progress::kSettled);
+  saved = write_state(pin_directory_, settings, constants_, Progress::kSettled);
   if (!saved) return saved;
   settings_ = settings;
   settled_ = true;
@@ -446,7 +462,7 @@ Result<Attachment> Datapath::attach_link(const std::string& device, std::uint32_
 
 Result<Attachment> Datapath::attach_in_chain(const std::string& device, std::uint32_t ifindex,
                                              control::XdpMode mode) {
-  Result<Balancer> balancer = open_balancer(settings_, ticks_, {.pinned = pin_directory_});
+  Result<Balancer> balancer = open_balancer(settings_, constants_, {.pinned = pin_directory_});
   if (!balancer) return std::move(balancer).error();
   Result<Chained> chained = attach_chained((*balancer)->obj, kProgram, device, ifindex, mode);
   if (!chained) return std::move(chained).error();

@@ -31,6 +31,15 @@ struct DatapathSettings {
   friend bool operator==(const DatapathSettings&, const DatapathSettings&) = default;
 };
 
+/// What is found out at the first load and holds for as long as the maps do, whatever settings the
+/// programs over them have.
+struct DatapathConstants {
+  Ticks ticks;  ///< the kernel's, measured
+  /// What the keys of the flow table's hash come from: random, this node's alone, never shown. They
+  /// must not follow the hash seed, or the first change of it would lose every flow there is.
+  SipKey flow_secret;
+};
+
 /// One device that the balancer runs on.
 struct Attachment {
   std::string device;
@@ -68,8 +77,7 @@ class Datapath {
   /// settings(), which are those of the program that runs. Then reload() before all else.
   [[nodiscard]] bool settled() const { return settled_; }
   [[nodiscard]] KernelTables& tables() const { return *tables_; }
-  /// The kernel's, measured when the datapath was loaded.
-  [[nodiscard]] const Ticks& ticks() const { return ticks_; }
+  [[nodiscard]] const DatapathConstants& constants() const { return constants_; }
 
   /// Whether attach() could work as far as can be seen: the device exists and, unless `chain`, is
   /// free of other XDP programs.
@@ -103,7 +111,7 @@ class Datapath {
   std::string pin_directory_;
   std::unique_ptr<KernelTables> tables_;  // stable address: the programmer refers to it
   DatapathSettings settings_;
-  Ticks ticks_;
+  DatapathConstants constants_;
   bool settled_ = true;
 };
 

@@ -80,6 +80,14 @@ Result<std::vector<weir_event>> Monitor::wait(std::chrono::milliseconds patience
   return std::exchange(*events_, {});
 }
 
+Result<void> Monitor::watch_only(std::uint32_t vip_id) {
+  Result<std::optional<weir_monitor_filter>> filter = filter_.get(0);
+  if (!filter) return std::move(filter).error();
+  weir_monitor_filter changed = filter->value_or(weir_monitor_filter{});
+  changed.vip_id = vip_id;
+  return filter_.set(0, changed);
+}
+
 Result<std::uint64_t> Monitor::lost() const {
   Result<std::optional<weir_monitor_filter>> filter = filter_.get(0);
   if (!filter) return std::move(filter).error();

@@ -29,6 +29,10 @@ class Monitor {
   /// Waits for events, and returns those that are there, at most kBatchMax; none after `patience`.
   Result<std::vector<weir_event>> wait(std::chrono::milliseconds patience);
 
+  /// Watches this VIP from now on. Of the events that are lost in this moment the count may miss
+  /// some.
+  Result<void> watch_only(std::uint32_t vip_id);
+
   /// Events that found the ring full, since start().
   [[nodiscard]] Result<std::uint64_t> lost() const;
 

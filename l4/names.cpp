@@ -13,18 +13,6 @@ Names Names::of(const Plane& plane) {
   return names;
 }
 
-std::string hex_of(std::span<const std::byte> bytes) {
-  constexpr std::string_view kDigits = "0123456789abcdef";
-  std::string text;
-  text.reserve(bytes.size() * 2);
-  for (const std::byte byte : bytes) {
-    const auto value = std::to_integer<unsigned>(byte);
-    text += kDigits[value >> 4];
-    text += kDigits[value & 15];
-  }
-  return text;
-}
-
 std::optional<std::vector<std::byte>> bytes_of(std::string_view hex) {
   constexpr std::string_view kDigits = "0123456789abcdef";
   if (hex.size() % 2 != 0) return std::nullopt;

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <map>
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -27,7 +26,6 @@ struct Names {
   static Names of(const Plane& plane);
 };
 
-std::string hex_of(std::span<const std::byte> bytes);
 /// Two digits a byte and nothing else; nothing where it is something else.
 std::optional<std::vector<std::byte>> bytes_of(std::string_view hex);
 

@@ -117,7 +117,7 @@ Result<std::vector<FlowEventRow>> read_nat_events(const KernelTables& tables) {
 
 Result<NatCount> read_nat_count(const Datapath& datapath) {
   if (datapath.settings().nat_flows_max == 0) return NatCount{};
-  Result<std::uint32_t> stamp = read_stamp(datapath.ticks());
+  Result<std::uint32_t> stamp = read_stamp(datapath.constants().ticks);
   if (!stamp) return std::move(stamp).error();
   return datapath.tables().count_nat_flows(*stamp);
 }

@@ -179,7 +179,7 @@ Result<std::shared_ptr<Monitor>> Plane::watch(const weir_monitor_filter& filter)
 Result<void> Plane::adopt_programmer() {
   programmer_.reset();
   const ProgrammerSettings settings{.seed = datapath_->settings().hash_seed,
-                                    .ticks = datapath_->ticks()};
+                                    .ticks = datapath_->constants().ticks};
   Result<Programmer> programmer =
       Programmer::adopt(datapath_->tables(), settings,
                         [this](const wire::IpAddress& address, control::ForwardMode mode) {
@@ -258,8 +258,11 @@ std::vector<std::string> Plane::preview(const DesiredState& next) const {
   if (workers_of(desired_) != workers_of(next))
     changes.push_back(
         fmt::format("L7 workers: {} instead of {}", workers_of(next), workers_of(desired_)));
-  if (desired_.model.node.hash_seed != next.model.node.hash_seed)
-    changes.push_back("change the hash seed: new flows are spread anew");
+  if (desired_.model.node.hash_seed != next.model.node.hash_seed) {
+    const bool remembers_flows = !datapath_ || datapath_->settings().flows_max != 0;
+    changes.push_back(fmt::format("change the hash seed: {} flows are spread anew",
+                                  remembers_flows ? "new" : "all"));
+  }
   const bool is_new_nat = has_nat(next) && !has_nat(desired_);
   if (is_new_nat && (!datapath_ || datapath_->settings().nat_flows_max == 0))
     changes.push_back(fmt::format("make a NAT table of {} records",
@@ -463,7 +466,7 @@ std::vector<std::string> Plane::warnings() const {
   const std::uint32_t flows_wanted = desired_.model.node.l4.flows_max;
   if (datapath_ && datapath_->settings().flows_max != flow_entries(flows_wanted))
     out.push_back(fmt::format(
-        "node.l4.flowsMax is {}, but the running flow table has {} entries: its size changes when "
+        "node.l4.flows is {}, but the running flow table has {} entries: its size changes when "
         "the balancer is unloaded and loaded again",
         flows_wanted, datapath_->settings().flows_max));
   for (std::string& warning : nat_warnings())

@@ -126,7 +126,7 @@ class Tracer {
     collect_libbpf_words();
     Tracer tracer{pin_directory, Skeleton{::weir_lb_trace__open()}};
     if (!tracer.skeleton_) return libbpf_error("opening weir_lb_trace", errno);
-    write_settings(*tracer.skeleton_->rodata, datapath.settings(), datapath.ticks());
+    write_settings(*tracer.skeleton_->rodata, datapath.settings(), datapath.constants());
     if (Result<void> done = tracer.prepare_maps(); !done) return std::move(done).error();
     if (const int error = ::weir_lb_trace__load(tracer.skeleton_.get()); error != 0)
       return libbpf_error("loading the tracing program into the kernel", error);
@@ -142,10 +142,15 @@ class Tracer {
     return {};
   }
 
-  Result<TracedPacket> run(std::span<const std::byte> frame, std::uint32_t ifindex,
-                           bool& came_in_by_device) {
-    skeleton_->bss->weir_trace = {};
+  struct Run {
     TracedPacket packet;
+    bool came_in_by_device = true;  ///< as Traced's
+  };
+
+  Result<Run> run(std::span<const std::byte> frame, std::uint32_t ifindex) {
+    skeleton_->bss->weir_trace = {};
+    Run run;
+    TracedPacket& packet = run.packet;
     packet.output.resize(kTracedBytesMax + 512);  // an answer or an outer header may be longer
     xdp_md context{};
     context.data_end = static_cast<std::uint32_t>(frame.size());
@@ -158,7 +163,7 @@ class Tracer {
     const int program = ::bpf_program__fd(skeleton_->progs.weir_lb);
     int outcome = ::bpf_prog_test_run_opts(program, &options);
     if (outcome == -EINVAL) {
-      came_in_by_device = false;
+      run.came_in_by_device = false;
       options.ctx_in = nullptr;
       options.ctx_size_in = 0;
       options.data_size_out = static_cast<std::uint32_t>(packet.output.size());
@@ -167,7 +172,7 @@ class Tracer {
     if (outcome != 0) return Error::from_errno("running the program over a packet", -outcome);
     packet.output.resize(options.data_size_out);
     packet.trace = skeleton_->bss->weir_trace;
-    return packet;
+    return run;
   }
 
  private:
@@ -270,15 +275,28 @@ std::set<Limited> limited_by(const std::vector<TracedPacket>& packets) {
   return found;
 }
 
-Result<void> run_all(Tracer& tracer, std::span<const std::vector<std::byte>> frames,
-                     std::uint32_t ifindex, Traced& traced) {
-  traced.packets.clear();
-  for (const std::vector<std::byte>& frame : frames) {
-    Result<TracedPacket> packet = tracer.run(frame, ifindex, traced.came_in_by_device);
-    if (!packet) return std::move(packet).error();
-    traced.packets.push_back(*std::move(packet));
+/// Frames to be run, and what of the datapath they are run over.
+struct Task {
+  const std::string& pin_directory;
+  const Datapath& datapath;
+  std::uint32_t ifindex;
+  std::span<const std::vector<std::byte>> frames;
+};
+
+/// By a tracer of its own, whose copies of the tables are gone at the end: they may be as large as
+/// those that run, and two of each might be more than there is room for.
+Result<Traced> run_all(const Task& task, const std::set<Limited>& limited) {
+  Result<Tracer> tracer = Tracer::load(task.pin_directory, task.datapath);
+  if (!tracer) return std::move(tracer).error();
+  if (Result<void> done = tracer->copy_limits(limited); !done) return std::move(done).error();
+  Traced traced;
+  for (const std::vector<std::byte>& frame : task.frames) {
+    Result<Tracer::Run> run = tracer->run(frame, task.ifindex);
+    if (!run) return std::move(run).error();
+    traced.came_in_by_device = traced.came_in_by_device && run->came_in_by_device;
+    traced.packets.push_back(std::move(run->packet));
   }
-  return {};
+  return traced;
 }
 
 Result<bool> has_limits(const Datapath& datapath, const std::set<Limited>& limited) {
@@ -296,22 +314,15 @@ Result<bool> has_limits(const Datapath& datapath, const std::set<Limited>& limit
 Result<Traced> trace_packets(const std::string& pin_directory, const Datapath& datapath,
                              std::uint32_t ifindex,
                              std::span<const std::vector<std::byte>> frames) {
-  Traced traced;
-  Result<Tracer> first = Tracer::load(pin_directory, datapath);
-  if (!first) return std::move(first).error();
-  if (Result<void> done = run_all(*first, frames, ifindex, traced); !done)
-    return std::move(done).error();
-  const std::set<Limited> limited = limited_by(traced.packets);
+  const Task task{pin_directory, datapath, ifindex, frames};
+  Result<Traced> without_rates = run_all(task, {});
+  if (!without_rates) return without_rates;
+  const std::set<Limited> limited = limited_by(without_rates->packets);
   Result<bool> is_limited = has_limits(datapath, limited);
   if (!is_limited) return std::move(is_limited).error();
-  if (!*is_limited) return traced;
+  if (!*is_limited) return without_rates;
   // Copies of all sources of all services would be too many; those that matter are known now.
-  Result<Tracer> second = Tracer::load(pin_directory, datapath);
-  if (!second) return std::move(second).error();
-  if (Result<void> done = second->copy_limits(limited); !done) return std::move(done).error();
-  if (Result<void> done = run_all(*second, frames, ifindex, traced); !done)
-    return std::move(done).error();
-  return traced;
+  return run_all(task, limited);
 }
 
 }  // namespace weir::l4

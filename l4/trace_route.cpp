@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "l4/base/hex.h"
 #include "l4/names.h"
 #include "l4/observe.h"
 #include "l4/trace.h"

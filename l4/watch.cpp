@@ -6,6 +6,7 @@
 #include <set>
 #include <utility>
 
+#include "l4/base/hex.h"
 #include "l4/control/units.h"
 #include "l4/kernel_objects.h"
 #include "l4/names.h"
@@ -42,11 +43,28 @@ void add_named(ordered_json& line, const std::string& member,
   line[member + "_name"] = found->second.name;
 }
 
+/// What a query asks for.
+struct Wish {
+  weir_monitor_filter filter{};
+  std::optional<control::VipKey> vip;  ///< whose id, of this moment, is in the filter
+};
+
+/// A VIP that is not there has an id that no VIP ever has: 0 would be any.
+std::uint32_t id_of(const Plane& plane, const control::VipKey& key) {
+  const auto found = plane.installed().find(key);
+  return found == plane.installed().end() ? WEIR_VIPS_MAX : found->second.id.value();
+}
+
 /// One reply: the watcher and what its lines are written with.
 class Watching {
  public:
-  Watching(Plane& plane, std::mutex& mutex, std::shared_ptr<Monitor> monitor)
-      : plane_{plane}, mutex_{mutex}, monitor_{std::move(monitor)}, names_{Names::of(plane)} {}
+  Watching(Plane& plane, std::mutex& mutex, std::shared_ptr<Monitor> monitor, const Wish& wish)
+      : plane_{plane},
+        mutex_{mutex},
+        monitor_{std::move(monitor)},
+        vip_{wish.vip},
+        vip_id_{wish.filter.vip_id},
+        names_{Names::of(plane)} {}
   Watching(const Watching&) = delete;
   Watching& operator=(const Watching&) = delete;
   ~Watching() {
@@ -83,12 +101,25 @@ class Watching {
     return ordered_json{{"end", why}}.dump() + "\n";
   }
 
-  /// Takes new names over. A sentence where there is nothing to watch any more.
+  /// Takes new names over, and the VIP's new id. A sentence where there is nothing to watch any
+  /// more.
   std::optional<std::string> look_at_plane() {
     const std::lock_guard lock{mutex_};
     if (!plane_.loaded() || !monitor_->watches(plane_.datapath().tables()))
       return "the balancer was taken off its devices";
     if (plane_.desired().revision != names_.revision) names_ = Names::of(plane_);
+    return follow_vip();
+  }
+
+  /// A VIP whose mode, hash or table size changes is a new one to the kernel, with another id, and
+  /// its old id becomes another VIP's one day. Held against every time, not at new revisions alone:
+  /// a change that fails and is taken back gives out ids too.
+  std::optional<std::string> follow_vip() {
+    if (!vip_) return std::nullopt;
+    const std::uint32_t id = id_of(plane_, *vip_);
+    if (id == vip_id_) return std::nullopt;
+    if (Result<void> changed = monitor_->watch_only(id); !changed) return changed.error().text();
+    vip_id_ = id;
     return std::nullopt;
   }
 
@@ -116,6 +147,8 @@ class Watching {
   Plane& plane_;
   std::mutex& mutex_;
   std::shared_ptr<Monitor> monitor_;
+  std::optional<control::VipKey> vip_;
+  std::uint32_t vip_id_;  // in the filter
   Names names_;
   std::map<std::uint32_t, std::string> devices_;
   Instant next_status_{};
@@ -154,21 +187,21 @@ Result<std::uint32_t> number_of(const std::string& member, const std::string& te
                fmt::format("give a number from {} to {}", least, most)};
 }
 
-Result<VipId> installed_id(const Plane& plane, const std::string& text) {
+Result<control::VipKey> installed_vip(const Plane& plane, const std::string& text) {
   Result<control::VipKey> key = control::parse_vip_key(text);
-  if (!key) return std::move(key).error();
-  const auto found = plane.installed().find(*key);
-  if (found != plane.installed().end()) return found->second.id;
+  if (!key || plane.installed().contains(*key)) return key;
   return Error{ErrorCode::kNotFound, fmt::format("there is no VIP {}", text),
                "see 'weir vip list'"};
 }
 
 Result<void> read_word(const Plane& plane, const std::string& member, const std::string& text,
-                       weir_monitor_filter& filter) {
+                       Wish& wish) {
+  weir_monitor_filter& filter = wish.filter;
   if (member == "vip") {
-    Result<VipId> id = installed_id(plane, text);
-    if (!id) return std::move(id).error();
-    filter.vip_id = id->value();
+    Result<control::VipKey> key = installed_vip(plane, text);
+    if (!key) return std::move(key).error();
+    wish.vip = *key;
+    filter.vip_id = id_of(plane, *key);
   } else if (member == "verdicts") {
     Result<std::uint64_t> mask = verdict_mask(text);
     if (!mask) return std::move(mask).error();
@@ -192,30 +225,30 @@ Result<void> read_word(const Plane& plane, const std::string& member, const std:
   return {};
 }
 
+Result<Wish> wish_of(const Plane& plane, const control::AdminRequest& request) {
+  Wish wish;
+  wish.filter.every = 1;
+  wish.filter.snap_bytes = WEIR_EVENT_BYTES;
+  for (const auto& [member, text] : request.query) {
+    if (Result<void> read = read_word(plane, member, text, wish); !read)
+      return std::move(read).error();
+  }
+  return wish;
+}
+
 }  // namespace
 
 bool is_watch(const control::AdminRequest& request) {
   return request.method == "GET" && request.path == "/v1/monitor";
 }
 
-Result<weir_monitor_filter> filter_of(const Plane& plane, const control::AdminRequest& request) {
-  weir_monitor_filter filter{};
-  filter.every = 1;
-  filter.snap_bytes = WEIR_EVENT_BYTES;
-  for (const auto& [member, text] : request.query) {
-    if (Result<void> read = read_word(plane, member, text, filter); !read)
-      return std::move(read).error();
-  }
-  return filter;
-}
-
 control::AdminReply watch_packets(Plane& plane, std::mutex& mutex,
                                   const control::AdminRequest& request) {
-  Result<weir_monitor_filter> filter = filter_of(plane, request);
-  if (!filter) return control::error_reply(filter.error());
-  Result<std::shared_ptr<Monitor>> monitor = plane.watch(*filter);
+  Result<Wish> wish = wish_of(plane, request);
+  if (!wish) return control::error_reply(wish.error());
+  Result<std::shared_ptr<Monitor>> monitor = plane.watch(wish->filter);
   if (!monitor) return control::error_reply(monitor.error());
-  auto watching = std::make_shared<Watching>(plane, mutex, *std::move(monitor));
+  auto watching = std::make_shared<Watching>(plane, mutex, *std::move(monitor), *wish);
   control::AdminReply reply{200, {}, "application/x-ndjson"};
   reply.more = [watching = std::move(watching)] { return watching->more(); };
   return reply;

@@ -16,7 +16,4 @@ bool is_watch(const control::AdminRequest& request);
 control::AdminReply watch_packets(Plane& plane, std::mutex& mutex,
                                   const control::AdminRequest& request);
 
-/// The packets that a query asks for; `plane` knows the VIPs.
-Result<weir_monitor_filter> filter_of(const Plane& plane, const control::AdminRequest& request);
-
 }  // namespace weir::l4

@@ -45,6 +45,8 @@ ARROWS = [
     # wire and control, not the model alone: addresses and VIPs are checked before they are sent, and
     # the client of the admin API stands beside its server. Neither reaches a plane.
     ("tools/weir/", ["l4/base/", "l4/wire/", "l4/control/"]),
+    # The sources of weir-bench, which is installed: it stands on the plane, not on what tests use.
+    *((f"bench/{stem}", ["bench/", "l4/", "bpf/"]) for stem in ("live", "own_veth", "weir_bench")),
     ("bench/", [""]),
     ("tests/", [""]),
 ]
@@ -69,7 +71,8 @@ LIBRARIES = [
 BANNED = [
     (r"\b(?:std::)?(sprintf|vsprintf|strcpy|strcat|gets|strtok|alloca)\s*\(", "unbounded", [""]),
     (r"(?<![\w.>:])(?:std::|::)?s?rand\s*\(", "use l4/base/random.h", [""]),
-    (r"(?<![\w.>:])(?:std::|::)?(system|popen)\s*\(", "no shell", ["l4/", "l7/", "tools/weir/"]),
+    (r"(?<![\w.>:])(?:std::|::)?(system|popen)\s*\(", "no shell",
+     ["l4/", "l7/", "tools/weir/", "bench/"]),
     (r"\b(atoi|atol|atof)\s*\(", "no error; use from_chars", [""]),
     (r"\b(sleep|usleep|nanosleep)\s*\(|\bsleep_(?:for|until)\s*\(", "tests move time by hand",
      ["tests/"]),
@@ -266,7 +269,7 @@ def check_tree(root, files):
 
 
 # Each case: what is written where, and the check that must find it (None: nothing may be found).
-LISTED = {"CMakeLists.txt": "a.cpp b.cpp x.c dpdk_port.cpp"}
+LISTED = {"CMakeLists.txt": "a.cpp b.cpp x.c dpdk_port.cpp live_bench.cpp"}
 LONG_BODY = "  work();\n" * (FUNCTION_LINES_MAX + 1)
 SELF_TEST = [
     ("base includes wire", {"l4/base/a.h": '#include "l4/wire/address.h"\n'}, "include"),
@@ -282,6 +285,11 @@ SELF_TEST = [
     ("tls includes the model", {"l7/tls/a.h": '#include "l4/control/model.h"\n'}, None),
     ("the command line includes a plane", {"tools/weir/a.h": '#include "l4/maglev.h"\n'}, "include"),
     ("a library includes tests", {"l4/base/a.h": '#include "tests/support/golden.h"\n'}, "include"),
+    ("what is installed includes tests",
+     {"bench/live_bench.cpp": '#include "tests/support/golden.h"\n'}, "include"),
+    ("a benchmark includes tests",
+     {"bench/a.cpp": '#include "tests/support/golden.h"\n'}, None),
+    ("a shell in a benchmark", {"bench/a.cpp": "void f() { std::system(a); }\n"}, "banned"),
     ("abi.h includes maps", {"bpf/abi.h": '#include "bpf/maps.h"\n'}, "include"),
     ("OpenSSL outside tls", {"l7/proxy/a.h": "#include <openssl/ssl.h>\n"}, "include"),
     ("DPDK outside its file", {"l7/port/a.h": "#include <rte_mbuf.h>\n"}, "include"),

@@ -23,9 +23,12 @@
 #include <nlohmann/json.hpp>
 
 #include "l4/base/bytes.h"
+#include "l4/base/hex.h"
 #include "l4/bpf_map.h"
 #include "l4/names.h"
+#include "l4/program_settings.h"
 #include "l4/routes.h"
+#include "l4/watch.h"
 #include "l4/wire/headers.h"
 
 namespace weir::l4 {
@@ -400,6 +403,127 @@ TEST_F(PlaneTest, AChangeOfBackendsKeepsKnownFlows) {
   EXPECT_EQ(after.at("backends")[2].at("packets"), 0);
 }
 
+/// A file with a VIP of each kind that remembers flows, and the words of node.
+std::string file_with_node(const std::string& node) {
+  return "version: 1\nnode: {" + node + R"(}
+vips:
+- {name: dns, address: 203.0.113.53, port: 53, protocol: UDP, table: {size: 251},
+   forward: {mode: ipip}, backends: [{address: 10.0.2.11}, {address: 10.0.2.12}]}
+- {name: web, address: 203.0.113.53, port: 80, protocol: TCP, table: {size: 251},
+   forward: {mode: nat}, backends: [{address: 10.0.2.11}, {address: 10.0.2.12}]}
+)";
+}
+
+TEST_F(PlaneTest, AChangeOfTheHashSeedKeepsKnownFlows) {
+  const wire::IpAddress vip = wire::IpAddress::v4(203, 0, 113, 53);
+  add_neighbors();
+  apply(file_with_node("interfaces: [nic], hashSeed: {text: the first seed of all}"));
+  const auto flows = [&] {
+    for (std::uint16_t port = 1; port <= 50; ++port) {
+      send(udp_frame(vip, 53, port));
+      send(syn_frame(vip, 80, port));
+    }
+    return ask_well("GET", "/v1/stats");
+  };
+  const json before = flows();
+  ASSERT_EQ(before.at("vips").size(), 2U);
+  start();  // what the flow table's keys come from is read back
+  const json answer =
+      apply(file_with_node("interfaces: [nic], hashSeed: {text: another seed of enough bytes}"));
+  EXPECT_EQ(answer.at("changes"), json({"change the hash seed: new flows are spread anew"}));
+  const json after = flows();
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(after.at("vips")[i].at("new_flows"), 50) << "all flows are known";
+    for (int j = 0; j < 2; ++j) {
+      const auto packets = before.at("vips")[i].at("backends")[j].at("packets").get<int>();
+      EXPECT_GT(packets, 0);
+      EXPECT_EQ(after.at("vips")[i].at("backends")[j].at("packets").get<int>(), 2 * packets);
+    }
+  }
+  EXPECT_EQ(after.at("nat").at("records"), 50);
+  const json traced = ask_well("POST", "/v1/trace", {{"packets", {hex_of(udp_frame(vip, 53, 7))}}});
+  EXPECT_NE(traced.at("packets")[0].at("steps").dump().find("in the flow table: "),
+            std::string::npos)
+      << "the tracing program has other keys than the one that runs: " << traced;
+}
+
+TEST_F(PlaneTest, WithoutAFlowTableAChangeOfTheHashSeedSaysThatItMovesAllFlows) {
+  apply("version: 1\nnode: {interfaces: [nic], l4: {flows: 0}}\n");
+  const json answer = apply(
+      "version: 1\nnode: {interfaces: [nic], l4: {flows: 0}, hashSeed: {text: sixteen and "
+      "more}}\n");
+  EXPECT_EQ(answer.at("changes"), json({"change the hash seed: all flows are spread anew"}));
+}
+
+TEST_F(PlaneTest, TheFlowTableOfEachLoadHasKeysOfItsOwn) {
+  const auto secret = [&] {
+    load();
+    const SipKey drawn = plane_->datapath().constants().flow_secret;
+    ask_well("POST", "/v1/unload");
+    return drawn;
+  };
+  const SipKey first = secret();
+  EXPECT_NE(first.words[0], 0U);
+  EXPECT_NE(first.words[1], 0U);
+  EXPECT_FALSE(first == secret());
+}
+
+TEST_F(PlaneTest, AChangedSizeOfTheFlowTableIsWarnedOfByTheNameThatTheFileHas) {
+  apply("version: 1\nnode: {interfaces: [nic], l4: {flows: 8192}}\n");
+  EXPECT_EQ(ask_well("GET", "/v1/status").at("warnings").dump().find("node.l4.flows"),
+            std::string::npos);
+  apply("version: 1\nnode: {interfaces: [nic], l4: {flows: 16384}}\n");
+  EXPECT_NE(ask_well("GET", "/v1/status")
+                .at("warnings")
+                .dump()
+                .find("node.l4.flows is 16384, but the running flow table has 8192 entries"),
+            std::string::npos);
+}
+
+TEST_F(PlaneTest, AWatcherFollowsAVipThatIsReplaced) {
+  const wire::IpAddress vip = wire::IpAddress::v4(203, 0, 113, 53);
+  add_neighbors();
+  const auto apply_table = [&](const std::string& vips) {
+    apply("version: 1\nnode: {interfaces: [nic]}\nvips: [" + vips + "]\n");
+  };
+  const std::string dns =
+      "{name: dns, address: 203.0.113.53, port: 53, protocol: UDP, forward: {mode: ipip}, "
+      "backends: [{address: 10.0.2.11}], table: {size: ";
+  apply_table(dns + "251}}");
+  std::mutex mutex;
+  control::AdminReply reply =
+      watch_packets(*plane_, mutex, {"GET", "/v1/monitor", {{"vip", kVip}}, {}});
+  ASSERT_EQ(reply.status, 200) << reply.body;
+  const auto seen = [&] {
+    static_cast<void>(reply.more());  // in which it hears of the change
+    send(udp_frame(vip, 53, 1000));
+    std::size_t events = 0;
+    std::string lines;
+    for (int i = 0; i < 5 && events == 0; ++i) {
+      lines = reply.more().value_or("");
+      for (std::size_t at = lines.find("\"verdict\""); at != std::string::npos;
+           at = lines.find("\"verdict\"", at + 1))
+        ++events;
+    }
+    return events;
+  };
+  EXPECT_EQ(seen(), 1U);
+  apply_table(dns + "509}}");
+  EXPECT_EQ(seen(), 1U) << "its table has another size, and the VIP another id";
+  apply_table("");
+  EXPECT_EQ(seen(), 0U) << "that it is gone does not mean that all are watched";
+  apply_table(dns + "509}}");
+  EXPECT_EQ(seen(), 1U);
+}
+
+TEST(AnswersPerCpu, AreTheShareOfACpuThatIsOnlineRoundedUp) {
+  EXPECT_EQ(answers_per_cpu(1000, 4), 250U);
+  EXPECT_EQ(answers_per_cpu(1000, 3), 334U);
+  EXPECT_EQ(answers_per_cpu(0, 3), 0U);
+  EXPECT_GE(online_cpus(), 1U);
+  EXPECT_LE(online_cpus(), static_cast<std::uint32_t>(::libbpf_num_possible_cpus()));
+}
+
 TEST_F(PlaneTest, AForeignProgramIsRefusedByNameAndSurvives) {
   const UniqueFd program = foreign_program();
   ASSERT_TRUE(program);
@@ -450,7 +574,11 @@ TEST_F(PlaneTest, AnotherAbiVersionIsRefusedUntilUnload) {
       ::bpf_obj_get((fs::path{options_.pin_directory} / "maps" / "weir_state").c_str())};
   ASSERT_TRUE(state);
   const std::uint32_t key = 0;
-  std::array<std::uint32_t, 10> value{};
+  std::array<std::uint32_t, 16> value{};
+  bpf_map_info info{};
+  std::uint32_t info_size = sizeof(info);
+  ASSERT_EQ(::bpf_obj_get_info_by_fd(state.get(), &info, &info_size), 0);
+  ASSERT_EQ(info.value_size, sizeof(value));
   ASSERT_EQ(::bpf_map_lookup_elem(state.get(), &key, value.data()), 0);
   value[0] = WEIR_ABI_VERSION + 1;
   ASSERT_EQ(::bpf_map_update_elem(state.get(), &key, value.data(), BPF_ANY), 0);

@@ -23,6 +23,7 @@ EXTRA = f"""
 - {{name: sticky, address: {VIP_STICKY}, port: any, protocol: TCP, forward: {{mode: gue}}, affinity: {{clientIP: {{timeout: 1h}}}}, backends: [{{name: b1, address: {weirlab.backend4("b1")}}}, {{name: b2, address: {weirlab.backend4("b2")}}}]}}
 """
 SOURCE = "192.0.2.7"
+BENCH_PINS = pathlib.Path("/sys/fs/bpf/weir-bench")
 
 
 def frame(destination, payload, protocol=6, source=SOURCE, ttl=64, fragment=0, number=7):
@@ -322,7 +323,17 @@ class Observation(LabCase):
             self.assertGreater(row["mpps"], 0.01, row)
             self.assertGreater(row["program_ns"], 1, row)
         self.assertGreater(rows[2]["ns_per_packet"], rows[1]["ns_per_packet"])
-        self.assertFalse(pathlib.Path("/sys/fs/bpf/weir-bench").exists())
+        self.assertFalse(BENCH_PINS.exists())
+
+    def test_a_bench_whose_terminal_goes_away_leaves_nothing(self):
+        bench = subprocess.Popen([BUILD / "bench" / "weir-bench", "l4", "--seconds", "60"],
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.addCleanup(self.end, bench)
+        wait_until("the balancer to be loaded", BENCH_PINS.exists)
+        bench.send_signal(signal.SIGHUP)
+        _, err = bench.communicate(timeout=30)
+        self.assertEqual((bench.returncode, err), (1, b"weir: interrupted\n"))
+        self.assertFalse(BENCH_PINS.exists())
 
 
 def sha256_text(text):

@@ -439,9 +439,16 @@ TEST_F(Cli, ShowsWhatACheckedFileIsTakenFor) {
   const Finished run = weir({"check", "-f", "-"}, "version: 1\nnode: {l4: {flows: 300000}}\n");
   EXPECT_EQ(run.exit_code, 0) << run.err;
   EXPECT_EQ(run.out,
-            "<stdin> is fine: 0 vips, 0 gateways, 0 services, 0 routes\n"
+            "<stdin> is fine: 0 VIPs, 0 gateways, 0 services, 0 routes\n"
             "warning: <stdin>:2:20: flows of node.l4 is '300000', rounded up to 512Ki; expected a "
             "power of two from 1024 on\n");
+}
+
+TEST_F(Cli, CountsOneVipAsOne) {
+  const Finished run = weir({"check", "-f", "-"},
+                            "version: 1\nvips:\n- {name: a, address: 203.0.113.7, port: 53, "
+                            "protocol: UDP, forward: {mode: ipip}, backends: []}\n");
+  EXPECT_THAT(run.out, HasSubstr("1 VIP, 0 gateways, 0 services, 0 routes\n")) << run.err;
 }
 
 TEST_F(Cli, ComparesWithTheHostUnlessToldNotTo) {
@@ -621,8 +628,26 @@ TEST_F(Cli, SaysWhyTheWatchingEnded) {
   EXPECT_EQ(refused.exit_code, 1);
   EXPECT_EQ(refused.out, "");
   EXPECT_EQ(refused.err, "weir: nothing is loaded; load\n");
+  l4.on("GET /v1/monitor every=1 snap_bytes=256", pieces_of({"{\"lost\": 0}\n", event_line()}));
   const Finished nowhere = weir({"monitor", "--pcap", "/nowhere/a.pcapng"});
+  EXPECT_EQ(nowhere.exit_code, 1);
   EXPECT_EQ(nowhere.err, "weir: writing /nowhere/a.pcapng: No such file or directory\n");
+}
+
+TEST_F(Cli, KeepsACaptureUntilThereIsSomethingToWriteInItsPlace) {
+  const std::string file = write_config("the capture of yesterday");
+  const auto content = [&] { return file_text(file); };
+  EXPECT_EQ(weir({"monitor", "--pcap", file}).exit_code, 1) << "there is no daemon";
+  EXPECT_EQ(content(), "the capture of yesterday");
+  StandIn l4{l4_socket()};
+  l4.on("GET /v1/monitor every=1 snap_bytes=256", 503,
+        R"({"error": {"code": "unavailable", "message": "nothing is loaded", "remedy": "load"}})");
+  EXPECT_EQ(weir({"monitor", "--pcap", file}).exit_code, 1);
+  EXPECT_EQ(content(), "the capture of yesterday");
+  l4.on("GET /v1/monitor every=1 snap_bytes=256", pieces_of({"{\"lost\": 0}\n", event_line()}));
+  const Finished done = weir({"monitor", "--pcap", file, "--count", "1"});
+  EXPECT_EQ(done.exit_code, 0) << done.err;
+  EXPECT_THAT(content(), StartsWith(CaptureWriter{"weir"}.head().substr(0, 4)));
 }
 
 constexpr const char* kTraced = R"({"device": "eth0", "packets": [

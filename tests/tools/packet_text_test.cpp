@@ -58,7 +58,7 @@ INSTANTIATE_TEST_SUITE_P(
              "203.0.113.80:80 TCP [S] length 0"},
         Case{"AFirstFragment", a_syn().more_fragments(),
              "192.0.2.7:4711 > 203.0.113.80:80 TCP [S] length 0, first fragment"},
-        Case{"ALaterFragment", a_syn().fragment_offset(185),
+        Case{"ALaterFragment", a_syn().payload("twenty bytes of text").fragment_offset(185),
              "192.0.2.7 > 203.0.113.80 protocol 6 fragment at 1480 length 20"},
         Case{"ExtensionHeaders",
              testing::tcp(at("[2001:db8::7]:1"), at("[2001:db8::80]:80")).extension(60, 1),

@@ -21,6 +21,10 @@ Section device_section(const Json& answer) {
                     list_at(answer, "devices"));
 }
 
+std::string counted(std::size_t count, std::string_view thing) {
+  return fmt::format("{} {}{}", count, thing, count == 1 ? "" : "s");
+}
+
 }  // namespace
 
 // ---- devices --------------------------------------------------------------------------------
@@ -218,9 +222,10 @@ Outcome check(const CheckOptions& options) {
   }
   const control::Model& model = outcome.model;
   Report report;
-  report.notes.push_back(fmt::format("{} is fine: {} vips, {} gateways, {} services, {} routes",
-                                     file, model.vips.size(), model.gateways.size(),
-                                     model.services.size(), model.http_routes.size()));
+  report.notes.push_back(fmt::format(
+      "{} is fine: {}, {}, {}, {}", file, counted(model.vips.size(), "VIP"),
+      counted(model.gateways.size(), "gateway"), counted(model.services.size(), "service"),
+      counted(model.http_routes.size(), "route")));
   for (const Diagnostic& warning : outcome.warnings)
     report.notes.push_back(fmt::format("warning: {}", warning.text()));
   return report;

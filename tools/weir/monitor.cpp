@@ -41,6 +41,13 @@ struct CloseFile {
 };
 using File = std::unique_ptr<std::FILE, CloseFile>;
 
+Result<File> open_output(const std::string& capture) {
+  if (capture.empty() || capture == "-") return File{stdout};
+  File file{std::fopen(capture.c_str(), "wb")};
+  if (!file) return Error::from_errno(fmt::format("writing {}", capture));
+  return file;
+}
+
 std::int64_t number_at(const Json& object, const char* key) {
   const Json value = at(object, key);
   return value.is_number_integer() ? value.get<std::int64_t>() : 0;
@@ -59,11 +66,11 @@ std::string named(const Json& event, const std::string& member) {
   return address.empty() ? "-" : address;
 }
 
-/// Takes the daemon's lines and writes what the person asked for.
+/// Takes the daemon's lines and writes what the person asked for. The file is opened with the
+/// daemon's first one: a capture that is there already is not given up for one that never begins.
 class Watch {
  public:
-  Watch(const MonitorOptions& options, OutputFormat format, File file)
-      : options_{options}, format_{format}, file_{std::move(file)} {
+  Watch(const MonitorOptions& options, OutputFormat format) : options_{options}, format_{format} {
     if (options.seconds) end_ = monotonic_now() + std::chrono::seconds{*options.seconds};
   }
 
@@ -77,12 +84,13 @@ class Watch {
       start = end + 1;
     }
     rest_.erase(0, start);
-    if (std::fflush(file_.get()) != 0) is_closed_ = true;
+    flush();
     return !is_enough();
   }
 
   /// What is to be said at the end; writes the end of a capture.
   Outcome finish() {
+    if (failure_) return failure_of(*failure_);
     if (!has_begun_) return Report{};
     if (is_capture()) {
       timespec now{};
@@ -90,7 +98,7 @@ class Watch {
       write(writer_.tail(lost_, static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
                                     static_cast<std::uint64_t>(now.tv_nsec)));
     }
-    if (std::fflush(file_.get()) != 0) is_closed_ = true;
+    flush();
     std::string summary = fmt::format("{} packet{} shown", events_, events_ == 1 ? "" : "s");
     if (lost_ > 0)
       summary += fmt::format(
@@ -107,11 +115,16 @@ class Watch {
  private:
   [[nodiscard]] bool is_capture() const { return !options_.capture.empty(); }
   [[nodiscard]] bool is_enough() const {
-    return is_interrupted || is_closed_ || !last_words_.empty() ||
+    return is_interrupted || is_closed_ || failure_ || !last_words_.empty() ||
            (options_.count && events_ >= *options_.count) || (end_ && monotonic_now() >= *end_);
   }
 
+  void flush() {
+    if (file_ && std::fflush(file_.get()) != 0) is_closed_ = true;
+  }
+
   void write(std::string_view text) {
+    if (!file_) return;  // the daemon says that it has begun before all else
     if (std::fwrite(text.data(), 1, text.size(), file_.get()) != text.size()) is_closed_ = true;
   }
 
@@ -129,6 +142,12 @@ class Watch {
   }
 
   void begin() {
+    Result<File> file = open_output(options_.capture);
+    if (!file) {
+      failure_ = std::move(file).error();
+      return;
+    }
+    file_ = *std::move(file);
     has_begun_ = true;
     std::fputs("weir: watching; end with Ctrl-C\n", stderr);
     if (is_capture()) write(writer_.head());
@@ -168,6 +187,7 @@ class Watch {
   std::uint64_t events_ = 0;
   std::uint64_t lost_ = 0;
   std::string last_words_;
+  std::optional<Error> failure_;
   bool has_begun_ = false;
   bool is_closed_ = false;
 };
@@ -188,26 +208,14 @@ Result<control::AdminReply> follow(const control::AdminClient& daemon,
   return daemon.stream(path_of(options), [&](std::string_view piece) { return watch.take(piece); });
 }
 
-Result<File> open_output(const std::string& capture) {
-  if (capture.empty()) return File{stdout};
-  if (capture != "-") {
-    File file{std::fopen(capture.c_str(), "wb")};
-    if (!file) return Error::from_errno(fmt::format("writing {}", capture));
-    return file;
-  }
-  if (::isatty(STDOUT_FILENO) == 1)
-    return Error{ErrorCode::kInvalid, "standard output is a terminal, which shows no pcapng",
-                 "pipe it: weir monitor --pcap - | tshark -r -"};
-  return File{stdout};
-}
-
 }  // namespace
 
 Outcome monitor(const Daemons& daemons, const MonitorOptions& options, OutputFormat format) {
-  Result<File> file = open_output(options.capture);
-  if (!file) return failure_of(file.error());
+  if (options.capture == "-" && ::isatty(STDOUT_FILENO) == 1)
+    return failure_of({ErrorCode::kInvalid, "standard output is a terminal, which shows no pcapng",
+                       "pipe it: weir monitor --pcap - | tshark -r -"});
   take_interrupts();
-  Watch watch{options, format, *std::move(file)};
+  Watch watch{options, format};
   Result<control::AdminReply> reply = follow(daemons.l4, options, watch);
   // That the one before has ended is noticed by the daemon a moment later.
   for (int attempt = 1; attempt < kAttempts && reply && reply->status == kConflict; ++attempt) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "l4/base/bytes.h"
+#include "l4/base/hex.h"
 #include "l4/control/config_files.h"
 #include "tools/weir/answers.h"
 #include "tools/weir/capture_file.h"
@@ -15,13 +16,6 @@ constexpr std::size_t kPacketsMax = 100;
 constexpr std::size_t kCaptureBytesMax = 64U << 20;
 
 using Frames = std::vector<std::vector<std::byte>>;
-
-std::string hex_of(std::span<const std::byte> bytes) {
-  std::string text;
-  for (const std::byte byte : bytes)
-    text += fmt::format("{:02x}", std::to_integer<unsigned>(byte));
-  return text;
-}
 
 Result<Frames> frames_of(const TraceOptions& options) {
   if (options.capture.empty()) return Frames{options.frame};
