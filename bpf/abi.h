@@ -284,7 +284,7 @@ enum weir_nat_state {
 #define WEIR_NAT_STATE_MASK	  7
 #define WEIR_NAT_FIN_CLIENT	  8  /* the client is done */
 #define WEIR_NAT_FIN_BACKEND	  16 /* the backend is */
-#define WEIR_NAT_RESET		  32 /* established, and somebody has sent a RST, which may be forged */
+#define WEIR_NAT_RESET		  32 /* established; a RST was seen, which may be forged */
 #define WEIR_NAT_GENERATION_SHIFT 32 /* counts the flows that the record has held */
 
 /* Seconds without a packet after which a flow is over. RFC 5382, REQ-5 has 4 minutes for
