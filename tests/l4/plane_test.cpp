@@ -59,7 +59,7 @@ std::vector<std::byte> udp_frame(const wire::IpAddress& to, std::uint16_t port,
                                  std::uint16_t from_port) {
   std::vector<std::byte> frame(60);
   wire::EthernetHeader ethernet;
-  ethernet.destination = wire::MacAddress::broadcast();
+  ethernet.destination = {{2, 0, 0, 0, 0, 1}};  // one machine: a broadcast is left to the host
   ethernet.source = {{2, 0, 0, 0, 0, 9}};
   ethernet.type = wire::be16{ETH_P_IP};
   wire::Ipv4Header ip;
