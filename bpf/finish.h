@@ -39,6 +39,13 @@ static __always_inline int is_answer(enum weir_verdict verdict)
 	return verdict >= WEIR_TX_ECHO_REPLY && verdict <= WEIR_TX_REFUSED; /* in verdicts.def */
 }
 
+/* What a backend says to a client is the verdict's alone: VIPs and backends count what is sent to
+ * them, in all modes, and in most of them replies do not come by here. */
+static __always_inline int is_reply(enum weir_verdict verdict)
+{
+	return verdict == WEIR_TX_NAT_REPLY || verdict == WEIR_REDIRECT_NAT_REPLY;
+}
+
 static __always_inline int finish(struct xdp_md *ctx, const struct packet *pkt, __u32 verdict)
 {
 	struct weir_counter *counter = bpf_map_lookup_elem(&weir_counters, &verdict);
@@ -49,10 +56,10 @@ static __always_inline int finish(struct xdp_md *ctx, const struct packet *pkt, 
 		counter->packets++;
 		counter->bytes += pkt->frame_bytes;
 	}
-	if (pkt->vip_id)
+	if (pkt->vip_id && !is_reply(verdict))
 		count_service(&weir_vip_counters, pkt->vip_id, pkt);
 	/* A backend's counter holds what was sent to it; what was dropped, or answered, is not. */
-	if (pkt->backend_id && action != XDP_DROP && !is_answer(verdict))
+	if (pkt->backend_id && action != XDP_DROP && !is_answer(verdict) && !is_reply(verdict))
 		count_service(&weir_backend_counters, pkt->backend_id, pkt);
 	observe(ctx, pkt, verdict);
 	return action;

@@ -46,13 +46,28 @@ static __always_inline int quotes_ports(const struct packet *pkt, __u32 quoted_b
 	       pkt->ip_bytes;
 }
 
+/* Of a quoted IPv6 packet: the header that makes it a first fragment, which is how a datagram that
+ * its sender has fragmented meets a narrower link. NULL where none follows. */
+static __always_inline const struct ipv6_extension *
+quoted_fragment_header(const struct xdp_md *ctx, const struct ipv6hdr *ip6)
+{
+	const struct ipv6_extension *header = (const void *)(ip6 + 1);
+
+	if ((void *)(header + 1) > packet_end(ctx) || ip6->nexthdr != IPPROTO_FRAGMENT ||
+	    header->fragment & bpf_htons(IPV6_OFFSET_MASK))
+		return NULL;
+	return header;
+}
+
 /* Bytes of the quoted IP header, or 0 where it is none. Fills the flow's addresses and protocol,
- * already exchanged. Extension headers of the quoted packet are not stepped over. */
+ * already exchanged. Other extension headers of the quoted packet are not stepped over. */
 static __always_inline __u32 read_quoted_ip(const struct xdp_md *ctx, const void *quoted,
 					    const struct packet *pkt, struct weir_flow_key *flow)
 {
+	const struct ipv6_extension *fragment;
 	const struct ipv6hdr *ip6 = quoted;
 	const struct iphdr *ip4 = quoted;
+	__u32 bytes = sizeof(*ip6);
 
 	if (pkt->ip_version == 4) {
 		if ((void *)(ip4 + 1) > packet_end(ctx) || ip4->version != 4 || ip4->ihl < 5 ||
@@ -63,13 +78,17 @@ static __always_inline __u32 read_quoted_ip(const struct xdp_md *ctx, const void
 		flow->protocol = ip4->protocol;
 		return ip4->ihl * 4;
 	}
-	if ((void *)(ip6 + 1) > packet_end(ctx) || ip6->version != 6 ||
-	    !quotes_ports(pkt, sizeof(*ip6)))
+	if ((void *)(ip6 + 1) > packet_end(ctx) || ip6->version != 6)
+		return 0;
+	fragment = quoted_fragment_header(ctx, ip6);
+	if (fragment)
+		bytes += sizeof(*fragment);
+	if (!quotes_ports(pkt, bytes))
 		return 0;
 	__builtin_memcpy(&flow->source, &ip6->daddr, sizeof(flow->source));
 	__builtin_memcpy(&flow->destination, &ip6->saddr, sizeof(flow->destination));
-	flow->protocol = ip6->nexthdr;
-	return sizeof(*ip6);
+	flow->protocol = fragment ? fragment->next_header : ip6->nexthdr;
+	return bytes;
 }
 
 /* Takes the packet for one of the flow that it is about. */

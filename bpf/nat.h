@@ -247,6 +247,8 @@ static __always_inline enum weir_verdict admit_reply(struct xdp_md *ctx, struct 
 	if (verdict != WEIR_CONTINUE)
 		return verdict;
 	touch(record, pkt, 1, 0);
+	pkt->vip_id = record->vip_id; /* for who watches; finish() counts no replies there */
+	pkt->backend_id = record->backend_id;
 	return WEIR_TX_NAT_REPLY;
 }
 

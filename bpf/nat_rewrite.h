@@ -174,6 +174,9 @@ static __always_inline int rewrite_quoted(const struct xdp_md *ctx, const struct
 	if (is_v4) {
 		before = ip4->check;
 		quoted_bytes = ip4->ihl * 4;
+	} else if ((void *)((struct ipv6hdr *)ip4 + 1) <= packet_end(ctx) &&
+		   quoted_fragment_header(ctx, (const struct ipv6hdr *)ip4)) {
+		quoted_bytes += sizeof(struct ipv6_extension);
 	}
 	addresses = rewrite_ip(ctx, ip4, is_v4, destination, source);
 	if (!addresses)

@@ -657,6 +657,7 @@ struct NatError {
   std::uint8_t code;
   std::size_t quoted_payload;  ///< bytes behind the quoted IP header
   std::string name;
+  bool is_fragment = false;  ///< what is quoted is a first one
 };
 
 std::vector<NatError> nat_errors() {
@@ -669,6 +670,8 @@ std::vector<NatError> nat_errors() {
     const auto parameter = static_cast<std::uint8_t>(is_v4 ? 12 : 4);
     errors.push_back({flow, too_big, code, 8, flow.name + "TooBigQuotingEightBytes"});
     errors.push_back({flow, too_big, code, 200, flow.name + "TooBigQuotingMore"});
+    errors.push_back(
+        {flow, too_big, code, is_v4 ? 8U : 16U, flow.name + "TooBigQuotingAFirstFragment", true});
     errors.push_back({flow, exceeded, 0, 28, flow.name + "TimeExceeded"});
     errors.push_back({flow, parameter, 0, 28, flow.name + "ParameterProblem"});
   }
@@ -690,8 +693,10 @@ class NatErrors : public ::testing::TestWithParam<NatError>, protected NatFixtur
     return icmp(router, to, param.type, param.code).icmp_rest(1400).payload(quoted);
   }
   static PacketBuilder segment(const wire::Endpoint& from, const wire::Endpoint& to) {
-    return nat_packet(GetParam().flow, from, to,
-                      [](PacketBuilder& packet) { packet.payload(std::string(600, 'x')); });
+    return nat_packet(GetParam().flow, from, to, [](PacketBuilder& packet) {
+      packet.payload(std::string(600, 'x'));
+      if (GetParam().is_fragment) packet.more_fragments();
+    });
   }
 };
 

@@ -125,6 +125,12 @@ void add_ipv6_quotes(VerdictCases& cases) {
   };
   follows("AnIpv6QuoteOfThePortsAloneIsEnough", kAbout6, 4);
   follows("AnIpv6QuoteOfTheWholePacketIsRead", tcp(kTo6, kFrom6).payload(text(900)), 920);
+  follows("AnIpv6QuoteOfAFirstFragmentIsRead", tcp(kTo6, kFrom6).more_fragments(), 8 + 8);
+  follows("AnIpv6QuoteWithAFragmentHeaderOfAWholePacketIsRead", tcp(kTo6, kFrom6).fragment_header(),
+          8 + 8);
+  passed("AnIpv6QuoteOfAFragmentHeaderAloneHasNoPorts", tcp(kTo6, kFrom6).more_fragments(), 8);
+  passed("AnIpv6QuoteOfALaterFragmentHasNoPorts",
+         tcp(kTo6, kFrom6).fragment_offset(5).payload(text(8)), 8 + 8);
   cases.add("AnIpv6ErrorBehindOptionsIsRead",
             icmp_error(kRouter6, kVip6, 2, 0, kAbout6).extension(IPPROTO_HOPOPTS, 0), WEIR_TX_IPIP,
             kVipIpip6, kBackendV6, 0);
