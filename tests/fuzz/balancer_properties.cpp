@@ -176,6 +176,9 @@ class FrameCheck {
   [[nodiscard]] std::string check_owner() const {
     const bool is_unknown =
         result_.verdict == WEIR_PASS_NOT_A_VIP || result_.verdict == WEIR_PASS_NOT_IP;
+    const bool is_for_many = !frame_.empty() && (std::to_integer<int>(frame_[0]) & 1) != 0;
+    if (is_for_many && is_sent()) return "what the whole link got was sent on";
+    if (result_.verdict == WEIR_PASS_GROUP) return is_for_many ? "" : "it is for one machine";
     switch (owner_of_frame(world_, frame_, packet_)) {
       case Owner::kNobody:
         return is_unknown || reply_ ? "" : "it is for no VIP";

@@ -2,6 +2,8 @@
 
 #include <netinet/in.h>
 
+#include <algorithm>
+
 namespace weir::testing {
 namespace {
 
@@ -48,9 +50,11 @@ void finish_ipv6(FrameView bytes, Decoded& packet) {
   packet.ip_bytes = 40 + std::size_t{word_at(bytes, at + 4)};
   packet.protocol = byte_at(bytes, at + 6);
   packet.l4_at = at + 40;
-  if (byte_at(bytes, at) >> 4 != 6 || packet.ip_end() > bytes.size()) return;
+  if (byte_at(bytes, at) >> 4 != 6) return;
+  const bool is_cut = packet.ip_end() > bytes.size();  // as quoted packets are
+  const std::size_t end = std::min(packet.ip_end(), bytes.size());
   while (is_extension(packet.protocol) && !packet.is_later_fragment) {
-    if (packet.l4_at + 8 > packet.ip_end()) return;
+    if (packet.l4_at + 8 > end) return;
     packet.has_extensions = true;
     const std::uint8_t next = byte_at(bytes, packet.l4_at);
     std::size_t length = 8;
@@ -65,9 +69,9 @@ void finish_ipv6(FrameView bytes, Decoded& packet) {
     }
     packet.protocol = next;
     packet.l4_at += length;
-    if (packet.l4_at > packet.ip_end()) return;
+    if (packet.l4_at > end) return;
   }
-  packet.is_whole = true;
+  packet.is_whole = !is_cut;
 }
 
 }  // namespace
