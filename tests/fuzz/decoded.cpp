@@ -2,8 +2,6 @@
 
 #include <netinet/in.h>
 
-#include <algorithm>
-
 namespace weir::testing {
 namespace {
 
@@ -51,8 +49,8 @@ void finish_ipv6(FrameView bytes, Decoded& packet) {
   packet.protocol = byte_at(bytes, at + 6);
   packet.l4_at = at + 40;
   if (byte_at(bytes, at) >> 4 != 6) return;
-  const bool is_cut = packet.ip_end() > bytes.size();  // as quoted packets are
-  const std::size_t end = std::min(packet.ip_end(), bytes.size());
+  // Of a quoted packet, what is there may be less than its length says, and more.
+  const std::size_t end = bytes.size();
   while (is_extension(packet.protocol) && !packet.is_later_fragment) {
     if (packet.l4_at + 8 > end) return;
     packet.has_extensions = true;
@@ -71,7 +69,7 @@ void finish_ipv6(FrameView bytes, Decoded& packet) {
     packet.l4_at += length;
     if (packet.l4_at > end) return;
   }
-  packet.is_whole = !is_cut;
+  packet.is_whole = packet.ip_end() <= end && packet.l4_at <= packet.ip_end();
 }
 
 }  // namespace
