@@ -22,9 +22,9 @@
 #define IPV6_MTU_MIN	     1280	 /* RFC 8200, section 5 */
 #define ANSWER_WORDS_MAX     ((ICMP_HEADER_BYTES + IPV6_QUOTE_BYTES) / 4)
 
-static __always_inline int may_answer(enum weir_answer kind)
+static __always_inline int may_answer(enum weir_verdict answer)
 {
-	__u32 key = kind;
+	__u32 key = answer == WEIR_TX_TOO_BIG ? WEIR_ANSWER_TOO_BIG : WEIR_ANSWER_OTHER;
 	struct weir_bucket *answers = bpf_map_lookup_elem(&weir_answers, &key);
 
 	return answers && take_token(answers, weir_answers_per_s);
@@ -149,7 +149,7 @@ static __always_inline enum weir_verdict answer_error(struct xdp_md *ctx, const 
 {
 	if (!deserves_error(pkt))
 		return otherwise;
-	if (!may_answer(verdict == WEIR_TX_TOO_BIG ? WEIR_ANSWER_TOO_BIG : WEIR_ANSWER_OTHER))
+	if (!may_answer(verdict))
 		return WEIR_DROP_ICMP_RATE;
 	if (weir_make_icmp_error(ctx, pkt, type_and_code >> 8, type_and_code & 0xff, rest))
 		return WEIR_DROP_INTERNAL; /* the driver keeps no headroom */
@@ -263,7 +263,7 @@ static __always_inline enum weir_verdict refuse(struct xdp_md *ctx, const struct
 				    0, WEIR_TX_REFUSED, otherwise);
 	if (pkt->tcp_flags & TCP_RST || pkt->fragment != FRAGMENT_NONE || !deserves_error(pkt))
 		return otherwise;
-	if (!may_answer(WEIR_ANSWER_OTHER))
+	if (!may_answer(WEIR_TX_REFUSED))
 		return WEIR_DROP_ICMP_RATE;
 	return weir_make_reset(ctx, pkt) ? WEIR_DROP_INTERNAL : WEIR_TX_REFUSED;
 }
@@ -333,7 +333,7 @@ static __always_inline enum weir_verdict answer_echo(struct xdp_md *ctx, const s
 		return WEIR_DROP_FRAGMENT;
 	if (!deserves_error(pkt)) /* as for errors: who sends from such addresses gets nothing */
 		return WEIR_DROP_MALFORMED;
-	if (!may_answer(WEIR_ANSWER_OTHER))
+	if (!may_answer(WEIR_TX_ECHO_REPLY))
 		return WEIR_DROP_ICMP_RATE;
 	return weir_make_echo_reply(ctx, pkt) ? WEIR_DROP_INTERNAL : WEIR_TX_ECHO_REPLY;
 }

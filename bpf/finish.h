@@ -46,6 +46,16 @@ static __always_inline int is_reply(enum weir_verdict verdict)
 	return verdict == WEIR_TX_NAT_REPLY || verdict == WEIR_REDIRECT_NAT_REPLY;
 }
 
+static __always_inline void count_services(const struct packet *pkt, int action,
+					   enum weir_verdict verdict)
+{
+	if (pkt->vip_id)
+		count_service(&weir_vip_counters, pkt->vip_id, pkt);
+	/* A backend's counter holds what was sent to it; what was dropped, or answered, is not. */
+	if (pkt->backend_id && action != XDP_DROP && !is_answer(verdict))
+		count_service(&weir_backend_counters, pkt->backend_id, pkt);
+}
+
 static __always_inline int finish(struct xdp_md *ctx, const struct packet *pkt, __u32 verdict)
 {
 	struct weir_counter *counter = bpf_map_lookup_elem(&weir_counters, &verdict);
@@ -56,11 +66,8 @@ static __always_inline int finish(struct xdp_md *ctx, const struct packet *pkt, 
 		counter->packets++;
 		counter->bytes += pkt->frame_bytes;
 	}
-	if (pkt->vip_id && !is_reply(verdict))
-		count_service(&weir_vip_counters, pkt->vip_id, pkt);
-	/* A backend's counter holds what was sent to it; what was dropped, or answered, is not. */
-	if (pkt->backend_id && action != XDP_DROP && !is_answer(verdict) && !is_reply(verdict))
-		count_service(&weir_backend_counters, pkt->backend_id, pkt);
+	if (!is_reply(verdict))
+		count_services(pkt, action, verdict);
 	observe(ctx, pkt, verdict);
 	return action;
 }

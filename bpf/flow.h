@@ -79,13 +79,18 @@ static __always_inline __u64 flow_entry(__u64 tag, __u32 backend_id, enum weir_f
 	       (__u64)state << WEIR_FLOW_STATE_SHIFT | now_s;
 }
 
-static __always_inline void count_flow_event(enum weir_flow_event event)
+/* One more in a per-CPU array of numbers. */
+static __always_inline void count_event(void *counters, __u32 event)
 {
-	__u32 key = event;
-	__u64 *count = bpf_map_lookup_elem(&weir_flow_counters, &key);
+	__u64 *count = bpf_map_lookup_elem(counters, &event);
 
 	if (count)
 		*count += 1;
+}
+
+static __always_inline void count_flow_event(enum weir_flow_event event)
+{
+	count_event(&weir_flow_counters, event);
 }
 
 /* The entry as a trace point gives it: its state, and above that the seconds of idleness. */

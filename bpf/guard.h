@@ -28,8 +28,7 @@ static __always_inline int is_denied(__u32 list_id, const struct packet *pkt)
 
 /* Takes one event's tokens out of a bucket that holds one second's worth of a rate. CPUs share
  * buckets: the taking is atomic, and of two that fill at once the later one may give back what the
- * earlier one took, once a tick. Several may each take the last token: what is left can be
- * negative.
+ * earlier one took, once a tick. Several may each take the last one: what is left can be negative.
  */
 static __always_inline int take_token(struct weir_bucket *bucket, __u32 rate_per_s)
 {
@@ -118,6 +117,12 @@ __noinline int weir_check_flow_rates(const struct packet *pkt, const struct weir
 	return WEIR_CONTINUE;
 }
 
+/* The same, of a VIP that may have no limits. */
+static __always_inline int check_flow_rates(const struct packet *pkt, const struct weir_vip *vip)
+{
+	return vip->flags & WEIR_VIP_LIMITS ? weir_check_flow_rates(pkt, vip) : WEIR_CONTINUE;
+}
+
 /*
  * Whether the flow's entry was stamped in this second. Then the lists have let one of its packets
  * pass within it, because what they deny comes to no entry: a flow that goes on asks them once a
@@ -129,9 +134,15 @@ static __always_inline int was_let_pass(const struct flow_place *place)
 	return place->entry && !age_of(place->entry, place->now_s);
 }
 
-static __always_inline enum weir_verdict ask_lists(const struct packet *pkt,
-						   const struct weir_vip *vip)
+static __always_inline enum weir_verdict
+check_lists(const struct packet *pkt, const struct weir_vip *vip, const struct flow_place *place)
 {
+	if (!(vip->flags & (WEIR_VIP_BLOCK_LIST | WEIR_VIP_SOURCE_LIST)))
+		return WEIR_CONTINUE;
+	if (was_let_pass(place)) {
+		TRACE(LISTS_ASKED, 0, 0);
+		return WEIR_CONTINUE;
+	}
 	if (vip->flags & WEIR_VIP_BLOCK_LIST && is_denied(0, pkt))
 		return WEIR_DROP_BLOCKED;
 	if (vip->flags & WEIR_VIP_SOURCE_LIST && is_denied(vip->id, pkt))
@@ -151,13 +162,10 @@ __noinline int weir_guard(const struct packet *pkt, const struct weir_vip *vip,
 			  const struct flow_place *place)
 {
 	enum weir_verdict verdict;
-	int is_known;
 
 	if (!pkt || !vip || !place)
 		return WEIR_DROP_INTERNAL; /* they never are; only the verifier asks */
-	is_known = was_let_pass(place);
-	TRACE_IF(is_known && vip->flags & ~WEIR_VIP_LIMITS & WEIR_VIP_GUARDED, LISTS_ASKED, 0, 0);
-	verdict = is_known ? WEIR_CONTINUE : ask_lists(pkt, vip);
+	verdict = check_lists(pkt, vip, place);
 	if (verdict != WEIR_CONTINUE)
 		return verdict;
 	if (vip->flags & WEIR_VIP_LIMITS)

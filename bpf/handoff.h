@@ -38,8 +38,8 @@ hand_over_flow(const struct packet *pkt, const struct weir_vip *vip, const struc
 	if (tag_bytes_of(pkt))
 		return WEIR_PASS_VIP_TAGGED; /* weir-l7 has no VLANs, and its answer would go
 						untagged */
-	if (vip->flags & WEIR_VIP_LIMITS && is_syn(pkt)) {
-		verdict = weir_check_flow_rates(pkt, vip);
+	if (is_syn(pkt)) {
+		verdict = check_flow_rates(pkt, vip);
 		if (verdict != WEIR_CONTINUE)
 			return verdict;
 	}

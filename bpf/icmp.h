@@ -7,6 +7,7 @@
  * bytes of what follows the quoted IP header (RFC 792), which is the ports.
  */
 
+#include "bpf/fragment.h"
 #include "bpf/parse.h"
 #include "bpf/trace.h"
 
@@ -113,4 +114,16 @@ static __always_inline enum weir_verdict resolve_icmp_error(const struct xdp_md 
 	pkt->is_icmp_error = 1;
 	TRACE_PACKET(ICMP_ABOUT, pkt, 0);
 	return WEIR_CONTINUE;
+}
+
+/* Takes a later fragment, or an ICMP error, for a packet of the flow that it belongs to:
+ * WEIR_CONTINUE if it did. `verdict` is the parser's. */
+static __always_inline enum weir_verdict resolve_flow(const struct xdp_md *ctx, struct packet *pkt,
+						      enum weir_verdict verdict)
+{
+	if (verdict == WEIR_DROP_FRAGMENT && pkt->fragment == FRAGMENT_LATER)
+		return recall_ports(pkt);
+	if (verdict == WEIR_PASS_NO_PORTS && is_icmp_error(pkt))
+		return resolve_icmp_error(ctx, pkt);
+	return verdict;
 }

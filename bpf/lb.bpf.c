@@ -128,10 +128,7 @@ find_service_further(struct xdp_md *ctx, struct packet *pkt, enum weir_verdict *
 		*verdict = hand_over_local(pkt, WEIR_PASS_NOT_A_VIP);
 		return NULL;
 	}
-	if (pkt->fragment == FRAGMENT_LATER && *verdict == WEIR_DROP_FRAGMENT)
-		*verdict = recall_ports(pkt);
-	else if (*verdict == WEIR_PASS_NO_PORTS && is_icmp_error(pkt))
-		*verdict = resolve_icmp_error(ctx, pkt);
+	*verdict = resolve_flow(ctx, pkt, *verdict);
 	if (*verdict == WEIR_CONTINUE) {
 		vip = find_port(pkt, owner.address);
 		if (!vip && owner.entry->flags & WEIR_ADDRESS_RANGES)
@@ -168,7 +165,7 @@ static __always_inline int would_be_answered(enum weir_verdict verdict)
  */
 static __always_inline enum weir_verdict decide(struct xdp_md *ctx, struct packet *pkt)
 {
-	enum weir_verdict verdict = parse_packet(ctx, pkt);
+	enum weir_verdict verdict = parse_packet(ctx, pkt), sent;
 	const struct weir_vip *vip = NULL;
 	struct flow_place place;
 
@@ -178,15 +175,13 @@ static __always_inline enum weir_verdict decide(struct xdp_md *ctx, struct packe
 	if (!may_be_ours(&pkt->flow.destination)) {
 		if (pkt->kind == PACKET_NEIGHBOR)
 			return verdict;
-		verdict = weir_nat_mask ? send_foreign(ctx, pkt, verdict) : WEIR_CONTINUE;
+		verdict = send_foreign(ctx, pkt, verdict);
 		return verdict == WEIR_CONTINUE ? WEIR_PASS_NOT_A_VIP : verdict;
 	}
 	if (pkt->kind == PACKET_NEIGHBOR)
 		return decide_neighbor(pkt, verdict);
-	if (weir_nat_mask && verdict == WEIR_CONTINUE &&
-	    (may_be_translated(&pkt->flow.destination) || may_be_translated(&pkt->flow.source))) {
-		enum weir_verdict sent = send_known(ctx, pkt);
-
+	if (verdict == WEIR_CONTINUE) {
+		sent = send_translated(ctx, pkt);
 		if (sent != WEIR_CONTINUE)
 			return sent;
 	}
@@ -200,9 +195,8 @@ static __always_inline enum weir_verdict decide(struct xdp_md *ctx, struct packe
 			vip = find_port(pkt, &pkt->flow.destination);
 	}
 	if (!vip) {
-		if (weir_nat_mask && verdict != WEIR_CONTINUE) {
-			enum weir_verdict sent = send_odd(ctx, pkt, verdict);
-
+		if (verdict != WEIR_CONTINUE) {
+			sent = send_odd(ctx, pkt, verdict);
 			if (sent != WEIR_CONTINUE)
 				return sent;
 		}

@@ -65,7 +65,7 @@ static __always_inline enum weir_nat_state state_by_reply(enum weir_nat_state st
 static __always_inline __u64 owner_after_tcp(__u64 owner, const struct packet *pkt, int is_reply,
 					     int is_acknowledged)
 {
-	enum weir_nat_state state = nat_state_of(owner);
+	enum weir_nat_state state = weir_nat_state_of(owner);
 	const __u64 both = WEIR_NAT_FIN_CLIENT | WEIR_NAT_FIN_BACKEND;
 	__u64 rest = owner & ~(__u64)WEIR_NAT_STATE_MASK;
 
@@ -91,7 +91,7 @@ static __always_inline __u64 next_owner(__u64 owner, const struct packet *pkt, i
 		return owner;
 	if (pkt->flow.protocol == IPPROTO_TCP)
 		return owner_after_tcp(owner, pkt, is_reply, is_acknowledged);
-	if (is_reply && nat_state_of(owner) == WEIR_NAT_NEW)
+	if (is_reply && weir_nat_state_of(owner) == WEIR_NAT_NEW)
 		return (owner & ~(__u64)WEIR_NAT_STATE_MASK) | WEIR_NAT_REPLIED;
 	return owner;
 }
@@ -181,13 +181,13 @@ static __always_inline int goes_on(const struct weir_nat_flow *record, const str
 		return !has_expired(record, owner, now_s);
 	if (!is_syn(pkt))
 		return 1;
-	if (nat_state_of(owner) == WEIR_NAT_CLOSING || has_expired(record, owner, now_s))
+	if (weir_nat_state_of(owner) == WEIR_NAT_CLOSING || has_expired(record, owner, now_s))
 		return 0;
 	/* A RST and a SYN, both forged, move a flow only if it is silent as well. */
-	if (owner & WEIR_NAT_RESET && age_of(record->stamp, now_s) >= FLOW_CLOSED_S)
+	if (weir_nat_was_reset(owner) && age_of(record->stamp, now_s) >= FLOW_CLOSED_S)
 		return 0;
 	return !(backend->flags & WEIR_BACKEND_DRAINING) ||
-	       (nat_state_of(owner) == WEIR_NAT_ESTABLISHED &&
+	       (weir_nat_state_of(owner) == WEIR_NAT_ESTABLISHED &&
 		age_of(record->stamp, now_s) <= FLOW_ALIVE_S);
 }
 
@@ -204,7 +204,7 @@ __noinline int weir_nat_admit_packet(struct xdp_md *ctx, struct packet *pkt, __u
 	backend = find_backend(record->backend_id, pkt->vip_id);
 	if (!backend || !goes_on(record, pkt, backend))
 		return WEIR_CONTINUE;
-	if (nat_state_of(owner_of(record)) == WEIR_NAT_NEW && !pkt->is_icmp_error &&
+	if (weir_nat_state_of(owner_of(record)) == WEIR_NAT_NEW && !pkt->is_icmp_error &&
 	    !has_reply_entry(record, index_of(flow), flow >> 32))
 		return WEIR_CONTINUE;
 	pkt->backend_id = record->backend_id;
@@ -351,7 +351,7 @@ static __always_inline enum weir_verdict send_to_client(struct xdp_md *ctx, stru
 /* Whether the flow has come so far that its packets change little. */
 static __always_inline int has_begun(const struct weir_nat_flow *record)
 {
-	enum weir_nat_state state = nat_state_of(owner_of(record));
+	enum weir_nat_state state = weir_nat_state_of(owner_of(record));
 
 	return state != WEIR_NAT_NEW &&
 	       (state != WEIR_NAT_REPLIED || record->protocol != IPPROTO_TCP);
@@ -366,8 +366,7 @@ find_plain_backend(struct packet *pkt, const struct weir_nat_flow *record)
 	const struct weir_backend *backend;
 
 	if (!vip || vip->mode != WEIR_MODE_NAT || vip->flags & WEIR_VIP_GUARDED ||
-	    vip->protocol != pkt->flow.protocol || vip->port_be != pkt->flow.destination_port_be ||
-	    !same_address(&vip->address, &pkt->flow.destination) || !has_begun(record))
+	    !is_service_of(vip, pkt) || !has_begun(record))
 		return NULL;
 	backend = find_backend(record->backend_id, record->vip_id);
 	if (!backend || !goes_on(record, pkt, backend))
@@ -439,20 +438,24 @@ static __always_inline enum weir_verdict send_known(struct xdp_md *ctx, struct p
 	return send_resolved(ctx, pkt);
 }
 
-/* Takes a later fragment, or an ICMP error, for a packet of the flow that it belongs to. Returns
- * enum weir_verdict, WEIR_CONTINUE if it did. `verdict` is the parser's. */
+/* For a packet whose destination may be ours: sends it if its flow is known. */
+static __always_inline enum weir_verdict send_translated(struct xdp_md *ctx, struct packet *pkt)
+{
+	if (!weir_nat_mask ||
+	    (!may_be_translated(&pkt->flow.destination) && !may_be_translated(&pkt->flow.source)))
+		return WEIR_CONTINUE;
+	return send_known(ctx, pkt);
+}
+
+/* Returns enum weir_verdict. */
 __noinline int weir_nat_resolve(struct xdp_md *ctx, struct packet *pkt, __u32 verdict)
 {
 	if (!pkt)
 		return WEIR_DROP_INTERNAL; /* it never is; only the verifier asks */
-	if (verdict == WEIR_DROP_FRAGMENT && pkt->fragment == FRAGMENT_LATER)
-		return recall_ports(pkt);
-	if (verdict == WEIR_PASS_NO_PORTS && is_icmp_error(pkt))
-		return resolve_icmp_error(ctx, pkt);
-	return verdict;
+	return resolve_flow(ctx, pkt, verdict);
 }
 
-/* Takes that back. */
+/* Takes back what resolve_flow() has done. */
 __noinline int weir_nat_unresolve(const struct xdp_md *ctx, struct packet *pkt)
 {
 	const struct iphdr *ip4;
@@ -483,7 +486,7 @@ static __always_inline enum weir_verdict send_odd(struct xdp_md *ctx, struct pac
 {
 	enum weir_verdict sent = WEIR_CONTINUE;
 
-	if (weir_nat_resolve(ctx, pkt, verdict) != WEIR_CONTINUE)
+	if (!weir_nat_mask || weir_nat_resolve(ctx, pkt, verdict) != WEIR_CONTINUE)
 		return WEIR_CONTINUE;
 	sent = send_resolved(ctx, pkt);
 	if (sent == WEIR_CONTINUE)
@@ -503,7 +506,7 @@ __noinline int weir_nat_may_be_reply(const struct packet *pkt)
 static __always_inline enum weir_verdict send_foreign(struct xdp_md *ctx, struct packet *pkt,
 						      enum weir_verdict verdict)
 {
-	if (!weir_nat_may_be_reply(pkt))
+	if (!weir_nat_mask || !weir_nat_may_be_reply(pkt))
 		return WEIR_CONTINUE;
 	return verdict == WEIR_CONTINUE ? send_known(ctx, pkt) : send_odd(ctx, pkt, verdict);
 }
@@ -528,8 +531,7 @@ static __always_inline int choose_for_nat(struct xdp_md *ctx, const struct packe
 	if (vip->quic_id_bytes) {
 		backend_id = weir_find_by_connection_id(ctx, pkt, vip);
 		if (find_backend(backend_id, vip->id)) {
-			verdict = vip->flags & WEIR_VIP_LIMITS ? weir_check_flow_rates(pkt, vip)
-							       : WEIR_CONTINUE;
+			verdict = check_flow_rates(pkt, vip);
 			return verdict == WEIR_CONTINUE ? (int)backend_id : NO_CHOICE(verdict);
 		}
 	}

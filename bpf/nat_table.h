@@ -33,6 +33,7 @@
 
 #include "bpf/flow.h"
 #include "bpf/maps.h"
+#include "bpf/nat_state.h"
 #include "bpf/parse.h"
 #include "bpf/select.h"
 
@@ -47,21 +48,12 @@ typedef __u64 nat_handle;
 
 static __always_inline void count_nat_event(enum weir_nat_event event)
 {
-	__u32 key = event;
-	__u64 *count = bpf_map_lookup_elem(&weir_nat_counters, &key);
-
-	if (count)
-		*count += 1;
+	count_event(&weir_nat_counters, event);
 }
 
 static __always_inline __u64 owner_of(const struct weir_nat_flow *record)
 {
 	return *(const volatile __u64 *)&record->owner;
-}
-
-static __always_inline enum weir_nat_state nat_state_of(__u64 owner)
-{
-	return owner & WEIR_NAT_STATE_MASK;
 }
 
 static __always_inline __u32 generation_of(__u64 owner)
@@ -192,7 +184,7 @@ __noinline int weir_nat_forget(nat_handle flow)
 	if (!record)
 		return -1; /* it has just been read; only the verifier asks */
 	owner = owner_of(record);
-	if (!is_held_by(owner, flow) || nat_state_of(owner) <= WEIR_NAT_CLAIMED ||
+	if (!is_held_by(owner, flow) || weir_nat_state_of(owner) <= WEIR_NAT_CLAIMED ||
 	    !change_owner(record, owner, owner_in_state(generation, WEIR_NAT_CLAIMED)))
 		return -1;
 	weir_nat_remove_entries(index_of(flow), generation);
@@ -218,7 +210,7 @@ static __always_inline nat_handle follow_index(const struct weir_flow_key *key)
 	if (!record)
 		return 0; /* the table is smaller than the one that the index was made for */
 	owner = owner_of(record);
-	if (is_held_by(owner, flow) && nat_state_of(owner) != WEIR_NAT_FREE)
+	if (is_held_by(owner, flow) && weir_nat_state_of(owner) != WEIR_NAT_FREE)
 		return flow;
 	bpf_map_delete_elem(&weir_nat_index, key);
 	count_nat_event(WEIR_NAT_REPAIRED);
@@ -232,7 +224,7 @@ static __always_inline nat_handle find_translated(const struct weir_flow_key *fl
 	nat_handle flow = follow_index(&key);
 	const struct weir_nat_flow *record = flow ? record_at(index_of(flow)) : NULL;
 
-	if (!record || nat_state_of(owner_of(record)) == WEIR_NAT_CLAIMED)
+	if (!record || weir_nat_state_of(owner_of(record)) == WEIR_NAT_CLAIMED)
 		return 0;
 	if (is_reply_of(flow) ? is_reply_to(record, &key) : is_from_client(record, &key))
 		return flow;
@@ -244,23 +236,10 @@ __noinline __u64 weir_nat_find(const struct weir_flow_key *key)
 	return key ? find_translated(key) : 0; /* it never is NULL; only the verifier asks */
 }
 
-static __always_inline __u32 nat_timeout_s(__u64 owner, __u8 protocol)
-{
-	switch (nat_state_of(owner)) {
-	case WEIR_NAT_NEW:
-		return protocol == IPPROTO_TCP ? WEIR_NAT_TCP_NEW_S : WEIR_NAT_UDP_NEW_S;
-	case WEIR_NAT_REPLIED:
-		return protocol == IPPROTO_TCP ? WEIR_NAT_TCP_REPLIED_S : WEIR_NAT_UDP_REPLIED_S;
-	case WEIR_NAT_ESTABLISHED:
-		return owner & WEIR_NAT_RESET ? WEIR_NAT_TCP_CLOSING_S : WEIR_NAT_TCP_ESTABLISHED_S;
-	default:
-		return WEIR_NAT_TCP_CLOSING_S;
-	}
-}
-
 static __always_inline int has_expired(const struct weir_nat_flow *record, __u64 owner, __u32 now_s)
 {
-	return age_of(record->stamp, now_s) > nat_timeout_s(owner, record->protocol);
+	return age_of(record->stamp, now_s) >
+	       weir_nat_timeout_s(owner, record->protocol == IPPROTO_TCP);
 }
 
 /* How readily a record gives way to a new flow: the highest goes, 0 stays. Within a rank the one
@@ -270,7 +249,7 @@ static __always_inline __u32 nat_readiness_of(const struct weir_nat_flow *record
 {
 	__u32 age = age_of(record->stamp, now_s), rank = 0;
 
-	switch (nat_state_of(owner)) {
+	switch (weir_nat_state_of(owner)) {
 	case WEIR_NAT_FREE:
 		return 0xffffffff;
 	case WEIR_NAT_CLAIMED:
@@ -285,7 +264,7 @@ static __always_inline __u32 nat_readiness_of(const struct weir_nat_flow *record
 		rank = record->protocol == IPPROTO_TCP || age > NAT_UDP_IDLE_S ? 1 : 0;
 		break;
 	default:
-		rank = owner & WEIR_NAT_RESET && age >= FLOW_CLOSED_S ? 3 : 0;
+		rank = weir_nat_was_reset(owner) && age >= FLOW_CLOSED_S ? 3 : 0;
 		break;
 	}
 	if (has_expired(record, owner, now_s))
@@ -295,13 +274,13 @@ static __always_inline __u32 nat_readiness_of(const struct weir_nat_flow *record
 
 static __always_inline void count_nat_victim(__u64 owner, __u8 protocol, __u32 readiness)
 {
-	if (nat_state_of(owner) == WEIR_NAT_FREE)
+	if (weir_nat_state_of(owner) == WEIR_NAT_FREE)
 		return;
 	if (readiness >> 18 == 4)
 		count_nat_event(WEIR_NAT_EXPIRED);
-	else if (nat_state_of(owner) == WEIR_NAT_CLOSING || owner & WEIR_NAT_RESET)
+	else if (weir_nat_state_of(owner) == WEIR_NAT_CLOSING || weir_nat_was_reset(owner))
 		count_nat_event(WEIR_NAT_EVICTED_CLOSING);
-	else if (nat_state_of(owner) == WEIR_NAT_NEW || protocol == IPPROTO_TCP)
+	else if (weir_nat_state_of(owner) == WEIR_NAT_NEW || protocol == IPPROTO_TCP)
 		count_nat_event(WEIR_NAT_EVICTED_NEW);
 	else
 		count_nat_event(WEIR_NAT_EVICTED_UDP);
@@ -338,7 +317,7 @@ __noinline int weir_nat_claim(__u64 hash)
 		best = readiness;
 		best_owner = owner;
 		best_index = index;
-		if (nat_state_of(owner) == WEIR_NAT_FREE)
+		if (weir_nat_state_of(owner) == WEIR_NAT_FREE)
 			break;
 	}
 	record = record_at(best_index);
@@ -348,7 +327,7 @@ __noinline int weir_nat_claim(__u64 hash)
 		count_nat_event(WEIR_NAT_NO_RECORD);
 		return -1;
 	}
-	if (nat_state_of(best_owner) != WEIR_NAT_FREE)
+	if (weir_nat_state_of(best_owner) != WEIR_NAT_FREE)
 		weir_nat_remove_entries(best_index, generation_of(best_owner));
 	count_nat_victim(best_owner, record->protocol, best);
 	return best_index;
@@ -554,7 +533,8 @@ __noinline int weir_nat_restore(const struct packet *pkt, nat_handle flow)
 	if (!pkt || !record)
 		return -1; /* they never are; only the verifier asks */
 	key = pkt->flow;
-	if (nat_state_of(owner_of(record)) == WEIR_NAT_CLAIMED || !is_from_client(record, &key) ||
+	if (weir_nat_state_of(owner_of(record)) == WEIR_NAT_CLAIMED ||
+	    !is_from_client(record, &key) ||
 	    bpf_map_update_elem(&weir_nat_index, &key, &entry, BPF_NOEXIST))
 		return -1;
 	count_nat_event(WEIR_NAT_REPAIRED);

@@ -72,6 +72,14 @@ static __always_inline const struct weir_vip *find_range(const struct packet *pk
 	return id ? vip_of(*id) : NULL;
 }
 
+/* Of a service of one port of one address: whether the packet is for it. */
+static __always_inline int is_service_of(const struct weir_vip *vip, const struct packet *pkt)
+{
+	return vip->protocol == pkt->flow.protocol &&
+	       vip->port_be == pkt->flow.destination_port_be &&
+	       same_address(&vip->address, &pkt->flow.destination);
+}
+
 /* The VIP of a known flow, by way of its backend. Two flows of one set may have the same tag, so
  * the VIP is held against the packet. */
 static __always_inline const struct weir_vip *find_by_flow(const struct packet *pkt,
@@ -84,9 +92,7 @@ static __always_inline const struct weir_vip *find_by_flow(const struct packet *
 	if (!backend)
 		return NULL;
 	vip = vip_of(backend->vip_id);
-	if (!vip || vip->protocol != pkt->flow.protocol ||
-	    vip->port_be != pkt->flow.destination_port_be ||
-	    !same_address(&vip->address, &pkt->flow.destination))
+	if (!vip || !is_service_of(vip, pkt))
 		return NULL;
 	TRACE_PACKET(VIP_BY_FLOW, pkt, vip->id);
 	return vip;
@@ -250,9 +256,9 @@ static __always_inline int choose_by_policy(const struct packet *pkt, const stru
 	int verdict;
 
 	/* A packet from the middle of a connection is no new flow, though it finds no entry. */
-	if (vip->flags & WEIR_VIP_LIMITS && !pkt->is_icmp_error &&
+	if (!pkt->is_icmp_error &&
 	    (pkt->flow.protocol == IPPROTO_TCP ? is_syn(pkt) : !weir_is_stateless)) {
-		verdict = weir_check_flow_rates(pkt, vip);
+		verdict = check_flow_rates(pkt, vip);
 		if (verdict != WEIR_CONTINUE)
 			return NO_CHOICE(verdict);
 	}
@@ -293,8 +299,7 @@ __noinline int weir_follow_connection_id(struct packet *pkt, const struct weir_v
 		return WEIR_CONTINUE;
 	}
 	if (!place->entry) {
-		verdict = vip->flags & WEIR_VIP_LIMITS ? weir_check_flow_rates(pkt, vip)
-						       : WEIR_CONTINUE;
+		verdict = check_flow_rates(pkt, vip);
 		if (verdict != WEIR_CONTINUE)
 			return verdict;
 		pkt->is_new_flow = 1;

@@ -28,8 +28,8 @@ ARROWS = [
     ("l4/base/", []),
     ("l4/wire/", ["l4/base/"]),
     ("l4/control/", ["l4/base/", "l4/wire/"]),
-    ("l4/", ["l4/base/", "l4/wire/", "l4/control/", "bpf/abi.h", "bpf/hash.h", "bpf/verdicts.def",
-             "bpf/decap_verdicts.def", "bpf/trace.def"]),
+    ("l4/", ["l4/base/", "l4/wire/", "l4/control/", "bpf/abi.h", "bpf/hash.h", "bpf/nat_state.h",
+             "bpf/verdicts.def", "bpf/decap_verdicts.def", "bpf/trace.def"]),
     # wire: a port and the device that its start checks examine have MAC addresses.
     ("l7/port/", ["l4/base/", "l4/wire/"]),
     ("l7/net/", ["l4/base/", "l4/wire/", "l7/port/"]),
