@@ -253,18 +253,29 @@ Result<void> pin_everything(const std::string& directory, const Balancer& balanc
              fmt::format("{}/{}", programs_of(directory), kReturnProgram));
 }
 
+/// The place of a pin that will be put in the place of `path`.
+std::string beside(const std::string& path) { return path + "_new"; }
+
+/// Whatever an unfinished attempt has left there goes.
+Result<void> pin_beside(int fd, const std::string& path) {
+  std::error_code ignored;
+  fs::remove(beside(path), ignored);
+  return pin(fd, beside(path));
+}
+
+Result<void> put_in_place(const std::string& path) {
+  if (::rename(beside(path).c_str(), path.c_str()) == 0) return {};
+  return Error::from_errno(fmt::format("renaming {} to {}", beside(path), path));
+}
+
 /// Puts the maps of a new NAT table in the places of those that the pins lead to.
 Result<void> replace_nat_maps(bpf_object* object, const std::string& directory) {
   for (const char* name : kNatMaps) {
     const std::string path = fmt::format("{}/{}", maps_of(directory), name);
-    const std::string fresh = path + "_new";
-    std::error_code ignored;
-    fs::remove(fresh, ignored);
     const bpf_map* map = ::bpf_object__find_map_by_name(object, name);
     WEIR_ASSERT(map != nullptr);  // they are in bpf/maps.h
-    if (Result<void> pinned = pin(::bpf_map__fd(map), fresh); !pinned) return pinned;
-    if (::rename(fresh.c_str(), path.c_str()) != 0)
-      return Error::from_errno(fmt::format("renaming {} to {}", fresh, path));
+    if (Result<void> pinned = pin_beside(::bpf_map__fd(map), path); !pinned) return pinned;
+    if (Result<void> placed = put_in_place(path); !placed) return placed;
   }
   return {};
 }
@@ -347,10 +358,7 @@ Result<void> Datapath::reload(const DatapathSettings& wanted) {
       settings, constants_, {.pinned = pin_directory_, .has_new_nat_table = makes_nat_table});
   if (!balancer) return std::move(balancer).error();
   const std::string path = fmt::format("{}/{}", programs_of(pin_directory_), kProgram);
-  const std::string fresh = path + "_new";
-  std::error_code ignored;
-  fs::remove(fresh, ignored);
-  Result<void> pinned = pin(::bpf_program__fd((*balancer)->progs.weir_lb), fresh);
+  Result<void> pinned = pin_beside(::bpf_program__fd((*balancer)->progs.weir_lb), path);
   if (!pinned) return pinned;
   settled_ = false;
   Result<void> saved = write_state(pin_directory_, settings_, constants_, Progress::kReloading);
@@ -360,8 +368,7 @@ Result<void> Datapath::reload(const DatapathSettings& wanted) {
     if (replaced) replaced = tables_->reopen_nat_flows(maps_of(pin_directory_));
     if (!replaced) return replaced;
   }
-  if (::rename(fresh.c_str(), path.c_str()) != 0)
-    return Error::from_errno(fmt::format("renaming {} to {}", fresh, path));
+  if (Result<void> placed = put_in_place(path); !placed) return placed;
   saved = write_state(pin_directory_, settings, constants_, Progress::kSettled);
   if (!saved) return saved;
   settings_ = settings;

@@ -17,11 +17,6 @@ std::uint32_t backend_of(std::uint64_t entry) {
   return static_cast<std::uint32_t>(entry >> WEIR_FLOW_BACKEND_SHIFT) & kBackendMask;
 }
 
-/// The program writes entries at the same time, on other CPUs, each as one word.
-std::uint64_t load(std::uint64_t& entry) {
-  return std::atomic_ref{entry}.load(std::memory_order_relaxed);
-}
-
 }  // namespace
 
 std::uint32_t flow_sets(std::uint32_t flows_max) {
@@ -40,7 +35,7 @@ Result<FlowCount> count_flows(int map_fd) {
   const std::span<std::uint64_t> read = all.first(std::min(all.size(), kEntriesReadMax));
   std::uint64_t used = 0;
   for (std::uint64_t& entry : read)
-    used += backend_of(load(entry)) != 0 ? 1 : 0;
+    used += backend_of(read_now(entry)) != 0 ? 1 : 0;
   return FlowCount{.capacity = all.size(), .used = used * (all.size() / read.size())};
 }
 
@@ -48,7 +43,7 @@ Result<void> forget_flows(int map_fd, const std::function<bool(std::uint32_t)>& 
   auto flows = MappedArray<std::uint64_t>::open(map_fd, "weir_flows");
   if (!flows) return std::move(flows).error();
   for (std::uint64_t& entry : flows->values()) {
-    std::uint64_t found = load(entry);
+    std::uint64_t found = read_now(entry);
     if (found == 0 || is_in_use(backend_of(found))) continue;
     std::atomic_ref{entry}.compare_exchange_strong(found, 0, std::memory_order_relaxed);
   }

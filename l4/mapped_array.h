@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <sys/mman.h>
 
+#include <atomic>
 #include <cstddef>
 #include <span>
 #include <string_view>
@@ -12,6 +13,12 @@
 #include "l4/base/result.h"
 
 namespace weir::l4 {
+
+/// A value, or a part of one, that the program may be writing on another CPU: never torn.
+template <typename T>
+T read_now(T& part) {
+  return std::atomic_ref{part}.load(std::memory_order_relaxed);
+}
 
 /// Owns the mapping of an array map with BPF_F_MMAPABLE, seen as values of T, of which a value of
 /// the map has a whole number. The program reads and writes the same memory meanwhile.

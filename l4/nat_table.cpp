@@ -3,22 +3,16 @@
 #include <netinet/in.h>
 
 #include <algorithm>
-#include <atomic>
 #include <bit>
 
+#include "bpf/nat_state.h"
 #include "l4/mapped_array.h"
 
 namespace weir::l4 {
 namespace {
 
-/// The program writes records at the same time, on other CPUs; what is read here is one word each.
-template <typename T>
-T load(T& word) {
-  return std::atomic_ref{word}.load(std::memory_order_relaxed);
-}
-
 void count(NatCount& counts, std::uint64_t owner) {
-  switch (owner & WEIR_NAT_STATE_MASK) {
+  switch (weir_nat_state_of(owner)) {
     case WEIR_NAT_NEW:
       ++counts.unanswered;
       break;
@@ -26,7 +20,7 @@ void count(NatCount& counts, std::uint64_t owner) {
       ++counts.answered;
       break;
     case WEIR_NAT_ESTABLISHED:
-      ++((owner & WEIR_NAT_RESET) != 0 ? counts.closing : counts.established);
+      ++(weir_nat_was_reset(owner) != 0 ? counts.closing : counts.established);
       break;
     case WEIR_NAT_CLOSING:
       ++counts.closing;
@@ -42,20 +36,6 @@ std::uint32_t nat_records(std::uint32_t nat_flows_max) {
   return nat_flows_max == 0 ? 0 : std::bit_ceil(std::max<std::uint32_t>(nat_flows_max, 2));
 }
 
-std::uint32_t nat_timeout_s(std::uint64_t owner, std::uint8_t protocol) {
-  const bool is_tcp = protocol == IPPROTO_TCP;
-  switch (owner & WEIR_NAT_STATE_MASK) {
-    case WEIR_NAT_NEW:
-      return is_tcp ? WEIR_NAT_TCP_NEW_S : WEIR_NAT_UDP_NEW_S;
-    case WEIR_NAT_REPLIED:
-      return is_tcp ? WEIR_NAT_TCP_REPLIED_S : WEIR_NAT_UDP_REPLIED_S;
-    case WEIR_NAT_ESTABLISHED:
-      return (owner & WEIR_NAT_RESET) != 0 ? WEIR_NAT_TCP_CLOSING_S : WEIR_NAT_TCP_ESTABLISHED_S;
-    default:
-      return WEIR_NAT_TCP_CLOSING_S;
-  }
-}
-
 Result<NatCount> count_nat_flows(int map_fd, std::uint32_t stamp) {
   auto records = MappedArray<weir_nat_flow>::open(map_fd, "weir_nat_flows");
   if (!records) return std::move(records).error();
@@ -64,9 +44,10 @@ Result<NatCount> count_nat_flows(int map_fd, std::uint32_t stamp) {
   const std::span<weir_nat_flow> read = all.first(std::min(all.size(), kRecordsReadMax));
   NatCount counts;
   for (weir_nat_flow& record : read) {
-    const std::uint64_t owner = load(record.owner);
-    const std::uint32_t idle_s = (stamp - load(record.stamp)) & WEIR_FLOW_STAMP_MASK;
-    if (idle_s <= nat_timeout_s(owner, load(record.protocol))) count(counts, owner);
+    const std::uint64_t owner = read_now(record.owner);
+    const std::uint32_t idle_s = (stamp - read_now(record.stamp)) & WEIR_FLOW_STAMP_MASK;
+    const bool is_tcp = read_now(record.protocol) == IPPROTO_TCP;
+    if (idle_s <= weir_nat_timeout_s(owner, is_tcp)) count(counts, owner);
   }
   const std::uint64_t share = all.size() / read.size();
   counts.capacity = all.size();

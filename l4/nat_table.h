@@ -23,9 +23,6 @@ struct NatCount {
 /// What is made of a wish for so many records: a power of two, at least two; 0 stays 0.
 std::uint32_t nat_records(std::uint32_t nat_flows_max);
 
-/// For how long a flow with this owner word is kept without a packet.
-std::uint32_t nat_timeout_s(std::uint64_t owner, std::uint8_t protocol);
-
 /// `stamp` is the second that it is now, as the program counts (kernel_clock.h).
 Result<NatCount> count_nat_flows(int map_fd, std::uint32_t stamp);
 

@@ -147,11 +147,11 @@ json vip_json(const Plane& plane, const control::Vip& vip, Sources sources = Sou
   return out;
 }
 
-/// The NAT table: what is in it, and what happened in it.
+/// The NAT table: what is in it, and what happened in it. Null where there is none.
 Result<json> nat_json(const Datapath& datapath) {
-  if (datapath.settings().nat_flows_max == 0) return json();
   Result<NatCount> count = read_nat_count(datapath);
   if (!count) return std::move(count).error();
+  if (count->capacity == 0) return json();
   Result<std::vector<FlowEventRow>> events = read_nat_events(datapath.tables());
   if (!events) return std::move(events).error();
   json out{{"records_max", count->capacity},    {"records", count->used()},

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <memory>
 #include <set>
 #include <string_view>
@@ -105,9 +104,8 @@ Result<void> copy_mapped(int from, int to, std::string_view name) {
   auto target = MappedArray<std::uint64_t>::open(to, name);
   if (!target) return std::move(target).error();
   WEIR_ASSERT(source->values().size() == target->values().size());  // made so
-  std::ranges::transform(source->values(), target->values().begin(), [](std::uint64_t& word) {
-    return std::atomic_ref{word}.load(std::memory_order_relaxed);
-  });
+  std::ranges::transform(source->values(), target->values().begin(),
+                         [](std::uint64_t& word) { return read_now(word); });
   return {};
 }
 
