@@ -110,6 +110,11 @@ class BalancerFixture {
   RunResult run(const PacketBuilder& packet) { return run(packet.bytes()); }
   RunResult run(std::span<const std::byte> frame);
 
+  /// Of the flow table's clock; the host engine's alone, because the kernel's cannot be set.
+  void set_second(std::uint64_t second) {
+    runner().set_ticks((second + 1) << BpfSettings::kSecondShift);
+  }
+
   BpfRunner& runner() { return *runner_; }
   [[nodiscard]] bool is_ready() const { return runner_ != nullptr; }
 

@@ -18,9 +18,6 @@ class GuardTime : public ::testing::Test, protected BalancerFixture {
     check(runner().publish_map("weir_lists", kVipIpip, source_list()));
   }
 
-  void set_second(std::uint64_t second) {
-    runner().set_ticks((second + 1) << BpfSettings::kSecondShift);
-  }
   void deny_client() {
     InnerMap list = source_list();
     list.add(weir_prefix_key{128, abi(kClient)}, std::uint32_t{WEIR_LIST_DENY});

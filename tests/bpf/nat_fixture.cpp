@@ -32,6 +32,12 @@ PacketBuilder nat_packet(const NatFlow& flow, const wire::Endpoint& from, const 
   return packet;
 }
 
+NatFlow flow_of_port(std::uint16_t port, const NatFlow& flow) {
+  NatFlow other = flow;
+  other.client.port = other.source.port = wire::Port{port};
+  return other;
+}
+
 PacketBuilder to_backend(PacketBuilder packet, std::uint8_t hops) {
   return packet.time_to_live(hops - 1).macs(kOwnMac, kNextHopMac);
 }
@@ -95,6 +101,16 @@ void NatFixture::expect_reply(const NatFlow& flow, const Shape& shape, std::uint
   EXPECT_TRUE(result.moved.contains("tx_nat_reply")) << describe(result);
   const Frame expected = to_client(nat_packet(flow, flow.vip, flow.client, shape), hops).bytes();
   EXPECT_EQ(result.output, expected) << describe(result) << "expected\n" << hexdump(expected);
+}
+
+void NatFixture::establish(const NatFlow& flow) {
+  expect_forward(flow, kSyn);
+  expect_reply(flow, kSynAck);
+  expect_forward(flow);
+}
+
+bool NatFixture::has_room_for(const NatFlow& flow) {
+  return run(nat_packet(flow, flow.client, flow.vip, kSyn)).moved.contains("tx_nat");
 }
 
 std::uint64_t NatFixture::events(weir_nat_event event) {

@@ -32,6 +32,14 @@ inline const NatFlow kFullNat = nat_flows()[0];
 /// What both versions of a packet have in common.
 using Shape = std::function<void(PacketBuilder&)>;
 
+inline const Shape kSyn = [](PacketBuilder& packet) { packet.payload("").syn(); };
+inline const Shape kSynAck = [](PacketBuilder& packet) { packet.payload("").syn_ack(); };
+inline const Shape kFin = [](PacketBuilder& packet) { packet.payload("").fin_ack(); };
+inline const Shape kRst = [](PacketBuilder& packet) { packet.payload("").rst(); };
+
+/// The same from another port of the client's.
+NatFlow flow_of_port(std::uint16_t port, const NatFlow& flow = kFullNat);
+
 /// Whatever came in by these MACs leaves by them exchanged, if it is a reply.
 inline const wire::MacAddress kPeerMac{{0x02, 0, 0, 0, 0, 0x01}};
 inline const wire::MacAddress kBalancerMac{{0x02, 0, 0, 0, 0, 0x02}};
@@ -59,6 +67,11 @@ class NatFixture : protected BalancerFixture {
   /// A packet of the client's; what comes out is the same to the backend.
   void expect_forward(const NatFlow& flow, const Shape& shape = {}, std::uint8_t hops = 64);
   void expect_reply(const NatFlow& flow, const Shape& shape = {}, std::uint8_t hops = 64);
+
+  /// A whole handshake.
+  void establish(const NatFlow& flow);
+  /// Whether a new flow finds a record, which it then has.
+  bool has_room_for(const NatFlow& flow);
 
   std::uint64_t events(weir_nat_event event);
   std::uint32_t entry_count(const NatFlow& flow);

@@ -8,9 +8,6 @@
 namespace weir::testing {
 namespace {
 
-const Shape kSyn = [](PacketBuilder& packet) { packet.payload("").syn(); };
-const Shape kSynAck = [](PacketBuilder& packet) { packet.payload("").syn_ack(); };
-const Shape kRst = [](PacketBuilder& packet) { packet.payload("").rst(); };
 const Shape kWrongAck = [](PacketBuilder& packet) { packet.acknowledgment(12345); };
 const Shape kNoFlags = [](PacketBuilder& packet) { packet.flags(0); };
 const Shape kBareAck = [](PacketBuilder& packet) { packet.payload("").ack(); };
@@ -22,22 +19,10 @@ class NatForged : public ::testing::Test, protected NatFixture {
     set_second(1000);
   }
 
-  void set_second(std::uint64_t second) {
-    runner().set_ticks((second + 1) << BpfSettings::kSecondShift);
-  }
   static NatFlow nth(std::uint16_t i) {
-    NatFlow flow = kFullNat;
-    flow.client.port = flow.source.port = wire::Port{static_cast<std::uint16_t>(40000 + i)};
-    return flow;
+    return flow_of_port(static_cast<std::uint16_t>(40000 + i));
   }
-  void establish(const NatFlow& flow) {
-    expect_forward(flow, kSyn);
-    expect_reply(flow, kSynAck);
-    expect_forward(flow);
-  }
-  bool has_room() {
-    return run(nat_packet(nth(2), nth(2).client, nth(2).vip, kSyn)).moved.contains("tx_nat");
-  }
+  bool has_room() { return has_room_for(nth(2)); }
   /// Every new flow goes to another backend from now on.
   void change_table() {
     add_backend(9, backend_at(v4(192, 0, 2, 99), kFullNat.id));

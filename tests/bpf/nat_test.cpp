@@ -11,11 +11,6 @@
 namespace weir::testing {
 namespace {
 
-const Shape kSyn = [](PacketBuilder& packet) { packet.payload("").syn(); };
-const Shape kSynAck = [](PacketBuilder& packet) { packet.payload("").syn_ack(); };
-const Shape kFin = [](PacketBuilder& packet) { packet.payload("").fin_ack(); };
-const Shape kRst = [](PacketBuilder& packet) { packet.payload("").rst(); };
-
 bool is_tcp(const NatFlow& flow) { return flow.protocol == wire::IpProtocol::kTcp; }
 
 std::string name_of(const ::testing::TestParamInfo<NatFlow>& info) { return info.param.name; }
@@ -253,16 +248,6 @@ class Nat : public ::testing::Test, protected NatFixture {
 
   void SetUp() override { start_nat_world(); }
 
-  static NatFlow flow_of_port(std::uint16_t port, const NatFlow& flow = kFullNat) {
-    NatFlow other = flow;
-    other.client.port = other.source.port = wire::Port{port};
-    return other;
-  }
-  void establish(const NatFlow& flow) {
-    expect_forward(flow, kSyn);
-    expect_reply(flow, kSynAck);
-    expect_forward(flow);
-  }
   /// The source that the backend sees of what a client sends.
   wire::Endpoint source_of(const NatFlow& flow) {
     run(nat_packet(flow, flow.client, flow.vip, kSyn));

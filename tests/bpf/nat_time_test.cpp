@@ -7,10 +7,6 @@
 namespace weir::testing {
 namespace {
 
-const Shape kSyn = [](PacketBuilder& packet) { packet.payload("").syn(); };
-const Shape kSynAck = [](PacketBuilder& packet) { packet.payload("").syn_ack(); };
-const Shape kFin = [](PacketBuilder& packet) { packet.payload("").fin_ack(); };
-
 /// How far a flow has come, and for how long it is kept then.
 struct Age {
   std::string name;
@@ -27,13 +23,9 @@ class NatTime : public ::testing::TestWithParam<Age>, protected NatFixture {
     set_second(1000);
   }
 
-  void set_second(std::uint64_t second) {
-    runner().set_ticks((second + 1) << BpfSettings::kSecondShift);
-  }
   static NatFlow nth(std::uint16_t i) {
-    NatFlow flow = nat_flows()[GetParam().is_udp ? 1 : 0];
-    flow.client.port = flow.source.port = wire::Port{static_cast<std::uint16_t>(40000 + i)};
-    return flow;
+    return flow_of_port(static_cast<std::uint16_t>(40000 + i),
+                        nat_flows()[GetParam().is_udp ? 1 : 0]);
   }
   void bring_to_age(const NatFlow& flow) {
     const int packets = GetParam().packets;
@@ -49,9 +41,7 @@ class NatTime : public ::testing::TestWithParam<Age>, protected NatFixture {
     bring_to_age(nth(0));
     bring_to_age(nth(1));
   }
-  bool has_room() {
-    return run(nat_packet(nth(2), nth(2).client, nth(2).vip, kSyn)).moved.contains("tx_nat");
-  }
+  bool has_room() { return has_room_for(nth(2)); }
 };
 
 TEST_P(NatTime, AFlowIsKeptForItsTime) {

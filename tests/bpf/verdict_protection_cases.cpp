@@ -78,80 +78,96 @@ void add_source_lists(VerdictCases& cases) {
   allowed("ASourceOfBothListsThatNeitherHas", kBothLists, tcp_of(kBothLists, kClient));
 }
 
-void add_packet_rates(VerdictCases& cases) {
-  const auto allowed = [&cases](std::string_view name, ProtectedId id, const PacketBuilder& packet,
-                                std::uint64_t new_flows = 1) -> VerdictCase& {
+/// Cases of packets that a rate lets pass, and that it holds.
+struct Rates {
+  VerdictCases& cases;
+
+  VerdictCase& allowed(std::string_view name, ProtectedId id, const PacketBuilder& packet,
+                       std::uint64_t new_flows = 1) const {
     return cases.add(name, packet, WEIR_TX_IPIP, id, id, new_flows);
-  };
-  const auto held = [&cases](std::string_view name, ProtectedId id, const PacketBuilder& packet,
-                             weir_verdict verdict) -> VerdictCase& {
+  }
+  VerdictCase& held(std::string_view name, ProtectedId id, const PacketBuilder& packet,
+                    weir_verdict verdict) const {
     return cases.add(name, packet, verdict, id, 0, 0);
-  };
+  }
+};
+
+void add_packet_rates(VerdictCases& cases) {
+  const Rates rates{cases};
   const PacketBuilder packet = tcp_of(kSourcePackets, kClient);
   const PacketBuilder packet6 = tcp_of(kSourcePackets, kClient6);
-  allowed("TheFirstPacketOfASource", kSourcePackets, packet);
-  held("OnePacketOfASourceTooMany", kSourcePackets, packet, WEIR_DROP_SOURCE_RATE).after(packet);
-  held("OnePacketOfAnIpv6SourceTooMany", kSourcePackets, packet6, WEIR_DROP_SOURCE_RATE)
+  rates.allowed("TheFirstPacketOfASource", kSourcePackets, packet);
+  rates.held("OnePacketOfASourceTooMany", kSourcePackets, packet, WEIR_DROP_SOURCE_RATE)
+      .after(packet);
+  rates.held("OnePacketOfAnIpv6SourceTooMany", kSourcePackets, packet6, WEIR_DROP_SOURCE_RATE)
       .after(packet6);
-  held("APacketInTheMiddleOfAConnectionCountsToo", kSourcePackets,
-       tcp(kFrom, protected_port(kSourcePackets)), WEIR_DROP_SOURCE_RATE)
+  rates
+      .held("APacketInTheMiddleOfAConnectionCountsToo", kSourcePackets,
+            tcp(kFrom, protected_port(kSourcePackets)), WEIR_DROP_SOURCE_RATE)
       .after(packet);
-  held("AnotherPortOfTheSourceIsTheSameSource", kSourcePackets,
-       tcp(at(kClient, 40001), protected_port(kSourcePackets)), WEIR_DROP_SOURCE_RATE)
+  rates
+      .held("AnotherPortOfTheSourceIsTheSameSource", kSourcePackets,
+            tcp(at(kClient, 40001), protected_port(kSourcePackets)), WEIR_DROP_SOURCE_RATE)
       .after(packet);
-  allowed("AnotherSourceHasARateOfItsOwn", kSourcePackets, tcp_of(kSourcePackets, kStranger))
+  rates.allowed("AnotherSourceHasARateOfItsOwn", kSourcePackets, tcp_of(kSourcePackets, kStranger))
       .after(packet);
-  allowed("ARateWithoutAMapHoldsNobody", kLimitWithoutMap, tcp_of(kLimitWithoutMap, kClient), 0)
+  rates
+      .allowed("ARateWithoutAMapHoldsNobody", kLimitWithoutMap, tcp_of(kLimitWithoutMap, kClient),
+               0)
       .after(tcp_of(kLimitWithoutMap, kClient));
-  allowed("TheFirstPacketOfAVip", kPackets, udp_of(kPackets, kClient));
-  held("OnePacketOfAVipTooMany", kPackets, udp_of(kPackets, kClient), WEIR_DROP_VIP_RATE)
+  rates.allowed("TheFirstPacketOfAVip", kPackets, udp_of(kPackets, kClient));
+  rates.held("OnePacketOfAVipTooMany", kPackets, udp_of(kPackets, kClient), WEIR_DROP_VIP_RATE)
       .after(udp_of(kPackets, kClient));
-  held("AVipsRateIsOfAllSources", kPackets, udp_of(kPackets, kStranger), WEIR_DROP_VIP_RATE)
+  rates.held("AVipsRateIsOfAllSources", kPackets, udp_of(kPackets, kStranger), WEIR_DROP_VIP_RATE)
       .after(udp_of(kPackets, kClient));
-  held("AVipsRateIsOfBothItsFamilies", kPackets, udp_of(kPackets, kClient6), WEIR_DROP_VIP_RATE)
+  rates
+      .held("AVipsRateIsOfBothItsFamilies", kPackets, udp_of(kPackets, kClient6),
+            WEIR_DROP_VIP_RATE)
       .after(udp_of(kPackets, kClient));
 }
 
 void add_flow_rates(VerdictCases& cases) {
-  const auto allowed = [&cases](std::string_view name, ProtectedId id, const PacketBuilder& packet,
-                                std::uint64_t new_flows = 1) -> VerdictCase& {
-    return cases.add(name, packet, WEIR_TX_IPIP, id, id, new_flows);
-  };
-  const auto held = [&cases](std::string_view name, ProtectedId id, const PacketBuilder& packet,
-                             weir_verdict verdict) -> VerdictCase& {
-    return cases.add(name, packet, verdict, id, 0, 0);
-  };
+  const Rates rates{cases};
   const wire::Endpoint other_port = at(kClient, 40001), other_port6 = at(kClient6, 40001);
   const PacketBuilder syn = tcp_of(kSourceFlows, kClient);
   const PacketBuilder datagram = udp_of(kSourceFlowsUdp, kClient);
-  held("OneConnectionOfASourceTooMany", kSourceFlows,
-       tcp(other_port, protected_port(kSourceFlows)).syn(), WEIR_DROP_SOURCE_RATE)
+  rates
+      .held("OneConnectionOfASourceTooMany", kSourceFlows,
+            tcp(other_port, protected_port(kSourceFlows)).syn(), WEIR_DROP_SOURCE_RATE)
       .after(syn);
-  held("OneConnectionOfAnIpv6SourceTooMany", kSourceFlows,
-       tcp(other_port6, protected_port(kSourceFlows, false)).syn(), WEIR_DROP_SOURCE_RATE)
+  rates
+      .held("OneConnectionOfAnIpv6SourceTooMany", kSourceFlows,
+            tcp(other_port6, protected_port(kSourceFlows, false)).syn(), WEIR_DROP_SOURCE_RATE)
       .after(tcp_of(kSourceFlows, kClient6));
-  allowed("ASynThatIsSentAgainIsNoNewConnection", kSourceFlows, syn, 0).after(syn);
-  allowed("MorePacketsOfAConnectionAreNotHeld", kSourceFlows,
-          tcp(kFrom, protected_port(kSourceFlows)), 0)
+  rates.allowed("ASynThatIsSentAgainIsNoNewConnection", kSourceFlows, syn, 0).after(syn);
+  rates
+      .allowed("MorePacketsOfAConnectionAreNotHeld", kSourceFlows,
+               tcp(kFrom, protected_port(kSourceFlows)), 0)
       .after(syn);
-  allowed("APacketOfAConnectionThatIsNotKnownIsNotHeld", kSourceFlows,
-          tcp(other_port, protected_port(kSourceFlows)))
+  rates
+      .allowed("APacketOfAConnectionThatIsNotKnownIsNotHeld", kSourceFlows,
+               tcp(other_port, protected_port(kSourceFlows)))
       .after(syn);
-  allowed("AnotherSourceMayConnect", kSourceFlows, tcp_of(kSourceFlows, kStranger)).after(syn);
-  held("OneConnectionToAVipTooMany", kFlows, tcp_of(kFlows, kStranger), WEIR_DROP_VIP_RATE)
+  rates.allowed("AnotherSourceMayConnect", kSourceFlows, tcp_of(kSourceFlows, kStranger))
+      .after(syn);
+  rates.held("OneConnectionToAVipTooMany", kFlows, tcp_of(kFlows, kStranger), WEIR_DROP_VIP_RATE)
       .after(tcp_of(kFlows, kClient));
-  allowed("TheConnectionThatAVipHasGoesOn", kFlows, tcp(kFrom, protected_port(kFlows)), 0)
+  rates.allowed("TheConnectionThatAVipHasGoesOn", kFlows, tcp(kFrom, protected_port(kFlows)), 0)
       .after(tcp_of(kFlows, kClient));
-  held("OneUdpFlowOfASourceTooMany", kSourceFlowsUdp,
-       udp(other_port, protected_port(kSourceFlowsUdp)), WEIR_DROP_SOURCE_RATE)
+  rates
+      .held("OneUdpFlowOfASourceTooMany", kSourceFlowsUdp,
+            udp(other_port, protected_port(kSourceFlowsUdp)), WEIR_DROP_SOURCE_RATE)
       .after(datagram);
-  allowed("MoreDatagramsOfAFlowAreNotHeld", kSourceFlowsUdp, datagram, 0).after(datagram);
-  held("OneUdpFlowToAVipTooMany", kFlowsUdp, udp_of(kFlowsUdp, kStranger), WEIR_DROP_VIP_RATE)
+  rates.allowed("MoreDatagramsOfAFlowAreNotHeld", kSourceFlowsUdp, datagram, 0).after(datagram);
+  rates.held("OneUdpFlowToAVipTooMany", kFlowsUdp, udp_of(kFlowsUdp, kStranger), WEIR_DROP_VIP_RATE)
       .after(udp_of(kFlowsUdp, kClient));
-  held("OneIpv6UdpFlowToAVipTooMany", kFlowsUdp, udp_of(kFlowsUdp, kStranger6), WEIR_DROP_VIP_RATE)
+  rates
+      .held("OneIpv6UdpFlowToAVipTooMany", kFlowsUdp, udp_of(kFlowsUdp, kStranger6),
+            WEIR_DROP_VIP_RATE)
       .after(udp_of(kFlowsUdp, kClient6));
-  allowed("AnErrorIsNoNewFlow", kFlows,
-          icmp_error(kRouter, kVip, 3, 4, tcp(protected_port(kFlows), from(kStranger))), 0)
+  rates
+      .allowed("AnErrorIsNoNewFlow", kFlows,
+               icmp_error(kRouter, kVip, 3, 4, tcp(protected_port(kFlows), from(kStranger))), 0)
       .after(tcp_of(kFlows, kClient));
 }
 

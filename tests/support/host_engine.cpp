@@ -13,6 +13,7 @@
 
 #include "tests/support/bpf_counters.h"
 #include "tests/support/bpf_runner.h"
+#include "tests/support/host_bpf/host_helpers.h"
 #include "tests/support/host_settings.h"
 
 namespace weir::testing {
@@ -316,23 +317,6 @@ Result<std::unique_ptr<BpfRunner>> make_host_runner(BpfProgram program,
 using weir::testing::HostRunner;
 
 extern "C" {
-
-void* weir_host_map_lookup_elem(const void* map, const void* key);
-long weir_host_map_update_elem(const void* map, const void* key, const void* value, __u64 flags);
-long weir_host_map_delete_elem(const void* map, const void* key);
-long weir_host_check_mtu(void* ctx, __u32 ifindex, __u32* mtu, __s32 difference, __u64 flags);
-long weir_host_redirect_map(const void* map, __u64 key, __u64 flags);
-__s64 weir_host_csum_diff(const __be32* from, __u32 from_size, const __be32* to, __u32 to_size,
-                          __u32 seed);
-long weir_host_xdp_adjust_head(xdp_md* ctx, int delta);
-long weir_host_xdp_adjust_tail(xdp_md* ctx, int delta);
-__u64 weir_host_xdp_get_buff_len(xdp_md* ctx);
-long weir_host_xdp_load_bytes(xdp_md* ctx, __u32 offset, void* to, __u32 bytes);
-__u64 weir_host_jiffies64();
-__u64 weir_host_ktime_get_ns();
-__u32 weir_host_get_prandom_u32();
-void* weir_host_ringbuf_reserve(void* ring, __u64 bytes, __u64 flags);
-void weir_host_ringbuf_submit(void* record, __u64 flags);
 
 void* weir_host_map_lookup_elem(const void* map, const void* key) {
   return HostRunner::running->find(map, key);

@@ -3,11 +3,13 @@
 /*
  * Stands in for libbpf's <bpf/bpf_helpers.h> when the packet path is compiled for the host. Map
  * declarations keep their form, so that type, sizes and number of entries can be read from them
- * (host_engine.h); helpers are functions of host_engine.cpp.
+ * (host_engine.h); helpers are host_helpers.h's.
  */
 
 #include <linux/bpf.h>
 #include <stddef.h>
+
+#include "tests/support/host_bpf/host_helpers.h"
 
 #define SEC(name) __attribute__((used))
 #undef __always_inline
@@ -35,20 +37,3 @@
 #define bpf_get_prandom_u32 weir_host_get_prandom_u32
 #define bpf_ringbuf_reserve weir_host_ringbuf_reserve
 #define bpf_ringbuf_submit weir_host_ringbuf_submit
-
-void* bpf_map_lookup_elem(const void* map, const void* key);
-long bpf_map_update_elem(const void* map, const void* key, const void* value, __u64 flags);
-long bpf_map_delete_elem(const void* map, const void* key);
-long bpf_check_mtu(void* ctx, __u32 ifindex, __u32* mtu, __s32 difference, __u64 flags);
-long bpf_redirect_map(const void* map, __u64 key, __u64 flags);
-__s64 bpf_csum_diff(const __be32* from, __u32 from_size, const __be32* to, __u32 to_size,
-                    __u32 seed);
-long bpf_xdp_adjust_head(struct xdp_md* ctx, int delta);
-long bpf_xdp_adjust_tail(struct xdp_md* ctx, int delta);
-__u64 bpf_xdp_get_buff_len(struct xdp_md* ctx);
-long bpf_xdp_load_bytes(struct xdp_md* ctx, __u32 offset, void* to, __u32 bytes);
-__u64 bpf_jiffies64(void);
-__u64 bpf_ktime_get_ns(void);
-__u32 bpf_get_prandom_u32(void);
-void* bpf_ringbuf_reserve(void* ring, __u64 bytes, __u64 flags);
-void bpf_ringbuf_submit(void* record, __u64 flags);
