@@ -241,12 +241,13 @@ Result<void> add_nat_addresses(const weir_lb& balancer) {
   return {};
 }
 
-struct Sizes {
+struct Options {
   std::uint32_t flows = WEIR_FLOWS_DEFAULT;
   std::uint32_t nat_records = 0;  ///< 0: nothing is translated
+  bool is_check = false;          ///< one round: whether rows end as they should, not how fast
 };
 
-Result<void> fill(const Programs& programs, const Sizes& sizes) {
+Result<void> fill(const Programs& programs, const Options& options) {
   const weir_lb& balancer = *programs.balancer;
   struct Vip {
     wire::Endpoint endpoint;
@@ -266,7 +267,7 @@ Result<void> fill(const Programs& programs, const Sizes& sizes) {
       {at(kVip, 91), WEIR_MODE_IPIP, "192.0.2.", WEIR_VIP_BLOCK_LIST},
       {at(kVip, 92), WEIR_MODE_IPIP, "192.0.2.", WEIR_VIP_LIMITS, {0, kRateMax, 0, 0}},
       {at(kVip, 93), WEIR_MODE_IPIP, "192.0.2.", WEIR_VIP_LIMITS, {0, 0, 0, kRateMax}}};
-  if (sizes.nat_records != 0) {
+  if (options.nat_records != 0) {
     vips.push_back({at(kNatVip, 85), WEIR_MODE_NAT, "198.18.0.", WEIR_VIP_SNAT});
     vips.push_back({at(kNatVip6, 85), WEIR_MODE_NAT, "2001:db8:18::", WEIR_VIP_SNAT});
     vips.push_back({at(kNatVip, 86), WEIR_MODE_NAT, "198.18.1."});
@@ -312,7 +313,7 @@ Result<void> make_route(const datapath_wrapper& wrapper) {
   return {};
 }
 
-Result<Programs> load(const Sizes& sizes) {
+Result<Programs> load(const Options& options) {
   Programs programs;
   programs.balancer.reset(weir_lb__open());
   if (!programs.balancer) return Error::from_errno("opening weir_lb");
@@ -323,18 +324,18 @@ Result<Programs> load(const Sizes& sizes) {
   settings.weir_hash_seed[1] = kSeed1;
   for (std::uint32_t i = 0; i < WEIR_FLOW_KEYS; ++i)
     settings.weir_flow_keys[i] = weir_flow_key_of(kSeed0, kSeed1, i);
-  settings.weir_flow_set_mask = sizes.flows / WEIR_FLOW_WAYS - 1;
+  settings.weir_flow_set_mask = options.flows / WEIR_FLOW_WAYS - 1;
   settings.weir_ticks_per_s = 1000;
   settings.weir_second_shift = 10;
   settings.weir_answers_per_s = 1000;
   settings.weir_l7_worker_count = 1;
-  bpf_map__set_max_entries(programs.balancer->maps.weir_flows, sizes.flows / WEIR_FLOW_WAYS);
-  if (sizes.nat_records != 0) {
-    settings.weir_nat_mask = sizes.nat_records - 1;
+  bpf_map__set_max_entries(programs.balancer->maps.weir_flows, options.flows / WEIR_FLOW_WAYS);
+  if (options.nat_records != 0) {
+    settings.weir_nat_mask = options.nat_records - 1;
     settings.weir_nat_port_first = 1024;
     settings.weir_nat_port_last = 65535;
-    bpf_map__set_max_entries(programs.balancer->maps.weir_nat_flows, sizes.nat_records);
-    bpf_map__set_max_entries(programs.balancer->maps.weir_nat_index, 2 * sizes.nat_records);
+    bpf_map__set_max_entries(programs.balancer->maps.weir_nat_flows, options.nat_records);
+    bpf_map__set_max_entries(programs.balancer->maps.weir_nat_index, 2 * options.nat_records);
   }
   if (const int status = weir_lb__load(programs.balancer.get()); status != 0)
     return Error::from_errno("loading weir_lb", -status)
@@ -342,7 +343,7 @@ Result<Programs> load(const Sizes& sizes) {
   programs.wrapper.reset(datapath_wrapper__open_and_load());
   if (!programs.wrapper) return Error::from_errno("loading the wrapper");
   if (auto made = make_route(*programs.wrapper); !made) return std::move(made).error();
-  if (auto filled = fill(programs, sizes); !filled) return std::move(filled).error();
+  if (auto filled = fill(programs, options); !filled) return std::move(filled).error();
   return programs;
 }
 
@@ -424,12 +425,13 @@ class Meter {
                                  std::uint32_t packets) const {
     const std::span<const std::byte> ip = std::span{row.frame}.subspan(ETH_HLEN);
     auto& data = *wrapper_.bss;
+    std::memcpy(data.bench_ethernet, row.frame.data(), sizeof(data.bench_ethernet));
     std::memcpy(data.bench_headers4, ip.data(), sizeof(data.bench_headers4));
     std::memcpy(data.bench_headers6, ip.data(), std::min(ip.size(), sizeof(data.bench_headers6)));
     data.bench_is_reply = row.opening.empty() ? 0 : 1;
-    wrapper_.bss->bench_frame_bytes = static_cast<std::uint32_t>(row.frame.size());
-    wrapper_.bss->bench_flow_mask = row.flows - 1;
-    wrapper_.bss->bench_push_bytes = row.push_bytes;
+    data.bench_frame_bytes = static_cast<std::uint32_t>(row.frame.size());
+    data.bench_flow_mask = row.flows - 1;
+    data.bench_push_bytes = row.push_bytes;
     const int fd = bpf_program__fd(target);
     if (auto done = write(wrapper_.maps.bench_target, std::uint32_t{0}, fd); !done)
       return std::move(done).error();
@@ -501,11 +503,12 @@ Result<std::vector<Round>> measure_row(const Meter& meter, const Row& row,
   return rounds;
 }
 
-void run_row(benchmark::State& state, const Meter& meter, const Row& row) {
+/// False: the row could not be measured.
+bool run_row(benchmark::State& state, const Meter& meter, const Row& row) {
   auto rounds = measure_row(meter, row, state);
   if (!rounds) {
     state.SkipWithError(rounds.error().text().c_str());
-    return;
+    return false;
   }
   std::vector<double> estimates;
   std::vector<double> ratios;
@@ -516,10 +519,11 @@ void run_row(benchmark::State& state, const Meter& meter, const Row& row) {
   state.counters["estimate_ns"] = median(estimates);
   state.counters["least_ns"] = *std::ranges::min_element(estimates);
   state.counters["ratio"] = median(ratios);
+  return true;
 }
 
 template <typename Measure>
-void run_floor(benchmark::State& state, const Meter& meter, Measure measure_floor) {
+bool run_floor(benchmark::State& state, const Meter& meter, Measure measure_floor) {
   std::vector<double> values;
   std::vector<double> ratios;
   for ([[maybe_unused]] auto _ : state) {
@@ -527,7 +531,7 @@ void run_floor(benchmark::State& state, const Meter& meter, Measure measure_floo
     auto lookup = meter.parse_and_lookup();
     if (!value || !lookup) {
       state.SkipWithError((value ? lookup : value).error().text().c_str());
-      return;
+      return false;
     }
     state.SetIterationTime(*value * 1e-9);
     values.push_back(*value);
@@ -536,6 +540,7 @@ void run_floor(benchmark::State& state, const Meter& meter, Measure measure_floo
   state.counters["estimate_ns"] = median(values);
   state.counters["least_ns"] = *std::ranges::min_element(values);
   state.counters["ratio"] = median(ratios);
+  return true;
 }
 
 std::string flow_text(std::uint32_t flows) {
@@ -570,7 +575,7 @@ void add_nat_rows(std::vector<Row>& rows) {
   rows.push_back({"SYN DNAT, IPv4, always a new flow", syn, WEIR_TX_NAT, kWay, kMillion, 0, false});
 }
 
-std::vector<Row> rows(const Sizes& sizes) {
+std::vector<Row> rows(const Options& options) {
   using testing::tcp;
   const auto client = at(kClient, 1024);
   const auto client6 = at(kClient6, 1024);
@@ -607,28 +612,32 @@ std::vector<Row> rows(const Sizes& sizes) {
       {"ACK ipip, IPv4, 1 flow, limit per VIP", guarded(93), WEIR_TX_IPIP, Way::kPushed, 1, 20},
       {"ACK to L7, IPv4, 1 flow", to_l7, WEIR_REDIRECT_L7},
   };
-  if (sizes.nat_records != 0) add_nat_rows(rows);
+  if (options.nat_records != 0) add_nat_rows(rows);
   return rows;
 }
 
-void configure(benchmark::internal::Benchmark* row) {
-  row->Iterations(kRounds)->UseManualTime()->Unit(benchmark::kNanosecond);
-}
-
-void register_rows(const Meter& meter, const Sizes& sizes) {
+/// `has_failed` is set by a row that cannot be measured, or whose packets end in another verdict.
+void register_rows(const Meter& meter, const Options& options, bool& has_failed) {
+  const auto add = [&](const std::string& name, const auto& run) {
+    benchmark::RegisterBenchmark(name.c_str(),
+                                 [run, &has_failed](benchmark::State& state) {
+                                   if (!run(state)) has_failed = true;
+                                 })
+        ->Iterations(options.is_check ? 1 : kRounds)
+        ->UseManualTime()
+        ->Unit(benchmark::kNanosecond);
+  };
+  const auto add_floor = [&](const std::string& name, auto measure_floor) {
+    add(name, [&meter, measure_floor](benchmark::State& state) {
+      return run_floor(state, meter, measure_floor);
+    });
+  };
   static const Frame frame = testing::tcp(at(kClient, 1024), at(kVip, 80)).padding(6).bytes();
-  configure(benchmark::RegisterBenchmark("floor: return at once", [&meter](auto& state) {
-    run_floor(state, meter, [&meter] { return meter.return_at_once(frame); });
-  }));
-  configure(benchmark::RegisterBenchmark("floor: parse + lookup", [&meter](auto& state) {
-    run_floor(state, meter, [&meter] { return meter.parse_and_lookup(); });
-  }));
-  configure(benchmark::RegisterBenchmark("floor: bpf_fib_lookup", [&meter](auto& state) {
-    run_floor(state, meter, [&meter] { return meter.fib_lookup(); });
-  }));
-  for (const Row& row : rows(sizes))
-    configure(benchmark::RegisterBenchmark(
-        row.name.c_str(), [&meter, row](auto& state) { run_row(state, meter, row); }));
+  add_floor("floor: return at once", [&meter] { return meter.return_at_once(frame); });
+  add_floor("floor: parse + lookup", [&meter] { return meter.parse_and_lookup(); });
+  add_floor("floor: bpf_fib_lookup", [&meter] { return meter.fib_lookup(); });
+  for (const Row& row : rows(options))
+    add(row.name, [&meter, row](benchmark::State& state) { return run_row(state, meter, row); });
 }
 
 /// Numbers of one CPU only: maps and caches do not move under a row.
@@ -653,14 +662,18 @@ std::optional<std::uint32_t> size_of(std::string_view text, std::string_view opt
   return size;
 }
 
-/// Fills `sizes`; the argument that is none of ours, or null.
-const char* read_arguments(std::span<char* const> arguments, Sizes& sizes) {
+/// Fills `options`; the argument that is none of ours, or null.
+const char* read_arguments(std::span<char* const> arguments, Options& options) {
   for (const char* argument : arguments) {
+    if (argument == std::string_view{"--check"}) {
+      options.is_check = true;
+      continue;
+    }
     const auto flows = size_of(argument, "--flows=", WEIR_FLOW_WAYS);
     const auto records = size_of(argument, "--nat=", 2);
     if (!flows && !records) return argument;
-    if (flows) sizes.flows = *flows;
-    if (records) sizes.nat_records = *records;
+    if (flows) options.flows = *flows;
+    if (records) options.nat_records = *records;
   }
   return nullptr;
 }
@@ -669,12 +682,12 @@ const char* read_arguments(std::span<char* const> arguments, Sizes& sizes) {
 
 int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
-  Sizes sizes;
-  if (const char* argument = read_arguments(std::span{argv, std::size_t(argc)}.subspan(1), sizes);
+  Options options;
+  if (const char* argument = read_arguments(std::span{argv, std::size_t(argc)}.subspan(1), options);
       argument != nullptr) {
     fmt::print(stderr,
                "datapath_bench: {}: expected --flows=N, N a power of two from {} to {}, --nat=N, "
-               "from 2, or a --benchmark_ option\n",
+               "from 2, --check, or a --benchmark_ option\n",
                argument, WEIR_FLOW_WAYS, kFlowsMax);
     return 1;
   }
@@ -683,14 +696,15 @@ int main(int argc, char** argv) {
     fmt::print(stderr, "datapath_bench: {}\n", devices.error().text());
     return 1;
   }
-  auto programs = load(sizes);
+  auto programs = load(options);
   if (!programs) {
     fmt::print(stderr, "datapath_bench: {}\n", programs.error().text());
     return 1;
   }
   stay_on_this_cpu();
   const Meter meter{*programs};
-  register_rows(meter, sizes);
+  bool has_failed = false;
+  register_rows(meter, options, has_failed);
   benchmark::RunSpecifiedBenchmarks();
-  return 0;
+  return has_failed ? 1 : 0;
 }

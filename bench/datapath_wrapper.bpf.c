@@ -33,7 +33,8 @@ __u32 bench_is_reply; /* flows differ in where the packet goes, not in where it 
 __u32 bench_egress_ifindex; /* behind which the route leads to the VIP, for bench_fib */
 __u64 bench_packets;
 
-/* What the packet begins with behind its Ethernet header: IP and TCP. */
+__u8 bench_ethernet[ETH_HLEN];
+/* What follows the Ethernet header: IP and TCP. */
 __u32 bench_headers4[10];
 __u32 bench_headers6[15];
 
@@ -136,7 +137,7 @@ static __always_inline int restore_ipv4(struct xdp_md *ctx, __u32 flow)
 
 	if ((void *)(tcp + 1) > end_of(ctx))
 		return -1;
-	eth->h_proto = bpf_htons(ETH_P_IP);
+	__builtin_memcpy(eth, bench_ethernet, sizeof(bench_ethernet));
 	__builtin_memcpy(ip, bench_headers4, sizeof(bench_headers4));
 	if (!bench_flow_mask)
 		return 0;
@@ -158,7 +159,7 @@ static __always_inline int restore_ipv6(struct xdp_md *ctx, __u32 flow)
 
 	if ((void *)(tcp + 1) > end_of(ctx))
 		return -1;
-	eth->h_proto = bpf_htons(ETH_P_IPV6);
+	__builtin_memcpy(eth, bench_ethernet, sizeof(bench_ethernet));
 	__builtin_memcpy(ip, bench_headers6, sizeof(bench_headers6));
 	if (!bench_flow_mask)
 		return 0;
