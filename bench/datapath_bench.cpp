@@ -188,8 +188,8 @@ Result<void> publish_list(const weir_lb& balancer, std::uint32_t list_id) {
 }
 
 Result<void> publish_sources(const weir_lb& balancer, std::uint32_t vip_id) {
-  const UniqueFd sources{bpf_map_create(BPF_MAP_TYPE_LRU_HASH, "weir_sources", sizeof(weir_address),
-                                        sizeof(weir_buckets), WEIR_SOURCES_DEFAULT, nullptr)};
+  const UniqueFd sources{bpf_map_create(BPF_MAP_TYPE_ARRAY, "weir_sources", sizeof(std::uint32_t),
+                                        sizeof(weir_source_set), WEIR_SOURCE_SETS, nullptr)};
   if (!sources) return Error::from_errno("creating a map of sources");
   return publish_inner(balancer.maps.weir_source_limits, vip_id, sources);
 }
@@ -325,7 +325,7 @@ Result<Programs> load(const Options& options) {
   for (std::uint32_t i = 0; i < WEIR_FLOW_KEYS; ++i)
     settings.weir_flow_keys[i] = weir_flow_key_of(kSeed0, kSeed1, i);
   settings.weir_flow_set_mask = options.flows / WEIR_FLOW_WAYS - 1;
-  settings.weir_ticks_per_s = 1000;
+  settings.weir_tick_parts = WEIR_RATE_SECOND / 1000;
   settings.weir_second_shift = 10;
   settings.weir_answers_per_s = 1000;
   settings.weir_l7_worker_count = 1;
@@ -340,8 +340,13 @@ Result<Programs> load(const Options& options) {
   if (const int status = weir_lb__load(programs.balancer.get()); status != 0)
     return Error::from_errno("loading weir_lb", -status)
         .with_remedy("loading needs CAP_BPF and CAP_NET_ADMIN");
-  programs.wrapper.reset(datapath_wrapper__open_and_load());
-  if (!programs.wrapper) return Error::from_errno("loading the wrapper");
+  programs.wrapper.reset(datapath_wrapper__open());
+  if (!programs.wrapper) return Error::from_errno("opening the wrapper");
+  const std::uint32_t lines = options.flows / WEIR_FLOW_WAYS;
+  programs.wrapper->bss->bench_line_mask = lines - 1;
+  bpf_map__set_max_entries(programs.wrapper->maps.bench_lines, lines);
+  if (datapath_wrapper__load(programs.wrapper.get()) != 0)
+    return Error::from_errno("loading the wrapper");
   if (auto made = make_route(*programs.wrapper); !made) return std::move(made).error();
   if (auto filled = fill(programs, options); !filled) return std::move(filled).error();
   return programs;
@@ -391,6 +396,10 @@ class Meter {
   Result<double> parse_and_lookup() const {
     static const Frame frame = testing::tcp(at(kClient, 1024), at(kVip, 80)).padding(6).bytes();
     return measure(wrapper_.progs.bench_lookup, frame, kPacketsPerRound);
+  }
+  Result<double> random_line() const {
+    static const Frame frame = testing::tcp(at(kClient, 1024), at(kVip, 80)).padding(6).bytes();
+    return measure(wrapper_.progs.bench_line, frame, kPacketsPerRound);
   }
   Result<double> fib_lookup() const {
     static const Frame frame = testing::tcp(at(kClient, 1024), at(kVip, 80)).padding(6).bytes();
@@ -635,6 +644,8 @@ void register_rows(const Meter& meter, const Options& options, bool& has_failed)
   static const Frame frame = testing::tcp(at(kClient, 1024), at(kVip, 80)).padding(6).bytes();
   add_floor("floor: return at once", [&meter] { return meter.return_at_once(frame); });
   add_floor("floor: parse + lookup", [&meter] { return meter.parse_and_lookup(); });
+  add_floor("floor: parse + lookup, and a line of the flow table's size at random",
+            [&meter] { return meter.random_line(); });
   add_floor("floor: bpf_fib_lookup", [&meter] { return meter.fib_lookup(); });
   for (const Row& row : rows(options))
     add(row.name, [&meter, row](benchmark::State& state) { return run_row(state, meter, row); });

@@ -31,6 +31,7 @@ __u32 bench_flow_mask; /* number of flows, a power of two, less one */
 __u32 bench_push_bytes;
 __u32 bench_is_reply; /* flows differ in where the packet goes, not in where it comes from */
 __u32 bench_egress_ifindex; /* behind which the route leads to the VIP, for bench_fib */
+__u32 bench_line_mask; /* lines of bench_lines less one */
 __u64 bench_packets;
 
 __u8 bench_ethernet[ETH_HLEN];
@@ -52,6 +53,13 @@ struct {
 	__type(value, struct weir_vip);
 } bench_services SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct weir_flow_set);
+} bench_lines SEC(".maps");
+
 static __always_inline void *data_of(struct xdp_md *ctx)
 {
 	return (void *)(long)ctx->data;
@@ -69,9 +77,8 @@ int bench_return(struct xdp_md *ctx)
 	return XDP_TX;
 }
 
-/* Floor: the least that a balancer can do, IPv4 and TCP only, one service lookup. */
-SEC("xdp")
-int bench_lookup(struct xdp_md *ctx)
+/* The least that a balancer can do, IPv4 and TCP only, one service lookup. */
+static __always_inline int parse_and_lookup(struct xdp_md *ctx)
 {
 	struct weir_vip_key key = {};
 	struct ethhdr *eth = data_of(ctx);
@@ -88,6 +95,25 @@ int bench_lookup(struct xdp_md *ctx)
 	key.port_be = tcp->dest;
 	key.protocol = ip->protocol;
 	return bpf_map_lookup_elem(&bench_services, &key) ? XDP_TX : XDP_PASS;
+}
+
+/* Floor. */
+SEC("xdp")
+int bench_lookup(struct xdp_md *ctx)
+{
+	return parse_and_lookup(ctx);
+}
+
+/* Floor of what remembers flows: one more line, anywhere in a table of the flow table's size. */
+SEC("xdp")
+int bench_line(struct xdp_md *ctx)
+{
+	__u32 index = (bench_packets++ * 0x9e3779b97f4a7c15ull >> 32) & bench_line_mask;
+	const struct weir_flow_set *set = bpf_map_lookup_elem(&bench_lines, &index);
+
+	if (!set || set->entries[0])
+		return XDP_ABORTED; /* all are zero */
+	return parse_and_lookup(ctx);
 }
 
 /* What it would take to ask the kernel's routes and neighbours for every packet; a balancer's

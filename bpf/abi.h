@@ -12,7 +12,7 @@
 
 #include <linux/types.h>
 
-#define WEIR_ABI_VERSION 2
+#define WEIR_ABI_VERSION 3
 
 #define WEIR_VIPS_MAX		4096  /* ids 1 … WEIR_VIPS_MAX - 1; 0 is never a valid id */
 #define WEIR_BACKENDS_MAX	65536 /* ids 1 … WEIR_BACKENDS_MAX - 1; they fit in 16 bits */
@@ -29,7 +29,8 @@
 #define WEIR_FRAGMENTS_DEFAULT	4096	/* datagrams whose later fragments are waited for */
 #define WEIR_RANGES_MAX		65536	/* a range of ports takes up to 30 entries */
 #define WEIR_LIST_PREFIXES_MAX	262144	/* prefixes of one source list */
-#define WEIR_SOURCES_DEFAULT	65536	/* sources of one VIP that have a rate of their own */
+#define WEIR_SOURCE_WAYS	4
+#define WEIR_SOURCE_SETS	16384 /* of one VIP: so many sources, times ways, have rates */
 #define WEIR_ADDRESSES_MAX	(WEIR_VIPS_MAX + WEIR_L7_ADDRESSES_MAX + WEIR_SNAT_ADDRESSES_MAX)
 #define WEIR_GUE_PORT_DEFAULT	6080
 
@@ -340,11 +341,17 @@ struct weir_quic_key {
 	__u8 server_id[16];
 };
 
-/* What is left of a rate, in tokens of 1/hz events. */
-struct weir_bucket {
-	__u64 tick; /* when it was last filled */
-	__u64 tokens;
-};
+/*
+ * What is left of a rate, in one word: the time at which the bucket, of one second's worth, will be
+ * full again, modulo 2^48, in units of 1/WEIR_RATE_SECOND seconds (the virtual scheduling algorithm
+ * of ITU-T I.371, annex A). A time that has come means full, and 0 is as good as one; so does one
+ * that lies too far ahead, which is an old one that the clock has come round to. The bits above are
+ * a source's tag, half of it.
+ */
+#define WEIR_RATE_SECOND   0xffffffffu
+#define WEIR_RATE_AHEAD	   0x400000000ull /* from four seconds on, a time is an old one */
+#define WEIR_RATE_TAG_BITS 16
+#define WEIR_RATE_TIME	   0xffffffffffffull
 
 /* Answers of the balancer's own, by what limits them: each has the whole rate. */
 enum weir_answer {
@@ -355,8 +362,13 @@ enum weir_answer {
 
 /* Of one source or of one VIP. */
 struct weir_buckets {
-	struct weir_bucket packets;
-	struct weir_bucket new_flows;
+	__u64 packets;
+	__u64 new_flows;
+};
+
+/* Sources of one VIP that share a hash: a cache line. Written by the program. */
+struct weir_source_set {
+	struct weir_buckets ways[WEIR_SOURCE_WAYS];
 };
 
 /* Map weir_monitor_filter: which packets become events. Zero matches everything. */

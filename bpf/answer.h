@@ -25,7 +25,7 @@
 static __always_inline int may_answer(enum weir_verdict answer)
 {
 	__u32 key = answer == WEIR_TX_TOO_BIG ? WEIR_ANSWER_TOO_BIG : WEIR_ANSWER_OTHER;
-	struct weir_bucket *answers = bpf_map_lookup_elem(&weir_answers, &key);
+	__u64 *answers = bpf_map_lookup_elem(&weir_answers, &key);
 
 	return answers && take_token(answers, weir_answers_per_s);
 }

@@ -81,14 +81,12 @@ WEIR_PURE __u64 weir_flow_hash(const struct weir_flow_key *flow, __u64 seed0, __
 #define WEIR_FILTER_WORDS 1024 /* 64 Ki bits: 4,096 addresses set one in sixteen */
 #define WEIR_FILTERS	  2    /* of all addresses of ours, and of those of mode nat */
 
-/* The flow table's hash of a flow, by ten keys of 32 bits. */
-WEIR_PURE __u64 weir_table_hash(const struct weir_flow_key *flow, const volatile __u32 *keys)
+/* The hash of the node's own tables, by a key of 32 bits for each word; an even number of words. */
+WEIR_PURE __u64 weir_words_hash(const __u32 *words, int count, const volatile __u32 *keys)
 {
-	__u32 words[sizeof(*flow) / sizeof(__u32)];
 	__u64 hash = 0;
 
-	__builtin_memcpy(words, flow, sizeof(words));
-	for (int i = 0; i < WEIR_FLOW_KEYS; i += 2) {
+	for (int i = 0; i < count; i += 2) {
 		__u32 left = words[i] + keys[i];
 		__u32 right = words[i + 1] + keys[i + 1];
 		__u64 product = left;
@@ -100,6 +98,24 @@ WEIR_PURE __u64 weir_table_hash(const struct weir_flow_key *flow, const volatile
 	hash *= 0xd6e8feb86659fd93ULL; /* an odd constant with well spread bits */
 	hash ^= hash >> 32;
 	return hash;
+}
+
+/* Of a flow, in the flow table. */
+WEIR_PURE __u64 weir_table_hash(const struct weir_flow_key *flow, const volatile __u32 *keys)
+{
+	__u32 words[WEIR_FLOW_KEYS];
+
+	__builtin_memcpy(words, flow, sizeof(words));
+	return weir_words_hash(words, WEIR_FLOW_KEYS, keys);
+}
+
+/* Of a source, among those that have rates of their own. */
+WEIR_PURE __u64 weir_source_hash(const struct weir_address *source, const volatile __u32 *keys)
+{
+	__u32 words[sizeof(*source) / sizeof(__u32)];
+
+	__builtin_memcpy(words, source, sizeof(words));
+	return weir_words_hash(words, sizeof(words) / sizeof(__u32), keys);
 }
 
 /* Key `index` of the flow table's hash, from two words of secret. Which value is hashed does not

@@ -33,8 +33,9 @@ const volatile __u8 weir_is_stateless;
 const volatile __u32 weir_l7_worker_count;
 
 /* The clock is the kernel's tick: reading it is one load, where ktime_get is a call and, in a
- * virtual machine, a slow one. Ticks a second; and how far to shift them for about a second. */
-const volatile __u32 weir_ticks_per_s;
+ * virtual machine, a slow one. How many parts of WEIR_RATE_SECOND a tick is; and how far to shift
+ * ticks for about a second. */
+const volatile __u32 weir_tick_parts;
 const volatile __u8 weir_second_shift;
 
 /* Answers of our own (echo, unreachable, too big, time exceeded, RST) a second, per CPU. */
@@ -200,12 +201,12 @@ struct {
 	__array(values, struct weir_list);
 } weir_lists SEC(".maps");
 
-/* Source → what is left of its rates. Written by the program. */
+/* What is left of the rates of sources, by their hash (rate.h). Written by the program. */
 struct weir_sources {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, WEIR_SOURCES_DEFAULT);
-	__uint(key_size, sizeof(struct weir_address));
-	__uint(value_size, sizeof(struct weir_buckets));
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, WEIR_SOURCE_SETS);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct weir_source_set));
 };
 
 /* VIP id → its sources. */
@@ -246,7 +247,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, WEIR_ANSWER_COUNT);
 	__type(key, __u32);
-	__type(value, struct weir_bucket);
+	__type(value, __u64);
 } weir_answers SEC(".maps");
 
 /* Where events go, while somebody watches: slot 0. Written by user space. */

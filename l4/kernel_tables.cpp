@@ -336,11 +336,11 @@ Result<void> KernelTables::publish_quic(VipId vip, std::span<const QuicEntry> en
 }
 
 Result<void> KernelTables::create_sources(VipId vip) {
-  Result<UniqueFd> fd = create({.type = BPF_MAP_TYPE_LRU_HASH,
+  Result<UniqueFd> fd = create({.type = BPF_MAP_TYPE_ARRAY,
                                 .name = "weir_sources",
-                                .key_bytes = sizeof(weir_address),
-                                .value_bytes = sizeof(weir_buckets),
-                                .entries = WEIR_SOURCES_DEFAULT,
+                                .key_bytes = sizeof(std::uint32_t),
+                                .value_bytes = sizeof(weir_source_set),
+                                .entries = WEIR_SOURCE_SETS,
                                 .flags = 0});
   if (!fd) return std::move(fd).error();
   return publish(PerVip::kSources, vip, *fd);

@@ -37,7 +37,7 @@ void write_settings(Rodata& data, const DatapathSettings& settings,
   data.weir_flow_set_mask = flow_sets(settings.flows_max) - 1;
   data.weir_is_stateless = settings.flows_max == 0 ? 1 : 0;
   data.weir_l7_worker_count = settings.l7_workers;
-  data.weir_ticks_per_s = constants.ticks.per_s;
+  data.weir_tick_parts = WEIR_RATE_SECOND / constants.ticks.per_s;
   data.weir_second_shift = constants.ticks.second_shift();
   data.weir_answers_per_s = answers_per_cpu(settings.answers_per_s, online_cpus());
   data.weir_nat_mask = settings.nat_flows_max == 0 ? 0 : settings.nat_flows_max - 1;

@@ -32,8 +32,6 @@ constexpr std::array<std::string_view, 8> kEmpty{
     "weir_counters",     "weir_vip_counters",   "weir_backend_counters", "weir_flow_counters",
     "weir_nat_counters", "weir_monitor_filter", "weir_monitor",          "weir_source_limits"};
 
-constexpr std::uint32_t kSourcesMax = 2 * kTracedPacketsMax;
-
 template <std::size_t size>
 bool is_in(const std::array<std::string_view, size>& names, const char* name) {
   return std::ranges::find(names, std::string_view{name}) != names.end();
@@ -43,16 +41,6 @@ struct DestroySkeleton {
   void operator()(weir_lb_trace* skeleton) const { ::weir_lb_trace__destroy(skeleton); }
 };
 using Skeleton = std::unique_ptr<weir_lb_trace, DestroySkeleton>;
-
-/// A service and a source whose rates matter to a packet.
-struct Limited {
-  std::uint32_t vip_id;
-  weir_address source;
-  friend bool operator<(const Limited& left, const Limited& right) {
-    if (left.vip_id != right.vip_id) return left.vip_id < right.vip_id;
-    return std::ranges::lexicographical_compare(left.source.bytes, right.source.bytes);
-  }
-};
 
 Result<bpf_map_info> map_info(int fd, std::string_view name) {
   bpf_map_info info{};
@@ -132,10 +120,10 @@ class Tracer {
     return tracer;
   }
 
-  /// The rates of sources; a source that was not seen yet has all of its own.
-  Result<void> copy_limits(const std::set<Limited>& all) {
-    for (const Limited& limited : all) {
-      if (Result<void> done = copy_limit(limited); !done) return done;
+  /// The rates of these services' sources.
+  Result<void> copy_source_limits(const std::set<std::uint32_t>& vip_ids) {
+    for (const std::uint32_t vip_id : vip_ids) {
+      if (Result<void> done = copy_source_limits(vip_id); !done) return done;
     }
     return {};
   }
@@ -221,37 +209,22 @@ class Tracer {
     return {};
   }
 
-  /// The map of one service's sources: a small one here, which has only those that are asked for.
-  Result<UniqueFd> sources_of(int outer, std::uint32_t vip_id) {
-    std::uint32_t map_id = 0;
-    if (::bpf_map_lookup_elem(outer, &vip_id, &map_id) == 0) {
-      UniqueFd fd{::bpf_map_get_fd_by_id(map_id)};
-      if (!fd) return Error::from_errno("opening a copy of the sources' rates");
-      return fd;
-    }
-    UniqueFd made{::bpf_map_create(BPF_MAP_TYPE_LRU_HASH, "weir_sources", sizeof(weir_address),
-                                   sizeof(weir_buckets), kSourcesMax, nullptr)};
-    if (!made) return Error::from_errno("creating a copy of the sources' rates");
-    const int fd = made.get();
-    if (::bpf_map_update_elem(outer, &vip_id, &fd, BPF_ANY) != 0)
-      return Error::from_errno("placing a copy of the sources' rates");
-    return made;
-  }
-
-  Result<void> copy_limit(const Limited& limited) {
+  Result<void> copy_source_limits(std::uint32_t vip_id) {
+    constexpr const char* kName = "weir_sources";
     Result<UniqueFd> live_outer = open_live("weir_source_limits");
     if (!live_outer) return std::move(live_outer).error();
     std::uint32_t map_id = 0;
-    if (::bpf_map_lookup_elem(live_outer->get(), &limited.vip_id, &map_id) != 0) return {};
+    if (::bpf_map_lookup_elem(live_outer->get(), &vip_id, &map_id) != 0) return {};
     const UniqueFd live{::bpf_map_get_fd_by_id(map_id)};
     if (!live) return Error::from_errno("opening the sources' rates");
-    Result<UniqueFd> copy =
-        sources_of(::bpf_map__fd(skeleton_->maps.weir_source_limits), limited.vip_id);
-    if (!copy) return std::move(copy).error();
-    weir_buckets buckets{};
-    if (::bpf_map_lookup_elem(live.get(), &limited.source, &buckets) != 0) return {};
-    if (::bpf_map_update_elem(copy->get(), &limited.source, &buckets, BPF_ANY) != 0)
-      return Error::from_errno("copying a source's rates");
+    const UniqueFd copy{::bpf_map_create(BPF_MAP_TYPE_ARRAY, kName, sizeof(std::uint32_t),
+                                         sizeof(weir_source_set), WEIR_SOURCE_SETS, nullptr)};
+    if (!copy) return Error::from_errno("creating a copy of the sources' rates");
+    if (Result<void> copied = copy_map(live.get(), copy.get(), kName); !copied) return copied;
+    const int outer = ::bpf_map__fd(skeleton_->maps.weir_source_limits);
+    const int inner = copy.get();
+    if (::bpf_map_update_elem(outer, &vip_id, &inner, BPF_ANY) != 0)
+      return Error::from_errno("placing a copy of the sources' rates");
     return {};
   }
 
@@ -259,15 +232,22 @@ class Tracer {
   Skeleton skeleton_;
 };
 
-/// Whose rates the packets depend on, as far as a run without them tells.
-std::set<Limited> limited_by(const std::vector<TracedPacket>& packets) {
-  std::set<Limited> found;
+/// Services of these packets that have rates for each source, as far as a run without them tells.
+Result<std::set<std::uint32_t>> limited_per_source(const Datapath& datapath,
+                                                   const std::vector<TracedPacket>& packets) {
+  Result<std::vector<weir_vip>> vips = datapath.tables().read_vips();
+  if (!vips) return std::move(vips).error();
+  std::set<std::uint32_t> found;
   for (const TracedPacket& packet : packets) {
     const std::uint32_t count = std::min<std::uint32_t>(packet.trace.count, WEIR_TRACE_STEPS_MAX);
     for (const weir_trace_step& step : std::span{packet.trace.steps}.first(count)) {
-      if (step.step == WEIR_STEP_VIP_BY_FLOW || step.step == WEIR_STEP_VIP_BY_PORT ||
-          step.step == WEIR_STEP_VIP_BY_RANGE)
-        found.insert({static_cast<std::uint32_t>(step.a), step.flow.source});
+      if (step.step != WEIR_STEP_VIP_BY_FLOW && step.step != WEIR_STEP_VIP_BY_PORT &&
+          step.step != WEIR_STEP_VIP_BY_RANGE)
+        continue;
+      if (step.a >= vips->size()) continue;
+      const weir_limits& limits = (*vips)[step.a].limits;
+      if (limits.new_flows_per_source != 0 || limits.packets_per_source != 0)
+        found.insert(static_cast<std::uint32_t>(step.a));
     }
   }
   return found;
@@ -283,10 +263,11 @@ struct Task {
 
 /// By a tracer of its own, whose copies of the tables are gone at the end: they may be as large as
 /// those that run, and two of each might be more than there is room for.
-Result<Traced> run_all(const Task& task, const std::set<Limited>& limited) {
+Result<Traced> run_all(const Task& task, const std::set<std::uint32_t>& limited) {
   Result<Tracer> tracer = Tracer::load(task.pin_directory, task.datapath);
   if (!tracer) return std::move(tracer).error();
-  if (Result<void> done = tracer->copy_limits(limited); !done) return std::move(done).error();
+  if (Result<void> done = tracer->copy_source_limits(limited); !done)
+    return std::move(done).error();
   Traced traced;
   for (const std::vector<std::byte>& frame : task.frames) {
     Result<Tracer::Run> run = tracer->run(frame, task.ifindex);
@@ -297,16 +278,6 @@ Result<Traced> run_all(const Task& task, const std::set<Limited>& limited) {
   return traced;
 }
 
-Result<bool> has_limits(const Datapath& datapath, const std::set<Limited>& limited) {
-  Result<std::vector<weir_vip>> vips = datapath.tables().read_vips();
-  if (!vips) return std::move(vips).error();
-  return std::ranges::any_of(limited, [&](const Limited& item) {
-    if (item.vip_id >= vips->size()) return false;
-    const weir_limits& limits = (*vips)[item.vip_id].limits;
-    return limits.new_flows_per_source != 0 || limits.packets_per_source != 0;
-  });
-}
-
 }  // namespace
 
 Result<Traced> trace_packets(const std::string& pin_directory, const Datapath& datapath,
@@ -315,12 +286,11 @@ Result<Traced> trace_packets(const std::string& pin_directory, const Datapath& d
   const Task task{pin_directory, datapath, ifindex, frames};
   Result<Traced> without_rates = run_all(task, {});
   if (!without_rates) return without_rates;
-  const std::set<Limited> limited = limited_by(without_rates->packets);
-  Result<bool> is_limited = has_limits(datapath, limited);
-  if (!is_limited) return std::move(is_limited).error();
-  if (!*is_limited) return without_rates;
+  Result<std::set<std::uint32_t>> limited = limited_per_source(datapath, without_rates->packets);
+  if (!limited) return std::move(limited).error();
+  if (limited->empty()) return without_rates;
   // Copies of all sources of all services would be too many; those that matter are known now.
-  return run_all(task, limited);
+  return run_all(task, *limited);
 }
 
 }  // namespace weir::l4

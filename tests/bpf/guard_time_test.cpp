@@ -2,7 +2,9 @@
 
 #include <netinet/in.h>
 
+#include "bpf/hash.h"
 #include "tests/bpf/balancer_fixture.h"
+#include "tests/support/host_engine.h"
 
 namespace weir::testing {
 namespace {
@@ -45,23 +47,112 @@ TEST_F(GuardTime, AFlowThatWasDeniedPassesAtOnceWhenTheListLetsIt) {
   EXPECT_EQ(verdict_of(40000), "backend 1");
 }
 
-TEST_F(GuardTime, ABucketThatTwoCpusOverdrewIsNotTakenForAFullOne) {
-  constexpr std::uint64_t kTick = 5000;
-  constexpr std::int64_t kOverdrawn = -250;
-  runner().set_ticks(kTick);
-  weir_vip vip = vip_entry(kVipIpip, WEIR_MODE_IPIP);
-  vip.flags = WEIR_VIP_LIMITS;
-  vip.limits.packets = 100;
-  add_vip(at(kVip, 80), IPPROTO_TCP, vip);
-  weir_buckets buckets{};
-  buckets.packets = {.tick = kTick, .tokens = static_cast<std::uint64_t>(kOverdrawn)};
-  check(runner().write("weir_vip_limits", std::uint32_t{kVipIpip}, buckets));
-  runner().set_ticks(kTick + 1);
-  EXPECT_EQ(verdict_of(40000), "drop_vip_rate");
-  runner().set_ticks(kTick +
-                     13);  // 1,300 parts since, of which the debt took 250, and one is 1,000
-  EXPECT_EQ(verdict_of(40000), "backend 1");
-  EXPECT_EQ(verdict_of(40001), "drop_vip_rate");
+class RateTime : public GuardTime {
+ protected:
+  static constexpr std::uint64_t kTick = 5000;
+  static constexpr std::uint64_t kSecond = BpfSettings::kTicksPerSecond;
+  static constexpr std::uint64_t kParts = WEIR_RATE_SECOND / kSecond;
+
+  void SetUp() override {
+    GuardTime::SetUp();
+    runner().set_ticks(kTick);
+  }
+  struct Limits {
+    std::uint32_t new_flows_per_source = 0;
+    std::uint32_t packets_per_source = 0;
+    std::uint32_t packets = 0;
+  };
+  void limit(const Limits& limits) {
+    weir_vip vip = vip_entry(kVipIpip, WEIR_MODE_IPIP);
+    vip.flags = WEIR_VIP_LIMITS;
+    vip.limits.new_flows_per_source = limits.new_flows_per_source;
+    vip.limits.packets_per_source = limits.packets_per_source;
+    vip.limits.packets = limits.packets;
+    add_vip(at(kVip, 80), IPPROTO_TCP, vip);
+    check(runner().publish_map("weir_source_limits", kVipIpip, source_limits()));
+  }
+  void set_vip_bucket(std::uint64_t full_at_ticks) {
+    const weir_buckets buckets{.packets = full_at_ticks * kParts & WEIR_RATE_TIME, .new_flows = 0};
+    check(runner().write("weir_vip_limits", std::uint32_t{kVipIpip}, buckets));
+  }
+  /// Sources that share a set with this one.
+  static std::vector<wire::IpAddress> sources_beside(const wire::IpAddress& source,
+                                                     std::size_t count) {
+    const auto set_of = [](const wire::IpAddress& address) {
+      const weir_address key = abi(address);
+      return weir_source_hash(&key, weir_flow_keys) % WEIR_SOURCE_SETS;
+    };
+    std::vector<wire::IpAddress> found;
+    for (std::uint32_t i = 0; found.size() < count; ++i) {
+      const auto octet = [i](int shift) { return static_cast<std::uint8_t>(i >> shift); };
+      const wire::IpAddress other = v4(11, octet(16), octet(8), octet(0));
+      if (set_of(other) == set_of(source)) found.push_back(other);
+    }
+    return found;
+  }
+  /// How many of `count` packets of one source pass.
+  std::uint32_t passed_from(const wire::IpAddress& source, std::uint32_t count) {
+    std::uint32_t passed = 0;
+    for (std::uint32_t i = 0; i < count; ++i)
+      passed += run(tcp(at(source, 40000), at(kVip, 80))).moved.contains("backend 1") ? 1 : 0;
+    return passed;
+  }
+};
+
+TEST_F(RateTime, ABucketHoldsOneSecondAndFillsEvenly) {
+  limit({.packets = 100});
+  EXPECT_EQ(passed_from(kClient, 150), 100u);
+  runner().set_ticks(kTick + 9);
+  EXPECT_EQ(passed_from(kClient, 5), 0u) << "one takes ten ticks";
+  runner().set_ticks(kTick + 255);
+  EXPECT_EQ(passed_from(kClient, 50), 25u);
+  runner().set_ticks(kTick + 100 * kSecond);
+  EXPECT_EQ(passed_from(kClient, 150), 100u) << "not more, however long nothing came";
+}
+
+TEST_F(RateTime, ABucketThatTwoCpusOverdrewIsNotTakenForAFullOne) {
+  limit({.packets = 100});
+  set_vip_bucket(kTick + kSecond + 25);  // a quarter of a tick's worth more than there was
+  EXPECT_EQ(passed_from(kClient, 5), 0u);
+  runner().set_ticks(kTick + 34);
+  EXPECT_EQ(passed_from(kClient, 5), 0u);
+  runner().set_ticks(kTick + 36);
+  EXPECT_EQ(passed_from(kClient, 5), 1u);
+}
+
+TEST_F(RateTime, ATimeThatTheClockHasComeRoundToMeansFull) {
+  limit({.packets = 100});
+  set_vip_bucket(kTick + 5 * kSecond);  // nobody can have used up five seconds' worth
+  EXPECT_EQ(passed_from(kClient, 150), 100u);
+}
+
+TEST_F(RateTime, ARateOfOneIsOneASecond) {
+  limit({.packets_per_source = 1});
+  EXPECT_EQ(passed_from(kClient, 3), 1u);
+  runner().set_ticks(kTick + kSecond - 1);
+  EXPECT_EQ(passed_from(kClient, 3), 0u);
+  runner().set_ticks(kTick + kSecond + 1);
+  EXPECT_EQ(passed_from(kClient, 3), 1u);
+}
+
+TEST_F(RateTime, SourcesHaveTheirOwnInBothRates) {
+  limit({.new_flows_per_source = 2, .packets_per_source = 100});
+  for (std::uint8_t i = 1; i < 10; ++i) {
+    std::uint32_t passed = 0;
+    for (std::uint16_t port = 1; port <= 5; ++port)
+      passed +=
+          run(tcp(at(v4(198, 51, 100, i), port), at(kVip, 80)).syn()).moved.contains("backend 1");
+    EXPECT_EQ(passed, 2u);
+    EXPECT_EQ(passed_from(v4(198, 51, 100, i), 100), 95u) << "of 100 packets, five were SYNs";
+  }
+}
+
+TEST_F(RateTime, AFloodOfNewSourcesGivesNobodyBackWhatHeUsedUp) {
+  limit({.packets_per_source = 10});
+  EXPECT_EQ(passed_from(kClient, 20), 10u);
+  for (const wire::IpAddress& other : sources_beside(kClient, 40))
+    EXPECT_EQ(passed_from(other, 1), 1u);
+  EXPECT_EQ(passed_from(kClient, 20), 0u);
 }
 
 /// One set of eight entries.

@@ -39,7 +39,7 @@ extern volatile __u32 weir_flow_keys[];
 extern volatile __u32 weir_flow_set_mask;
 extern volatile __u8 weir_is_stateless;
 extern volatile __u32 weir_l7_worker_count;
-extern volatile __u32 weir_ticks_per_s;
+extern volatile __u32 weir_tick_parts;
 extern volatile __u8 weir_second_shift;
 extern volatile __u32 weir_answers_per_s;
 extern volatile __u32 weir_nat_mask;

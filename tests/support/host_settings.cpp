@@ -13,7 +13,7 @@ void set_host_balancer(const BpfSettings& settings) {
   weir_flow_set_mask = settings.flow_sets - 1;
   weir_is_stateless = settings.is_stateless ? 1 : 0;
   weir_l7_worker_count = settings.l7_worker_count;
-  weir_ticks_per_s = BpfSettings::kTicksPerSecond;
+  weir_tick_parts = WEIR_RATE_SECOND / BpfSettings::kTicksPerSecond;
   weir_second_shift = BpfSettings::kSecondShift;
   weir_answers_per_s = settings.answers_per_s;
   weir_nat_mask = settings.nat_records == 0 ? 0 : settings.nat_records - 1;

@@ -17,11 +17,11 @@ InnerMap source_list() {
 }
 
 InnerMap source_limits() {
-  return {.type = BPF_MAP_TYPE_LRU_HASH,
+  return {.type = BPF_MAP_TYPE_ARRAY,
           .flags = 0,
-          .key_bytes = sizeof(weir_address),
-          .value_bytes = sizeof(weir_buckets),
-          .max_entries = 1024,
+          .key_bytes = sizeof(std::uint32_t),
+          .value_bytes = sizeof(weir_source_set),
+          .max_entries = WEIR_SOURCE_SETS,
           .entries = {}};
 }
 

@@ -63,7 +63,7 @@ Result<Loaded> load_balancer(const BpfSettings& settings) {
   opened->rodata->weir_flow_set_mask = settings.flow_sets - 1;
   opened->rodata->weir_is_stateless = settings.is_stateless ? 1 : 0;
   opened->rodata->weir_l7_worker_count = settings.l7_worker_count;
-  opened->rodata->weir_ticks_per_s = BpfSettings::kTicksPerSecond;
+  opened->rodata->weir_tick_parts = WEIR_RATE_SECOND / BpfSettings::kTicksPerSecond;
   opened->rodata->weir_second_shift = BpfSettings::kSecondShift;
   opened->rodata->weir_answers_per_s = settings.answers_per_s;
   if (settings.nat_records != 0) {
