@@ -17,6 +17,7 @@
  * device that takes packets from anyone (tunl0, sit0 up); weir_decap_drop_foreign is for it.
  */
 
+#include "bpf/checksum.h"
 #include "bpf/parse.h"
 
 /* The includer has said what a program is given: decap_context, and where its frame lies:
@@ -56,14 +57,12 @@ struct {
 	__type(value, struct weir_counter);
 } weir_decap_counters SEC(".maps");
 
-#define VLAN_TAGS_MAX	   2   /* a service tag around a customer tag (IEEE 802.1ad) */
 #define LINK_BYTES_MAX	   22  /* an Ethernet header with both */
 #define HEADERS_BYTES_MAX  148 /* link 22, outer IP 60 and UDP 8, GUE 4, inner IP 40, rounded up */
 #define INNER_OFFSET_MASK  127 /* link and outer headers: 94 at most; tells the verifier so */
 #define UDP_BLOCK_BYTES	   512 /* what bpf_csum_diff() takes at once before Linux 6.13 */
 #define UDP_BLOCKS_MAX	   18  /* 9216 bytes, the usual limit of jumbo frames */
-#define SUM_OFFSET_MASK	   16383 /* headers and blocks come to less */
-#define GUE_VARIANT_DIRECT 1	 /* the payload of UDP is the inner packet */
+#define GUE_VARIANT_DIRECT 1   /* the payload of UDP is the inner packet */
 #define IPV4_CHECK_OFFSET  10
 
 enum ecn { ECN_NOT_ECT = 0, ECN_ECT1 = 1, ECN_ECT0 = 2, ECN_CE = 3 }; /* RFC 3168, section 5 */
@@ -102,14 +101,6 @@ struct tunnel {
 	__u8 is_wrong_sum; /* the outer IPv4 header's */
 	__u8 changes_ecn;  /* inner_word, and inner_check of IPv4, are to be written */
 };
-
-static __always_inline __u16 fold(__u64 sum)
-{
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return (sum & 0xffff) + (sum >> 16);
-}
 
 static __always_inline int is_ipip(__u8 protocol)
 {

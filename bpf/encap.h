@@ -12,8 +12,7 @@
 #define IPV4_DONT_FRAGMENT 0x4000
 #define IP_BYTES_MAX	   65535 /* what IPv4's length field holds; IPv6 could have 40 more */
 #define SUM_STEP_BYTES	   128
-#define SUM_STEPS_MAX	   72 /* 9,216 bytes: the largest frame that devices carry */
-#define SUM_OFFSET_MASK	   0x3fff
+#define SUM_STEPS_MAX	   72	  /* 9,216 bytes: the largest frame that devices carry */
 #define GUE_SOURCE_FIRST   0xc000 /* outer source ports are dynamic ones (RFC 6335, section 6) */
 
 /* Forwarding lowers the hop limit even inside a tunnel (RFC 2003, section 3.1; RFC 2473, section

@@ -3,6 +3,7 @@
 
 /* What stands before the IP packet: room for headers, Ethernet header, VLAN tags, the way out. */
 
+#include "bpf/checksum.h"
 #include "bpf/maps.h"
 #include "bpf/parse.h"
 
@@ -13,41 +14,6 @@ struct link_layer {
 	__u16 tags[VLAN_BYTES_MAX / 2];
 	__u32 tag_bytes; /* 0, 4 or 8 */
 };
-
-/* One's complement sums are kept in 64 bits and folded at the end: hundreds of 32-bit words fit. */
-static __always_inline __u16 fold(__u64 sum)
-{
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return sum;
-}
-
-static __always_inline __u64 sum_address(const struct weir_address *address)
-{
-	__u32 words[4];
-
-	__builtin_memcpy(words, address, sizeof(words));
-	return (__u64)words[0] + words[1] + words[2] + words[3];
-}
-
-/* RFC 1624, equation 3, for one 16-bit word. */
-static __always_inline __u16 checksum_replace(__u16 checksum, __u16 old_word, __u16 new_word)
-{
-	return ~fold((__u64)(__u16)~checksum + (__u16)~old_word + new_word);
-}
-
-static __always_inline __u16 ipv4_checksum(const struct iphdr *ip)
-{
-	__u32 words[sizeof(*ip) / 4];
-	__u64 sum = 0;
-
-	__builtin_memcpy(words, ip, sizeof(words));
-	for (int i = 0; i < 5; i++) /* the words of a header without options */
-		sum += words[i];
-	return ~fold(sum);
-}
 
 static __always_inline __u32 tag_bytes_of(const struct packet *pkt)
 {
