@@ -200,11 +200,12 @@ static __always_inline nat_handle follow_index(const struct weir_flow_key *key)
 	struct weir_nat_entry entry;
 	const void *found = bpf_map_lookup_elem(&weir_nat_index, key);
 	nat_handle flow;
-	__u64 owner;
+	__u64 owner, both;
 
 	if (!found)
 		return 0;
-	*(__u64 *)&entry = *(const volatile __u64 *)found; /* both halves of the same moment */
+	both = *(const volatile __u64 *)found; /* both halves of the same moment */
+	__builtin_memcpy(&entry, &both, sizeof(entry));
 	flow = (__u64)entry.generation << 32 | entry.record;
 	record = record_at(index_of(flow));
 	if (!record)
