@@ -250,6 +250,9 @@ def main():
                 return 1
             title("Done")
             good(f"namespaces, daemons and pins are removed; {time.monotonic() - began:.0f} s")
+    except LabError as error:  # before there was a lab, or at its end
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\ndemo: interrupted; everything is removed", file=sys.stderr)
         return 130

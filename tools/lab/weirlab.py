@@ -20,6 +20,7 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -78,6 +79,13 @@ class Lab:
 
     def __init__(self, prefix="weirlab"):
         self.prefix = prefix
+        # An abstract address is one process's, and free again however that ends.
+        self.lock = socket.socket(socket.AF_UNIX)
+        try:
+            self.lock.bind(f"\0{prefix}")
+        except OSError:
+            raise LabError(f"another {prefix} is running, with the same namespaces; "
+                           "start this one when it has ended") from None
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix=f"{prefix}-"))
         self.pins = pathlib.Path("/sys/fs/bpf") / prefix
         self.processes = {}
@@ -358,6 +366,7 @@ http {{
             print(f"logs are kept in {self.directory}", file=sys.stderr)
         else:
             shutil.rmtree(self.directory, ignore_errors=True)
+        self.lock.close()
 
     def __enter__(self):
         return self
