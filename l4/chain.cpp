@@ -45,8 +45,9 @@ int drop_libxdp_words(libxdp_print_level /*level*/, const char* /*format*/, va_l
 Result<Chained> attach_chained(bpf_object* object, const char* program, const std::string& device,
                                std::uint32_t ifindex, control::XdpMode mode) {
   constexpr const char* kRemedy =
-      "chains stand on program extension (freplace), which this kernel seems to refuse; detach "
-      "the other program if there is one, and load without --chain";
+      "chains stand on program extension (freplace), which this kernel seems to refuse (from Linux "
+      "6.12 on it does for programs that change packets, where the dispatcher is of libxdp 1.3); "
+      "detach the other program if there is one, and load without --chain";
   ::libxdp_set_print(drop_libxdp_words);
   DECLARE_LIBXDP_OPTS(xdp_program_opts, options, .obj = object, .prog_name = program);
   xdp_program* created = ::xdp_program__create(&options);
