@@ -74,7 +74,7 @@ Result<void> check_duplicates(const DesiredState& state) {
         ErrorCode::kConflict,
         fmt::format("VIP {} is in {} and was added by hand too", control::vip_text(vip.key()),
                     state.file.empty() ? "the configuration" : state.file),
-        fmt::format("remove one of the two: weir vip remove {}", control::vip_text(vip.key()))};
+        fmt::format("remove one of the two: weir vip del {}", control::vip_text(vip.key()))};
   }
   return {};
 }
@@ -302,13 +302,22 @@ Result<void> Plane::unload() {
   DesiredState next = desired_;
   next.load.devices.clear();
   const bool is_new = !same_but_for_revision(next, desired_);
-  if (is_new) ++next.revision;
-  if (Result<void> down = take_down(); !down) return down;
-  refused_.reset();
-  failed_.reset();
   if (is_new) {
+    ++next.revision;
+    // First, because a disk that is full must not be found out when the traffic has stopped. A
+    // crash behind this line is made up for by the next start, which takes down what it finds.
     if (Result<void> written = store_.write(next); !written) return written;
   }
+  if (Result<void> down = take_down(); !down) {
+    if (is_new) {
+      if (Result<void> back = store_.write(desired_); !back)
+        log_error("going back to revision {}: {}", desired_.revision, back.error().text());
+    }
+    if (!refused_) restore();
+    return down;
+  }
+  refused_.reset();
+  failed_.reset();
   desired_ = std::move(next);
   return {};
 }

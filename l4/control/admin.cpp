@@ -6,10 +6,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <condition_variable>
 #include <cstring>
 #include <filesystem>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -21,8 +23,8 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::size_t kRequestBytesMax = kConfigBytesMax + 1024 * 1024;  // the file, as JSON text
-constexpr std::size_t kThreads = 4;  // a slow client must not keep the others from connecting
-constexpr auto kReadTimeout = std::chrono::seconds{5};
+constexpr int kConnectionsMax = 256;                                     // at once; more wait
+constexpr auto kReadTimeout = std::chrono::seconds{2};
 constexpr auto kStartTimeout = std::chrono::seconds{5};
 constexpr auto kReplyTimeout = std::chrono::seconds{60};  // loading a program may take that long
 
@@ -222,12 +224,50 @@ std::string percent_encoded(std::string_view text) {
   return encoded;
 }
 
+namespace {
+
+/// A thread for each connection: clients that say nothing keep nobody waiting.
+class ConnectionThreads : public httplib::TaskQueue {
+ public:
+  void enqueue(std::function<void()> serve) override {
+    std::unique_lock lock{mutex_};
+    changed_.wait(lock, [this] { return running_ < kConnectionsMax; });
+    ++running_;
+    try {
+      std::thread{[this, serve] { run(serve); }}.detach();
+    } catch (const std::system_error&) {  // no more threads: this one has to do
+      lock.unlock();
+      run(serve);
+    }
+  }
+
+  void shutdown() override {
+    std::unique_lock lock{mutex_};
+    changed_.wait(lock, [this] { return running_ == 0; });
+  }
+
+ private:
+  void run(const std::function<void()>& serve) {
+    serve();
+    const std::lock_guard lock{mutex_};
+    --running_;
+    changed_.notify_all();  // under the lock: after it this object may be gone
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  int running_ = 0;
+};
+
+}  // namespace
+
 /// The HTTP server stays in place behind a pointer because its thread and handlers refer to it.
 struct AdminServer::Impl {
   std::string socket_path;
   Handler handler;
   std::mutex one_at_a_time;
   httplib::Server server;
+  int listening = -1;  // the server's
   std::thread thread;
 
   void serve(const httplib::Request& request, httplib::Response& response) {
@@ -255,9 +295,10 @@ struct AdminServer::Impl {
 
   void set_up() {
     server.set_address_family(AF_UNIX);
-    server.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
+    server.new_task_queue = [] { return new ConnectionThreads; };
     server.set_payload_max_length(kRequestBytesMax);
     server.set_read_timeout(kReadTimeout);
+    server.set_socket_options([this](int socket) { listening = socket; });
     // One request per connection: an idle client must not hold a thread.
     server.set_keep_alive_max_count(1);
     const auto route = [this](const httplib::Request& request, httplib::Response& response) {
@@ -313,6 +354,9 @@ Result<AdminServer> AdminServer::start(const AdminServerOptions& options, Handle
   const int bind_error = errno;
   ::umask(old_mask);
   if (!bound) return Error::from_errno(fmt::format("listening on {}", path), bind_error);
+  // The library asks for five, and whoever comes sixth at the same moment would be turned away.
+  if (::listen(impl->listening, kConnectionsMax) != 0)
+    return Error::from_errno(fmt::format("listening on {}", path));
 
   impl->thread = std::thread{[server = &impl->server] { server->listen_after_bind(); }};
   // stop() has no effect before the thread is in its loop, so nobody gets the object earlier.
@@ -343,7 +387,8 @@ Result<void> AdminClient::check_reachable() const {
                fmt::format("cannot reach {} at {} ({})", daemon_, socket_path_, why.message()),
                why.code() == ErrorCode::kDenied
                    ? "run as root or as a member of the socket's group"
-                   : fmt::format("is it running? start it: systemctl start {}", daemon_)};
+                   : fmt::format("is it running? start {}, or name its socket with --{}-socket",
+                                 daemon_, daemon_.ends_with("l4") ? "l4" : "l7")};
 }
 
 namespace {
@@ -378,7 +423,7 @@ Result<AdminReply> AdminClient::request(const std::string& method, const std::st
     return Error{ErrorCode::kUnavailable,
                  fmt::format("{} at {} gave no answer to {} {} ({})", daemon_, socket_path_, method,
                              path, httplib::to_string(result.error())),
-                 fmt::format("look at its log: journalctl -u {}", daemon_)};
+                 "its log says why"};
   }
   return AdminReply{result->status, result->body, result->get_header_value("Content-Type")};
 }
@@ -409,7 +454,7 @@ Result<AdminReply> AdminClient::stream(
   return Error{ErrorCode::kUnavailable,
                fmt::format("{} at {} broke off its answer to GET {} ({})", daemon_, socket_path_,
                            path, httplib::to_string(result.error())),
-               fmt::format("look at its log: journalctl -u {}", daemon_)};
+               "its log says why"};
 }
 
 }  // namespace weir::control

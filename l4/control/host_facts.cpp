@@ -67,8 +67,7 @@ class OwnAddressCheck {
                              prefix.text(), own->address.text(), own->interface);
     diagnostic.expectation = single ? "an address that no device of this node has"
                                     : "a prefix of which no device of this node has an address";
-    diagnostic.hint = fmt::format("choose another, or remove it: ip address del {} dev {}",
-                                  whole(own->address).text(), own->interface);
+    diagnostic.hint = fmt::format("choose another, or take it from {}", own->interface);
     diagnostics.push_back(std::move(diagnostic));
   }
 
@@ -124,7 +123,9 @@ std::vector<Diagnostic> check_against_host(const Model& model, const HostFacts& 
   }
   OwnAddressCheck own{facts, source};
   for (const Vip& vip : model.vips)
-    own.check(vip.key().prefix(), fmt::format("address of vip '{}'", vip.name));
+    own.check(vip.key().prefix(), vip.name.empty()
+                                      ? fmt::format("address of vip {}", vip_text(vip.key()))
+                                      : fmt::format("address of vip '{}'", vip.name));
   for (const Gateway& gateway : model.gateways) {
     for (const wire::IpAddress& address : gateway.addresses)
       own.check(address, fmt::format("address of gateway '{}'", gateway.name));

@@ -261,6 +261,22 @@ TEST_F(PlaneTest, UnloadLeavesNothing) {
   EXPECT_EQ(ask_well("GET", "/v1/vips").at("vips").size(), 2U) << "VIPs stay desired";
 }
 
+TEST_F(PlaneTest, AnUnloadThatTheDiskRefusesStopsNoTraffic) {
+  add_neighbors();
+  add_dns();
+  load();
+  fs::create_directory(root_ / "state" / "state.json.new");  // so that no new state can be written
+  EXPECT_EQ(ask("POST", "/v1/unload").status, 500);
+  EXPECT_EQ(ask_well("GET", "/v1/status").at("loaded"), true);
+  send(udp_frame(wire::IpAddress::v4(203, 0, 113, 53), 53, 1000));
+  EXPECT_EQ(ask_well("GET", "/v1/stats").at("total").at("packets"), 1);
+
+  fs::remove(root_ / "state" / "state.json.new");
+  ask_well("POST", "/v1/unload");
+  EXPECT_EQ(ask_well("GET", "/v1/status").at("loaded"), false);
+  EXPECT_EQ(load().at("devices").size(), 1U);
+}
+
 TEST_F(PlaneTest, ARestartAdoptsWhatIsPinned) {
   add_neighbors();
   add_dns();

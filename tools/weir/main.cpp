@@ -198,6 +198,12 @@ std::string help_command(const CLI::App& app) {
   return command + " --help";
 }
 
+/// The first word, if it is neither a command nor an option; else empty.
+std::string unknown_command(const CLI::App& app, int argc, char** argv) {
+  if (argc < 2 || !app.get_subcommands().empty() || argv[1][0] == '-') return {};
+  return argv[1];
+}
+
 void print(std::FILE* stream, std::string_view text) {
   std::fwrite(text.data(), 1, text.size(), stream);
 }
@@ -233,6 +239,14 @@ int run(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {  // --help, --version
     return app.exit(success);
+  } catch (const CLI::RequiredError& error) {
+    // Of a command that there is not, CLI11 says only that one is wanted.
+    const std::string unknown = unknown_command(app, argc, argv);
+    print(stderr, fmt::format("weir: {}; see '{}'\n",
+                              unknown.empty() ? error.what()
+                                              : fmt::format("there is no command '{}'", unknown),
+                              help_command(app)));
+    return kUsage;
   } catch (const CLI::ParseError& error) {
     print(stderr, fmt::format("weir: {}; see '{}'\n", error.what(), help_command(app)));
     return kUsage;

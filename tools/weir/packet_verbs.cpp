@@ -121,9 +121,13 @@ void read_trace_words(const TraceWords& words, TraceOptions& options) {
   if (words.is_ack && words.tcp.empty()) throw CLI::ValidationError("--ack goes with --tcp");
   if (!words.hex.empty()) {
     const auto bytes = bytes_of_hex(words.hex);
-    if (!bytes || bytes->size() < sizeof(wire::EthernetHeader))
+    if (!bytes)
       throw CLI::ValidationError(
           "--packet is not a frame in hexadecimal digits, from its Ethernet header on");
+    if (bytes->size() < sizeof(wire::EthernetHeader))
+      throw CLI::ValidationError(
+          fmt::format("--packet is {} bytes, and an Ethernet header alone is {}", bytes->size(),
+                      sizeof(wire::EthernetHeader)));
     options.frame = *bytes;
   } else if (options.capture.empty()) {
     MadePacket packet = words.tcp.empty() ? packet_between(words.udp, wire::IpProtocol::kUdp)

@@ -149,10 +149,11 @@ void add_choosing_options(CLI::App* command, VipOptions& options) {
       ->add_option("--table-size", options.table_size,
                    "slots of the Maglev table, a prime; 100 times the backends or more")
       ->check([](const std::string& text) {
-        const bool is_number = !text.empty() && text.size() < 8 &&
+        const bool is_number = !text.empty() && text.size() < 19 &&
                                text.find_first_not_of("0123456789") == std::string::npos;
-        const std::uint32_t size = is_number ? static_cast<std::uint32_t>(std::stoul(text)) : 0;
-        return control::is_table_size(size)
+        const std::uint64_t size = is_number ? std::stoull(text) : 0;
+        return size <= control::kTableSizeMax &&
+                       control::is_table_size(static_cast<std::uint32_t>(size))
                    ? std::string{}
                    : fmt::format("'{}' is no prime from {} to {}; the nearest is {}", text,
                                  control::kTableSizeMin, control::kTableSizeMax,

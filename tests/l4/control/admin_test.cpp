@@ -4,12 +4,16 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
+#include <array>
+#include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <stdexcept>
 #include <thread>
+#include <vector>
 
 #include "l4/base/fd.h"
 
@@ -56,6 +60,26 @@ TEST_F(Admin, CarriesMethodPathQueryAndBody) {
     EXPECT_EQ(reply->status, 200);
     EXPECT_EQ(reply->body, method + " /v1/vips vip=[2001:db8::25]:25/tcp " + body);
   }
+}
+
+TEST_F(Admin, AnswersWhileOtherClientsSayNothing) {
+  const auto server = start(echo);
+  ASSERT_TRUE(server) << server.error().text();
+  std::vector<UniqueFd> silent;
+  for (int i = 0; i < 100; ++i) {
+    silent.emplace_back(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+    std::strncpy(address.sun_path, socket_.c_str(), sizeof(address.sun_path) - 1);
+    ASSERT_EQ(::connect(silent.back().get(), reinterpret_cast<const sockaddr*>(&address),
+                        sizeof(address)),
+              0);
+    ASSERT_EQ(::write(silent.back().get(), "G", 1), 1);
+  }
+  ASSERT_TRUE(client().request("GET", "/v1/vips"));
+  // None of them was given up first.
+  std::array<char, 1> byte{};
+  EXPECT_EQ(::recv(silent.back().get(), byte.data(), byte.size(), MSG_DONTWAIT), -1);
+  EXPECT_EQ(errno, EAGAIN);
 }
 
 TEST_F(Admin, GivesTheSocketItsModeAndRemovesItAtTheEnd) {
