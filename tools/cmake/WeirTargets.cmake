@@ -22,6 +22,12 @@ if(WEIR_SANITIZE)
   target_compile_options(weir_options INTERFACE
     -fsanitize=${WEIR_SANITIZE} -fno-sanitize-recover=all)
   target_link_options(weir_options INTERFACE -fsanitize=${WEIR_SANITIZE})
+  # A hundred executables with all their debug information: bfd takes four times as long.
+  include(CheckLinkerFlag)
+  check_linker_flag(CXX -fuse-ld=lld WEIR_HAVE_LLD)
+  if(WEIR_HAVE_LLD)
+    target_link_options(weir_options INTERFACE -fuse-ld=lld)
+  endif()
 endif()
 if(WEIR_TIDY)
   find_program(WEIR_CLANG_TIDY clang-tidy REQUIRED)

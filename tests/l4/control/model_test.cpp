@@ -228,7 +228,7 @@ TEST(HostCheck, RefusesAPrefixThatHasAnAddressOfTheHost) {
   EXPECT_EQ(diagnostics[0].text(),
             "weir.yaml:3:22: address of vip 'a' is 192.0.2.0/28, which has 192.0.2.15, an address "
             "of this node (eth0); expected a prefix of which no device of this node has an "
-            "address; choose another, or remove it: ip address del 192.0.2.15/32 dev eth0");
+            "address; choose another, or take it from eth0");
   const HostFacts outside{{}, {{"eth0", wire::IpAddress::v4(192, 0, 2, 16)}}};
   EXPECT_TRUE(check_against_host(outcome.model, outside, outcome.source).empty());
 }
@@ -251,8 +251,8 @@ TEST(HostCheck, NamesTheDevicesThatExistAndTheOwnAddressWithItsPlace) {
             "weir.yaml:2:27: node.interfaces: there is no device 'eth9'; expected one of eth0, lo");
   EXPECT_EQ(diagnostics[1].text(),
             "weir.yaml:4:22: address of vip 'a' is 192.0.2.1, an address of this node (eth0); "
-            "expected an address that no device of this node has; choose another, or remove it: "
-            "ip address del 192.0.2.1/32 dev eth0");
+            "expected an address that no device of this node has; choose another, or take it from "
+            "eth0");
 }
 
 }  // namespace
