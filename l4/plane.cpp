@@ -235,7 +235,7 @@ Result<void> Plane::validate(const DesiredState& next) {
   if (!attached) return std::move(attached).error();
   for (const std::string& device : next.load.devices) {
     const bool ours = std::ranges::find(*attached, device, &Attachment::device) != attached->end();
-    if (ours) continue;
+    if (ours || is_away(device)) continue;
     if (Result<void> usable = Datapath::check_device(device, next.load.chain); !usable)
       return usable;
   }
@@ -274,10 +274,13 @@ Result<void> Plane::change(DesiredState next) {
   if (same_but_for_revision(next, desired_) && !failed_) return {};
   if (Result<void> valid = validate(next); !valid) return valid;
   next.revision = desired_.revision + 1;
+  // A full disk is found out before the kernel is touched; not all steps can be taken back.
+  Result<StagedFile> staged = store_.stage(next);
+  if (!staged) return std::move(staged).error();
   Result<void> done = reconcile(next);
   // On disk before anybody is told that it was done. A crash before this line brings the kernel
   // back to the old revision at the next start.
-  if (done) done = store_.write(next);
+  if (done) done = staged->commit();
   if (!done) {
     restore();
     return done;
@@ -302,22 +305,16 @@ Result<void> Plane::unload() {
   DesiredState next = desired_;
   next.load.devices.clear();
   const bool is_new = !same_but_for_revision(next, desired_);
-  if (is_new) {
-    ++next.revision;
-    // First, because a disk that is full must not be found out when the traffic has stopped. A
-    // crash behind this line is made up for by the next start, which takes down what it finds.
-    if (Result<void> written = store_.write(next); !written) return written;
-  }
+  if (is_new) ++next.revision;
+  Result<StagedFile> staged = store_.stage(next);  // before the traffic is stopped
+  if (!staged) return std::move(staged).error();
   if (Result<void> down = take_down(); !down) {
-    if (is_new) {
-      if (Result<void> back = store_.write(desired_); !back)
-        log_error("going back to revision {}: {}", desired_.revision, back.error().text());
-    }
     if (!refused_) restore();
     return down;
   }
   refused_.reset();
   failed_.reset();
+  if (Result<void> written = staged->commit(); !written) return written;
   desired_ = std::move(next);
   return {};
 }
@@ -412,6 +409,7 @@ Result<void> Plane::set_node_rules(const DesiredState& next) {
 
 Result<void> Plane::ensure_attached(const DesiredState& next) {
   for (const std::string& device : next.load.devices) {
+    if (is_away(device)) continue;
     Result<Attachment> attached = datapath_->attach(device, next.load.mode, next.load.chain);
     if (!attached) return std::move(attached).error();
     if (!attached->reason.empty()) {
@@ -472,6 +470,11 @@ std::vector<std::string> Plane::warnings() const {
         "aim flows at one backend");
   for (const auto& [device, reason] : reasons_)
     out.push_back(reason);
+  for (const std::string& device : desired_.load.devices) {
+    if (is_away(device))
+      out.push_back(fmt::format(
+          "device {} is not there; the balancer is loaded on it again when it returns", device));
+  }
   const std::uint32_t flows_wanted = desired_.model.node.l4.flows_max;
   if (datapath_ && datapath_->settings().flows_max != flow_entries(flows_wanted))
     out.push_back(fmt::format(
@@ -522,13 +525,22 @@ std::uint64_t Plane::seed_digest() const {
   return siphash(seed, as_bytes("digest"));
 }
 
+/// One that the balancer was to be loaded on before, and that is not there now: no reason to refuse
+/// changes. It is loaded again when it returns.
+bool Plane::is_away(const std::string& device) const {
+  return std::ranges::find(desired_.load.devices, device) != desired_.load.devices.end() &&
+         std::ranges::find(links(), device, [](const auto& entry) { return entry.second.name; }) ==
+             links().end();
+}
+
 /// Devices come and go under a running balancer; a link dies with its device.
 bool Plane::has_all_devices() {
   const Result<std::vector<Attachment>> attached = attachments();
   if (!attached) return false;
   const bool attached_everywhere =
       std::ranges::all_of(desired_.load.devices, [&](const std::string& device) {
-        return std::ranges::find(*attached, device, &Attachment::device) != attached->end();
+        return is_away(device) ||
+               std::ranges::find(*attached, device, &Attachment::device) != attached->end();
       });
   const Result<std::vector<WorkerPair>> pairs = workers();
   return attached_everywhere && pairs && pairs->size() == workers_of(desired_);

@@ -96,6 +96,7 @@ class Plane {
   Result<void> ensure_returns(const DesiredState& next);
   Result<void> take_down();
   Result<void> refresh_next_hops();
+  [[nodiscard]] bool is_away(const std::string& device) const;
   [[nodiscard]] bool has_all_devices();
   [[nodiscard]] std::vector<std::string> nat_warnings() const;
   [[nodiscard]] std::string device_of(std::uint32_t ifindex) const;

@@ -121,8 +121,8 @@ Result<DesiredState> Store::read() const {
   return state;
 }
 
-Result<void> Store::write(const DesiredState& state) const {
-  return write_file_durably(path(), to_json(state), S_IRUSR | S_IWUSR);
+Result<StagedFile> Store::stage(const DesiredState& state) const {
+  return StagedFile::stage(path(), to_json(state), S_IRUSR | S_IWUSR);
 }
 
 }  // namespace weir::l4

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "l4/base/file.h"
 #include "l4/base/result.h"
 #include "l4/control/model.h"
 
@@ -40,7 +41,9 @@ class Store {
   /// The state of revision 0 if nothing was ever written. A file that cannot be understood is an
   /// error: guessing would take VIPs away from running traffic.
   [[nodiscard]] Result<DesiredState> read() const;
-  [[nodiscard]] Result<void> write(const DesiredState& state) const;
+  /// Takes its place with commit(), before which there is time to do what the state says. What is
+  /// short on the disk is short here already.
+  [[nodiscard]] Result<StagedFile> stage(const DesiredState& state) const;
 
   [[nodiscard]] const std::string& directory() const { return directory_; }
 

@@ -30,6 +30,9 @@ Result<void> write_and_flush(const std::string& path, std::string_view text, mod
   return {};
 }
 
+/// In the same directory, so that the rename stays within one file system and is atomic.
+std::string staged_name(const std::string& path) { return path + ".new"; }
+
 Result<void> flush_directory(const std::string& path) {
   const UniqueFd directory{::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
   if (!directory) return Error::from_errno(fmt::format("opening {}", path));
@@ -40,21 +43,31 @@ Result<void> flush_directory(const std::string& path) {
 }  // namespace
 
 Result<void> write_file_durably(const std::string& path, std::string_view text, mode_t mode) {
-  // In the same directory, so that the rename stays within one file system and is atomic.
-  const std::string temporary = path + ".new";
-  Result<void> written = write_and_flush(temporary, text, mode);
-  if (written && ::rename(temporary.c_str(), path.c_str()) != 0)
-    written = Error::from_errno(fmt::format("renaming {} to {}", temporary, path));
-  if (!written) {
-    ::unlink(temporary.c_str());  // it takes room that may be what was short
-    return written;
-  }
+  Result<StagedFile> staged = StagedFile::stage(path, text, mode);
+  return staged ? staged->commit() : Result<void>{std::move(staged).error()};
+}
+
+Result<StagedFile> StagedFile::stage(const std::string& path, std::string_view text, mode_t mode) {
+  StagedFile staged{path};  // removes what a failure leaves: it takes room that may be short
+  if (Result<void> written = write_and_flush(staged_name(path), text, mode); !written)
+    return std::move(written).error();
+  return staged;
+}
+
+Result<void> StagedFile::commit() {
+  if (::rename(staged_name(path_).c_str(), path_.c_str()) != 0)
+    return Error::from_errno(fmt::format("renaming {} to {}", staged_name(path_), path_));
+  const std::string path = std::exchange(path_, {});
   const std::filesystem::path directory = std::filesystem::path{path}.parent_path();
   Result<void> flushed = flush_directory(directory.empty() ? "." : directory.string());
   if (!flushed)
     log_warning("{} is written, but may be the old one again after a power failure: {}", path,
                 flushed.error().text());
   return {};
+}
+
+StagedFile::~StagedFile() {
+  if (!path_.empty()) ::unlink(staged_name(path_).c_str());
 }
 
 }  // namespace weir

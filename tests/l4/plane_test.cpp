@@ -277,6 +277,43 @@ TEST_F(PlaneTest, AnUnloadThatTheDiskRefusesStopsNoTraffic) {
   EXPECT_EQ(load().at("devices").size(), 1U);
 }
 
+TEST_F(PlaneTest, ADeviceThatWentAwayKeepsNoChangeFromBeingMadeAndIsLoadedAgain) {
+  add_neighbors();
+  const std::string second =
+      "ip link add second type veth peer name other && ip link set second up";
+  ASSERT_TRUE(run(second));
+  plane_->on_network_change();
+  ask_well("POST", "/v1/load", {{"devices", {"nic", "second"}}});
+  ASSERT_TRUE(run("ip link del second"));
+  plane_->on_network_change();
+  add_dns();
+  json status = ask_well("GET", "/v1/status");
+  EXPECT_EQ(status.at("devices").size(), 1U);
+  EXPECT_NE(status.at("warnings").dump().find("device second is not there"), std::string::npos);
+  send(udp_frame(wire::IpAddress::v4(203, 0, 113, 53), 53, 1000));
+  EXPECT_EQ(ask_well("GET", "/v1/stats").at("total").at("packets"), 1);
+
+  ASSERT_TRUE(run(second));
+  plane_->on_network_change();
+  plane_->on_tick(monotonic_now());
+  status = ask_well("GET", "/v1/status");
+  EXPECT_EQ(status.at("devices").size(), 2U);
+  EXPECT_EQ(status.at("warnings").dump().find("second"), std::string::npos);
+  EXPECT_EQ(ask("POST", "/v1/load", {{"devices", {"third"}}}).status, 404) << "none of ours";
+}
+
+TEST_F(PlaneTest, AChangeThatTheDiskRefusesTouchesNothing) {
+  add_neighbors();
+  add_dns();
+  load();
+  const json before = ask_well("GET", "/v1/status");
+  fs::create_directory(root_ / "state" / "state.json.new");  // so that no new state can be written
+  EXPECT_EQ(ask("POST", "/v1/load", {{"devices", {"nic"}}, {"mode", "generic"}}).status, 500);
+  const json after = ask_well("GET", "/v1/status");
+  EXPECT_EQ(after.at("devices"), before.at("devices"));
+  EXPECT_EQ(after.at("revision"), before.at("revision"));
+}
+
 TEST_F(PlaneTest, ARestartAdoptsWhatIsPinned) {
   add_neighbors();
   add_dns();

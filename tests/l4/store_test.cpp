@@ -55,14 +55,14 @@ TEST_F(StoreTest, ANewDirectoryHoldsRevisionZero) {
 }
 
 TEST_F(StoreTest, WhatWasWrittenIsRead) {
-  ASSERT_TRUE(open().write(example()));
+  ASSERT_TRUE(open().stage(example())->commit());
   const Result<DesiredState> state = open().read();
   ASSERT_TRUE(state) << state.error().text();
   EXPECT_EQ(*state, example());
 }
 
 TEST_F(StoreTest, NobodyElseCanReadTheSeed) {
-  ASSERT_TRUE(open().write(example()));
+  ASSERT_TRUE(open().stage(example())->commit());
   struct stat info {};
   ASSERT_EQ(::stat((directory_ + "/state.json").c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777U, 0600U);
@@ -70,7 +70,7 @@ TEST_F(StoreTest, NobodyElseCanReadTheSeed) {
 
 TEST_F(StoreTest, AWriteThatWasCutOffAnywhereLeavesTheOldState) {
   const Store store = open();
-  ASSERT_TRUE(store.write(example()));
+  ASSERT_TRUE(store.stage(example())->commit());
   DesiredState next = example();
   next.revision = 8;
   const std::string text = to_json(next);
@@ -81,7 +81,7 @@ TEST_F(StoreTest, AWriteThatWasCutOffAnywhereLeavesTheOldState) {
     ASSERT_TRUE(state) << state.error().text();
     ASSERT_EQ(state->revision, 7U);
   }
-  ASSERT_TRUE(store.write(next));
+  ASSERT_TRUE(store.stage(next)->commit());
   EXPECT_EQ(store.read()->revision, 8U);
 }
 

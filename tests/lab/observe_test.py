@@ -144,7 +144,8 @@ class Observation(LabCase):
         self.assertIn("pcapng", about.stdout)
 
     def test_a_capture_streams_into_tshark(self):
-        writer = subprocess.Popen(self.weir_command("monitor", "--pcap", "-", "--count", "2"),
+        writer = subprocess.Popen(self.weir_command("monitor", "--pcap", "-", "--count", "2",
+                                                    "--vip", f"{VIP_WEB4}:80/tcp"),
                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.addCleanup(self.end, writer)
         reader = subprocess.Popen(["tshark", "-l", "-r", "-"], stdin=writer.stdout, text=True,
