@@ -543,7 +543,7 @@ static __always_inline int begin_flow(struct xdp_md *ctx, struct packet *pkt,
 				      const struct weir_vip *vip)
 {
 	int choice = choose_for_nat(ctx, pkt, vip), index, verdict;
-	nat_handle half;
+	nat_handle half, holder;
 	__u64 hash;
 
 	if (choice <= 0)
@@ -559,6 +559,13 @@ static __always_inline int begin_flow(struct xdp_md *ctx, struct packet *pkt,
 	if (weir_nat_begin(pkt, vip, index))
 		return WEIR_CONTINUE; /* the flow has another CPU's record now */
 	verdict = weir_nat_complete(pkt, vip, index, hash);
+	if (verdict == WEIR_DROP_NAT_FULL) {
+		holder = weir_nat_port_holder(pkt, vip, hash);
+		if (holder && !weir_nat_evict(holder))
+			verdict = weir_nat_complete(pkt, vip, index, hash);
+	}
+	if (verdict == WEIR_DROP_NAT_FULL)
+		count_nat_event(WEIR_NAT_NO_PORT);
 	if (verdict != WEIR_CONTINUE)
 		weir_nat_abandon(pkt, index);
 	return verdict;

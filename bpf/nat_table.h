@@ -174,21 +174,29 @@ __noinline int weir_nat_remove_entries(__u32 index, __u32 generation)
 	return 0;
 }
 
-/* Frees the record of a flow, if it is still that flow's. */
-__noinline int weir_nat_forget(nat_handle flow)
+/* Frees the record of a flow, if it is still that flow's. Returns its owner, or 0. */
+static __always_inline __u64 end_flow(nat_handle flow)
 {
 	struct weir_nat_flow *record = record_at(index_of(flow));
 	__u32 generation = flow >> 32;
 	__u64 owner;
 
 	if (!record)
-		return -1; /* it has just been read; only the verifier asks */
+		return 0; /* it has just been read; only the verifier asks */
 	owner = owner_of(record);
 	if (!is_held_by(owner, flow) || weir_nat_state_of(owner) <= WEIR_NAT_CLAIMED ||
 	    !change_owner(record, owner, owner_in_state(generation, WEIR_NAT_CLAIMED)))
-		return -1;
+		return 0;
 	weir_nat_remove_entries(index_of(flow), generation);
 	*(volatile __u64 *)&record->owner = owner_in_state(generation, WEIR_NAT_FREE);
+	return owner;
+}
+
+/* Because its backend went, or it begins anew. */
+__noinline int weir_nat_forget(nat_handle flow)
+{
+	if (!end_flow(flow))
+		return -1;
 	count_nat_event(WEIR_NAT_FORGOTTEN);
 	return 0;
 }
@@ -413,8 +421,60 @@ static __always_inline int insert_reply(const struct packet *pkt, const struct w
 		if (!take_tuple(key, entry))
 			return 0;
 	}
-	count_nat_event(WEIR_NAT_NO_PORT);
 	return -1;
+}
+
+/*
+ * Where living flows have all ports that are tried: the one of these flows that gives way most
+ * readily, as in a full table, or 0. Without this a flood of handshakes that nobody goes on with
+ * holds every port for a minute.
+ */
+__noinline __u64 weir_nat_port_holder(const struct packet *pkt, const struct weir_vip *vip,
+				      __u64 hash)
+{
+	__u32 best = 0, now_s = seconds_now();
+	const struct weir_backend *backend;
+	nat_handle victim = 0;
+	struct weir_flow_key key;
+
+	if (!pkt || !vip)
+		return 0; /* they never are; only the verifier asks */
+	backend = find_backend(pkt->backend_id, vip->id);
+	if (!backend)
+		return 0;
+	key = expected_reply(pkt, vip, backend);
+	key.destination_port_be = first_port_of(pkt, vip, hash);
+	for (__u32 attempt = 1; attempt <= NAT_PORT_ATTEMPTS; attempt++) {
+		nat_handle holder = follow_index(&key);
+		const struct weir_nat_flow *record = holder ? record_at(index_of(holder)) : NULL;
+		__u32 readiness = record ? nat_readiness_of(record, owner_of(record), now_s) : 0;
+
+		if (readiness > best) {
+			best = readiness;
+			victim = holder;
+		}
+		if (!weir_nat_port_first)
+			break;
+		key.destination_port_be = drawn_port(hash, attempt);
+	}
+	return victim;
+}
+
+/* Ends a flow whose port another one needs. */
+__noinline int weir_nat_evict(nat_handle flow)
+{
+	const struct weir_nat_flow *record = record_at(index_of(flow));
+	__u32 readiness;
+	__u64 owner;
+
+	if (!record)
+		return -1;
+	readiness = nat_readiness_of(record, owner_of(record), seconds_now());
+	owner = readiness ? end_flow(flow) : 0;
+	if (!owner)
+		return -1;
+	count_nat_victim(owner, record->protocol, readiness);
+	return 0;
 }
 
 /* Gives back a record that was claimed in vain. */

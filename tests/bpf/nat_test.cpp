@@ -595,24 +595,44 @@ TEST_F(NatFull, AUdpFlowThatWasAnsweredStays) {
 class NatPorts : public Nat {
  protected:
   void SetUp() override { start_nat_world(kRecords, 40000, 40001); }
-};
-
-TEST_F(NatPorts, WhenAllAreTakenAFlowIsDroppedAndLeavesNothingBehind) {
-  const auto client = [](std::uint8_t last) {
+  static NatFlow client(std::uint8_t last) {
     NatFlow flow = kFullNat;
     flow.client.address = v4(203, 0, 113, last);
     return flow;
-  };
+  }
+};
+
+TEST_F(NatPorts, WhenAllAreTakenAFlowIsDroppedAndLeavesNothingBehind) {
   NatFlow first = client(1), second = client(2);
   first.source = source_of(first);
   second.source = source_of(second);
   EXPECT_NE(first.source, second.source);
+  establish(first);
+  establish(second);
   expect_dropped(client(3), "drop_nat_full", kSyn);
   EXPECT_EQ(events(WEIR_NAT_NO_PORT), 1u);
   EXPECT_EQ(records_in_use().size(), 2u);
   EXPECT_EQ(entry_count(client(3)) - entry_count(client(4)), 0u);
   expect_reply(first);
   expect_reply(second);
+}
+
+TEST_F(NatPorts, AFloodOfHandshakesTakesNoneFromWhoComesAndNoneFromWhoIsThere) {
+  NatFlow living = client(1);
+  living.source = source_of(living);
+  establish(living);
+  for (std::uint8_t i = 100; i < 200; ++i)
+    EXPECT_TRUE(
+        run(nat_packet(client(i), client(i).client, client(i).vip, kSyn)).moved.contains("tx_nat"));
+  NatFlow late = client(2);
+  late.source = source_of(late);
+  EXPECT_NE(late.source, living.source);
+  establish(late);
+  expect_reply(living);
+  expect_dropped(client(3), "drop_nat_full", kSyn);
+  EXPECT_EQ(events(WEIR_NAT_EVICTED_NEW), 100u);
+  EXPECT_EQ(events(WEIR_NAT_NO_PORT), 1u);
+  EXPECT_EQ(records_in_use().size(), 2u);
 }
 
 /// What tests of modes without NAT say holds with a NAT table too, and without one nothing is

@@ -181,8 +181,17 @@ std::vector<VerdictCase> nat_cases() {
   };
   one_port.add("TheOnlyPortGoesToTheFirstFlow", of_client(7), WEIR_TX_NAT, kFullNat.id,
                kFullNat.id);
-  one_port.add("AFlowThatFindsNoPortIsDropped", of_client(8), WEIR_DROP_NAT_FULL, kFullNat.id, 0, 0)
+  one_port
+      .add("AHandshakeGivesItsPortToWhoComesNext", of_client(8), WEIR_TX_NAT, kFullNat.id,
+           kFullNat.id)
       .after(of_client(7));
+  NatFlow living = kFullNat;
+  living.client = at(v4(203, 0, 113, 7), 40000);
+  living.source.port = kFrom.port;
+  one_port.add("AFlowThatFindsNoPortIsDropped", of_client(8), WEIR_DROP_NAT_FULL, kFullNat.id, 0, 0)
+      .after(nat_packet(living, living.client, living.vip, kSyn))
+      .after(nat_packet(living, living.backend, living.source, kSynAck))
+      .after(nat_packet(living, living.client, living.vip));
   std::vector<VerdictCase> all = cases.list();
   std::ranges::move(one_port.list(), std::back_inserter(all));
   return all;
