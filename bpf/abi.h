@@ -348,10 +348,10 @@ struct weir_quic_key {
  * that lies too far ahead, which is an old one that the clock has come round to. The bits above are
  * a source's tag, half of it.
  */
-#define WEIR_RATE_SECOND   0xffffffffu
-#define WEIR_RATE_AHEAD	   0x400000000ull /* from four seconds on, a time is an old one */
-#define WEIR_RATE_TAG_BITS 16
-#define WEIR_RATE_TIME	   0xffffffffffffull
+#define WEIR_RATE_SECOND    0xffffffffu
+#define WEIR_RATE_AHEAD	    0x400000000ull /* from four seconds on, a time is an old one */
+#define WEIR_RATE_TAG_SHIFT 48
+#define WEIR_RATE_TIME	    0xffffffffffffull
 
 /* Answers of the balancer's own, by what limits them: each has the whole rate. */
 enum weir_answer {

@@ -538,12 +538,21 @@ static __always_inline int choose_for_nat(struct xdp_md *ctx, const struct packe
 	return weir_nat_choose(pkt, vip);
 }
 
+/* In two steps, because of the stack. Returns whether one is free now. */
+static __always_inline int free_a_port(const struct packet *pkt, const struct weir_vip *vip,
+				       __u64 hash)
+{
+	nat_handle holder = weir_nat_port_holder(pkt, vip, hash);
+
+	return holder && !weir_nat_evict(holder);
+}
+
 /* The record of a flow that has none. Returns enum weir_verdict. */
 static __always_inline int begin_flow(struct xdp_md *ctx, struct packet *pkt,
 				      const struct weir_vip *vip)
 {
 	int choice = choose_for_nat(ctx, pkt, vip), index, verdict;
-	nat_handle half, holder;
+	nat_handle half;
 	__u64 hash;
 
 	if (choice <= 0)
@@ -559,11 +568,8 @@ static __always_inline int begin_flow(struct xdp_md *ctx, struct packet *pkt,
 	if (weir_nat_begin(pkt, vip, index))
 		return WEIR_CONTINUE; /* the flow has another CPU's record now */
 	verdict = weir_nat_complete(pkt, vip, index, hash);
-	if (verdict == WEIR_DROP_NAT_FULL) {
-		holder = weir_nat_port_holder(pkt, vip, hash);
-		if (holder && !weir_nat_evict(holder))
-			verdict = weir_nat_complete(pkt, vip, index, hash);
-	}
+	if (verdict == WEIR_DROP_NAT_FULL && free_a_port(pkt, vip, hash))
+		verdict = weir_nat_complete(pkt, vip, index, hash);
 	if (verdict == WEIR_DROP_NAT_FULL)
 		count_nat_event(WEIR_NAT_NO_PORT);
 	if (verdict != WEIR_CONTINUE)

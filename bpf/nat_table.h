@@ -375,6 +375,18 @@ static __always_inline struct weir_flow_key expected_reply(const struct packet *
 	return key;
 }
 
+/* The same for who does not have the backend at hand yet; 0 where it is gone. */
+static __always_inline int find_expected_reply(const struct packet *pkt, const struct weir_vip *vip,
+					       struct weir_flow_key *key)
+{
+	const struct weir_backend *backend = find_backend(pkt->backend_id, vip->id);
+
+	if (!backend)
+		return 0;
+	*key = expected_reply(pkt, vip, backend);
+	return 1;
+}
+
 /* A port of the range, another one for each attempt. */
 static __always_inline __be16 drawn_port(__u64 hash, __u32 attempt)
 {
@@ -397,6 +409,18 @@ static __always_inline __be16 first_port_of(const struct packet *pkt, const stru
 	return drawn_port(hash, 0);
 }
 
+/* How many ports are tried for a flow, and which. Without a range only the first is. */
+static __always_inline __u32 port_attempts(void)
+{
+	return weir_nat_port_first ? NAT_PORT_ATTEMPTS : 1;
+}
+
+static __always_inline __be16 nth_port_of(const struct packet *pkt, const struct weir_vip *vip,
+					  __u64 hash, __u32 attempt)
+{
+	return attempt ? drawn_port(hash, attempt) : first_port_of(pkt, vip, hash);
+}
+
 /* Puts the backend's entry in, which makes the tuple that the backend sees this flow's alone. An
  * entry that is there, and leads nowhere, is removed by looking. */
 static __always_inline int take_tuple(const struct weir_flow_key *key,
@@ -413,11 +437,8 @@ static __always_inline int insert_reply(const struct packet *pkt, const struct w
 					const struct weir_nat_entry *entry,
 					struct weir_flow_key *key, __u64 hash)
 {
-	key->destination_port_be = first_port_of(pkt, vip, hash);
-	if (!take_tuple(key, entry))
-		return 0;
-	for (__u32 attempt = 1; weir_nat_port_first && attempt < NAT_PORT_ATTEMPTS; attempt++) {
-		key->destination_port_be = drawn_port(hash, attempt);
+	for (__u32 attempt = 0; attempt < port_attempts(); attempt++) {
+		key->destination_port_be = nth_port_of(pkt, vip, hash, attempt);
 		if (!take_tuple(key, entry))
 			return 0;
 	}
@@ -433,29 +454,26 @@ __noinline __u64 weir_nat_port_holder(const struct packet *pkt, const struct wei
 				      __u64 hash)
 {
 	__u32 best = 0, now_s = seconds_now();
-	const struct weir_backend *backend;
 	nat_handle victim = 0;
 	struct weir_flow_key key;
 
 	if (!pkt || !vip)
 		return 0; /* they never are; only the verifier asks */
-	backend = find_backend(pkt->backend_id, vip->id);
-	if (!backend)
+	if (!find_expected_reply(pkt, vip, &key))
 		return 0;
-	key = expected_reply(pkt, vip, backend);
-	key.destination_port_be = first_port_of(pkt, vip, hash);
-	for (__u32 attempt = 1; attempt <= NAT_PORT_ATTEMPTS; attempt++) {
-		nat_handle holder = follow_index(&key);
-		const struct weir_nat_flow *record = holder ? record_at(index_of(holder)) : NULL;
-		__u32 readiness = record ? nat_readiness_of(record, owner_of(record), now_s) : 0;
+	for (__u32 attempt = 0; attempt < port_attempts(); attempt++) {
+		const struct weir_nat_flow *record;
+		nat_handle holder;
+		__u32 readiness;
 
+		key.destination_port_be = nth_port_of(pkt, vip, hash, attempt);
+		holder = follow_index(&key);
+		record = holder ? record_at(index_of(holder)) : NULL;
+		readiness = record ? nat_readiness_of(record, owner_of(record), now_s) : 0;
 		if (readiness > best) {
 			best = readiness;
 			victim = holder;
 		}
-		if (!weir_nat_port_first)
-			break;
-		key.destination_port_be = drawn_port(hash, attempt);
 	}
 	return victim;
 }
@@ -566,16 +584,13 @@ __noinline int weir_nat_abandon(const struct packet *pkt, __u32 index)
 __noinline __u64 weir_nat_find_reply(const struct packet *pkt, const struct weir_vip *vip,
 				     __u64 hash)
 {
-	const struct weir_backend *backend;
 	struct weir_flow_key key;
 	nat_handle flow;
 
 	if (!pkt || !vip)
 		return 0; /* they never are; only the verifier asks */
-	backend = find_backend(pkt->backend_id, vip->id);
-	if (!backend)
+	if (!find_expected_reply(pkt, vip, &key))
 		return 0;
-	key = expected_reply(pkt, vip, backend);
 	key.destination_port_be = first_port_of(pkt, vip, hash);
 	flow = follow_index(&key);
 	return flow && is_reply_of(flow) ? flow : 0;

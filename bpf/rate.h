@@ -53,7 +53,8 @@ static __always_inline int take_token(__u64 *bucket, __u32 rate_per_s)
 /* The tag, 32 bits of the source's hash: the upper half stands in the first bucket. */
 static __always_inline int is_source(const struct weir_buckets *buckets, __u32 tag)
 {
-	return (buckets->packets >> 48 << 16 | buckets->new_flows >> 48) == tag;
+	return (buckets->packets >> WEIR_RATE_TAG_SHIFT << 16 |
+		buckets->new_flows >> WEIR_RATE_TAG_SHIFT) == tag;
 }
 
 static __always_inline struct weir_buckets *replace_source(struct weir_source_set *set, __u32 tag)
@@ -70,8 +71,8 @@ static __always_inline struct weir_buckets *replace_source(struct weir_source_se
 			victim = &set->ways[way];
 		}
 	}
-	victim->packets = (__u64)(tag >> 16) << 48 | now;
-	victim->new_flows = (__u64)(tag & 0xffff) << 48 | now;
+	victim->packets = (__u64)(tag >> 16) << WEIR_RATE_TAG_SHIFT | now;
+	victim->new_flows = (__u64)(tag & 0xffff) << WEIR_RATE_TAG_SHIFT | now;
 	return victim;
 }
 
@@ -103,43 +104,43 @@ static __always_inline struct weir_buckets *buckets_of_vip(const struct packet *
 	return bpf_map_lookup_elem(&weir_vip_limits, &vip_id);
 }
 
+/* Which of its two rates a packet is held against. */
+enum rate { RATE_PACKETS, RATE_NEW_FLOWS };
+
+/* Where there are no buckets, nobody is held. */
+static __always_inline int is_within(struct weir_buckets *buckets, enum rate which,
+				     __u32 rate_per_s)
+{
+	if (!buckets)
+		return 1;
+	return take_token(which == RATE_PACKETS ? &buckets->packets : &buckets->new_flows,
+			  rate_per_s);
+}
+
 /* The source's rate before the VIP's: what one source sends too much of must not use up what is
  * everybody's. */
+static __always_inline int check_rates(const struct packet *pkt, enum rate which, __u32 of_source,
+				       __u32 of_vip)
+{
+	if (of_source && !is_within(buckets_of_source(pkt), which, of_source))
+		return WEIR_DROP_SOURCE_RATE;
+	if (of_vip && !is_within(buckets_of_vip(pkt), which, of_vip))
+		return WEIR_DROP_VIP_RATE;
+	return WEIR_CONTINUE;
+}
+
 static __always_inline int check_packet_rates(const struct packet *pkt, const struct weir_vip *vip)
 {
-	struct weir_buckets *buckets;
-
-	if (vip->limits.packets_per_source) {
-		buckets = buckets_of_source(pkt);
-		if (buckets && !take_token(&buckets->packets, vip->limits.packets_per_source))
-			return WEIR_DROP_SOURCE_RATE;
-	}
-	if (vip->limits.packets) {
-		buckets = buckets_of_vip(pkt);
-		if (buckets && !take_token(&buckets->packets, vip->limits.packets))
-			return WEIR_DROP_VIP_RATE;
-	}
-	return WEIR_CONTINUE;
+	return check_rates(pkt, RATE_PACKETS, vip->limits.packets_per_source, vip->limits.packets);
 }
 
 /* For a packet that begins a flow. Returns enum weir_verdict. */
 __noinline int weir_check_flow_rates(const struct packet *pkt, const struct weir_vip *vip)
 {
-	struct weir_buckets *buckets;
-
 	if (!pkt || !vip)
 		return WEIR_DROP_INTERNAL; /* they never are; only the verifier asks */
-	if (vip->limits.new_flows_per_source) {
-		buckets = buckets_of_source(pkt);
-		if (buckets && !take_token(&buckets->new_flows, vip->limits.new_flows_per_source))
-			return WEIR_DROP_SOURCE_RATE;
-	}
-	if (vip->limits.new_flows) {
-		buckets = buckets_of_vip(pkt);
-		if (buckets && !take_token(&buckets->new_flows, vip->limits.new_flows))
-			return WEIR_DROP_VIP_RATE;
-	}
-	return WEIR_CONTINUE;
+	return check_rates(pkt, RATE_NEW_FLOWS, vip->limits.new_flows_per_source,
+			   vip->limits.new_flows);
 }
 
 /* The same, of a VIP that may have no limits. */
