@@ -324,12 +324,13 @@ Result<Programs> load(const Options& options) {
   settings.weir_hash_seed[1] = kSeed1;
   for (std::uint32_t i = 0; i < WEIR_FLOW_KEYS; ++i)
     settings.weir_flow_keys[i] = weir_flow_key_of(kSeed0, kSeed1, i);
-  settings.weir_flow_set_mask = options.flows / WEIR_FLOW_WAYS - 1;
+  const std::uint32_t sets = options.flows / WEIR_FLOW_WAYS;
+  settings.weir_flow_set_mask = sets - 1;
   settings.weir_tick_parts = WEIR_RATE_SECOND / 1000;
   settings.weir_second_shift = 10;
   settings.weir_answers_per_s = 1000;
   settings.weir_l7_worker_count = 1;
-  bpf_map__set_max_entries(programs.balancer->maps.weir_flows, options.flows / WEIR_FLOW_WAYS);
+  bpf_map__set_max_entries(programs.balancer->maps.weir_flows, sets);
   if (options.nat_records != 0) {
     settings.weir_nat_mask = options.nat_records - 1;
     settings.weir_nat_port_first = 1024;
@@ -342,9 +343,8 @@ Result<Programs> load(const Options& options) {
         .with_remedy("loading needs CAP_BPF and CAP_NET_ADMIN");
   programs.wrapper.reset(datapath_wrapper__open());
   if (!programs.wrapper) return Error::from_errno("opening the wrapper");
-  const std::uint32_t lines = options.flows / WEIR_FLOW_WAYS;
-  programs.wrapper->bss->bench_line_mask = lines - 1;
-  bpf_map__set_max_entries(programs.wrapper->maps.bench_lines, lines);
+  programs.wrapper->bss->bench_line_mask = sets - 1;
+  bpf_map__set_max_entries(programs.wrapper->maps.bench_lines, sets);
   if (datapath_wrapper__load(programs.wrapper.get()) != 0)
     return Error::from_errno("loading the wrapper");
   if (auto made = make_route(*programs.wrapper); !made) return std::move(made).error();
@@ -385,6 +385,12 @@ struct Row {
   Frame opening = {};
 };
 
+/// What all floors are given.
+const Frame& floor_frame() {
+  static const Frame frame = testing::tcp(at(kClient, 1024), at(kVip, 80)).padding(6).bytes();
+  return frame;
+}
+
 class Meter {
  public:
   explicit Meter(const Programs& programs)
@@ -394,16 +400,13 @@ class Meter {
     return measure(wrapper_.progs.bench_return, frame, kPacketsPerRound);
   }
   Result<double> parse_and_lookup() const {
-    static const Frame frame = testing::tcp(at(kClient, 1024), at(kVip, 80)).padding(6).bytes();
-    return measure(wrapper_.progs.bench_lookup, frame, kPacketsPerRound);
+    return measure(wrapper_.progs.bench_lookup, floor_frame(), kPacketsPerRound);
   }
   Result<double> random_line() const {
-    static const Frame frame = testing::tcp(at(kClient, 1024), at(kVip, 80)).padding(6).bytes();
-    return measure(wrapper_.progs.bench_line, frame, kPacketsPerRound);
+    return measure(wrapper_.progs.bench_line, floor_frame(), kPacketsPerRound);
   }
   Result<double> fib_lookup() const {
-    static const Frame frame = testing::tcp(at(kClient, 1024), at(kVip, 80)).padding(6).bytes();
-    return measure(wrapper_.progs.bench_fib, frame, kPacketsPerRound);
+    return measure(wrapper_.progs.bench_fib, floor_frame(), kPacketsPerRound);
   }
   Result<double> two_head_moves(const Frame& frame) const {
     return measure(wrapper_.progs.bench_head_moves, frame, kPacketsPerRound);
@@ -512,12 +515,11 @@ Result<std::vector<Round>> measure_row(const Meter& meter, const Row& row,
   return rounds;
 }
 
-/// False: the row could not be measured.
-bool run_row(benchmark::State& state, const Meter& meter, const Row& row) {
+void run_row(benchmark::State& state, const Meter& meter, const Row& row) {
   auto rounds = measure_row(meter, row, state);
   if (!rounds) {
     state.SkipWithError(rounds.error().text().c_str());
-    return false;
+    return;
   }
   std::vector<double> estimates;
   std::vector<double> ratios;
@@ -528,11 +530,10 @@ bool run_row(benchmark::State& state, const Meter& meter, const Row& row) {
   state.counters["estimate_ns"] = median(estimates);
   state.counters["least_ns"] = *std::ranges::min_element(estimates);
   state.counters["ratio"] = median(ratios);
-  return true;
 }
 
 template <typename Measure>
-bool run_floor(benchmark::State& state, const Meter& meter, Measure measure_floor) {
+void run_floor(benchmark::State& state, const Meter& meter, Measure measure_floor) {
   std::vector<double> values;
   std::vector<double> ratios;
   for ([[maybe_unused]] auto _ : state) {
@@ -540,7 +541,7 @@ bool run_floor(benchmark::State& state, const Meter& meter, Measure measure_floo
     auto lookup = meter.parse_and_lookup();
     if (!value || !lookup) {
       state.SkipWithError((value ? lookup : value).error().text().c_str());
-      return false;
+      return;
     }
     state.SetIterationTime(*value * 1e-9);
     values.push_back(*value);
@@ -549,7 +550,6 @@ bool run_floor(benchmark::State& state, const Meter& meter, Measure measure_floo
   state.counters["estimate_ns"] = median(values);
   state.counters["least_ns"] = *std::ranges::min_element(values);
   state.counters["ratio"] = median(ratios);
-  return true;
 }
 
 std::string flow_text(std::uint32_t flows) {
@@ -630,7 +630,8 @@ void register_rows(const Meter& meter, const Options& options, bool& has_failed)
   const auto add = [&](const std::string& name, const auto& run) {
     benchmark::RegisterBenchmark(name.c_str(),
                                  [run, &has_failed](benchmark::State& state) {
-                                   if (!run(state)) has_failed = true;
+                                   run(state);
+                                   has_failed = has_failed || state.error_occurred();
                                  })
         ->Iterations(options.is_check ? 1 : kRounds)
         ->UseManualTime()
@@ -638,17 +639,16 @@ void register_rows(const Meter& meter, const Options& options, bool& has_failed)
   };
   const auto add_floor = [&](const std::string& name, auto measure_floor) {
     add(name, [&meter, measure_floor](benchmark::State& state) {
-      return run_floor(state, meter, measure_floor);
+      run_floor(state, meter, measure_floor);
     });
   };
-  static const Frame frame = testing::tcp(at(kClient, 1024), at(kVip, 80)).padding(6).bytes();
-  add_floor("floor: return at once", [&meter] { return meter.return_at_once(frame); });
+  add_floor("floor: return at once", [&meter] { return meter.return_at_once(floor_frame()); });
   add_floor("floor: parse + lookup", [&meter] { return meter.parse_and_lookup(); });
   add_floor("floor: parse + lookup, and a line of the flow table's size at random",
             [&meter] { return meter.random_line(); });
   add_floor("floor: bpf_fib_lookup", [&meter] { return meter.fib_lookup(); });
   for (const Row& row : rows(options))
-    add(row.name, [&meter, row](benchmark::State& state) { return run_row(state, meter, row); });
+    add(row.name, [&meter, row](benchmark::State& state) { run_row(state, meter, row); });
 }
 
 /// Numbers of one CPU only: maps and caches do not move under a row.

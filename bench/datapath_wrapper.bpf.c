@@ -157,13 +157,11 @@ int bench_push(struct xdp_md *ctx)
 
 static __always_inline int restore_ipv4(struct xdp_md *ctx, __u32 flow)
 {
-	struct ethhdr *eth = data_of(ctx);
-	struct iphdr *ip = (void *)(eth + 1);
+	struct iphdr *ip = data_of(ctx) + ETH_HLEN;
 	struct tcphdr *tcp = (void *)(ip + 1);
 
 	if ((void *)(tcp + 1) > end_of(ctx))
 		return -1;
-	__builtin_memcpy(eth, bench_ethernet, sizeof(bench_ethernet));
 	__builtin_memcpy(ip, bench_headers4, sizeof(bench_headers4));
 	if (!bench_flow_mask)
 		return 0;
@@ -179,13 +177,11 @@ static __always_inline int restore_ipv4(struct xdp_md *ctx, __u32 flow)
 
 static __always_inline int restore_ipv6(struct xdp_md *ctx, __u32 flow)
 {
-	struct ethhdr *eth = data_of(ctx);
-	struct ipv6hdr *ip = (void *)(eth + 1);
+	struct ipv6hdr *ip = data_of(ctx) + ETH_HLEN;
 	struct tcphdr *tcp = (void *)(ip + 1);
 
 	if ((void *)(tcp + 1) > end_of(ctx))
 		return -1;
-	__builtin_memcpy(eth, bench_ethernet, sizeof(bench_ethernet));
 	__builtin_memcpy(ip, bench_headers6, sizeof(bench_headers6));
 	if (!bench_flow_mask)
 		return 0;
@@ -209,6 +205,7 @@ static __always_inline int restore(struct xdp_md *ctx, __u32 flow)
 	version = data_of(ctx) + ETH_HLEN;
 	if ((void *)(version + 1) > end_of(ctx))
 		return -1;
+	__builtin_memcpy(data_of(ctx), bench_ethernet, sizeof(bench_ethernet));
 	return *version >> 4 == 4 ? restore_ipv4(ctx, flow) : restore_ipv6(ctx, flow);
 }
 
