@@ -335,13 +335,17 @@ Result<void> KernelTables::publish_quic(VipId vip, std::span<const QuicEntry> en
   return publish(PerVip::kQuic, vip, ids.owner());
 }
 
+Result<UniqueFd> KernelTables::make_sources() {
+  return create({.type = BPF_MAP_TYPE_ARRAY,
+                 .name = "weir_sources",
+                 .key_bytes = sizeof(std::uint32_t),
+                 .value_bytes = sizeof(weir_source_set),
+                 .entries = WEIR_SOURCE_SETS,
+                 .flags = 0});
+}
+
 Result<void> KernelTables::create_sources(VipId vip) {
-  Result<UniqueFd> fd = create({.type = BPF_MAP_TYPE_ARRAY,
-                                .name = "weir_sources",
-                                .key_bytes = sizeof(std::uint32_t),
-                                .value_bytes = sizeof(weir_source_set),
-                                .entries = WEIR_SOURCE_SETS,
-                                .flags = 0});
+  Result<UniqueFd> fd = make_sources();
   if (!fd) return std::move(fd).error();
   return publish(PerVip::kSources, vip, *fd);
 }

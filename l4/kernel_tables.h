@@ -73,6 +73,13 @@ class KernelTables final : public Tables {
   /// After a NAT table was made, see Datapath::reload().
   Result<void> reopen_nat_flows(const std::string& directory);
 
+  // For trace.h.
+  /// A map of sources for a VIP, in none yet.
+  static Result<UniqueFd> make_sources();
+  [[nodiscard]] Result<std::optional<UniqueFd>> open_sources(VipId vip) const {
+    return inner(PerVip::kSources, vip);
+  }
+
   // For monitor.h.
   /// Slot 0: the ring that events go to. Id of the ring when read, its descriptor when written.
   [[nodiscard]] const Map<std::uint32_t, std::uint32_t>& monitor() const { return monitor_; }

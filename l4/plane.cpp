@@ -380,8 +380,7 @@ Result<void> Plane::ensure_workers(const DesiredState& next) {
     return remove_carrier(netlink_);
   }
   const std::string& device = next.load.devices.front();
-  const auto nic =
-      std::ranges::find(links(), device, [](const auto& entry) { return entry.second.name; });
+  const auto nic = link_named(device);
   if (nic == links().end())
     return Error{ErrorCode::kNotFound, fmt::format("there is no network device {}", device)};
   Result<std::vector<WorkerPair>> pairs = ensure_carrier(
@@ -515,6 +514,10 @@ std::vector<std::string> Plane::nat_warnings() const {
   return out;
 }
 
+std::map<std::uint32_t, Link>::const_iterator Plane::link_named(const std::string& device) const {
+  return std::ranges::find(links(), device, [](const auto& entry) { return entry.second.name; });
+}
+
 std::string Plane::device_of(std::uint32_t ifindex) const {
   const auto link = links().find(ifindex);
   return link == links().end() ? fmt::format("device {}", ifindex) : link->second.name;
@@ -529,8 +532,7 @@ std::uint64_t Plane::seed_digest() const {
 /// changes. It is loaded again when it returns.
 bool Plane::is_away(const std::string& device) const {
   return std::ranges::find(desired_.load.devices, device) != desired_.load.devices.end() &&
-         std::ranges::find(links(), device, [](const auto& entry) { return entry.second.name; }) ==
-             links().end();
+         link_named(device) == links().end();
 }
 
 /// Devices come and go under a running balancer; a link dies with its device.

@@ -96,6 +96,9 @@ class Plane {
   Result<void> ensure_returns(const DesiredState& next);
   Result<void> take_down();
   Result<void> refresh_next_hops();
+  /// links().end(): there is no such device.
+  [[nodiscard]] std::map<std::uint32_t, Link>::const_iterator link_named(
+      const std::string& device) const;
   [[nodiscard]] bool is_away(const std::string& device) const;
   [[nodiscard]] bool has_all_devices();
   [[nodiscard]] std::vector<std::string> nat_warnings() const;

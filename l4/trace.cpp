@@ -121,9 +121,10 @@ class Tracer {
   }
 
   /// The rates of these services' sources.
-  Result<void> copy_source_limits(const std::set<std::uint32_t>& vip_ids) {
+  Result<void> copy_source_limits(const KernelTables& tables,
+                                  const std::set<std::uint32_t>& vip_ids) {
     for (const std::uint32_t vip_id : vip_ids) {
-      if (Result<void> done = copy_source_limits(vip_id); !done) return done;
+      if (Result<void> done = copy_source_limits(tables, vip_id); !done) return done;
     }
     return {};
   }
@@ -209,20 +210,16 @@ class Tracer {
     return {};
   }
 
-  Result<void> copy_source_limits(std::uint32_t vip_id) {
-    constexpr const char* kName = "weir_sources";
-    Result<UniqueFd> live_outer = open_live("weir_source_limits");
-    if (!live_outer) return std::move(live_outer).error();
-    std::uint32_t map_id = 0;
-    if (::bpf_map_lookup_elem(live_outer->get(), &vip_id, &map_id) != 0) return {};
-    const UniqueFd live{::bpf_map_get_fd_by_id(map_id)};
-    if (!live) return Error::from_errno("opening the sources' rates");
-    const UniqueFd copy{::bpf_map_create(BPF_MAP_TYPE_ARRAY, kName, sizeof(std::uint32_t),
-                                         sizeof(weir_source_set), WEIR_SOURCE_SETS, nullptr)};
-    if (!copy) return Error::from_errno("creating a copy of the sources' rates");
-    if (Result<void> copied = copy_map(live.get(), copy.get(), kName); !copied) return copied;
+  Result<void> copy_source_limits(const KernelTables& tables, std::uint32_t vip_id) {
+    Result<std::optional<UniqueFd>> live = tables.open_sources(VipId{vip_id});
+    if (!live) return std::move(live).error();
+    if (!live->has_value()) return {};
+    Result<UniqueFd> copy = KernelTables::make_sources();
+    if (!copy) return std::move(copy).error();
+    Result<void> copied = copy_map((*live)->get(), copy->get(), "weir_sources");
+    if (!copied) return copied;
     const int outer = ::bpf_map__fd(skeleton_->maps.weir_source_limits);
-    const int inner = copy.get();
+    const int inner = copy->get();
     if (::bpf_map_update_elem(outer, &vip_id, &inner, BPF_ANY) != 0)
       return Error::from_errno("placing a copy of the sources' rates");
     return {};
@@ -266,7 +263,7 @@ struct Task {
 Result<Traced> run_all(const Task& task, const std::set<std::uint32_t>& limited) {
   Result<Tracer> tracer = Tracer::load(task.pin_directory, task.datapath);
   if (!tracer) return std::move(tracer).error();
-  if (Result<void> done = tracer->copy_source_limits(limited); !done)
+  if (Result<void> done = tracer->copy_source_limits(task.datapath.tables(), limited); !done)
     return std::move(done).error();
   Traced traced;
   for (const std::vector<std::byte>& frame : task.frames) {

@@ -239,16 +239,13 @@ int run(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {  // --help, --version
     return app.exit(success);
-  } catch (const CLI::RequiredError& error) {
+  } catch (const CLI::ParseError& error) {
     // Of a command that there is not, CLI11 says only that one is wanted.
     const std::string unknown = unknown_command(app, argc, argv);
     print(stderr, fmt::format("weir: {}; see '{}'\n",
                               unknown.empty() ? error.what()
                                               : fmt::format("there is no command '{}'", unknown),
                               help_command(app)));
-    return kUsage;
-  } catch (const CLI::ParseError& error) {
-    print(stderr, fmt::format("weir: {}; see '{}'\n", error.what(), help_command(app)));
     return kUsage;
   }
   const Daemons daemons{control::AdminClient{"weir-l4", arguments.l4_socket},
