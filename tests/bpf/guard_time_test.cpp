@@ -112,7 +112,7 @@ TEST_F(RateTime, ABucketHoldsOneSecondAndFillsEvenly) {
 
 TEST_F(RateTime, ABucketThatTwoCpusOverdrewIsNotTakenForAFullOne) {
   limit({.packets = 100});
-  set_vip_bucket(kTick + kSecond + 25);  // a quarter of a tick's worth more than there was
+  set_vip_bucket(kTick + kSecond + 25);  // two and a half packets more than there were
   EXPECT_EQ(passed_from(kClient, 5), 0u);
   runner().set_ticks(kTick + 34);
   EXPECT_EQ(passed_from(kClient, 5), 0u);
