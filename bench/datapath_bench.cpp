@@ -59,7 +59,7 @@ using Frame = std::vector<std::byte>;
 constexpr std::uint32_t kAnyDevice = 1;  // loopback: where test-runs say frames come from
 constexpr int kRounds = 15;
 constexpr std::uint32_t kPacketsPerRound = 200'000;
-constexpr std::uint32_t kTableSize = WEIR_TABLE_SIZE_DEFAULT;
+constexpr std::uint32_t kTableSize = 65537;
 constexpr std::uint32_t kLines = (kTableSize + WEIR_LINE_SLOTS - 1) / WEIR_LINE_SLOTS;
 constexpr std::uint32_t kBackends = 100;
 constexpr std::uint32_t kFlowsMax = 1U << 26;
@@ -139,8 +139,9 @@ Result<void> add_backends(const weir_lb& balancer, const weir_vip& vip, std::str
     backend.vip_id = vip_id;
     backend.vlan = WEIR_VLAN_KEEP;
     backend.flags = WEIR_BACKEND_IN_USE;
-    auto done = write(balancer.maps.weir_backends, first_backend(vip_id) + i, backend);
-    if (!done) return done;
+    const std::uint32_t id = first_backend(vip_id) + i;
+    if (auto done = write(balancer.maps.weir_backends, id, backend); !done) return done;
+    if (auto done = write(balancer.maps.weir_members, id, id); !done) return done;
   }
   return {};
 }
@@ -153,15 +154,16 @@ Result<void> publish_inner(const bpf_map* outer, std::uint32_t index, const Uniq
 Result<void> publish(const weir_lb& balancer, std::uint32_t vip_id) {
   LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_INNER_MAP);
   const UniqueFd table{bpf_map_create(BPF_MAP_TYPE_ARRAY, "weir_table", sizeof(std::uint32_t),
-                                      sizeof(weir_table_line), 2 * kLines, &options)};
+                                      sizeof(weir_table_line), 1 + kLines, &options)};
   if (!table) return Error::from_errno("creating a table");
-  std::vector<std::uint32_t> keys(2 * kLines);
+  std::vector<std::uint32_t> keys(1 + kLines);
   std::iota(keys.begin(), keys.end(), 0U);
-  std::vector<weir_table_line> lines(2 * kLines);
+  std::vector<weir_table_line> lines(1 + kLines);
+  lines[0].size = kTableSize;
   for (std::uint32_t i = 0; i < kTableSize; ++i)
-    lines[i / WEIR_LINE_SLOTS].backends[i % WEIR_LINE_SLOTS] =
-        static_cast<std::uint16_t>(first_backend(vip_id) + i % kBackends);
-  std::uint32_t count = 2 * kLines;
+    lines[1 + i / WEIR_LINE_SLOTS].slots[i % WEIR_LINE_SLOTS] =
+        static_cast<std::uint16_t>(1 + i % kBackends);
+  std::uint32_t count = 1 + kLines;
   if (bpf_map_update_batch(table.get(), keys.data(), lines.data(), &count, nullptr) != 0)
     return Error::from_errno("filling a table");
   return publish_inner(balancer.maps.weir_tables, vip_id, table);
@@ -278,7 +280,7 @@ Result<void> fill(const Programs& programs, const Options& options) {
     ++id;
     weir_vip entry{};
     entry.id = id;
-    entry.table_size = kTableSize;
+    entry.first_member = first_backend(id) - 1;
     entry.mode = vip.mode;
     entry.flags = vip.flags;
     entry.limits = vip.limits;

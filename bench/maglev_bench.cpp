@@ -9,6 +9,10 @@
 namespace weir::l4 {
 namespace {
 
+MemberNumber numbered(std::uint32_t number) {
+  return MemberNumber{static_cast<std::uint16_t>(number)};
+}
+
 std::vector<MaglevMember> members(std::uint32_t count, std::uint32_t weight_max) {
   Random random{1};
   std::vector<MaglevMember> out;
@@ -18,7 +22,7 @@ std::vector<MaglevMember> members(std::uint32_t count, std::uint32_t weight_max)
                                                   static_cast<std::uint8_t>(i)),
                    .port = wire::Port{443},
                    .weight = 1 + random.below(weight_max),
-                   .id = BackendId{i + 1}});
+                   .number = numbered(i + 1)});
   }
   return out;
 }

@@ -12,10 +12,11 @@
 
 #include <linux/types.h>
 
-#define WEIR_ABI_VERSION 3
+#define WEIR_ABI_VERSION 4
 
-#define WEIR_VIPS_MAX		4096  /* ids 1 … WEIR_VIPS_MAX - 1; 0 is never a valid id */
-#define WEIR_BACKENDS_MAX	65536 /* ids 1 … WEIR_BACKENDS_MAX - 1; they fit in 16 bits */
+#define WEIR_VIPS_MAX		16384  /* ids 1 … WEIR_VIPS_MAX - 1; 0 is never a valid id */
+#define WEIR_BACKENDS_MAX	131072 /* ids 1 … WEIR_BACKENDS_MAX - 1; 17 bits */
+#define WEIR_MEMBERS_MAX	262144 /* backends by number, of all VIPs; entry 0 is never used */
 #define WEIR_L7_WORKERS_MAX	64    /* slots of the devmap that leads to the L7 workers */
 #define WEIR_L7_ADDRESSES_MAX	256 /* L7's own addresses, the source of its upstream connections */
 #define WEIR_SNAT_ADDRESSES_MAX 64  /* addresses of the node that full NAT sends from */
@@ -23,7 +24,6 @@
 #define WEIR_DECAP_SOURCES_MAX	1024 /* balancers that a backend takes tunnel packets from */
 #define WEIR_DECAP_VIPS_MAX	4096 /* prefixes that a backend takes inner packets for */
 #define WEIR_DECAP_GUE_PORT	6080 /* registered for GUE; the default */
-#define WEIR_TABLE_SIZE_DEFAULT 65537
 #define WEIR_TABLE_SIZE_MAX	1048573 /* largest Maglev table; sizes are prime */
 #define WEIR_FLOWS_DEFAULT	262144	/* entries of the flow table unless set before load */
 #define WEIR_FRAGMENTS_DEFAULT	4096	/* datagrams whose later fragments are waited for */
@@ -95,8 +95,8 @@ struct weir_limits {
 
 /* Map weir_vips, by id: all that a packet needs to know of its service, in one cache line. */
 struct weir_vip {
-	__u32 id;	  /* its own index */
-	__u32 table_size; /* slots of its Maglev table; fixed for the life of the VIP */
+	__u32 id;	    /* its own index */
+	__u32 first_member; /* its backend of number n is in entry first_member + n of weir_members */
 	__u32 flags;	  /* WEIR_VIP_* */
 	__u32 affinity_s; /* how long a client that is idle keeps its backend, in seconds of the
 			   * flow table's clock; 0: no affinity */
@@ -110,7 +110,8 @@ struct weir_vip {
 	__u8 quic_rotation; /* configuration rotation bits of routable connection ids */
 	__u8 reserved;	    /* zero */
 	__u16 gue_port_be;  /* destination port of the outer UDP header */
-	__u8 reserved2[6];  /* zero */
+	__u16 member_room;  /* numbers go from 1 to this; only user space asks */
+	__u8 reserved2[4];  /* zero */
 };
 
 #define WEIR_VIP_SOURCE_LIST 1	/* weir_lists has a list for it */
@@ -154,8 +155,7 @@ struct weir_macs {
 	__u8 source[6]; /* the egress device's own */
 } __attribute__((aligned(4)));
 
-/* A backend as the packet path needs it, in one cache line. Slots of Maglev tables and flow
- * entries hold its id. */
+/* A backend as the packet path needs it, in one cache line. Flow entries hold its id. */
 struct weir_backend {
 	struct weir_address address;	  /* where an encapsulated or translated packet goes */
 	struct weir_address outer_source; /* source of the outer header; same family as address */
@@ -176,13 +176,23 @@ struct weir_backend {
 #define WEIR_VLAN_KEEP 0xffff /* the tags it came with, if it leaves where it came in */
 
 /*
- * Slots of a Maglev table, four to a line: an array map spends eight bytes on a value of two. A
- * table of n slots has weir_lines_of(n) lines with the backends of now, and after them as many with
- * those of the table before, 0 where there was none. New flows read only the first half.
+ * A Maglev table: a line with its sizes, weir_lines_of(size) lines of slots, and after them those
+ * of the table before, which may have been of another size. Four slots to a line, because an array
+ * map spends eight bytes on a value of two. New flows read only the first half.
+ *
+ * A slot is a number that means a backend within its VIP (weir_members), 0 none. So VIPs with the
+ * same backends share one table, though each has ids and counters of its own; and a table is
+ * swapped whole with its size, whatever happens to that.
  */
 #define WEIR_LINE_SLOTS 4
 struct weir_table_line {
-	__u16 backends[WEIR_LINE_SLOTS];
+	union {
+		__u16 slots[WEIR_LINE_SLOTS];
+		struct {
+			__u32 size;
+			__u32 previous_size; /* 0: there was no table before */
+		};
+	};
 };
 
 /* What a flow is, in the bytes that are hashed. Ports are zero where the policy leaves them out.
@@ -212,9 +222,9 @@ struct weir_flow_key {
  * may stand in any entry of the one set that its hash names; in its own way, where that was free.
  * An entry is one word, so that it is read and written whole:
  *
- *     tag (28 bits of the hash) | backend id (16) | state (2) | stamp (18 bits of seconds)
+ *     tag (27 bits of the hash) | backend id (17) | state (2) | stamp (18 bits of seconds)
  *
- * The tag stands for the flow. Two flows of a set have the same one once in 2^28; then a new flow
+ * The tag stands for the flow. Two flows of a set have the same one once in 2^27; then a new flow
  * is given the backend of the other one, which is of the same VIP, and keeps it.
  */
 #define WEIR_FLOW_WAYS 8
@@ -230,9 +240,10 @@ enum weir_flow_state {
 	WEIR_FLOW_CLIENT = 3,	   /* not a flow but a client, see affinity */
 };
 
-#define WEIR_FLOW_TAG_SHIFT	36
+#define WEIR_FLOW_TAG_SHIFT	37
 #define WEIR_FLOW_WAY_SHIFT	32 /* of a flow's own way in its hash; below it its set */
 #define WEIR_FLOW_BACKEND_SHIFT 20
+#define WEIR_FLOW_BACKEND_MASK	0x1ffff
 #define WEIR_FLOW_STATE_SHIFT	18
 #define WEIR_FLOW_STAMP_MASK	0x3ffff
 

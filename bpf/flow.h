@@ -38,7 +38,6 @@
 #define FLOW_CLOSED_S	  8   /* after which a closing flow is over for practical purposes */
 #define FLOW_LONG_IDLE_S  120 /* after which a flow gives way to a new one */
 #define FLOW_STATE_MASK	  3
-#define FLOW_BACKEND_MASK 0xffff
 
 /* Where in the table a flow is, or would be. */
 struct flow_place {
@@ -58,7 +57,7 @@ static __always_inline __u32 seconds_now(void)
 /* 0 of a free entry, which a flow whose tag is 0 meets. */
 static __always_inline __u32 backend_of(__u64 entry)
 {
-	return entry >> WEIR_FLOW_BACKEND_SHIFT & FLOW_BACKEND_MASK;
+	return entry >> WEIR_FLOW_BACKEND_SHIFT & WEIR_FLOW_BACKEND_MASK;
 }
 
 static __always_inline enum weir_flow_state state_of(__u64 entry)

@@ -108,6 +108,16 @@ struct {
 /* Inner maps are declared by the sizes of keys and values: clang describes a structure that is
  * named in one, and nowhere else, without its size. */
 
+/* The backends of all VIPs by number: an entry is the id of one, 0 of none. A VIP has a range of
+ * entries (struct weir_vip). Written by user space: before a table names the number, and zeroed
+ * after the backend went. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, WEIR_MEMBERS_MAX);
+	__type(key, __u32);
+	__type(value, __u32);
+} weir_members SEC(".maps");
+
 /* A Maglev table. One line here: each VIP's own table is made by user space with its own size,
  * which BPF_F_INNER_MAP allows. */
 struct weir_table {
@@ -118,7 +128,8 @@ struct weir_table {
 	__uint(value_size, sizeof(struct weir_table_line));
 };
 
-/* VIP id → its Maglev table. Written by user space, which swaps whole tables. */
+/* VIP id → its Maglev table, which several may share. Written by user space, which swaps whole
+ * tables. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, WEIR_VIPS_MAX);

@@ -123,13 +123,38 @@ static __always_inline __u64 hash_of(const struct packet *pkt, __u8 policy)
 	return weir_flow_hash(&flow, weir_hash_seed[0], weir_hash_seed[1]);
 }
 
-/* A backend, or 0; -1 where the table is shorter than its VIP says. */
-static __always_inline int read_slot(void *table, __u32 first_line, __u32 slot)
+static __always_inline const struct weir_table_line *line_of(void *table, __u32 index)
 {
-	__u32 index = first_line + slot / WEIR_LINE_SLOTS;
-	const struct weir_table_line *line = bpf_map_lookup_elem(table, &index);
+	return bpf_map_lookup_elem(table, &index);
+}
 
-	return line ? line->backends[slot % WEIR_LINE_SLOTS] : -1;
+/* The id of a VIP's backend in a slot of its table, or 0; -1 where the table is shorter than it
+ * says. */
+static __always_inline int read_slot(const struct weir_vip *vip, void *table, __u32 first_line,
+				     __u32 slot)
+{
+	const struct weir_table_line *line = line_of(table, first_line + slot / WEIR_LINE_SLOTS);
+	const __u32 *id;
+	__u32 member;
+
+	if (!line)
+		return -1;
+	member = line->slots[slot % WEIR_LINE_SLOTS];
+	if (!member)
+		return 0;
+	member += vip->first_member;
+	id = bpf_map_lookup_elem(&weir_members, &member);
+	return id ? (int)*id : -1;
+}
+
+/* The same of the table before. */
+static __always_inline int read_previous(const struct weir_vip *vip, void *table,
+					 const struct weir_table_line *sizes, __u64 hash)
+{
+	if (!sizes->previous_size)
+		return 0;
+	return read_slot(vip, table, 1 + weir_lines_of(sizes->size),
+			 weir_slot_of(hash, sizes->previous_size));
 }
 
 /*
@@ -143,13 +168,14 @@ static __always_inline int read_slot(void *table, __u32 first_line, __u32 slot)
  * into its own with the next one.
  */
 static __always_inline int second_chance(const struct packet *pkt, const struct weir_vip *vip,
-					 void *table, __u32 slot, int current)
+					 void *table, const struct weir_table_line *sizes,
+					 __u64 hash, int current)
 {
 	int previous;
 
 	if (!weir_is_stateless && (pkt->flow.protocol != IPPROTO_TCP || is_syn(pkt)))
 		return 0;
-	previous = read_slot(table, weir_lines_of(vip->table_size), slot);
+	previous = read_previous(vip, table, sizes, hash);
 	if (previous <= 0 || previous == current || !find_backend(previous, vip->id))
 		return 0;
 	count_flow_event(WEIR_FLOW_SECOND_CHANCE);
@@ -161,22 +187,28 @@ static __always_inline int second_chance(const struct packet *pkt, const struct 
  */
 __noinline int weir_choose_by_table(const struct packet *pkt, const struct weir_vip *vip)
 {
+	const struct weir_table_line *sizes;
 	int current, previous;
 	__u32 vip_id, slot;
 	void *table;
+	__u64 hash;
 
 	if (!pkt || !vip)
 		return NO_CHOICE(WEIR_DROP_INTERNAL); /* they never are; only the verifier asks */
 	vip_id = vip->id;
-	slot = weir_slot_of(hash_of(pkt, vip->hash), vip->table_size);
+	hash = hash_of(pkt, vip->hash);
 	table = bpf_map_lookup_elem(&weir_tables, &vip_id);
-	TRACE(SLOT, vip->hash, slot);
 	TRACE_IF(!table, NO_TABLE, 0, 0);
 	if (!table) /* a VIP without backends needs no table */
 		return NO_CHOICE(WEIR_DROP_NO_BACKEND);
-	current = read_slot(table, 0, slot);
-	TRACE(SLOT_NOW, current, read_slot(table, weir_lines_of(vip->table_size), slot));
-	previous = second_chance(pkt, vip, table, slot, current);
+	sizes = line_of(table, 0);
+	if (!sizes)
+		return NO_CHOICE(WEIR_DROP_INTERNAL); /* no table is without that line */
+	slot = weir_slot_of(hash, sizes->size);
+	TRACE(SLOT, vip->hash, slot);
+	current = read_slot(vip, table, 1, slot);
+	TRACE(SLOT_NOW, current, read_previous(vip, table, sizes, hash));
+	previous = second_chance(pkt, vip, table, sizes, hash, current);
 	if (previous)
 		return previous;
 	if (current <= 0)

@@ -30,7 +30,7 @@ class Map {
   Map(UniqueFd fd, std::string name) : fd_{std::move(fd)}, name_{std::move(name)} {}
 
   [[nodiscard]] int fd() const { return fd_.get(); }
-  [[nodiscard]] const UniqueFd& owner() const { return fd_; }
+  [[nodiscard]] UniqueFd release() && { return std::move(fd_); }
 
   [[nodiscard]] Result<std::optional<V>> get(const K& key) const {
     V value{};

@@ -11,10 +11,8 @@
 namespace weir::l4 {
 namespace {
 
-constexpr std::uint32_t kBackendMask = 0xffff;
-
 std::uint32_t backend_of(std::uint64_t entry) {
-  return static_cast<std::uint32_t>(entry >> WEIR_FLOW_BACKEND_SHIFT) & kBackendMask;
+  return static_cast<std::uint32_t>(entry >> WEIR_FLOW_BACKEND_SHIFT) & WEIR_FLOW_BACKEND_MASK;
 }
 
 }  // namespace

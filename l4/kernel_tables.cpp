@@ -1,8 +1,8 @@
 #include "l4/kernel_tables.h"
 
-#include <algorithm>
-#include <numeric>
+#include <utility>
 
+#include "l4/inner_map.h"
 #include "l4/vip_entries.h"
 
 namespace weir::l4 {
@@ -21,24 +21,6 @@ Result<void> open_map(MapType& map, const std::string& directory, const std::str
   if (!fd) return std::move(fd).error();
   map = MapType{*std::move(fd), name};
   return {};
-}
-
-/// What an inner map is created as; it has to be what bpf/maps.h says of its outer map.
-struct InnerMap {
-  bpf_map_type type;
-  const char* name;
-  std::uint32_t key_bytes;
-  std::uint32_t value_bytes;
-  std::uint32_t entries;
-  std::uint32_t flags;
-};
-
-Result<UniqueFd> create(const InnerMap& map) {
-  LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = map.flags);
-  UniqueFd fd{
-      ::bpf_map_create(map.type, map.name, map.key_bytes, map.value_bytes, map.entries, &options)};
-  if (!fd) return Error::from_errno(fmt::format("creating a map {}", map.name));
-  return fd;
 }
 
 template <typename Key>
@@ -86,6 +68,7 @@ Result<KernelTables> KernelTables::open(const std::string& directory) {
   take(tables.prefixes_, "weir_prefixes");
   take(tables.filter_, "weir_filter");
   take(tables.keys_, kKeysMap);
+  take(tables.members_, "weir_members");
   take(outer(PerVip::kTable), "weir_tables");
   take(outer(PerVip::kList), "weir_lists");
   take(outer(PerVip::kSources), "weir_source_limits");
@@ -187,14 +170,8 @@ Result<AddressFilter> KernelTables::read_filter() {
   return filter;
 }
 
-Result<void> KernelTables::write_filter(const AddressFilter& filter) {
-  Result<AddressFilter> present = read_filter();
-  if (!present) return std::move(present).error();
-  for (std::uint32_t index = 0; index < filter.size(); ++index) {
-    if (filter[index] == (*present)[index]) continue;
-    if (Result<void> written = filter_.set(index, filter[index]); !written) return written;
-  }
-  return {};
+Result<void> KernelTables::write_filter_word(std::uint32_t index, std::uint64_t word) {
+  return filter_.set(index, word);
 }
 
 // ------------------------------------------------------------- what VIPs have for themselves
@@ -208,10 +185,46 @@ Result<std::optional<UniqueFd>> KernelTables::inner(PerVip kind, VipId vip) cons
   return std::optional<UniqueFd>{std::move(fd)};
 }
 
-/// One swap: a packet meets the old map or the new one, never a mixture. The kernel returns when
-/// no program can be using the old one any more.
-Result<void> KernelTables::publish(PerVip kind, VipId vip, const UniqueFd& inner) {
-  return outer(kind).set(vip.value(), static_cast<std::uint32_t>(inner.get()));
+/// Staged maps are held by descriptors, of which a process has a limited number.
+Result<void> KernelTables::stage(PerVip kind, VipId vip, std::shared_ptr<const UniqueFd> map) {
+  constexpr std::size_t kStagedMax = 512;
+  staged_[static_cast<std::size_t>(kind)].push_back({vip, std::move(map)});
+  return ++staged_count_ < kStagedMax ? Result<void>{} : publish();
+}
+
+Result<void> KernelTables::stage_erasure(PerVip kind, VipId id) {
+  if (kind != PerVip::kTable) return stage(kind, id, nullptr);
+  // The kernel takes maps out of their slots one by one, and waits for packets after each. So
+  // tables, which every VIP has, give way to one that leads nowhere.
+  auto none = table_store_.none();
+  if (!none) return std::move(none).error();
+  table_store_.forget(id);
+  return stage(kind, id, *std::move(none));
+}
+
+Result<void> KernelTables::publish() {
+  for (const PerVip kind : kPerVip) {
+    if (Result<void> done = publish(kind); !done) return done;
+  }
+  staged_count_ = 0;
+  return {};
+}
+
+/// One swap for each VIP: a packet meets the old map or the new one, never a mixture. The kernel
+/// returns when no program can be using an old one any more.
+Result<void> KernelTables::publish(PerVip kind) {
+  const std::vector<Staged> staged = std::exchange(staged_[static_cast<std::size_t>(kind)], {});
+  std::vector<std::uint32_t> keys;
+  std::vector<std::uint32_t> fds;
+  for (const Staged& change : staged) {
+    if (!change.map) {
+      if (Result<void> erased = outer(kind).erase(change.vip.value()); !erased) return erased;
+      continue;
+    }
+    keys.push_back(change.vip.value());
+    fds.push_back(static_cast<std::uint32_t>(change.map->get()));
+  }
+  return outer(kind).set_all(keys, fds);
 }
 
 Result<std::vector<VipId>> KernelTables::list(PerVip kind) {
@@ -224,55 +237,21 @@ Result<std::vector<VipId>> KernelTables::list(PerVip kind) {
     if (id != kNode.value() && (*keys)[id].address == wire::IpAddress{}) continue;
     auto map_id = outer(kind).get(id);
     if (!map_id) return std::move(map_id).error();
-    if (map_id->has_value()) ids.emplace_back(id);
+    if (map_id->has_value() && !(kind == PerVip::kTable && table_store_.is_none(**map_id)))
+      ids.emplace_back(id);
   }
   return ids;
 }
 
-Result<void> KernelTables::erase(PerVip kind, VipId id) { return outer(kind).erase(id.value()); }
-
-Result<std::vector<TableSlot>> KernelTables::read_table(VipId vip, std::uint32_t size) {
-  Result<std::optional<UniqueFd>> fd = inner(PerVip::kTable, vip);
-  if (!fd) return std::move(fd).error();
-  std::vector<TableSlot> slots;
-  if (!fd->has_value()) return slots;
-  const Map<std::uint32_t, weir_table_line> table{std::move(**fd), "weir_table"};
-  const std::uint32_t second = weir_lines_of(size);
-  auto entries = table.entries(2 * std::size_t{second});
-  if (!entries) return std::move(entries).error();
-  if (entries->size() != 2 * std::size_t{second})
-    return Error{ErrorCode::kInternal,
-                 fmt::format("the table of VIP id {} has {} lines, its VIP {} slots", vip.value(),
-                             entries->size(), size)};
-  slots.resize(size);
-  for (const auto& [index, line] : *entries) {
-    const std::uint32_t first = index % second * WEIR_LINE_SLOTS;
-    for (std::uint32_t i = 0; i < WEIR_LINE_SLOTS && first + i < size; ++i)
-      (index < second ? slots[first + i].current : slots[first + i].previous) = line.backends[i];
-  }
-  return slots;
+Result<Table> KernelTables::read_table(VipId vip) {
+  Result<std::optional<std::uint32_t>> map_id = outer(PerVip::kTable).get(vip.value());
+  if (!map_id) return std::move(map_id).error();
+  return map_id->has_value() ? table_store_.read(vip, **map_id) : Table{};
 }
 
-Result<void> KernelTables::publish_table(VipId vip, std::span<const TableSlot> slots) {
-  const std::uint32_t second = weir_lines_of(static_cast<std::uint32_t>(slots.size()));
-  Result<UniqueFd> fd = create({.type = BPF_MAP_TYPE_ARRAY,
-                                .name = "weir_table",
-                                .key_bytes = sizeof(std::uint32_t),
-                                .value_bytes = sizeof(weir_table_line),
-                                .entries = 2 * second,
-                                .flags = BPF_F_INNER_MAP});
-  if (!fd) return std::move(fd).error();
-  const Map<std::uint32_t, weir_table_line> table{*std::move(fd), "weir_table"};
-  std::vector<weir_table_line> lines(2 * std::size_t{second});
-  for (std::size_t slot = 0; slot < slots.size(); ++slot) {
-    const std::size_t line = slot / WEIR_LINE_SLOTS;
-    lines[line].backends[slot % WEIR_LINE_SLOTS] = slots[slot].current;
-    lines[second + line].backends[slot % WEIR_LINE_SLOTS] = slots[slot].previous;
-  }
-  std::vector<std::uint32_t> keys(lines.size());
-  std::iota(keys.begin(), keys.end(), 0U);
-  if (Result<void> filled = table.set_all(keys, lines); !filled) return filled;
-  return publish(PerVip::kTable, vip, table.owner());
+Result<void> KernelTables::stage_table(VipId vip, const Table& table) {
+  auto map = table_store_.make(vip, table);
+  return map ? stage(PerVip::kTable, vip, *std::move(map)) : std::move(map).error();
 }
 
 Result<std::vector<ListEntry>> KernelTables::read_list(VipId vip) {
@@ -288,15 +267,15 @@ Result<std::vector<ListEntry>> KernelTables::read_list(VipId vip) {
   return list;
 }
 
-Result<void> KernelTables::publish_list(VipId vip, std::span<const ListEntry> entries) {
-  Result<UniqueFd> fd = create({.type = BPF_MAP_TYPE_LPM_TRIE,
-                                .name = "weir_list",
-                                .key_bytes = sizeof(weir_prefix_key),
-                                .value_bytes = sizeof(std::uint32_t),
-                                .entries = WEIR_LIST_PREFIXES_MAX,
-                                .flags = BPF_F_NO_PREALLOC});
+Result<void> KernelTables::stage_list(VipId vip, std::span<const ListEntry> entries) {
+  Result<UniqueFd> fd = create_inner_map({.type = BPF_MAP_TYPE_LPM_TRIE,
+                                          .name = "weir_list",
+                                          .key_bytes = sizeof(weir_prefix_key),
+                                          .value_bytes = sizeof(std::uint32_t),
+                                          .entries = WEIR_LIST_PREFIXES_MAX,
+                                          .flags = BPF_F_NO_PREALLOC});
   if (!fd) return std::move(fd).error();
-  const Map<weir_prefix_key, std::uint32_t> list{*std::move(fd), "weir_list"};
+  Map<weir_prefix_key, std::uint32_t> list{*std::move(fd), "weir_list"};
   std::vector<weir_prefix_key> keys;
   std::vector<std::uint32_t> answers;
   for (const ListEntry& entry : entries) {
@@ -304,7 +283,7 @@ Result<void> KernelTables::publish_list(VipId vip, std::span<const ListEntry> en
     answers.push_back(entry.answer);
   }
   if (Result<void> filled = list.set_all(keys, answers); !filled) return filled;
-  return publish(PerVip::kList, vip, list.owner());
+  return stage(PerVip::kList, vip, std::make_shared<UniqueFd>(std::move(list).release()));
 }
 
 Result<std::vector<QuicEntry>> KernelTables::read_quic(VipId vip) {
@@ -320,37 +299,50 @@ Result<std::vector<QuicEntry>> KernelTables::read_quic(VipId vip) {
   return ids;
 }
 
-Result<void> KernelTables::publish_quic(VipId vip, std::span<const QuicEntry> entries) {
-  Result<UniqueFd> fd = create({.type = BPF_MAP_TYPE_HASH,
-                                .name = "weir_quic_ids",
-                                .key_bytes = sizeof(weir_quic_key),
-                                .value_bytes = sizeof(std::uint32_t),
-                                .entries = WEIR_BACKENDS_MAX,
-                                .flags = BPF_F_NO_PREALLOC});
+Result<void> KernelTables::stage_quic(VipId vip, std::span<const QuicEntry> entries) {
+  Result<UniqueFd> fd = create_inner_map({.type = BPF_MAP_TYPE_HASH,
+                                          .name = "weir_quic_ids",
+                                          .key_bytes = sizeof(weir_quic_key),
+                                          .value_bytes = sizeof(std::uint32_t),
+                                          .entries = WEIR_BACKENDS_MAX,
+                                          .flags = BPF_F_NO_PREALLOC});
   if (!fd) return std::move(fd).error();
-  const Map<weir_quic_key, std::uint32_t> ids{*std::move(fd), "weir_quic_ids"};
+  Map<weir_quic_key, std::uint32_t> ids{*std::move(fd), "weir_quic_ids"};
   for (const QuicEntry& entry : entries) {
     if (Result<void> written = ids.set(entry.server_id, entry.backend); !written) return written;
   }
-  return publish(PerVip::kQuic, vip, ids.owner());
+  return stage(PerVip::kQuic, vip, std::make_shared<UniqueFd>(std::move(ids).release()));
 }
 
 Result<UniqueFd> KernelTables::make_sources() {
-  return create({.type = BPF_MAP_TYPE_ARRAY,
-                 .name = "weir_sources",
-                 .key_bytes = sizeof(std::uint32_t),
-                 .value_bytes = sizeof(weir_source_set),
-                 .entries = WEIR_SOURCE_SETS,
-                 .flags = 0});
+  return create_inner_map({.type = BPF_MAP_TYPE_ARRAY,
+                           .name = "weir_sources",
+                           .key_bytes = sizeof(std::uint32_t),
+                           .value_bytes = sizeof(weir_source_set),
+                           .entries = WEIR_SOURCE_SETS,
+                           .flags = 0});
 }
 
-Result<void> KernelTables::create_sources(VipId vip) {
+Result<void> KernelTables::stage_sources(VipId vip) {
   Result<UniqueFd> fd = make_sources();
   if (!fd) return std::move(fd).error();
-  return publish(PerVip::kSources, vip, *fd);
+  return stage(PerVip::kSources, vip, std::make_shared<UniqueFd>(*std::move(fd)));
 }
 
 // --------------------------------------------------------------------------- backends and flows
+
+Result<std::vector<BackendId>> KernelTables::read_members() {
+  auto entries = members_.entries(WEIR_MEMBERS_MAX);
+  if (!entries) return std::move(entries).error();
+  std::vector<BackendId> members(WEIR_MEMBERS_MAX);
+  for (const auto& [index, id] : *entries)
+    members[index] = BackendId{id};
+  return members;
+}
+
+Result<void> KernelTables::write_member(std::uint32_t index, BackendId backend) {
+  return members_.set(index, backend.value());
+}
 
 Result<std::vector<weir_backend>> KernelTables::read_backends() {
   auto entries = backends_.entries(WEIR_BACKENDS_MAX);

@@ -2,12 +2,14 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "l4/bpf_map.h"
 #include "l4/flow_table.h"
 #include "l4/nat_table.h"
+#include "l4/table_store.h"
 #include "l4/tables.h"
 
 namespace weir::l4 {
@@ -49,16 +51,19 @@ class KernelTables final : public Tables {
   Result<void> write_prefix(const weir_prefix_key& key, const weir_address& first) override;
   Result<void> erase_prefix(const weir_prefix_key& key) override;
   Result<AddressFilter> read_filter() override;
-  Result<void> write_filter(const AddressFilter& filter) override;
+  Result<void> write_filter_word(std::uint32_t index, std::uint64_t word) override;
   Result<std::vector<VipId>> list(PerVip kind) override;
-  Result<void> erase(PerVip kind, VipId id) override;
-  Result<std::vector<TableSlot>> read_table(VipId vip, std::uint32_t size) override;
-  Result<void> publish_table(VipId vip, std::span<const TableSlot> slots) override;
+  Result<Table> read_table(VipId vip) override;
+  Result<void> stage_table(VipId vip, const Table& table) override;
   Result<std::vector<ListEntry>> read_list(VipId vip) override;
-  Result<void> publish_list(VipId vip, std::span<const ListEntry> entries) override;
+  Result<void> stage_list(VipId vip, std::span<const ListEntry> entries) override;
   Result<std::vector<QuicEntry>> read_quic(VipId vip) override;
-  Result<void> publish_quic(VipId vip, std::span<const QuicEntry> entries) override;
-  Result<void> create_sources(VipId vip) override;
+  Result<void> stage_quic(VipId vip, std::span<const QuicEntry> entries) override;
+  Result<void> stage_sources(VipId vip) override;
+  Result<void> stage_erasure(PerVip kind, VipId id) override;
+  Result<void> publish() override;
+  Result<std::vector<BackendId>> read_members() override;
+  Result<void> write_member(std::uint32_t index, BackendId backend) override;
   Result<std::vector<weir_backend>> read_backends() override;
   Result<void> write_backend(BackendId id, const weir_backend& backend) override;
   Result<void> clear_vip_counters(VipId id) override;
@@ -111,12 +116,18 @@ class KernelTables final : public Tables {
   /// Id of the inner map when read, its descriptor when written.
   using OuterMap = Map<std::uint32_t, std::uint32_t>;
 
+  struct Staged {
+    VipId vip;
+    std::shared_ptr<const UniqueFd> map;  // none: the slot is emptied
+  };
+
   KernelTables() = default;
   [[nodiscard]] const OuterMap& outer(PerVip kind) const {
     return outer_[static_cast<std::size_t>(kind)];
   }
   [[nodiscard]] Result<std::optional<UniqueFd>> inner(PerVip kind, VipId vip) const;
-  Result<void> publish(PerVip kind, VipId vip, const UniqueFd& inner);
+  Result<void> stage(PerVip kind, VipId vip, std::shared_ptr<const UniqueFd> map);
+  Result<void> publish(PerVip kind);
 
   Map<std::uint32_t, weir_vip> vips_;
   Map<std::uint32_t, KeyRecord> keys_;
@@ -126,6 +137,10 @@ class KernelTables final : public Tables {
   Map<weir_prefix_key, weir_address> prefixes_;
   Map<std::uint32_t, std::uint64_t> filter_;
   std::array<OuterMap, kPerVip.size()> outer_;
+  Map<std::uint32_t, std::uint32_t> members_;
+  TableStore table_store_;
+  std::array<std::vector<Staged>, kPerVip.size()> staged_;
+  std::size_t staged_count_ = 0;
   Map<std::uint32_t, weir_backend> backends_;
   Map<std::uint32_t, weir_flow_set> flows_;
   Map<std::uint32_t, weir_nat_flow> nat_flows_;

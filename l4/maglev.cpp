@@ -4,7 +4,6 @@
 #include <array>
 #include <cstring>
 #include <tuple>
-#include <unordered_map>
 
 #include "l4/base/assert.h"
 
@@ -35,7 +34,7 @@ class TakenSlots {
 
 /// A member's place in its preference list: offset, offset + skip, offset + 2 skip … mod size.
 struct Walker {
-  BackendId id;
+  MemberNumber number;
   std::uint32_t position = 0;
   std::uint32_t skip = 0;
   std::uint64_t stride = 0;  ///< time between two turns, inverse to the weight
@@ -60,7 +59,7 @@ std::vector<Walker> make_walkers(std::span<const MaglevMember> members, std::uin
   for (const MaglevMember& member : ordered) {
     const std::uint64_t stride = kTimeUnit / member.weight;
     walkers.push_back(
-        {.id = member.id,
+        {.number = member.number,
          .position = static_cast<std::uint32_t>(identity_hash(seed, member, 0) % size),
          .skip = static_cast<std::uint32_t>(identity_hash(seed, member, 1) % (size - 1) + 1),
          .stride = stride,
@@ -130,10 +129,10 @@ std::uint32_t take_free_slot(Walker& walker, const TakenSlots& taken, std::uint3
 
 }  // namespace
 
-std::vector<BackendId> build_maglev_table(std::span<const MaglevMember> members, std::uint32_t size,
-                                          const SipKey& seed) {
+std::vector<MemberNumber> build_maglev_table(std::span<const MaglevMember> members,
+                                             std::uint32_t size, const SipKey& seed) {
   WEIR_ASSERT(size > 1 && size < (1U << 31));  // the model admits primes up to 1,048,573 only
-  std::vector<BackendId> table(size);
+  std::vector<MemberNumber> table(size);
   std::vector<Walker> walkers = make_walkers(members, size, seed);
   if (walkers.empty()) return table;
 
@@ -149,7 +148,7 @@ std::vector<BackendId> build_maglev_table(std::span<const MaglevMember> members,
       Walker& walker = walkers[index];
       const std::uint32_t slot = take_free_slot(walker, taken, size);
       taken.add(slot);
-      table[slot] = walker.id;
+      table[slot] = walker.number;
       ++filled;
       walker.next_turn += walker.stride;
       turns.insert(index);
@@ -158,17 +157,20 @@ std::vector<BackendId> build_maglev_table(std::span<const MaglevMember> members,
   return table;
 }
 
-std::uint64_t maglev_digest(std::span<const BackendId> table,
+std::uint64_t maglev_digest(std::span<const MemberNumber> table,
                             std::span<const MaglevMember> members) {
   // Not a secret: digests are compared between nodes and shown, so the key is a constant.
   constexpr SipKey kPublic{{0x77656972, 0x6d61676c6576}};
-  std::unordered_map<BackendId, std::uint64_t> identities;
-  for (const MaglevMember& member : members)
-    identities[member.id] = identity_hash(kPublic, member, 2);
+  std::vector<std::uint64_t> identities;
+  for (const MaglevMember& member : members) {
+    const std::size_t number = member.number.value();
+    if (identities.size() <= number) identities.resize(number + 1);
+    identities[number] = identity_hash(kPublic, member, 2);
+  }
   std::uint64_t digest = table.size();
-  for (const BackendId id : table) {
-    const auto found = identities.find(id);
-    const std::uint64_t identity = found == identities.end() ? 0 : found->second;
+  for (const MemberNumber number : table) {
+    const std::size_t index = number.value();
+    const std::uint64_t identity = index < identities.size() ? identities[index] : 0;
     digest = (digest ^ identity) * 0x9e3779b97f4a7c15;
     digest ^= digest >> 29;
   }

@@ -13,14 +13,17 @@ namespace weir::l4 {
 /// Index of the maps weir_backends and weir_backend_counters; 0 is "none".
 using BackendId = Strong<std::uint32_t, struct BackendIdTag>;
 
+/// A backend within its VIP, from 1; 0 is "none". What slots hold.
+using MemberNumber = Strong<std::uint16_t, struct MemberNumberTag>;
+
 /// A backend as the table sees it. Address and port are its identity: they alone, with the seed,
-/// decide which slots it prefers, so every node builds the same table whatever ids it gave out
+/// decide which slots it prefers, so every node builds the same table whatever numbers it gave out
 /// and in whatever order backends were added.
 struct MaglevMember {
   wire::IpAddress address;
-  wire::Port port;
+  wire::Port port;           ///< 0: the client's
   std::uint32_t weight = 1;  ///< 0 takes no slot
-  BackendId id;              ///< what is written into the slots
+  MemberNumber number;
 };
 
 /// Consistent-hashing table after Maglev (Eisenbud et al., NSDI 2016, section 3.4), with weights.
@@ -29,12 +32,12 @@ struct MaglevMember {
 ///
 /// With equal weights shares differ by at most one slot. Price: 65,537 slots for 1,000 members take
 /// about 2 ms; bench/maglev_bench.cpp has the numbers.
-std::vector<BackendId> build_maglev_table(std::span<const MaglevMember> members, std::uint32_t size,
-                                          const SipKey& seed);
+std::vector<MemberNumber> build_maglev_table(std::span<const MaglevMember> members,
+                                             std::uint32_t size, const SipKey& seed);
 
 /// Equal on two nodes exactly if they choose alike (but for a collision of 2^-64): hashes size,
-/// and per slot the identity instead of the id, which is local.
-std::uint64_t maglev_digest(std::span<const BackendId> table,
+/// and per slot the identity instead of the number, which is local.
+std::uint64_t maglev_digest(std::span<const MemberNumber> table,
                             std::span<const MaglevMember> members);
 
 }  // namespace weir::l4

@@ -19,36 +19,6 @@ bool takes_new_flows(const control::Backend& backend) {
   return !backend.draining && backend.weight > 0;
 }
 
-std::vector<MaglevMember> members_of(const InstalledVip& installed) {
-  std::vector<MaglevMember> members;
-  for (const InstalledBackend& entry : installed.backends) {
-    members.push_back({.address = entry.backend.address,
-                       .port = entry.backend.port.value_or(installed.vip.ports.first),
-                       .weight = entry.backend.draining ? 0 : entry.backend.weight,
-                       .id = entry.id});
-  }
-  return members;
-}
-
-/// The generation before is the table that this one takes the place of, and no older one.
-std::vector<TableSlot> slots_after(std::span<const TableSlot> before,
-                                   std::span<const BackendId> now) {
-  std::vector<TableSlot> slots(now.size());
-  for (std::size_t i = 0; i < now.size(); ++i) {
-    slots[i].current = static_cast<std::uint16_t>(now[i].value());
-    if (before.size() == now.size()) slots[i].previous = before[i].current;
-  }
-  return slots;
-}
-
-std::vector<BackendId> current_of(std::span<const TableSlot> slots) {
-  std::vector<BackendId> table;
-  table.reserve(slots.size());
-  for (const TableSlot& slot : slots)
-    table.emplace_back(slot.current);
-  return table;
-}
-
 std::vector<QuicEntry> quic_entries(const InstalledVip& installed) {
   std::vector<QuicEntry> entries;
   if (!installed.vip.quic.on()) return entries;
@@ -131,10 +101,10 @@ Result<void> Programmer::check_capacity(const std::vector<control::Vip>& want) {
     backends += vip.backends.size();
     if (!vip.ports.is_exact()) ranges += range_keys(vip.key()).size();
   }
-  // One less than the maps: 0 is no id. Half of what is left, because a backend that is replaced
-  // and its successor are in use at the same time; and one VIP id for the same reason.
-  constexpr std::size_t kBackendsMax = (WEIR_BACKENDS_MAX - 1) / 2;
-  constexpr std::size_t kVipsMax = WEIR_VIPS_MAX - 2;
+  // Some are left for changes, in which a backend that goes and its successor are in use at the
+  // same time, and so are a VIP and what replaces it.
+  constexpr std::size_t kBackendsMax = WEIR_BACKENDS_MAX / 8 * 7;
+  constexpr std::size_t kVipsMax = WEIR_VIPS_MAX / 8 * 7;
   if (Result<void> fits = check_count(want.size(), kVipsMax, "VIPs"); !fits) return fits;
   if (Result<void> fits = check_count(backends, kBackendsMax, "backends of all VIPs"); !fits)
     return fits;
@@ -144,31 +114,43 @@ Result<void> Programmer::check_capacity(const std::vector<control::Vip>& want) {
 }
 
 Result<void> Programmer::apply(std::span<const control::Operation> operations) {
+  std::vector<InstalledVip> gone;
   for (const control::Operation& operation : operations) {
-    Result<void> done;
-    switch (operation.kind) {
-      case control::OperationKind::kRemoveVip:
-        done = remove(operation.before.key());
-        break;
-      case control::OperationKind::kAddVip:
-        done = add(operation.after);
-        break;
-      case control::OperationKind::kReplaceVip:
-        done = replace(operation.after);
-        break;
-      case control::OperationKind::kUpdateVip:
-        done = update(operation.after);
-        break;
-    }
-    if (!done) return std::move(done).error().while_doing(operation.text());
+    if (operation.kind != control::OperationKind::kRemoveVip) continue;
+    if (Result<void> removed = remove(operation.key(), gone); !removed)
+      return std::move(removed).error().while_doing(operation.text());
   }
-  return settle_nat();
+  if (Result<void> done = tear_down(gone); !done) return done;
+  std::vector<Change> changes;
+  for (const control::Operation& operation : operations) {
+    if (operation.kind == control::OperationKind::kRemoveVip) continue;
+    Result<Change> begun = begin(operation);
+    if (!begun) return std::move(begun).error().while_doing(operation.text());
+    changes.push_back(*std::move(begun));
+  }
+  if (Result<void> published = tables_->publish(); !published) return published;
+  for (Change& change : changes) {
+    if (Result<void> settled = settle_change(change); !settled) return settled;
+  }
+  // An address stands for all of its VIPs, which by now are ready.
+  for (const Change& change : changes) {
+    InstalledVip& installed = *change.installed;
+    if (Result<void> settled = settle_address(installed.vip.address); !settled) return settled;
+    if (Result<void> staged = stage_unused_maps(installed); !staged) return staged;
+  }
+  if (Result<void> published = tables_->publish(); !published) return published;
+  for (Change& change : changes) {
+    if (Result<void> done = finish(change); !done) return done;
+    if (change.before) gone.push_back(*std::move(change.before));
+  }
+  return tear_down(gone);
 }
 
 Result<void> Programmer::set_node(const NodeRules& rules) {
   std::vector<ListEntry> list = list_entries(rules.block_list);
   if (!list.empty() && !same_bytes(list, block_list_)) {
-    if (Result<void> published = tables_->publish_list(kNode, list); !published) return published;
+    if (Result<void> staged = tables_->stage_list(kNode, list); !staged) return staged;
+    if (Result<void> published = tables_->publish(); !published) return published;
   }
   const bool was_there = !block_list_.empty();
   block_list_ = std::move(list);
@@ -177,21 +159,30 @@ Result<void> Programmer::set_node(const NodeRules& rules) {
   if (Result<void> settled = settle_all_vips(); !settled) return settled;
   if (Result<void> settled = settle_all_addresses(); !settled) return settled;
   if (Result<void> written = rewrite_nat_backends(); !written) return written;
-  if (was_there && block_list_.empty()) return tables_->erase(PerVip::kList, kNode);
-  return {};
+  if (!was_there || !block_list_.empty()) return {};
+  if (Result<void> staged = tables_->stage_erasure(PerVip::kList, kNode); !staged) return staged;
+  return tables_->publish();
 }
 
-Result<void> Programmer::add(const control::Vip& vip) {
-  WEIR_ASSERT(!vips_.contains(vip.key()));  // diff_vips() adds only what is not installed
+Result<Programmer::Change> Programmer::begin(const control::Operation& operation) {
+  const control::Vip& vip = operation.after;
+  if (operation.kind == control::OperationKind::kUpdateVip) {
+    Change change{.installed = &vips_.at(vip.key())};
+    if (Result<void> step = begin_update(vip, change); !step) return std::move(step).error();
+    return change;
+  }
+  // Of a VIP that is replaced: a new id with a table of its own, then one write of the service, so
+  // that a packet meets the old VIP or the new one. Flows of the old one end with its backends,
+  // which are not the new one's.
   Result<InstalledVip> built = build(vip);
   if (!built) return std::move(built).error();
-  vips_[vip.key()] = *std::move(built);
-  return settle_address(vip.address);
+  return Change{.installed = nullptr, .built = *std::move(built)};
 }
 
-Result<void> Programmer::update(const control::Vip& vip) {
-  InstalledVip& installed = vips_.at(vip.key());
-  std::vector<InstalledBackend> old = std::exchange(installed.backends, {});
+Result<void> Programmer::begin_update(const control::Vip& vip, Change& change) {
+  InstalledVip& installed = *change.installed;
+  std::vector<InstalledBackend>& old = change.gone;
+  old = std::exchange(installed.backends, {});
   for (const control::Backend& backend : vip.backends) {
     const auto same = std::ranges::find(
         old, backend.address, [](const InstalledBackend& entry) { return entry.backend.address; });
@@ -212,37 +203,43 @@ Result<void> Programmer::update(const control::Vip& vip) {
     if (!takes_new_flows(entry.backend)) continue;
     if (Result<void> step = write_backend(vip, installed.id, entry); !step) return step;
   }
-  if (Result<void> step = publish_own_maps(installed); !step) return step;
-  if (Result<void> step = publish_table(installed); !step) return step;
-  if (Result<void> step = settle_vip(installed); !step) return step;
-  if (Result<void> step = settle_address(vip.address); !step) return step;
-  if (Result<void> step = erase_unused_maps(installed); !step) return step;
-  for (InstalledBackend& entry : installed.backends) {
-    if (Result<void> step = write_backend(vip, installed.id, entry); !step) return step;
-  }
-  for (const InstalledBackend& gone : old) {
-    if (Result<void> freed = free_backend(gone); !freed) return freed;
-  }
+  if (Result<void> step = number_backends(change); !step) return step;
+  if (Result<void> step = stage_own_maps(installed); !step) return step;
+  return stage_table(installed);
+}
+
+Result<void> Programmer::settle_change(Change& change) {
+  if (!change.built) return settle_vip(*change.installed);
+  if (Result<void> settled = settle_vip(*change.built); !settled) return settled;
+  InstalledVip& installed = vips_[change.built->vip.key()];
+  if (installed.id != VipId{}) change.before = std::move(installed);
+  installed = *std::exchange(change.built, std::nullopt);
+  change.installed = &installed;
   return {};
 }
 
-Result<void> Programmer::replace(const control::Vip& vip) {
-  // A new id with a table of its own, then one write of the service: a packet meets the old VIP or
-  // the new one. Flows of the old one end with its backends, which are not the new one's.
-  Result<InstalledVip> built = build(vip);
-  if (!built) return std::move(built).error();
-  const InstalledVip old = std::exchange(vips_.at(vip.key()), *std::move(built));
-  if (Result<void> settled = settle_address(vip.address); !settled) return settled;
-  return tear_down(old);
+Result<void> Programmer::finish(Change& change) {
+  InstalledVip& installed = *change.installed;
+  for (InstalledBackend& entry : installed.backends) {
+    if (Result<void> step = write_backend(installed.vip, installed.id, entry); !step) return step;
+    if (Result<void> step = lower_old_source(entry); !step) return step;
+  }
+  for (InstalledBackend& gone : change.gone) {
+    const std::uint32_t member = installed.first_member + gone.number.value();
+    if (Result<void> step = write_member(member, BackendId{}); !step) return step;
+    if (Result<void> freed = free_backend(gone); !freed) return freed;
+  }
+  member_ranges_.give_back(change.old_range, change.old_room);
+  return {};
 }
 
-Result<void> Programmer::remove(const control::VipKey& key) {
-  const auto node = vips_.extract(key);
+Result<void> Programmer::remove(const control::VipKey& key, std::vector<InstalledVip>& gone) {
+  auto node = vips_.extract(key);
   if (node.empty())
     return Error{ErrorCode::kNotFound,
                  fmt::format("VIP {} is not installed", control::vip_text(key))};
-  if (Result<void> settled = settle_address(key.address); !settled) return settled;
-  return tear_down(node.mapped());
+  gone.push_back(std::move(node.mapped()));
+  return settle_address(key.address);
 }
 
 Result<InstalledVip> Programmer::build(const control::Vip& vip) {
@@ -258,90 +255,96 @@ Result<InstalledVip> Programmer::build(const control::Vip& vip) {
     if (!added) return std::move(added).error();
     installed.backends.push_back(*std::move(added));
   }
-  if (Result<void> step = publish_table(installed); !step) return std::move(step).error();
-  if (Result<void> step = publish_own_maps(installed); !step) return std::move(step).error();
-  if (Result<void> step = settle_vip(installed); !step) return std::move(step).error();
+  Change change{.installed = &installed};
+  if (Result<void> step = number_backends(change); !step) return std::move(step).error();
+  if (Result<void> step = stage_table(installed); !step) return std::move(step).error();
+  if (Result<void> step = stage_own_maps(installed); !step) return std::move(step).error();
   return installed;
 }
 
-Result<void> Programmer::tear_down(const InstalledVip& installed) {
-  if (!installed.list.empty()) {
-    if (Result<void> step = tables_->erase(PerVip::kList, installed.id); !step) return step;
+/// Maps first: all at once, after which no packet leads to a backend of these VIPs.
+Result<void> Programmer::tear_down(std::vector<InstalledVip>& gone) {
+  for (const InstalledVip& installed : gone) {
+    const auto stage = [&](bool is_there, PerVip kind) {
+      return is_there ? tables_->stage_erasure(kind, installed.id) : Result<void>{};
+    };
+    if (Result<void> step = stage(!installed.list.empty(), PerVip::kList); !step) return step;
+    if (Result<void> step = stage(!installed.quic.empty(), PerVip::kQuic); !step) return step;
+    if (Result<void> step = stage(installed.has_sources, PerVip::kSources); !step) return step;
+    if (Result<void> step = stage(!is_l7(installed.vip), PerVip::kTable); !step) return step;
   }
-  if (!installed.quic.empty()) {
-    if (Result<void> step = tables_->erase(PerVip::kQuic, installed.id); !step) return step;
+  if (Result<void> published = tables_->publish(); !published) return published;
+  for (InstalledVip& installed : gone) {
+    for (InstalledBackend& entry : installed.backends) {
+      if (Result<void> freed = free_backend(entry); !freed) return freed;
+    }
+    member_ranges_.give_back(installed.first_member, installed.member_room);
+    vip_ids_[installed.id.value()] = false;
   }
-  if (installed.has_sources) {
-    if (Result<void> step = tables_->erase(PerVip::kSources, installed.id); !step) return step;
-  }
-  if (!is_l7(installed.vip)) {
-    if (Result<void> step = tables_->erase(PerVip::kTable, installed.id); !step) return step;
-  }
-  for (const InstalledBackend& entry : installed.backends) {
-    if (Result<void> freed = free_backend(entry); !freed) return freed;
-  }
+  gone.clear();
   return {};
 }
 
-Result<void> Programmer::publish_table(InstalledVip& installed) {
+Result<void> Programmer::stage_table(InstalledVip& installed) {
   if (is_l7(installed.vip)) return {};
   const std::vector<MaglevMember> members = members_of(installed);
-  const std::uint32_t size = installed.vip.table_size;
-  const std::vector<BackendId> table = build_maglev_table(members, size, settings_.seed);
-  Result<std::vector<TableSlot>> present = tables_->read_table(installed.id, size);
+  Table table{.current = build_maglev_table(members, installed.vip.slots(), settings_.seed),
+              .previous = {}};
+  const bool is_new = installed.entry.id == 0;
+  Result<Table> present = is_new ? Table{} : tables_->read_table(installed.id);
   if (!present) return std::move(present).error();
   // After a restart everything is updated to what it is already: packets need not notice, and the
   // table before must not be pushed out by its own copy.
-  if (current_of(*present) != table) {
-    Result<void> done = tables_->publish_table(installed.id, slots_after(*present, table));
-    if (!done) return done;
+  if (present->current != table.current) {
+    // The generation before is the table that this one takes the place of, and no older one.
+    table.previous = std::move(present->current);
+    if (Result<void> staged = tables_->stage_table(installed.id, table); !staged) return staged;
   }
-  std::map<BackendId, std::uint32_t> slots;
-  for (const BackendId id : table)
-    ++slots[id];
-  for (InstalledBackend& entry : installed.backends)
-    entry.slots = slots[entry.id];
-  installed.table_digest = maglev_digest(table, members);
+  const bool counted = count_slots(installed, table.current);
+  WEIR_ASSERT(counted);  // its numbers are those of members
+  installed.table_digest = maglev_digest(table.current, members);
   return {};
 }
 
-Result<void> Programmer::publish_own_maps(InstalledVip& installed) {
+Result<void> Programmer::stage_own_maps(InstalledVip& installed) {
   std::vector<ListEntry> list = list_entries(installed.vip.sources);
   if (!list.empty() && !same_bytes(list, installed.list)) {
-    if (Result<void> step = tables_->publish_list(installed.id, list); !step) return step;
+    if (Result<void> step = tables_->stage_list(installed.id, list); !step) return step;
     installed.list = std::move(list);
   }
   std::vector<QuicEntry> quic = quic_entries(installed);
   if (!quic.empty() && !same_bytes(quic, installed.quic)) {
-    if (Result<void> step = tables_->publish_quic(installed.id, quic); !step) return step;
+    if (Result<void> step = tables_->stage_quic(installed.id, quic); !step) return step;
     installed.quic = std::move(quic);
   }
   if (has_limits_per_source(installed.vip.limits) && !installed.has_sources) {
-    if (Result<void> step = tables_->create_sources(installed.id); !step) return step;
+    if (Result<void> step = tables_->stage_sources(installed.id); !step) return step;
     installed.has_sources = true;
   }
   return {};
 }
 
-Result<void> Programmer::erase_unused_maps(InstalledVip& installed) {
+Result<void> Programmer::stage_unused_maps(InstalledVip& installed) {
   if (installed.vip.sources.empty() && !installed.list.empty()) {
-    if (Result<void> step = tables_->erase(PerVip::kList, installed.id); !step) return step;
+    if (Result<void> step = tables_->stage_erasure(PerVip::kList, installed.id); !step) return step;
     installed.list.clear();
   }
   if (quic_entries(installed).empty() && !installed.quic.empty()) {
-    if (Result<void> step = tables_->erase(PerVip::kQuic, installed.id); !step) return step;
+    if (Result<void> step = tables_->stage_erasure(PerVip::kQuic, installed.id); !step) return step;
     installed.quic.clear();
   }
   if (!has_limits_per_source(installed.vip.limits) && installed.has_sources) {
-    if (Result<void> step = tables_->erase(PerVip::kSources, installed.id); !step) return step;
+    if (Result<void> step = tables_->stage_erasure(PerVip::kSources, installed.id); !step)
+      return step;
     installed.has_sources = false;
   }
   return {};
 }
 
 Result<void> Programmer::settle_vip(InstalledVip& installed) {
-  const weir_vip entry =
-      vip_entry(installed.vip, installed.id, settings_.ticks, !block_list_.empty());
+  weir_vip entry = vip_entry(installed.vip, installed.id, settings_.ticks, !block_list_.empty());
+  entry.first_member = installed.first_member;
+  entry.member_room = installed.member_room;
   if (same_bytes(entry, installed.entry)) return {};
   if (Result<void> written = tables_->write_vip(installed.id, entry); !written) return written;
   installed.entry = entry;
@@ -360,8 +363,9 @@ Result<void> Programmer::settle_address(const wire::IpAddress& address) {
 }
 
 Result<void> Programmer::settle_all_addresses() {
-  std::set<wire::IpAddress> addresses = nat_sources_;
-  addresses.insert(node_.l7_addresses.begin(), node_.l7_addresses.end());
+  std::set<wire::IpAddress> addresses{node_.l7_addresses.begin(), node_.l7_addresses.end()};
+  for (const auto& [address, backends] : nat_sources_)
+    addresses.insert(address);
   for (const auto& [key, installed] : vips_)
     addresses.insert(key.address);
   for (const auto& [address, entries] : services_.present())
@@ -414,7 +418,7 @@ Result<InstalledBackend> Programmer::install(const control::Vip& vip, VipId owne
                                              const control::Backend& backend) {
   Result<BackendId> id = allocate_backend();
   if (!id) return std::move(id).error();
-  InstalledBackend installed{.backend = backend, .id = *id, .slots = 0, .next_hop = {}};
+  InstalledBackend installed{.backend = backend, .id = *id, .next_hop = {}};
   if (Result<void> step = tables_->clear_backend_counters(*id); !step)
     return std::move(step).error();
   Result<NextHop> hop = resolve_(backend.address, vip.mode);
@@ -428,7 +432,7 @@ Result<InstalledBackend> Programmer::install(const control::Vip& vip, VipId owne
 Result<void> Programmer::write_backend(const control::Vip& vip, VipId owner,
                                        InstalledBackend& installed) {
   const weir_backend entry = backend_entry(vip, owner, installed, node_);
-  if (Result<void> raised = raise_nat(vip, entry); !raised) return raised;
+  if (Result<void> raised = raise_nat(vip, entry, installed); !raised) return raised;
   if (same_bytes(entry, installed.entry)) return {};
   // The device before the backend that sends packets to it.
   if (entry.egress_ifindex != 0) {
@@ -440,12 +444,12 @@ Result<void> Programmer::write_backend(const control::Vip& vip, VipId owner,
   return {};
 }
 
-Result<void> Programmer::free_backend(const InstalledBackend& installed) {
+Result<void> Programmer::free_backend(InstalledBackend& installed) {
   weir_backend entry{};
   entry.address = abi_address(installed.backend.address);
   if (Result<void> written = tables_->write_backend(installed.id, entry); !written) return written;
   freed_ids_.push_back(installed.id);
-  return {};
+  return lower_nat(installed);
 }
 
 Result<void> Programmer::refresh_next_hops() {
@@ -467,16 +471,13 @@ Result<void> Programmer::refresh_next_hops() {
       entry.next_hop = *std::move(hop);
       if (Result<void> written = write_backend(installed.vip, installed.id, entry); !written)
         return written;
+      if (Result<void> lowered = lower_old_source(entry); !lowered) return lowered;
       if (changed)
         log_info("backend {} of {}: next hop {} {}", entry.backend.address.text(),
                  control::vip_text(key), text_of(entry.next_hop.state), entry.next_hop.reason);
     }
   }
-  return settle_nat();
-}
-
-bool Programmer::vip_id_in_use(VipId id) const {
-  return std::ranges::any_of(vips_, [id](const auto& entry) { return entry.second.id == id; });
+  return {};
 }
 
 Result<VipId> Programmer::allocate_vip() {
@@ -484,7 +485,9 @@ Result<VipId> Programmer::allocate_vip() {
   // name backends, and a backend is never another VIP's.
   for (std::uint32_t tried = 0; tried < WEIR_VIPS_MAX - 1; ++tried) {
     last_vip_id_ = VipId{last_vip_id_.value() % (WEIR_VIPS_MAX - 1) + 1};
-    if (!vip_id_in_use(last_vip_id_)) return last_vip_id_;
+    if (vip_ids_[last_vip_id_.value()]) continue;
+    vip_ids_[last_vip_id_.value()] = true;
+    return last_vip_id_;
   }
   return Error{ErrorCode::kUnavailable,
                fmt::format("all {} VIP ids are in use", WEIR_VIPS_MAX - 1)};
@@ -504,20 +507,6 @@ Result<BackendId> Programmer::allocate_backend() {
 }
 
 Result<void> Programmer::forget_freed_ids() {
-  const std::set<BackendId> freed{freed_ids_.begin(), freed_ids_.end()};
-  for (const auto& [key, installed] : vips_) {
-    if (is_l7(installed.vip)) continue;
-    auto slots = tables_->read_table(installed.id, installed.vip.table_size);
-    if (!slots) return std::move(slots).error();
-    bool changed = false;
-    for (TableSlot& slot : *slots) {
-      if (!freed.contains(BackendId{slot.previous})) continue;
-      slot.previous = 0;
-      changed = true;
-    }
-    if (!changed) continue;
-    if (Result<void> done = tables_->publish_table(installed.id, *slots); !done) return done;
-  }
   if (Result<void> swept = tables_->forget_void_flows(); !swept) return swept;
   for (const BackendId id : freed_ids_) {  // in the order in which they were freed
     if (Result<void> written = tables_->write_backend(id, weir_backend{}); !written) return written;

@@ -41,11 +41,13 @@ Result<Programmer> Programmer::adopt(Tables& tables, const ProgrammerSettings& s
   if (!services) return std::move(services).error();
   Programmer programmer{tables, settings, std::move(resolve), *std::move(services)};
   for (const auto step :
-       {&Programmer::adopt_vips, &Programmer::adopt_backends, &Programmer::adopt_own_maps,
-        &Programmer::adopt_tables, &Programmer::adopt_node, &Programmer::adopt_nat,
-        &Programmer::settle_all_addresses, &Programmer::erase_strays}) {
+       {&Programmer::adopt_vips, &Programmer::adopt_backends, &Programmer::adopt_members,
+        &Programmer::adopt_own_maps, &Programmer::adopt_tables, &Programmer::adopt_node,
+        &Programmer::adopt_nat, &Programmer::settle_all_addresses, &Programmer::erase_strays}) {
     if (Result<void> done = (programmer.*step)(); !done) return std::move(done).error();
   }
+  if (Result<void> settled = programmer.services_.settle_filter(); !settled)
+    return std::move(settled).error();
   return programmer;
 }
 
@@ -86,6 +88,8 @@ Result<void> Programmer::adopt_vip(const control::VipKey& key, VipId id, const w
   installed.vip = *std::move(vip);
   installed.id = id;
   installed.entry = entry;
+  installed.first_member = entry.first_member;
+  installed.member_room = entry.member_room;
   // Only what its entry says it has: the rest was about to come or to go, and is a stray.
   installed.has_sources = has_limits_per_source(installed.vip.limits);
   if ((entry.flags & WEIR_VIP_SOURCE_LIST) != 0) {
@@ -96,6 +100,7 @@ Result<void> Programmer::adopt_vip(const control::VipKey& key, VipId id, const w
     installed.list = *std::move(list);
   }
   last_vip_id_ = std::max(last_vip_id_, installed.id);
+  vip_ids_[id.value()] = true;
   vips_[key] = std::move(installed);
   return {};
 }
@@ -117,7 +122,6 @@ Result<void> Programmer::adopt_backends() {
     }
     InstalledBackend installed{.backend = {.name = {}, .address = address, .port = {}},
                                .id = id,
-                               .slots = 0,
                                .next_hop = next_hop_of(entry),
                                .entry = entry};
     installed.backend.draining = (entry.flags & WEIR_BACKEND_DRAINING) != 0;
@@ -131,6 +135,30 @@ Result<void> Programmer::adopt_backends() {
       strays_.push_back(std::move(installed));
     } else {
       owner->second->backends.push_back(std::move(installed));
+    }
+  }
+  return {};
+}
+
+/// A backend without a number was about to come or to go when the last daemon ended.
+Result<void> Programmer::adopt_members() {
+  Result<std::vector<BackendId>> members = tables_->read_members();
+  if (!members) return std::move(members).error();
+  members_ = *std::move(members);
+  for (auto& [key, installed] : vips_) {
+    const std::uint32_t end = installed.first_member + installed.member_room + 1;
+    if (end > members_.size() ||
+        !member_ranges_.take_at(installed.first_member, installed.member_room))
+      return Error{ErrorCode::kUnsupported,
+                   fmt::format("VIP {} is pinned with an impossible range of members",
+                               control::vip_text(key)),
+                   "take the old datapath down with 'weir unload', then load again"};
+    std::map<BackendId, InstalledBackend*> by_id;
+    for (InstalledBackend& entry : installed.backends)
+      by_id[entry.id] = &entry;
+    for (std::uint16_t number = 1; number <= installed.member_room; ++number) {
+      const auto found = by_id.find(members_[installed.first_member + number]);
+      if (found != by_id.end()) found->second->number = MemberNumber{number};
     }
   }
   return {};
@@ -153,25 +181,19 @@ Result<void> Programmer::adopt_own_maps() {
 Result<void> Programmer::adopt_tables() {
   for (auto& [key, installed] : vips_) {
     if (installed.vip.mode == control::ForwardMode::kL7) continue;
-    auto slots = tables_->read_table(installed.id, installed.vip.table_size);
-    if (!slots) return std::move(slots).error();
-    std::map<std::uint32_t, std::uint32_t> counts;
-    std::vector<BackendId> table;
-    for (const TableSlot& slot : *slots) {
-      ++counts[slot.current];
-      table.emplace_back(slot.current);
-    }
-    std::vector<MaglevMember> members;
+    Result<Table> table = tables_->read_table(installed.id);
+    if (!table) return std::move(table).error();
+    if (!count_slots(installed, table->current))
+      return Error{ErrorCode::kUnsupported,
+                   fmt::format("the pinned table of VIP {} has numbers of no backend",
+                               control::vip_text(key)),
+                   "take the old datapath down with 'weir unload', then load again"};
+    installed.vip.table_size = static_cast<std::uint32_t>(table->current.size());
     for (InstalledBackend& entry : installed.backends) {
-      entry.slots = counts[entry.id.value()];
       entry.backend.weight = entry.slots > 0 || entry.backend.draining ? 1 : 0;
       installed.vip.backends.push_back(entry.backend);
-      members.push_back({.address = entry.backend.address,
-                         .port = entry.backend.port.value_or(installed.vip.ports.first),
-                         .weight = entry.backend.weight,
-                         .id = entry.id});
     }
-    installed.table_digest = maglev_digest(table, members);
+    installed.table_digest = maglev_digest(table->current, members_of(installed));
   }
   return {};
 }
@@ -223,10 +245,11 @@ Result<void> Programmer::erase_strays() {
     if (!ids) return std::move(ids).error();
     for (const VipId id : *ids) {
       if (is_used(kind, id)) continue;
-      if (Result<void> erased = tables_->erase(kind, id); !erased) return erased;
+      if (Result<void> staged = tables_->stage_erasure(kind, id); !staged) return staged;
     }
   }
-  for (const InstalledBackend& stray : strays_) {
+  if (Result<void> published = tables_->publish(); !published) return published;
+  for (InstalledBackend& stray : strays_) {
     if (Result<void> freed = free_backend(stray); !freed) return freed;
   }
   strays_.clear();

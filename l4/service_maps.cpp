@@ -8,26 +8,12 @@ namespace {
 
 constexpr std::uint64_t kAllBits = ~std::uint64_t{0};
 constexpr std::uint32_t kNatFlags = WEIR_ADDRESS_NAT | WEIR_ADDRESS_SNAT;
+constexpr std::uint32_t kWordBits = 64;
+constexpr std::uint32_t kHalfBits = WEIR_FILTER_WORDS * kWordBits;
 
-/// In the first half of the filter, of all addresses, or in the second, of mode nat.
-void set_bit(AddressFilter& filter, std::size_t half, const wire::IpAddress& address) {
+std::uint32_t bit_of(const wire::IpAddress& address) {
   const weir_address bytes = abi_address(address);
-  const std::uint32_t bit = weir_filter_bit(&bytes);
-  filter[half * WEIR_FILTER_WORDS + bit / 64] |= std::uint64_t{1} << (bit % 64);
-}
-
-void set_all(AddressFilter& filter, std::size_t half) {
-  std::fill_n(filter.begin() + static_cast<std::ptrdiff_t>(half * WEIR_FILTER_WORDS),
-              WEIR_FILTER_WORDS, kAllBits);
-}
-
-void add(AddressFilter& filter, const wire::IpAddress& address, const AddressEntries& entries) {
-  const bool has_nat = (entries.flags & kNatFlags) != 0;
-  if (entries.flags != 0) set_bit(filter, 0, address);
-  if (has_nat) set_bit(filter, 1, address);
-  if (entries.prefixes.empty()) return;
-  set_all(filter, 0);
-  if (has_nat) set_all(filter, 1);
+  return weir_filter_bit(&bytes);
 }
 
 }  // namespace
@@ -53,6 +39,8 @@ Result<ServiceMaps> ServiceMaps::read(Tables& tables) {
   Result<AddressFilter> filter = tables.read_filter();
   if (!filter) return std::move(filter).error();
   maps.filter_ = *filter;
+  for (const auto& [address, entries] : maps.present_)
+    maps.count(address, marks_of(entries), 1);
   return maps;
 }
 
@@ -63,19 +51,15 @@ Result<void> ServiceMaps::settle(const wire::IpAddress& address, const AddressEn
   if (Result<void> step = lower_address(address, have, want); !step) return step;
   if (Result<void> step = lower_services(have, want); !step) return step;
   if (have.flags == 0) present_.erase(address);
-  return write_filter(needed_filter());
+  return {};
 }
 
 Result<void> ServiceMaps::watch(const wire::IpAddress& source) {
-  if (!watched_.insert(source).second) return {};
-  AddressFilter filter = filter_;
-  set_bit(filter, 1, source);
-  return write_filter(filter);
+  return mark(source, {.is_nat = true});
 }
 
-Result<void> ServiceMaps::watch_only(std::set<wire::IpAddress> sources) {
-  watched_ = std::move(sources);
-  return write_filter(needed_filter());
+Result<void> ServiceMaps::unwatch(const wire::IpAddress& source) {
+  return unmark(source, {.is_nat = true});
 }
 
 Result<void> ServiceMaps::raise_services(AddressEntries& have, const AddressEntries& want) {
@@ -99,37 +83,35 @@ Result<void> ServiceMaps::raise_services(AddressEntries& have, const AddressEntr
 Result<void> ServiceMaps::raise_address(const wire::IpAddress& address, AddressEntries& have,
                                         const AddressEntries& want) {
   if (want.flags == 0) return {};
-  AddressFilter filter = filter_;
-  add(filter, address, want);
-  if (Result<void> written = write_filter(filter); !written) return written;
+  // Counted with what it has until now, so that no bit goes before lower_address().
+  if (Result<void> marked = mark(address, marks_of(want)); !marked) return marked;
   if (have.flags != want.flags) {
     Result<void> written = tables_->write_address(abi_address(address), want.flags);
     if (!written) return written;
-    have.flags = want.flags;
   }
   for (const std::uint8_t length : want.prefixes) {
     if (have.prefixes.contains(length)) continue;
     Result<void> written = tables_->write_prefix(abi_prefix(address, length), abi_address(address));
     if (!written) return written;
-    have.prefixes.insert(length);
   }
   return {};
 }
 
 Result<void> ServiceMaps::lower_address(const wire::IpAddress& address, AddressEntries& have,
                                         const AddressEntries& want) {
-  const std::set<std::uint8_t> lengths = have.prefixes;
-  for (const std::uint8_t length : lengths) {
+  for (const std::uint8_t length : have.prefixes) {
     if (want.prefixes.contains(length)) continue;
     if (Result<void> erased = tables_->erase_prefix(abi_prefix(address, length)); !erased)
       return erased;
-    have.prefixes.erase(length);
   }
-  if (want.flags != 0 || have.flags == 0) return {};
-  if (Result<void> erased = tables_->erase_address(abi_address(address)); !erased) return erased;
-  have.flags = 0;
+  if (want.flags == 0 && have.flags != 0) {
+    if (Result<void> erased = tables_->erase_address(abi_address(address)); !erased) return erased;
+  }
+  const Marks old = marks_of(have);
+  have.flags = want.flags;
+  have.prefixes = want.prefixes;
   // Before the services go: what is for none of our addresses is the host's, not refused.
-  return write_filter(needed_filter());
+  return unmark(address, old);
 }
 
 Result<void> ServiceMaps::lower_services(AddressEntries& have, const AddressEntries& want) {
@@ -152,20 +134,58 @@ Result<void> ServiceMaps::lower_services(AddressEntries& have, const AddressEntr
   return {};
 }
 
-Result<void> ServiceMaps::write_filter(const AddressFilter& filter) {
-  if (filter == filter_) return {};
-  if (Result<void> written = tables_->write_filter(filter); !written) return written;
-  filter_ = filter;
+ServiceMaps::Marks ServiceMaps::marks_of(const AddressEntries& entries) {
+  return {.is_ours = entries.flags != 0,
+          .is_nat = (entries.flags & kNatFlags) != 0,
+          .is_prefix = !entries.prefixes.empty()};
+}
+
+Result<void> ServiceMaps::mark(const wire::IpAddress& address, const Marks& marks) {
+  count(address, marks, 1);
+  return settle_bits(address, marks);
+}
+
+Result<void> ServiceMaps::unmark(const wire::IpAddress& address, const Marks& marks) {
+  count(address, marks, -1);
+  return settle_bits(address, marks);
+}
+
+void ServiceMaps::count(const wire::IpAddress& address, const Marks& marks, int change) {
+  const std::uint32_t bit = bit_of(address);
+  const auto add = [change](std::uint32_t& count) { count += static_cast<std::uint32_t>(change); };
+  if (marks.is_ours) add(marks.is_prefix ? whole_[0] : needed_[bit]);
+  if (marks.is_nat) add(marks.is_prefix ? whole_[1] : needed_[kHalfBits + bit]);
+}
+
+Result<void> ServiceMaps::settle_bits(const wire::IpAddress& address, const Marks& marks) {
+  if (marks.is_prefix) {
+    const bool is_first_or_last =
+        std::ranges::any_of(whole_, [](auto count) { return count <= 1; });
+    return is_first_or_last ? settle_filter() : Result<void>{};
+  }
+  const std::uint32_t word = bit_of(address) / kWordBits;
+  if (marks.is_ours) {
+    if (Result<void> settled = settle_word(word); !settled) return settled;
+  }
+  return marks.is_nat ? settle_word(WEIR_FILTER_WORDS + word) : Result<void>{};
+}
+
+Result<void> ServiceMaps::settle_word(std::uint32_t index) {
+  std::uint64_t word = 0;
+  for (std::uint32_t bit = 0; bit < kWordBits; ++bit)
+    word |= std::uint64_t{needed_[index * kWordBits + bit] != 0 ? 1U : 0U} << bit;
+  if (whole_[index / WEIR_FILTER_WORDS] != 0) word = kAllBits;
+  if (word == filter_[index]) return {};
+  if (Result<void> written = tables_->write_filter_word(index, word); !written) return written;
+  filter_[index] = word;
   return {};
 }
 
-AddressFilter ServiceMaps::needed_filter() const {
-  AddressFilter filter{};
-  for (const wire::IpAddress& source : watched_)
-    set_bit(filter, 1, source);
-  for (const auto& [address, entries] : present_)
-    add(filter, address, entries);
-  return filter;
+Result<void> ServiceMaps::settle_filter() {
+  for (std::uint32_t index = 0; index < filter_.size(); ++index) {
+    if (Result<void> settled = settle_word(index); !settled) return settled;
+  }
+  return {};
 }
 
 }  // namespace weir::l4

@@ -31,10 +31,12 @@ inline constexpr std::array kPerVip{PerVip::kTable, PerVip::kList, PerVip::kSour
 /// what mode nat has to do with.
 using AddressFilter = std::array<std::uint64_t, WEIR_FILTERS * WEIR_FILTER_WORDS>;
 
-/// A slot of a Maglev table: the backend now, and the one of the table before this one.
-struct TableSlot {
-  std::uint16_t current = 0;
-  std::uint16_t previous = 0;  ///< 0: there was none
+/// A Maglev table as it stands in the kernel: the slots of now, and those of the table that it took
+/// the place of.
+struct Table {
+  std::vector<MemberNumber> current;
+  std::vector<MemberNumber> previous;  ///< of its own size; empty: there was none
+  friend bool operator==(const Table&, const Table&) = default;
 };
 
 struct ListEntry {
@@ -82,28 +84,36 @@ class Tables {
   virtual Result<void> erase_prefix(const weir_prefix_key& key) = 0;
 
   virtual Result<AddressFilter> read_filter() = 0;
-  /// Word by word. Stopped in between it has set or cleared some of the bits, which is harmless
-  /// either way: bits are set early and cleared late.
-  virtual Result<void> write_filter(const AddressFilter& filter) = 0;
+  virtual Result<void> write_filter_word(std::uint32_t index, std::uint64_t word) = 0;
 
   /// The ids that have such a map.
   virtual Result<std::vector<VipId>> list(PerVip kind) = 0;
-  virtual Result<void> erase(PerVip kind, VipId id) = 0;
 
-  /// The slots of a VIP's table; empty if it has none.
-  virtual Result<std::vector<TableSlot>> read_table(VipId vip, std::uint32_t size) = 0;
-  /// Swaps the whole table. When it returns, no packet is at work with the old one.
-  virtual Result<void> publish_table(VipId vip, std::span<const TableSlot> slots) = 0;
+  // Maps are made by stage_*() and swapped in, or taken away, by publish(): all that were staged,
+  // one after the other. When it returns, no packet is at work with an old one, and that waiting
+  // for packets, 15 to 30 ms on a busy machine, is what there should be one of and not thousands.
+
+  /// Without slots if it has none.
+  virtual Result<Table> read_table(VipId vip) = 0;
+  virtual Result<void> stage_table(VipId vip, const Table& table) = 0;
 
   /// In no order; empty if it has none.
   virtual Result<std::vector<ListEntry>> read_list(VipId vip) = 0;
-  virtual Result<void> publish_list(VipId vip, std::span<const ListEntry> entries) = 0;
+  virtual Result<void> stage_list(VipId vip, std::span<const ListEntry> entries) = 0;
 
   virtual Result<std::vector<QuicEntry>> read_quic(VipId vip) = 0;
-  virtual Result<void> publish_quic(VipId vip, std::span<const QuicEntry> entries) = 0;
+  virtual Result<void> stage_quic(VipId vip, std::span<const QuicEntry> entries) = 0;
 
   /// Empty: every source has all of its rates.
-  virtual Result<void> create_sources(VipId vip) = 0;
+  virtual Result<void> stage_sources(VipId vip) = 0;
+
+  virtual Result<void> stage_erasure(PerVip kind, VipId id) = 0;
+
+  virtual Result<void> publish() = 0;
+
+  /// Backends by number, of all VIPs; 0 is none.
+  virtual Result<std::vector<BackendId>> read_members() = 0;
+  virtual Result<void> write_member(std::uint32_t index, BackendId backend) = 0;
 
   /// All backends, the index is the id.
   virtual Result<std::vector<weir_backend>> read_backends() = 0;

@@ -21,10 +21,10 @@ namespace weir::l4 {
 namespace {
 
 /// Maps that programs only read: those that run, themselves.
-constexpr std::array<std::string_view, 12> kShared{
-    "weir_filter", "weir_addresses", "weir_prefixes", "weir_services",
-    "weir_ranges", "weir_vips",      "weir_tables",   "weir_backends",
-    "weir_lists",  "weir_quic",      "weir_devices",  "weir_l7_workers"};
+constexpr std::array<std::string_view, 13> kShared{
+    "weir_filter", "weir_addresses", "weir_prefixes",  "weir_services", "weir_ranges",
+    "weir_vips",   "weir_members",   "weir_tables",    "weir_backends", "weir_lists",
+    "weir_quic",   "weir_devices",   "weir_l7_workers"};
 
 /// Maps that a run would change and whose content decides nothing: empty, and small. Whatever is in
 /// neither list is copied, so that a map that is added later is safe.

@@ -182,7 +182,6 @@ weir_vip vip_entry(const control::Vip& vip, VipId id, const Ticks& ticks, bool h
     entry.port_be = htons(vip.ports.first.value());
     entry.protocol = ip_protocol(vip.protocol);
   }
-  entry.table_size = vip.mode == ForwardMode::kL7 ? 0 : vip.table_size;
   if (vip.affinity_timeout_s) entry.affinity_s = ticks.units_of(*vip.affinity_timeout_s);
   entry.limits = abi_limits(vip.limits);
   entry.mode = abi_mode(vip.mode);
@@ -211,7 +210,6 @@ std::optional<control::Vip> vip_of(const control::VipKey& key, const weir_vip& e
   vip.ports = key.ports;
   vip.protocol = key.protocol;
   vip.mode = *mode;
-  if (*mode != ForwardMode::kL7) vip.table_size = entry.table_size;
   vip.gue_port = wire::Port{ntohs(entry.gue_port_be)};
   if (*mode == ForwardMode::kNat && (entry.flags & WEIR_VIP_SNAT) == 0)
     vip.snat = control::Snat::kNever;

@@ -19,10 +19,9 @@ VipsByKey by_key(const std::vector<Vip>& vips) {
 }
 
 /// What a flow entry and the previous table say about a flow stays true as long as packets are
-/// carried in the same way and fall into the same slots. The rest may change under running flows.
+/// carried in the same way and hashed alike. The rest may change under running flows.
 OperationKind change_kind(const Vip& before, const Vip& after) {
-  const bool same_slots = before.mode == after.mode && before.table_size == after.table_size &&
-                          before.hash == after.hash;
+  const bool same_slots = before.mode == after.mode && before.hash == after.hash;
   return same_slots ? OperationKind::kUpdateVip : OperationKind::kReplaceVip;
 }
 

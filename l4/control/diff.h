@@ -13,7 +13,7 @@ namespace weir::control {
 enum class OperationKind : std::uint8_t {
   kRemoveVip,   ///< `before` is set
   kAddVip,      ///< `after` is set
-  kReplaceVip,  ///< mode, table size or hash policy differs: the VIP is rebuilt
+  kReplaceVip,  ///< mode or hash policy differs: the VIP is rebuilt
   kUpdateVip,   ///< anything else differs: its values are written, its table is swapped
 };
 

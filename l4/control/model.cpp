@@ -106,6 +106,20 @@ std::vector<Vip> l4_services(const Model& model) {
   return services;
 }
 
+std::uint32_t Vip::slots() const {
+  return table_size != 0 ? table_size : table_size_for(backends.size());
+}
+
+std::uint32_t table_size_for(std::size_t backends) {
+  // The largest primes below powers of four, but for the size that is customary.
+  constexpr std::array<std::uint32_t, 6> kSizes{1021, 4093, 16381, 65537, 262139, kTableSizeMax};
+  constexpr std::size_t kSlotsPerBackend = 100;
+  for (const std::uint32_t size : kSizes) {
+    if (backends * kSlotsPerBackend <= size) return size;
+  }
+  return kTableSizeMax;
+}
+
 bool is_table_size(std::uint32_t size) {
   return size >= kTableSizeMin && size <= kTableSizeMax && is_prime(size);
 }

@@ -48,7 +48,6 @@ enum class Snat : std::uint8_t {
 
 enum class XdpMode : std::uint8_t { kAuto, kNative, kGeneric };
 
-inline constexpr std::uint32_t kTableSizeDefault = 65537;
 inline constexpr std::uint32_t kTableSizeMin = 251;
 inline constexpr std::uint32_t kTableSizeMax = 1048573;
 inline constexpr std::uint32_t kWeightMax = 10000;
@@ -148,7 +147,7 @@ struct Vip {
   PortRange ports;
   Protocol protocol = Protocol::kTcp;
   ForwardMode mode = ForwardMode::kIpip;
-  std::uint32_t table_size = kTableSizeDefault;  ///< slots of the Maglev table; prime
+  std::uint32_t table_size = 0;  ///< slots of the Maglev table, prime; 0: by its backends
   std::vector<Backend> backends;                 ///< addresses are unique within the VIP
   wire::Port gue_port = kGuePortDefault;         ///< mode gue: the tunnel's UDP destination port
   Snat snat = Snat::kAuto;                       ///< mode nat
@@ -161,6 +160,8 @@ struct Vip {
   QuicRouting quic;  ///< UDP only
 
   [[nodiscard]] VipKey key() const { return {address, ports, protocol, prefix_length}; }
+  /// Of its Maglev table, whether a size is set or not.
+  [[nodiscard]] std::uint32_t slots() const;
   friend bool operator==(const Vip&, const Vip&) = default;
 };
 
@@ -361,6 +362,9 @@ Result<Snat> parse_snat(std::string_view text);
 
 /// A table size that spreads evenly: a prime between kTableSizeMin and kTableSizeMax.
 bool is_table_size(std::uint32_t size);
+/// The size of a table where none is set: at least a hundred slots for each backend, so that shares
+/// differ by less than a percent, in few steps, because a step spreads new flows anew.
+std::uint32_t table_size_for(std::size_t backends);
 /// The nearest size that is_table_size() accepts, for hints.
 std::uint32_t nearest_table_size(std::uint64_t size);
 

@@ -86,8 +86,8 @@ Json file_json(const Vip& vip) {
             {"address", key.is_single_address() ? key.address.text() : key.prefix().text()},
             {"port", ports_json(vip.ports)},
             {"protocol", vip.protocol == Protocol::kTcp ? "TCP" : "UDP"},
-            {"forward", forward_json(vip)},
-            {"table", {{"size", vip.table_size}}}};
+            {"forward", forward_json(vip)}};
+  if (vip.table_size != 0) json["table"] = {{"size", vip.table_size}};
   if (!vip.sources.empty()) json["sources"] = file_json(vip.sources);
   if (vip.limits != VipLimits{}) json["limits"] = file_json(vip.limits);
   if (vip.mode == ForwardMode::kL7) return json;

@@ -235,7 +235,10 @@ Result<void> check_vip(const Vip& vip) {
   if (!has_ports) return invalid(vip, "port is", {ports_text(vip.ports), "1 to 65535"});
   if (const auto o = object_to_vip_prefix(vip.key().prefix()))
     return invalid(vip, "address is", *o);
-  if (const auto o = object_to_table_size(vip.table_size)) return invalid(vip, "table size is", *o);
+  if (vip.table_size != 0) {
+    if (const auto o = object_to_table_size(vip.table_size))
+      return invalid(vip, "table size is", *o);
+  }
   if (Result<void> forwarding = check_forwarding(vip); !forwarding) return forwarding;
   if (Result<void> l7 = check_l7_words(vip); !l7) return l7;
   if (Result<void> sources = check_sources(vip); !sources) return sources;

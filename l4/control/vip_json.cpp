@@ -63,7 +63,7 @@ Json json_of(const Vip& vip) {
           {"hash", text_of(vip.hash)},
           {"affinity_timeout_s",
            vip.affinity_timeout_s ? Json(*vip.affinity_timeout_s) : Json(nullptr)},
-          {"table_size", vip.table_size},
+          {"table_size", vip.table_size != 0 ? Json(vip.table_size) : Json(nullptr)},
           {"sources", {{"allow", json_of(vip.sources.allow)}, {"deny", json_of(vip.sources.deny)}}},
           {"limits", json_of(vip.limits)},
           {"quic", json_of(vip.quic)},
@@ -248,7 +248,7 @@ Result<void> read_forwarding(const Json& json, Vip& vip) {
   }
   if (Result<void> read = read_word(json, "hash", "vip", &parse_hash_policy, vip.hash); !read)
     return read;
-  const auto size = number_at(json, "table_size", "vip", kTableSizeDefault, kTableSizeMax);
+  const auto size = number_at(json, "table_size", "vip", 0, kTableSizeMax);
   if (!size) return size.error();
   vip.table_size = *size;
   return {};

@@ -36,11 +36,10 @@ weir_backend backend_at(const wire::IpAddress& address, std::uint32_t vip_id,
   return backend;
 }
 
-weir_vip vip_entry(std::uint32_t id, std::uint8_t mode, std::uint32_t table_size) {
+weir_vip vip_entry(std::uint32_t id, std::uint8_t mode) {
   weir_vip vip{};
   vip.id = id;
   vip.mode = mode;
-  vip.table_size = table_size;
   vip.gue_port_be = htons(WEIR_GUE_PORT_DEFAULT);
   return vip;
 }
@@ -90,6 +89,7 @@ void BalancerFixture::check(const Result<void>& result) {
 
 void BalancerFixture::add_backend(std::uint32_t id, const weir_backend& backend) {
   check(runner_->write("weir_backends", id, backend));
+  check(runner_->write("weir_members", id, id));
 }
 
 void BalancerFixture::add_to_filter(const wire::IpAddress& address, std::uint32_t first_word) {
@@ -123,6 +123,19 @@ void BalancerFixture::add_vip(const wire::Endpoint& endpoint, std::uint8_t proto
 void BalancerFixture::publish(std::uint32_t vip_id, std::vector<std::uint32_t> backend_ids,
                               std::vector<std::uint32_t> previous) {
   check(runner_->publish_map("weir_tables", vip_id, maglev_table(backend_ids, previous)));
+}
+
+void BalancerFixture::publish_broken_table() {
+  InnerMap table{.type = BPF_MAP_TYPE_ARRAY,
+                 .flags = BPF_F_INNER_MAP,
+                 .key_bytes = sizeof(std::uint32_t),
+                 .value_bytes = sizeof(weir_table_line),
+                 .max_entries = 1,
+                 .entries = {}};
+  weir_table_line sizes{};
+  sizes.size = 1'000'000;
+  table.add(std::uint32_t{0}, sizes);
+  check(runner_->publish_map("weir_tables", kVipBroken, table));
 }
 
 RunResult BalancerFixture::run(std::span<const std::byte> frame) {
@@ -174,8 +187,8 @@ void BalancerFixture::add_standard_vips() {
     publish(service.id, std::vector<std::uint32_t>(kTableSize, service.backend_id));
   }
   add_vip(at(kVip, 91), IPPROTO_TCP, kVipNoTable, WEIR_MODE_IPIP);
-  add_vip(at(kVip, 94), IPPROTO_TCP, kVipBroken, WEIR_MODE_IPIP, 1'000'000);
-  publish(kVipBroken, {kBackendV4});
+  add_vip(at(kVip, 94), IPPROTO_TCP, kVipBroken, WEIR_MODE_IPIP);
+  publish_broken_table();
   add_vip(at(kVipL7, 80), IPPROTO_TCP, kVipHandOff, WEIR_MODE_L7);
   add_vip(at(kVipL7v6, 80), IPPROTO_TCP, kVipHandOff6, WEIR_MODE_L7);
   for (const auto& address : {kVip, kVip6})

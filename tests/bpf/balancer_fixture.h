@@ -59,7 +59,7 @@ enum VipId : std::uint32_t {
   kVipNoTable = 11,      ///< kVip:91/tcp: no table at all
   kVipNoHop = 12,        ///< kVip:92/tcp → next hop not resolved
   kVipLost = 13,         ///< kVip:93/tcp → a device that is not listed
-  kVipBroken = 14,       ///< kVip:94/tcp → a table shorter than table_size says
+  kVipBroken = 14,       ///< kVip:94/tcp → a table shorter than it says
   kVipUnknownMode = 15,  ///< kVip:95/tcp
 };
 
@@ -82,7 +82,7 @@ inline constexpr std::uint32_t kMtu = 1500;
 inline constexpr std::uint32_t kTableSize = 7;
 
 /// What a VIP needs at least.
-weir_vip vip_entry(std::uint32_t id, std::uint8_t mode, std::uint32_t table_size = kTableSize);
+weir_vip vip_entry(std::uint32_t id, std::uint8_t mode);
 
 /// A balancer with or without the standard world. Failing to set up fails the test; missing rights
 /// skip it.
@@ -92,12 +92,13 @@ class BalancerFixture {
   void start_standard_world(std::uint32_t l7_worker_count = 0);
   void start_standard_world(const BpfSettings& settings);
 
+  /// Its number is its id, in all VIPs.
   void add_backend(std::uint32_t id, const weir_backend& backend);
   /// A service with all its facts; address, port and protocol are filled in.
   void add_vip(const wire::Endpoint& endpoint, std::uint8_t protocol, const weir_vip& vip);
   void add_vip(const wire::Endpoint& endpoint, std::uint8_t protocol, std::uint32_t id,
-               std::uint8_t mode, std::uint32_t table_size = kTableSize) {
-    add_vip(endpoint, protocol, vip_entry(id, mode, table_size));
+               std::uint8_t mode) {
+    add_vip(endpoint, protocol, vip_entry(id, mode));
   }
   /// WEIR_ADDRESS_* of an address, and its bit in the filter.
   void add_address(const wire::IpAddress& address, std::uint32_t flags);
@@ -121,6 +122,7 @@ class BalancerFixture {
  private:
   void add_standard_backends();
   void add_standard_vips();
+  void publish_broken_table();
 
   std::unique_ptr<BpfRunner> runner_;
 };

@@ -88,7 +88,7 @@ TEST_F(FlowHashInThePacketPath, PicksTheSlotThatUserSpaceComputes) {
     add_backend(id, backend_at(kBackend, 1));
     slots.push_back(id);
   }
-  add_vip(at(kVip, 80), IPPROTO_TCP, 1, WEIR_MODE_IPIP, kBackends);
+  add_vip(at(kVip, 80), IPPROTO_TCP, 1, WEIR_MODE_IPIP);
   add_address(kVip, WEIR_ADDRESS_VIP);
   publish(1, slots);
 

@@ -148,7 +148,7 @@ TEST_F(FlowTable, AnEntryHoldsTheBackend) {
   run(tcp(kFrom, kTo).syn());
   const auto found = entries();
   ASSERT_EQ(found.size(), 1u);
-  EXPECT_EQ(found[0] >> WEIR_FLOW_BACKEND_SHIFT & 0xffff, kOld);
+  EXPECT_EQ(found[0] >> WEIR_FLOW_BACKEND_SHIFT & WEIR_FLOW_BACKEND_MASK, kOld);
 }
 
 TEST_F(FlowTable, ATableThatNamesARetiredBackendIsAnInternalError) {
@@ -161,7 +161,7 @@ TEST_F(FlowTable, FlowsSpreadOverTheTable) {
   std::vector<std::uint32_t> slots(101, kOld);
   for (std::size_t i = 0; i < slots.size(); i += 2)
     slots[i] = kNew;
-  add_vip(kTo, IPPROTO_TCP, 1, WEIR_MODE_IPIP, 101);
+  add_vip(kTo, IPPROTO_TCP, 1, WEIR_MODE_IPIP);
   publish(1, slots);
   int news = 0;
   constexpr int kFlows = 400;

@@ -350,7 +350,7 @@ void VerdictWorld::fill_quic() {
 void VerdictWorld::fill_hashes() {
   constexpr std::uint32_t kAffinity_s = 100;
   for (const HashId id : {kHashFiveTuple, kHashSourcePort, kHashSource, kHashAffinity}) {
-    weir_vip vip = vip_entry(id, WEIR_MODE_IPIP, kHashSlots);
+    weir_vip vip = vip_entry(id, WEIR_MODE_IPIP);
     vip.hash = policy_of(id);
     if (id == kHashAffinity) vip.affinity_s = kAffinity_s;
     add_vip(hash_port(id), IPPROTO_TCP, vip);

@@ -46,7 +46,6 @@ class Services {
     service.endpoint = {address, wire::Port{port}};
     service.protocol = protocol;
     service.vip.mode = static_cast<std::uint8_t>(mode);
-    service.vip.table_size = kTableSize;
     service.vip.gue_port_be = htons(WEIR_GUE_PORT_DEFAULT);
     if (mode != WEIR_MODE_L7)
       for (const int n : {0, 1})
@@ -172,7 +171,9 @@ void fill_backends(MapWriter& maps, const WorldService& service) {
     backend.vlan = service.vlan;
     backend.flags = WEIR_BACKEND_IN_USE;
     backend.port_be = htons(service.backend_port);
-    check(maps.write("weir_backends", service.first_backend_id + i, backend));
+    const std::uint32_t id = service.first_backend_id + i;
+    check(maps.write("weir_backends", id, backend));
+    check(maps.write("weir_members", id, id));
   }
 }
 

@@ -3,10 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <functional>
 #include <limits>
 #include <map>
 #include <set>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "l4/tables.h"
@@ -18,10 +20,13 @@ namespace weir::l4 {
 /// does; and looks after each write at what a packet could meet.
 class FakeTables final : public Tables {
  public:
+  static constexpr std::uint32_t kBackends = 4096;  // the kernel's has more; nobody needs them here
+
   int writes_left = std::numeric_limits<int>::max();
   int writes = 0;
   int tables_published = 0;
   int lists_published = 0;
+  int publications = 0;  // that had something to publish
   int sweeps = 0;
   std::vector<weir_vip> vips = std::vector<weir_vip>(WEIR_VIPS_MAX);
   std::vector<control::VipKey> keys = std::vector<control::VipKey>(WEIR_VIPS_MAX);
@@ -30,11 +35,14 @@ class FakeTables final : public Tables {
   std::map<weir_address, std::uint32_t, BytesLess> addresses;
   std::map<weir_prefix_key, weir_address, BytesLess> prefixes;
   AddressFilter filter{};
-  std::map<VipId, std::vector<TableSlot>> tables;
+  std::map<VipId, Table> tables;
   std::map<VipId, std::vector<ListEntry>> lists;
   std::map<VipId, std::vector<QuicEntry>> quic;
   std::set<VipId> sources;
-  std::vector<weir_backend> backends = std::vector<weir_backend>(WEIR_BACKENDS_MAX);
+  std::vector<BackendId> members = std::vector<BackendId>(WEIR_MEMBERS_MAX);
+  /// Whether maps are there as soon as they were staged, as they are where there are many.
+  bool publishes_at_once = false;
+  std::vector<weir_backend> backends = std::vector<weir_backend>(kBackends);
   std::map<int, BackendId> flows;
 
   Result<std::vector<weir_vip>> read_vips() override { return vips; }
@@ -74,8 +82,16 @@ class FakeTables final : public Tables {
     return step([&] { prefixes.erase(key); });
   }
   Result<AddressFilter> read_filter() override { return filter; }
-  Result<void> write_filter(const AddressFilter& wanted) override {
-    return step([&] { filter = wanted; });
+  /// A prefix sets or clears a whole half: of those words only some are steps, for the time it takes
+  /// to be killed after each.
+  Result<void> write_filter_word(std::uint32_t index, std::uint64_t word) override {
+    constexpr std::uint32_t kStepOf = 256;
+    const bool is_of_many = word == ~0ULL || filter.at(index) == ~0ULL;
+    if (is_of_many && index % kStepOf != 0 && writes_left != 0) {
+      filter[index] = word;
+      return {};
+    }
+    return step([&] { filter.at(index) = word; });
   }
   Result<std::vector<VipId>> list(PerVip kind) override {
     std::vector<VipId> ids;
@@ -84,8 +100,8 @@ class FakeTables final : public Tables {
     }
     return ids;
   }
-  Result<void> erase(PerVip kind, VipId id) override {
-    return step([&] {
+  Result<void> stage_erasure(PerVip kind, VipId id) override {
+    return stage([this, kind, id] {
       switch (kind) {
         case PerVip::kTable:
           tables.erase(id);
@@ -102,28 +118,41 @@ class FakeTables final : public Tables {
       }
     });
   }
-  Result<std::vector<TableSlot>> read_table(VipId vip, std::uint32_t /*size*/) override {
-    return tables.contains(vip) ? tables.at(vip) : std::vector<TableSlot>{};
+  Result<Table> read_table(VipId vip) override {
+    return tables.contains(vip) ? tables.at(vip) : Table{};
   }
-  Result<void> publish_table(VipId vip, std::span<const TableSlot> slots) override {
+  Result<void> stage_table(VipId vip, const Table& table) override {
     ++tables_published;
-    return step([&] { tables[vip].assign(slots.begin(), slots.end()); });
+    return stage([this, vip, table] { tables[vip] = table; });
   }
   Result<std::vector<ListEntry>> read_list(VipId vip) override {
     return lists.contains(vip) ? lists.at(vip) : std::vector<ListEntry>{};
   }
-  Result<void> publish_list(VipId vip, std::span<const ListEntry> entries) override {
+  Result<void> stage_list(VipId vip, std::span<const ListEntry> entries) override {
     ++lists_published;
-    return step([&] { lists[vip].assign(entries.begin(), entries.end()); });
+    return stage(
+        [this, vip, list = std::vector(entries.begin(), entries.end())] { lists[vip] = list; });
   }
   Result<std::vector<QuicEntry>> read_quic(VipId vip) override {
     return quic.contains(vip) ? quic.at(vip) : std::vector<QuicEntry>{};
   }
-  Result<void> publish_quic(VipId vip, std::span<const QuicEntry> entries) override {
-    return step([&] { quic[vip].assign(entries.begin(), entries.end()); });
+  Result<void> stage_quic(VipId vip, std::span<const QuicEntry> entries) override {
+    return stage(
+        [this, vip, ids = std::vector(entries.begin(), entries.end())] { quic[vip] = ids; });
   }
-  Result<void> create_sources(VipId vip) override {
-    return step([&] { sources.insert(vip); });
+  Result<void> stage_sources(VipId vip) override {
+    return stage([this, vip] { sources.insert(vip); });
+  }
+  Result<void> publish() override {
+    publications += staged_.empty() ? 0 : 1;
+    for (const auto& write : std::exchange(staged_, {})) {
+      if (Result<void> done = step(write); !done) return done;
+    }
+    return {};
+  }
+  Result<std::vector<BackendId>> read_members() override { return members; }
+  Result<void> write_member(std::uint32_t index, BackendId backend) override {
+    return step([&] { members.at(index) = backend; });
   }
   Result<std::vector<weir_backend>> read_backends() override { return backends; }
   Result<void> write_backend(BackendId id, const weir_backend& backend) override {
@@ -138,6 +167,16 @@ class FakeTables final : public Tables {
   }
   Result<void> allow_device(std::uint32_t /*ifindex*/) override { return {}; }
 
+  /// The daemon is gone, and with it what it had not published.
+  void kill() {
+    staged_.clear();
+    writes_left = std::numeric_limits<int>::max();
+  }
+
+  /// As the packet path finds it.
+  [[nodiscard]] BackendId backend_of(VipId vip, MemberNumber number) const {
+    return members.at(vips.at(vip.value()).first_member + number.value());
+  }
   [[nodiscard]] bool in_use(BackendId id) const {
     return (backends.at(id.value()).flags & WEIR_BACKEND_IN_USE) != 0;
   }
@@ -177,13 +216,13 @@ class FakeTables final : public Tables {
     }
     if (vip.mode == WEIR_MODE_L7) return;
     ASSERT_TRUE(tables.contains(id)) << "a VIP entry without a table";
-    const auto& table = tables.at(id);
-    ASSERT_EQ(table.size(), vip.table_size);
-    for (const TableSlot& slot : table) {
-      if (slot.current == 0) continue;
-      ASSERT_TRUE(in_use(BackendId{slot.current})) << "a slot names a free backend";
-      ASSERT_EQ(backends.at(slot.current).vip_id, vip.id);
-      if (vip.mode == WEIR_MODE_NAT) expect_replies_found(vip, backends.at(slot.current));
+    for (const MemberNumber number : tables.at(id).current) {
+      if (number == MemberNumber{}) continue;
+      const BackendId backend = backend_of(id, number);
+      ASSERT_TRUE(in_use(backend)) << "a slot names a free backend";
+      const weir_backend& entry = backends.at(backend.value());
+      ASSERT_EQ(entry.vip_id, vip.id);
+      if (vip.mode == WEIR_MODE_NAT) expect_replies_found(vip, entry);
     }
     if (quic.contains(id)) {
       for (const QuicEntry& entry : quic.at(id))
@@ -220,6 +259,12 @@ class FakeTables final : public Tables {
     return {map.begin(), map.end()};
   }
 
+  Result<void> stage(std::function<void()> write) {
+    if (publishes_at_once) return step(write);
+    staged_.push_back(std::move(write));
+    return {};
+  }
+
   template <typename Write>
   Result<void> step(Write write) {
     if (writes_left == 0) return Error{ErrorCode::kInternal, "the daemon was killed"};
@@ -229,6 +274,8 @@ class FakeTables final : public Tables {
     expect_sound();
     return {};
   }
+
+  std::vector<std::function<void()>> staged_;
 };
 
 }  // namespace weir::l4

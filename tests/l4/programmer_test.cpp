@@ -68,8 +68,10 @@ std::string service_text(const FakeTables& tables, VipId id) {
   if (tables.sources.contains(id)) text += " sources";
   if (tables.quic.contains(id)) text += fmt::format(" {} ids", tables.quic.at(id).size());
   if (!tables.tables.contains(id)) return text;
-  for (const TableSlot& slot : tables.tables.at(id)) {
-    const weir_backend& backend = tables.backends.at(slot.current);
+  for (const MemberNumber number : tables.tables.at(id).current) {
+    const BackendId backend_id =
+        number == MemberNumber{} ? BackendId{} : tables.backend_of(id, number);
+    const weir_backend& backend = tables.backends.at(backend_id.value());
     text += fmt::format(" {}/{}", address_of(backend.address).text(), backend.flags);
   }
   return text;
@@ -113,7 +115,7 @@ TEST(Programmer, AVipIsReachableOnlyWhenEverythingItNeedsIsThere) {
             WEIR_ADDRESS_VIP | WEIR_ADDRESS_REFUSE | WEIR_ADDRESS_ECHO);
   ASSERT_TRUE(bring_to(programmer, {vip(1, 80, {2, 4})}));
   EXPECT_EQ(backends_in_use(tables), 2U);
-  ASSERT_TRUE(bring_to(programmer, {}));
+  ASSERT_TRUE(bring_to(programmer, std::vector<Vip>{}));
   EXPECT_TRUE(tables.services.empty());
   EXPECT_TRUE(tables.addresses.empty());
   EXPECT_EQ(tables.filter, AddressFilter{});
@@ -128,7 +130,7 @@ TEST(Programmer, TheAddressEntryLivesAsLongAsAnyServiceOfTheAddress) {
   EXPECT_NE(tables.addresses.at(address_of_vip(1)) & WEIR_ADDRESS_L7, 0U);
   ASSERT_TRUE(bring_to(programmer, {vip(1, 80, {1})}));
   EXPECT_EQ(tables.addresses.at(address_of_vip(1)) & WEIR_ADDRESS_L7, 0U);
-  ASSERT_TRUE(bring_to(programmer, {}));
+  ASSERT_TRUE(bring_to(programmer, std::vector<Vip>{}));
   EXPECT_FALSE(tables.addresses.contains(address_of_vip(1)));
 }
 
@@ -172,7 +174,7 @@ TEST(Programmer, AnIdIsGivenOutAgainOnlyWhenNoFlowNamesIt) {
                               : programmer.vips().begin()->second.backends[0].id;
   tables.flows[1] = first;
   // Each round gives a backend up and takes another, until the fresh ids are used up.
-  for (std::uint32_t round = 0; round < WEIR_BACKENDS_MAX + 10; ++round) {
+  for (std::uint32_t round = 0; round < FakeTables::kBackends + 10; ++round) {
     ASSERT_TRUE(bring_to(programmer, {vip(1, 80, {static_cast<std::uint8_t>(2 + round % 2)})}));
     const BackendId id = programmer.vips().begin()->second.backends[0].id;
     if (id == first) {
@@ -231,7 +233,7 @@ Result<void> bring_to(Programmer& programmer, const Wanted& want) {
 
 /// From each state to the next with a daemon that dies after every possible number of writes. The
 /// next daemon must reach the same outcome as one that was never killed, and leave nothing over.
-void expect_succession(const std::vector<Wanted>& states) {
+void expect_succession(const std::vector<Wanted>& states, bool publishes_at_once) {
   for (std::size_t target = 1; target < states.size(); ++target) {
     auto untouched = std::make_unique<FakeTables>();
     Programmer reference = adopted(*untouched);
@@ -239,11 +241,12 @@ void expect_succession(const std::vector<Wanted>& states) {
     for (int survive = 0;; ++survive) {
       SCOPED_TRACE(fmt::format("to state {}, killed after {} writes", target, survive));
       auto tables = std::make_unique<FakeTables>();
+      tables->publishes_at_once = publishes_at_once;
       Programmer first = adopted(*tables);
       ASSERT_TRUE(bring_to(first, states[target - 1]));
       tables->writes_left = survive;
       const bool finished = bring_to(first, states[target]).has_value();
-      tables->writes_left = std::numeric_limits<int>::max();
+      tables->kill();
 
       Programmer second = adopted(*tables);
       ASSERT_TRUE(bring_to(second, states[target]));
@@ -252,6 +255,12 @@ void expect_succession(const std::vector<Wanted>& states) {
       if (finished) break;
     }
   }
+}
+
+/// Whether maps that were staged are there before all are published is up to how many there are.
+void expect_succession(const std::vector<Wanted>& states) {
+  expect_succession(states, false);
+  expect_succession(states, true);
 }
 
 TEST(Programmer, ADaemonKilledAfterAnyWriteIsSucceededWithoutATrace) {
@@ -421,24 +430,82 @@ TEST(Programmer, ANewTableKeepsTheOneBeforeAndNoOlder) {
   Programmer programmer = adopted(tables);
   const auto slots = [&] { return tables.tables.begin()->second; };
   ASSERT_TRUE(bring_to(programmer, {vip(1, 80, {1})}));
-  for (const TableSlot& slot : slots())
-    ASSERT_EQ(slot.previous, 0);
+  EXPECT_TRUE(slots().previous.empty());
   const auto first = slots();
   ASSERT_TRUE(bring_to(programmer, {vip(1, 80, {1, 2, 3})}));
   const auto second = slots();
   ASSERT_TRUE(bring_to(programmer, {vip(1, 80, {2, 3})}));
   const auto third = slots();
-  for (std::size_t i = 0; i < first.size(); ++i) {
-    ASSERT_EQ(second[i].previous, first[i].current);
-    ASSERT_EQ(third[i].previous, second[i].current);
-  }
+  EXPECT_EQ(second.previous, first.current);
+  EXPECT_EQ(third.previous, second.current);
   Vip renamed = vip(1, 80, {2, 3});
   renamed.name = "another";
   ASSERT_TRUE(bring_to(programmer, {renamed}));
   Programmer successor = adopted(tables);
   ASSERT_TRUE(bring_to(successor, {renamed}));
-  for (std::size_t i = 0; i < third.size(); ++i)
-    ASSERT_EQ(slots()[i].previous, third[i].previous) << "an equal table pushed the one before out";
+  EXPECT_EQ(slots(), third) << "an equal table pushed the one before out";
+}
+
+TEST(Programmer, ATableThatChangesItsSizeKeepsIdsAndTheOneBefore) {
+  FakeTables tables;
+  Programmer programmer = adopted(tables);
+  Vip service = vip(1, 80, {1, 2});
+  ASSERT_TRUE(bring_to(programmer, {service}));
+  const InstalledVip before = programmer.vips().at(service.key());
+  const Table first = tables.tables.at(before.id);
+  service.table_size = 509;
+  ASSERT_TRUE(bring_to(programmer, {service}));
+  const InstalledVip& after = programmer.vips().at(service.key());
+  EXPECT_EQ(after.id, before.id);
+  EXPECT_EQ(after.backends[0].id, before.backends[0].id);
+  EXPECT_EQ(tables.tables.at(after.id).current.size(), 509U);
+  EXPECT_EQ(tables.tables.at(after.id).previous, first.current);
+}
+
+TEST(Programmer, VipsWithTheSameBackendsHaveTheSameTables) {
+  FakeTables tables;
+  Programmer programmer = adopted(tables);
+  ASSERT_TRUE(bring_to(programmer, {vip(1, 80, {1, 2, 3}), vip(2, 443, {3, 1, 2})}));
+  const auto table_of = [&](const Vip& of) {
+    return tables.tables.at(programmer.vips().at(of.key()).id);
+  };
+  EXPECT_EQ(table_of(vip(1, 80, {})), table_of(vip(2, 443, {})));
+  ASSERT_TRUE(bring_to(programmer, {vip(1, 80, {1, 4, 3}), vip(2, 443, {4, 3, 1})}));
+  EXPECT_EQ(table_of(vip(1, 80, {})), table_of(vip(2, 443, {})));
+}
+
+TEST(Programmer, AVipThatGrowsOutOfItsRoomKeepsNumbersAndIds) {
+  FakeTables tables;
+  Programmer programmer = adopted(tables);
+  std::vector<std::uint8_t> backends{1, 2};
+  ASSERT_TRUE(bring_to(programmer, std::vector{vip(1, 80, backends), vip(2, 80, {1})}));
+  const InstalledVip before = programmer.vips().at(vip(1, 80, {}).key());
+  for (std::uint8_t more = 3; more <= 40; ++more)
+    backends.push_back(more);
+  ASSERT_TRUE(bring_to(programmer, std::vector{vip(1, 80, backends), vip(2, 80, {1})}));
+  const InstalledVip& after = programmer.vips().at(before.vip.key());
+  EXPECT_NE(after.first_member, before.first_member);
+  for (std::size_t i = 0; i < before.backends.size(); ++i) {
+    EXPECT_EQ(after.backends[i].number, before.backends[i].number);
+    EXPECT_EQ(tables.backend_of(after.id, after.backends[i].number), before.backends[i].id);
+  }
+}
+
+TEST(Programmer, AllTablesOfAChangeArePublishedInOneCall) {
+  FakeTables tables;
+  Programmer programmer = adopted(tables);
+  std::vector<Vip> want;
+  for (std::uint8_t last = 1; last <= 20; ++last)
+    want.push_back(vip(last, 80, {1, 2}));
+  const int before = tables.publications;
+  ASSERT_TRUE(bring_to(programmer, want));
+  EXPECT_EQ(tables.publications - before, 1);
+  for (Vip& service : want)
+    service.backends.pop_back();
+  ASSERT_TRUE(bring_to(programmer, want));
+  EXPECT_EQ(tables.publications - before, 2);
+  ASSERT_TRUE(bring_to(programmer, std::vector<Vip>{}));
+  EXPECT_EQ(tables.publications - before, 3);
 }
 
 TEST(Programmer, LimitsAndListsChangeInPlace) {

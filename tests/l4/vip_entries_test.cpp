@@ -107,7 +107,6 @@ TEST(VipEntry, SaysAllOfAVipThatPacketsNeed) {
   vip.ports = control::PortRange::only(wire::Port{443});
   vip.protocol = control::Protocol::kUdp;
   vip.mode = control::ForwardMode::kGue;
-  vip.table_size = 251;
   vip.gue_port = wire::Port{6081};
   vip.when_empty = control::WhenEmpty::kDrop;
   vip.hash = control::HashPolicy::kSourceIp;

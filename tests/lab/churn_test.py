@@ -17,8 +17,8 @@ VIP, PORT = "203.0.113.80", 7007
 IN_SERVICE = 100
 NAMES = [f"s{number}" for number in range(1, IN_SERVICE + 2)]  # one of them waits
 CONNECTIONS = 2000  # that exchange data once per second each
-TABLE_SIZE = 65537  # the default
 LINE_SLOTS = 4  # WEIR_LINE_SLOTS
+LINE_BYTES = 8
 DEVIATIONS = 4  # of a number of random draws, beyond which it is none of chance
 
 
@@ -32,13 +32,13 @@ class Crowd:
 
     def __init__(self, owners, _):
         self.owners = owners
-        self.in_slot = [CONNECTIONS / TABLE_SIZE] * TABLE_SIZE
+        self.in_slot = [CONNECTIONS / len(owners)] * len(owners)
         self.lost = 0.0  # whose backend still served
 
     def follow(self, owners, serving):
         moved = [i for i, (old, new) in enumerate(zip(self.owners, owners)) if old != new]
         self.lost += sum(self.in_slot[i] for i in moved if self.owners[i] in serving)
-        begun_anew = sum(self.in_slot[i] for i in moved) / TABLE_SIZE
+        begun_anew = sum(self.in_slot[i] for i in moved) / len(owners)
         for i in moved:
             self.in_slot[i] = 0.0
         self.in_slot = [count + begun_anew for count in self.in_slot]
@@ -128,11 +128,14 @@ class ChurnCase(unittest.TestCase):
                struct.pack("!HBB", PORT, socket.IPPROTO_TCP, 0))  # struct weir_vip_key
         vip = struct.unpack("=I", bpf_calls.lookup(services, key, 4))[0]
         table = bpf_calls.inner_map(tables, vip)
-        lines = (TABLE_SIZE + LINE_SLOTS - 1) // LINE_SLOTS
-        slots = array.array("H", bpf_calls.read_array(table, 2 * lines, struct.calcsize("4H")))
+        # struct weir_table_line: one with the sizes, the slots of now, and those of the table before
+        sizes = struct.unpack_from("=II", bpf_calls.read_array(table, 1, LINE_BYTES))
+        lines = [(size + LINE_SLOTS - 1) // LINE_SLOTS for size in sizes]
+        slots = array.array("H", bpf_calls.read_array(table, 1 + sum(lines), LINE_BYTES))
         for descriptor in (services, tables, table):
             os.close(descriptor)
-        current, previous = slots[:TABLE_SIZE], slots[lines * LINE_SLOTS:][:TABLE_SIZE]
+        current = slots[LINE_SLOTS:][:sizes[0]]
+        previous = slots[(1 + lines[0]) * LINE_SLOTS:][:sizes[1]] or current
         serving = set(current)
         return [p if p in serving else c for c, p in zip(current, previous)], serving
 

@@ -21,6 +21,7 @@ const struct weir_host_map weir_lb_maps[] = {
     WEIR_HOST_MAP(weir_services),
     WEIR_HOST_MAP(weir_ranges),
     WEIR_HOST_MAP(weir_vips),
+    WEIR_HOST_MAP(weir_members),
     WEIR_HOST_OUTER_MAP(weir_tables),
     WEIR_HOST_MAP(weir_backends),
     WEIR_HOST_MAP(weir_flows),

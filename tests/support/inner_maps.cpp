@@ -40,19 +40,20 @@ InnerMap maglev_table(std::span<const std::uint32_t> current,
                  .flags = BPF_F_INNER_MAP,
                  .key_bytes = sizeof(std::uint32_t),
                  .value_bytes = sizeof(weir_table_line),
-                 .max_entries = 2 * weir_lines_of(static_cast<std::uint32_t>(current.size())),
+                 .max_entries = 1,
                  .entries = {}};
-  std::vector<weir_table_line> lines(table.max_entries);
-  const std::uint32_t second = table.max_entries / 2;
-  for (std::uint32_t slot = 0; slot < current.size(); ++slot) {
-    const std::uint32_t line = slot / WEIR_LINE_SLOTS;
-    lines[line].backends[slot % WEIR_LINE_SLOTS] = static_cast<std::uint16_t>(current[slot]);
-    if (previous.empty()) continue;
-    lines[second + line].backends[slot % WEIR_LINE_SLOTS] =
-        static_cast<std::uint16_t>(previous[slot]);
+  weir_table_line sizes{};
+  sizes.size = static_cast<std::uint32_t>(current.size());
+  sizes.previous_size = static_cast<std::uint32_t>(previous.size());
+  table.add(std::uint32_t{0}, sizes);
+  for (const auto& numbers : {current, previous}) {
+    std::vector<weir_table_line> lines(weir_lines_of(static_cast<std::uint32_t>(numbers.size())));
+    for (std::size_t slot = 0; slot < numbers.size(); ++slot)
+      lines[slot / WEIR_LINE_SLOTS].slots[slot % WEIR_LINE_SLOTS] =
+          static_cast<std::uint16_t>(numbers[slot]);
+    for (const weir_table_line& line : lines)
+      table.add(table.max_entries++, line);
   }
-  for (std::uint32_t line = 0; line < lines.size(); ++line)
-    table.add(line, lines[line]);
   return table;
 }
 

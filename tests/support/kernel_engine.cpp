@@ -75,6 +75,7 @@ Result<Loaded> load_balancer(const BpfSettings& settings) {
   }
   bpf_map__set_max_entries(opened->maps.weir_flows, settings.flow_sets);
   bpf_map__set_max_entries(opened->maps.weir_backends, kBackendsMax);
+  bpf_map__set_max_entries(opened->maps.weir_members, kBackendsMax);
   bpf_map__set_max_entries(opened->maps.weir_backend_counters, kBackendsMax);
   return load<weir_lb>(
       opened, weir_lb__destroy, weir_lb__load,

@@ -43,7 +43,7 @@ struct VipOptions {
   control::VipKey key;
   std::string mode = "ipip";
   std::string name;
-  std::uint32_t table_size = control::kTableSizeDefault;
+  std::uint32_t table_size = 0;  ///< 0: by the number of backends
   std::optional<std::uint16_t> gue_port;
   std::optional<std::string> snat;
   std::optional<std::string> when_empty;

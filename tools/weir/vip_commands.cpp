@@ -114,9 +114,8 @@ Outcome change_backend(const Daemons& daemons, const BackendOptions& options,
 // ---- vips -----------------------------------------------------------------------------------
 
 Outcome vip_add(const Daemons& daemons, const VipOptions& options) {
-  Json body{{"vip", control::vip_text(options.key)},
-            {"mode", options.mode},
-            {"table_size", options.table_size}};
+  Json body{{"vip", control::vip_text(options.key)}, {"mode", options.mode}};
+  if (options.table_size != 0) body["table_size"] = options.table_size;
   if (!options.name.empty()) body["name"] = options.name;
   add_wishes(options, body);
   Answer answer = ask(daemons.l4, "POST", "/v1/vips", body);

@@ -147,7 +147,7 @@ void add_choosing_options(CLI::App* command, VipOptions& options) {
       ->group("Choosing a backend");
   command
       ->add_option("--table-size", options.table_size,
-                   "slots of the Maglev table, a prime; 100 times the backends or more")
+                   "slots of the Maglev table, a prime; otherwise by the number of backends")
       ->check([](const std::string& text) {
         const bool is_number = !text.empty() && text.size() < 19 &&
                                text.find_first_not_of("0123456789") == std::string::npos;
@@ -159,7 +159,6 @@ void add_choosing_options(CLI::App* command, VipOptions& options) {
                                  control::kTableSizeMin, control::kTableSizeMax,
                                  control::nearest_table_size(size));
       })
-      ->capture_default_str()
       ->group("Choosing a backend");
   CLI::Option* length =
       command
