@@ -1,137 +1,186 @@
 #include "l4/control/yaml_tree.h"
 
 #include <fmt/format.h>
-#include <yaml-cpp/eventhandler.h>
-#include <yaml-cpp/exceptions.h>
-#include <yaml-cpp/parser.h>
+#include <yaml.h>
 
 #include <algorithm>
 #include <map>
 #include <optional>
-#include <sstream>
 
 namespace weir::control {
 namespace {
 
-/// Thrown through the library by the handler below and caught in parse_yaml(): its interface has no
-/// other way to stop early.
-struct Stop {
-  YamlProblem problem;
-};
+using MaybeProblem = std::optional<YamlProblem>;
 
-Position position_of(const YAML::Mark& mark) {
-  if (mark.is_null()) return {};
-  return {static_cast<std::size_t>(mark.line) + 1, static_cast<std::size_t>(mark.column) + 1};
+Position position_of(const yaml_mark_t& mark) { return {mark.line + 1, mark.column + 1}; }
+
+std::string text_of(const yaml_char_t* text) {
+  // The library's bytes are unsigned; characters are what they are either way.
+  return text == nullptr ? std::string{} : std::string{reinterpret_cast<const char*>(text)};
 }
 
+/// YAML 1.2, section 10.3.2: what a plain scalar may say for "nothing".
+bool is_null_word(std::string_view text) {
+  return text.empty() || text == "~" || text == "null" || text == "Null" || text == "NULL";
+}
+
+/// The library's event, released with this.
+class Event {
+ public:
+  Event() = default;
+  ~Event() { yaml_event_delete(&event_); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  yaml_event_t* get() { return &event_; }
+  const yaml_event_t* operator->() const { return &event_; }
+
+ private:
+  yaml_event_t event_{};
+};
+
+/// The library's parser over a text, which outlives it.
+class Parser {
+ public:
+  explicit Parser(std::string_view text) {
+    const bool is_ready = yaml_parser_initialize(&parser_) == 1;
+    WEIR_ASSERT(is_ready);  // it fails only without memory
+    // Bytes again; the library only reads them.
+    yaml_parser_set_input_string(&parser_, reinterpret_cast<const unsigned char*>(text.data()),
+                                 text.size());
+    yaml_parser_set_encoding(&parser_, YAML_UTF8_ENCODING);
+  }
+  ~Parser() { yaml_parser_delete(&parser_); }
+  Parser(const Parser&) = delete;
+  Parser& operator=(const Parser&) = delete;
+
+  [[nodiscard]] bool next(Event& event) { return yaml_parser_parse(&parser_, event.get()) == 1; }
+  [[nodiscard]] const yaml_parser_t& state() const { return parser_; }
+
+ private:
+  yaml_parser_t parser_{};
+};
+
 /// Builds the tree from parser events. Finished containers move into their parent.
-class TreeBuilder : public YAML::EventHandler {
+class TreeBuilder {
  public:
   [[nodiscard]] YamlNode take_root() { return std::move(root_); }
 
-  void OnDocumentStart(const YAML::Mark&) override {}
-  void OnDocumentEnd() override {}
-
-  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
-    finish(new_node(YamlKind::kNull, mark), anchor);
-  }
-
-  void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override {
-    const auto found = anchors_.find(anchor);
-    if (found == anchors_.end()) {
-      throw Stop{{position_of(mark), "the alias refers to something that contains it",
-                  "an anchor that ends before its alias", ""}};
+  MaybeProblem take(const Event& event) {
+    const yaml_mark_t& mark = event->start_mark;
+    switch (event->type) {
+      case YAML_ALIAS_EVENT:
+        return alias(mark, text_of(event->data.alias.anchor));
+      case YAML_SCALAR_EVENT:
+        return scalar(mark, event->data.scalar);
+      case YAML_SEQUENCE_START_EVENT:
+        return open(YamlKind::kList, mark, text_of(event->data.sequence_start.tag),
+                    text_of(event->data.sequence_start.anchor));
+      case YAML_MAPPING_START_EVENT:
+        return open(YamlKind::kMap, mark, text_of(event->data.mapping_start.tag),
+                    text_of(event->data.mapping_start.anchor));
+      case YAML_SEQUENCE_END_EVENT:
+      case YAML_MAPPING_END_EVENT:
+        return close(mark);
+      case YAML_NO_EVENT:
+      case YAML_STREAM_START_EVENT:
+      case YAML_STREAM_END_EVENT:
+      case YAML_DOCUMENT_START_EVENT:
+      case YAML_DOCUMENT_END_EVENT:
+        return {};
     }
-    if (open_.size() + found->second.height > kYamlDepthMax) stop_for_depth(mark);
-    count(found->second, mark);
-    attach(found->second);
+    return {};
   }
-
-  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
-                const std::string& value) override {
-    refuse_tag(mark, tag);
-    YamlNode node = new_node(YamlKind::kScalar, mark);
-    node.text = value;
-    node.text_bytes = value.size();
-    finish(std::move(node), anchor);
-  }
-
-  void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
-                       YAML::EmitterStyle::value) override {
-    open(YamlKind::kList, mark, tag, anchor);
-  }
-  void OnSequenceEnd() override { close(); }
-
-  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
-                  YAML::EmitterStyle::value) override {
-    open(YamlKind::kMap, mark, tag, anchor);
-  }
-  void OnMapEnd() override { close(); }
 
  private:
   struct Open {
     YamlNode node;
-    YAML::anchor_t anchor;
+    std::string anchor;
   };
 
-  static YamlNode new_node(YamlKind kind, const YAML::Mark& mark) {
+  static YamlNode new_node(YamlKind kind, const yaml_mark_t& mark) {
     YamlNode node;
     node.kind = kind;
     node.at = position_of(mark);
     return node;
   }
 
-  [[noreturn]] static void stop_for_depth(const YAML::Mark& mark) {
-    throw Stop{
-        {position_of(mark), fmt::format("nested deeper than {} levels", kYamlDepthMax), "", ""}};
+  static YamlProblem too_deep(const yaml_mark_t& mark) {
+    return {position_of(mark), fmt::format("nested deeper than {} levels", kYamlDepthMax), "", ""};
   }
 
-  static void refuse_tag(const YAML::Mark& mark, const std::string& tag) {
-    // "?" and "!" are the library's names for plain and quoted scalars without a tag.
-    if (tag.empty() || tag == "?" || tag == "!") return;
-    throw Stop{{position_of(mark), fmt::format("tag '{}' means nothing here", tag),
-                "plain values without tags", ""}};
+  static MaybeProblem refuse_tag(const yaml_mark_t& mark, const std::string& tag) {
+    if (tag.empty() || tag == "!") return {};  // "!" alone says that a scalar is text
+    return YamlProblem{position_of(mark), fmt::format("tag '{}' means nothing here", tag),
+                       "plain values without tags", ""};
   }
 
-  void count(const YamlNode& node, const YAML::Mark& mark) {
+  MaybeProblem alias(const yaml_mark_t& mark, const std::string& anchor) {
+    const auto found = anchors_.find(anchor);
+    if (found != anchors_.end()) {
+      if (open_.size() + found->second.height > kYamlDepthMax) return too_deep(mark);
+      if (MaybeProblem problem = count(found->second, mark)) return problem;
+      attach(found->second);
+      return {};
+    }
+    if (std::ranges::find(open_, anchor, &Open::anchor) != open_.end())
+      return YamlProblem{position_of(mark), "the alias refers to something that contains it",
+                         "an anchor that ends before its alias", ""};
+    return YamlProblem{position_of(mark), fmt::format("there is no anchor '&{}'", anchor),
+                       "an anchor above its alias", ""};
+  }
+
+  template <typename Scalar>
+  MaybeProblem scalar(const yaml_mark_t& mark, const Scalar& event) {
+    if (MaybeProblem problem = refuse_tag(mark, text_of(event.tag))) return problem;
+    std::string text{reinterpret_cast<const char*>(event.value), event.length};  // bytes again
+    const bool is_plain = event.style == YAML_PLAIN_SCALAR_STYLE;
+    YamlNode node = new_node(YamlKind::kNull, mark);
+    if (!(is_plain && event.plain_implicit != 0 && is_null_word(text))) {
+      node.kind = YamlKind::kScalar;
+      node.text_bytes = text.size();
+      node.text = std::move(text);
+    }
+    if (MaybeProblem problem = count(node, mark)) return problem;
+    if (MaybeProblem problem = remember(node, text_of(event.anchor), mark)) return problem;
+    attach(std::move(node));
+    return {};
+  }
+
+  MaybeProblem open(YamlKind kind, const yaml_mark_t& mark, const std::string& tag,
+                    std::string anchor) {
+    if (MaybeProblem problem = refuse_tag(mark, tag)) return problem;
+    if (open_.size() + 1 > kYamlDepthMax) return too_deep(mark);
+    YamlNode node = new_node(kind, mark);
+    if (MaybeProblem problem = count(node, mark)) return problem;
+    open_.push_back({std::move(node), std::move(anchor)});
+    return {};
+  }
+
+  MaybeProblem close(const yaml_mark_t& mark) {
+    Open done = std::move(open_.back());  // the parser ends only what it has begun
+    open_.pop_back();
+    if (MaybeProblem problem = remember(done.node, done.anchor, mark)) return problem;
+    attach(std::move(done.node));
+    return {};
+  }
+
+  MaybeProblem count(const YamlNode& node, const yaml_mark_t& mark) {
     nodes_ += node.nodes;
     text_bytes_ += node.text_bytes;
-    if (nodes_ <= kYamlNodesMax && text_bytes_ <= kYamlTextBytesMax) return;
-    throw Stop{{position_of(mark),
-                fmt::format("the file has more than {} values or {} bytes of text once aliases are "
-                            "expanded",
-                            kYamlNodesMax, kYamlTextBytesMax),
-                "", ""}};
+    if (nodes_ <= kYamlNodesMax && text_bytes_ <= kYamlTextBytesMax) return {};
+    return YamlProblem{position_of(mark),
+                       fmt::format("the file has more than {} values or {} bytes of text once "
+                                   "aliases are expanded",
+                                   kYamlNodesMax, kYamlTextBytesMax),
+                       "", ""};
   }
 
-  void open(YamlKind kind, const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor) {
-    refuse_tag(mark, tag);
-    if (open_.size() + 1 > kYamlDepthMax) stop_for_depth(mark);
-    open_.push_back({new_node(kind, mark), anchor});
-    ++nodes_;
-  }
-
-  void close() {
-    Open done = std::move(open_.back());
-    open_.pop_back();
-    remember(done.node, done.anchor);
-    attach(std::move(done.node));
-  }
-
-  void finish(YamlNode node, YAML::anchor_t anchor) {
-    YAML::Mark mark;
-    mark.line = static_cast<int>(node.at.line) - 1;
-    mark.column = static_cast<int>(node.at.column) - 1;
-    count(node, mark);
-    remember(node, anchor);
-    attach(std::move(node));
-  }
-
-  void remember(const YamlNode& node, YAML::anchor_t anchor) {
-    if (anchor == YAML::NullAnchor) return;
-    // The copy counts as well: anchors inside anchors would otherwise multiply for free.
-    nodes_ += node.nodes;
+  /// The copy counts as well: anchors inside anchors would otherwise multiply for free.
+  MaybeProblem remember(const YamlNode& node, const std::string& anchor, const yaml_mark_t& mark) {
+    if (anchor.empty()) return {};
+    if (MaybeProblem problem = count(node, mark)) return problem;
     anchors_[anchor] = node;
+    return {};
   }
 
   void attach(YamlNode node) {
@@ -151,7 +200,7 @@ class TreeBuilder : public YAML::EventHandler {
 
   YamlNode root_;
   std::vector<Open> open_;
-  std::map<YAML::anchor_t, YamlNode> anchors_;
+  std::map<std::string, YamlNode> anchors_;
   std::size_t nodes_ = 0;
   std::size_t text_bytes_ = 0;
 };
@@ -169,7 +218,7 @@ std::optional<Position> find_tab_indent(std::string_view text) {
 }
 
 /// The first byte that no text file has; the library would end its input there or pass it on.
-std::optional<YamlProblem> find_binary(std::string_view text) {
+MaybeProblem find_binary(std::string_view text) {
   Position at{1, 1};
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
@@ -187,28 +236,39 @@ std::optional<YamlProblem> find_binary(std::string_view text) {
   return std::nullopt;
 }
 
+Position position_in(std::string_view text, std::size_t offset) {
+  const std::string_view before = text.substr(0, offset);
+  const std::size_t line_start = before.rfind('\n') + 1;  // npos + 1 is 0
+  return {static_cast<std::size_t>(std::ranges::count(before, '\n')) + 1, offset - line_start + 1};
+}
+
+/// Why the library stopped.
+YamlProblem syntax_problem(std::string_view text, const yaml_parser_t& parser) {
+  if (parser.error == YAML_READER_ERROR)
+    return {position_in(text, parser.problem_offset), fmt::format("not UTF-8: {}", parser.problem),
+            "UTF-8 text", "save the file in UTF-8"};
+  if (const std::optional<Position> tab = find_tab_indent(text))
+    return {*tab, "not valid YAML: a tab in the indentation", "blanks", ""};
+  const std::string context =
+      parser.context == nullptr ? std::string{} : fmt::format(" {}", parser.context);
+  return {position_of(parser.problem_mark),
+          fmt::format("not valid YAML: {}{}", parser.problem, context), "", ""};
+}
+
 }  // namespace
 
 std::variant<YamlNode, YamlProblem> parse_yaml(std::string_view text) {
-  if (std::optional<YamlProblem> binary = find_binary(text)) return std::move(*binary);
-  try {
-    std::istringstream stream{std::string{text}};
-    YAML::Parser parser{stream};
-    TreeBuilder builder;
-    parser.HandleNextDocument(builder);
-    TreeBuilder second;
-    if (parser.HandleNextDocument(second)) {
-      return YamlProblem{second.take_root().at, "a second YAML document begins here",
+  if (MaybeProblem binary = find_binary(text)) return *std::move(binary);
+  Parser parser{text};
+  TreeBuilder builder;
+  for (int documents = 0;;) {
+    Event event;
+    if (!parser.next(event)) return syntax_problem(text, parser.state());
+    if (event->type == YAML_STREAM_END_EVENT) return builder.take_root();
+    if (event->type == YAML_DOCUMENT_START_EVENT && ++documents == 2)
+      return YamlProblem{position_of(event->start_mark), "a second YAML document begins here",
                          "one document in a file", "remove the line '---'"};
-    }
-    return builder.take_root();
-  } catch (const Stop& stop) {
-    return stop.problem;
-  } catch (const YAML::Exception& error) {
-    if (const std::optional<Position> tab = find_tab_indent(text))
-      return YamlProblem{*tab, "not valid YAML: a tab in the indentation", "blanks", ""};
-    return YamlProblem{position_of(error.mark), fmt::format("not valid YAML: {}", error.msg), "",
-                       ""};
+    if (MaybeProblem problem = builder.take(event)) return *std::move(problem);
   }
 }
 

@@ -34,7 +34,7 @@ struct YamlProblem {
 };
 
 /// Limits on what a file may expand to: aliases multiply.
-inline constexpr std::size_t kYamlNodesMax = 1'000'000;
+inline constexpr std::size_t kYamlNodesMax = 4'000'000;
 inline constexpr std::size_t kYamlTextBytesMax = 2 * kConfigBytesMax;
 inline constexpr std::size_t kYamlDepthMax = 32;
 

@@ -14,7 +14,7 @@ function(weir_require module package)
 endfunction()
 
 weir_require(fmt libfmt-dev)
-weir_require(yaml-cpp libyaml-cpp-dev)
+weir_require(yaml-0.1 libyaml-dev)
 weir_require(openssl libssl-dev)
 find_package(nlohmann_json 3 REQUIRED)  # nlohmann-json3-dev
 weir_require(cpp-httplib libcpp-httplib-dev)

@@ -82,7 +82,7 @@ TEST(Diff, TouchesEachVipOnceRemovalsFirstAdditionsLast) {
   }
 }
 
-TEST(Diff, RebuildsAVipOnlyWhenItsModeHashOrTableSizeChanges) {
+TEST(Diff, RebuildsAVipOnlyWhenItsModeOrHashChanges) {
   const Vip before = vip_at(1);
   Vip heavier = before;
   heavier.backends.push_back({});
@@ -91,9 +91,9 @@ TEST(Diff, RebuildsAVipOnlyWhenItsModeHashOrTableSizeChanges) {
   Vip other_mode = before;
   other_mode.mode = ForwardMode::kL2;
   EXPECT_EQ(diff_vips({before}, {heavier})[0].kind, OperationKind::kUpdateVip);
-  EXPECT_EQ(diff_vips({before}, {larger})[0].kind, OperationKind::kReplaceVip);
+  EXPECT_EQ(diff_vips({before}, {larger})[0].kind, OperationKind::kUpdateVip);
   EXPECT_EQ(diff_vips({before}, {other_mode})[0].kind, OperationKind::kReplaceVip);
-  EXPECT_EQ(diff_vips({before}, {larger})[0].text(), "replace vip 203.0.113.1:80/tcp");
+  EXPECT_EQ(diff_vips({before}, {other_mode})[0].text(), "replace vip 203.0.113.1:80/tcp");
   Vip other_hash = before;
   other_hash.hash = HashPolicy::kSourceIp;
   EXPECT_EQ(diff_vips({before}, {other_hash})[0].kind, OperationKind::kReplaceVip);
