@@ -240,6 +240,10 @@ enum weir_flow_state {
 	WEIR_FLOW_CLIENT = 3,	   /* not a flow but a client, see affinity */
 };
 
+#define WEIR_FLOW_UDP_IDLE_S  120 /* without a SYN, a pause tells two flows apart (RFC 4787) */
+#define WEIR_FLOW_CLOSED_S    8	  /* after which a closing flow is over for practical purposes */
+#define WEIR_FLOW_LONG_IDLE_S 120 /* after which a flow gives way to a new one */
+
 #define WEIR_FLOW_TAG_SHIFT	37
 #define WEIR_FLOW_WAY_SHIFT	32 /* of a flow's own way in its hash; below it its set */
 #define WEIR_FLOW_BACKEND_SHIFT 20
@@ -478,6 +482,33 @@ enum weir_decap_verdict {
 	WEIR_DECAP_VERDICT_COUNT,
 };
 
+/* Marks of the probes' sockets (SO_MARK): this in the first byte, a number in the rest. Packets
+ * with other marks are none of the probe programs' business. */
+#define WEIR_PROBE_MARK	      0x57000000U
+#define WEIR_PROBE_MARK_MASK  0xff000000U
+#define WEIR_PROBE_PATHS_MAX  262144U /* VIPs times their backends */
+#define WEIR_PROBE_FLOWS_MAX  65536U  /* probes under way, the longest ago forgotten first */
+
+/* Map weir_probe_paths, by mark: how what goes to a backend's own address gets to the VIP there. */
+struct weir_probe_path {
+	struct weir_address vip;
+	struct weir_address outer_source; /* the backend's address is the outer destination */
+	__u8 mode;			  /* enum weir_mode: ipip, gue, l2 */
+	__u8 reserved[5];
+	__be16 gue_port_be;
+};
+
+/* Map weir_probe_flows: a backend's answer to a probe, and the address that the socket expects it
+ * from. Of an echo the identifier is the node's port, and the VIP's is 0. */
+struct weir_probe_flow {
+	struct weir_address vip;
+	struct weir_address node;
+	__be16 vip_port_be;
+	__be16 node_port_be;
+	__u8 protocol;
+	__u8 reserved[3];
+};
+
 /* What the return program, on the balancer's end of an L7 worker's veth, counts. */
 enum weir_return_verdict {
 	WEIR_RETURN_REDIRECT = 0, /* sent out of the network device */
@@ -504,3 +535,5 @@ WEIR_ASSERT_SIZE(struct weir_fragment_key, 40);
 WEIR_ASSERT_SIZE(struct weir_monitor_filter, 48);
 WEIR_ASSERT_SIZE(struct weir_trace_step, 64);
 WEIR_ASSERT_SIZE(struct weir_decap_vip_key, 20);
+WEIR_ASSERT_SIZE(struct weir_probe_path, 40);
+WEIR_ASSERT_SIZE(struct weir_probe_flow, 40);

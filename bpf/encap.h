@@ -5,15 +5,13 @@
 
 #include "bpf/frame.h"
 #include "bpf/maps.h"
+#include "bpf/outer.h"
 #include "bpf/parse.h"
 #include "bpf/select.h"
 
-#define OUTER_HOP_LIMIT	   64
-#define IPV4_DONT_FRAGMENT 0x4000
-#define IP_BYTES_MAX	   65535 /* what IPv4's length field holds; IPv6 could have 40 more */
-#define SUM_STEP_BYTES	   128
-#define SUM_STEPS_MAX	   72	  /* 9,216 bytes: the largest frame that devices carry */
-#define GUE_SOURCE_FIRST   0xc000 /* outer source ports are dynamic ones (RFC 6335, section 6) */
+#define IP_BYTES_MAX   65535 /* what IPv4's length field holds; IPv6 could have 40 more */
+#define SUM_STEP_BYTES 128
+#define SUM_STEPS_MAX  72 /* 9,216 bytes: the largest frame that devices carry */
 
 /* Forwarding lowers the hop limit even inside a tunnel (RFC 2003, section 3.1; RFC 2473, section
  * 3.1): between balancers that point at each other it is what ends the loop. */
@@ -185,22 +183,13 @@ __noinline __u64 weir_sum_of_bytes(struct xdp_md *ctx, const struct packet *pkt)
 	return sum + last;
 }
 
-/* A source port that varies with the flow and with nothing else. */
-static __always_inline __be16 gue_source_port(const struct packet *pkt)
-{
-	__u64 mixed = sum_address(&pkt->flow.source) + sum_address(&pkt->flow.destination) +
-		      ((__u64)pkt->flow.source_port_be << 16) + pkt->flow.destination_port_be;
-
-	return bpf_htons(GUE_SOURCE_FIRST | (mixed * 0x9e3779b97f4a7c15ULL) >> 50);
-}
-
 static __always_inline struct udphdr gue_header(struct xdp_md *ctx, const struct packet *pkt,
 						const struct weir_vip *vip,
 						const struct weir_backend *backend)
 {
 	__u32 udp_bytes = sizeof(struct udphdr) + pkt->ip_bytes;
 	struct udphdr gue = {
-		.source = gue_source_port(pkt),
+		.source = gue_source_port(&pkt->flow),
 		.dest = vip->gue_port_be,
 		.len = bpf_htons(udp_bytes),
 	};

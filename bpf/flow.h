@@ -33,10 +33,10 @@
 #include "bpf/maps.h"
 #include "bpf/parse.h"
 
-#define FLOW_ALIVE_S	  60  /* idle for longer, a SYN may mean a new connection */
-#define FLOW_UDP_IDLE_S	  120 /* without a SYN, a pause has to tell two flows apart (RFC 4787) */
-#define FLOW_CLOSED_S	  8   /* after which a closing flow is over for practical purposes */
-#define FLOW_LONG_IDLE_S  120 /* after which a flow gives way to a new one */
+#define FLOW_ALIVE_S	  60 /* idle for longer, a SYN may mean a new connection */
+#define FLOW_UDP_IDLE_S	  WEIR_FLOW_UDP_IDLE_S
+#define FLOW_CLOSED_S	  WEIR_FLOW_CLOSED_S
+#define FLOW_LONG_IDLE_S  WEIR_FLOW_LONG_IDLE_S
 #define FLOW_STATE_MASK	  3
 
 /* Where in the table a flow is, or would be. */

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <array>
 #include <filesystem>
 #include <mutex>
@@ -16,6 +17,7 @@
 #include "l4/base/log.h"
 #include "l4/base/signals.h"
 #include "l4/control/admin.h"
+#include "l4/control/prober.h"
 #include "l4/plane.h"
 #include "l4/routes.h"
 #include "l4/watch.h"
@@ -46,14 +48,28 @@ Result<void> drop_rights() {
   // raise the limit. A refusal matters on those kernels alone; loading then says so.
   constexpr rlimit kUnlimited{RLIM_INFINITY, RLIM_INFINITY};
   static_cast<void>(::setrlimit(RLIMIT_MEMLOCK, &kUnlimited));
+  // Health checks by echo need a right of their own where ping sockets are not allowed.
+  if (control::echo_needs_raw_sockets())
+    return keep_only_capabilities(
+        {CAP_NET_ADMIN, CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN, CAP_NET_RAW});
   return keep_only_capabilities({CAP_NET_ADMIN, CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN});
+}
+
+/// Until the next tick, or until health changes something by time alone.
+int wait_ms(const Plane& plane, std::mutex& mutex) {
+  const std::lock_guard lock{mutex};
+  const Instant event = plane.next_health_event();
+  if (event == kNever) return kTickMs;
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(event - monotonic_now()).count();
+  return static_cast<int>(std::clamp<std::int64_t>(left, 0, kTickMs));
 }
 
 Result<void> run_loop(Plane& plane, std::mutex& mutex, const UniqueFd& signals) {
   const int network = plane.network_fd();
   for (;;) {
-    std::array<pollfd, 2> watched{pollfd{signals.get(), POLLIN, 0}, pollfd{network, POLLIN, 0}};
-    const int ready = ::poll(watched.data(), watched.size(), kTickMs);
+    std::array<pollfd, 3> watched{pollfd{signals.get(), POLLIN, 0}, pollfd{network, POLLIN, 0},
+                                  pollfd{plane.prober_fd(), POLLIN, 0}};
+    const int ready = ::poll(watched.data(), watched.size(), wait_ms(plane, mutex));
     if (ready < 0 && errno != EINTR) return Error::from_errno("waiting for events");
     if (watched[0].revents != 0) return {};
     if (ready > 0 && watched[1].revents != 0) {
@@ -64,6 +80,7 @@ Result<void> run_loop(Plane& plane, std::mutex& mutex, const UniqueFd& signals) 
     }
     const std::lock_guard lock{mutex};
     plane.on_tick(monotonic_now());
+    plane.on_health(monotonic_now());
   }
 }
 

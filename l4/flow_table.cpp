@@ -15,7 +15,45 @@ std::uint32_t backend_of(std::uint64_t entry) {
   return static_cast<std::uint32_t>(entry >> WEIR_FLOW_BACKEND_SHIFT) & WEIR_FLOW_BACKEND_MASK;
 }
 
+weir_flow_state state_of(std::uint64_t entry) {
+  constexpr std::uint64_t kStateMask = 3;
+  return static_cast<weir_flow_state>(entry >> WEIR_FLOW_STATE_SHIFT & kStateMask);
+}
+
+std::uint32_t idle_s_of(std::uint64_t entry, std::uint32_t now_s) {
+  return (now_s - static_cast<std::uint32_t>(entry)) & WEIR_FLOW_STAMP_MASK;
+}
+
 }  // namespace
+
+bool is_alive(std::uint64_t entry, bool is_tcp, std::uint32_t now_s) {
+  const std::uint32_t idle_s = idle_s_of(entry, now_s);
+  switch (state_of(entry)) {
+    case WEIR_FLOW_CLOSING:
+      return idle_s < WEIR_FLOW_CLOSED_S;
+    case WEIR_FLOW_NEW:
+      return idle_s <= (is_tcp ? WEIR_NAT_TCP_NEW_S : WEIR_FLOW_UDP_IDLE_S);
+    case WEIR_FLOW_ESTABLISHED:
+      return idle_s <= (is_tcp ? WEIR_NAT_TCP_ESTABLISHED_S : WEIR_FLOW_UDP_IDLE_S);
+    case WEIR_FLOW_CLIENT:
+      return false;
+  }
+  return false;
+}
+
+Result<BackendFlows> count_flows_of(int map_fd, std::uint32_t backend, bool is_tcp,
+                                    std::uint32_t now_s) {
+  auto flows = MappedArray<std::uint64_t>::open(map_fd, "weir_flows");
+  if (!flows) return std::move(flows).error();
+  BackendFlows count;
+  for (std::uint64_t& place : flows->values()) {
+    const std::uint64_t entry = read_now(place);
+    if (backend_of(entry) != backend || !is_alive(entry, is_tcp, now_s)) continue;
+    ++count.alive;
+    count.idle += idle_s_of(entry, now_s) > WEIR_FLOW_LONG_IDLE_S ? 1 : 0;
+  }
+  return count;
+}
 
 std::uint32_t flow_sets(std::uint32_t flows_max) {
   return std::bit_ceil(std::max<std::uint32_t>(flows_max, WEIR_FLOW_WAYS)) / WEIR_FLOW_WAYS;

@@ -22,6 +22,23 @@ std::uint32_t flow_entries(std::uint32_t flows_max);
 /// part of a larger table stands for the whole, and asking does not empty the CPU's caches.
 Result<FlowCount> count_flows(int map_fd);
 
+/// Flows that one backend still has.
+struct BackendFlows {
+  std::uint64_t alive = 0;
+  std::uint64_t idle = 0;  ///< of them those that were silent for longer than WEIR_FLOW_LONG_IDLE_S
+};
+
+/// Whether somebody may still send a packet of the flow that the entry stands for: it was of more
+/// than one packet, or its first is fresh; it was not closed for longer than a moment; and it was
+/// silent for no longer than such flows are (established TCP: as RFC 5382, REQ-5 has it). Entries
+/// of clients (affinity) are no flows.
+bool is_alive(std::uint64_t entry, bool is_tcp, std::uint32_t now_s);
+
+/// Reads the whole table: a wait for the last flow must not miss it. 512 MiB at most, 2 MiB by
+/// default.
+Result<BackendFlows> count_flows_of(int map_fd, std::uint32_t backend, bool is_tcp,
+                                    std::uint32_t now_s);
+
 /// Clears the entries whose backend is not in use, but none that the program changes meanwhile.
 Result<void> forget_flows(int map_fd, const std::function<bool(std::uint32_t)>& is_in_use);
 

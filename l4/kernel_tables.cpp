@@ -378,6 +378,15 @@ Result<NatCount> KernelTables::count_nat_flows(std::uint32_t stamp) const {
   return l4::count_nat_flows(nat_flows_.fd(), stamp);
 }
 
+Result<BackendFlows> KernelTables::count_flows_of(BackendId id, bool is_tcp,
+                                                  std::uint32_t stamp) const {
+  return l4::count_flows_of(flows_.fd(), id.value(), is_tcp, stamp);
+}
+
+Result<BackendFlows> KernelTables::count_nat_flows_of(BackendId id, std::uint32_t stamp) const {
+  return l4::count_nat_flows_of(nat_flows_.fd(), id.value(), stamp);
+}
+
 Result<void> KernelTables::reopen_nat_flows(const std::string& directory) {
   return open_map(nat_flows_, directory, "weir_nat_flows");
 }

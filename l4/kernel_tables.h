@@ -95,6 +95,10 @@ class KernelTables final : public Tables {
   // For observe.h.
   [[nodiscard]] Result<FlowCount> count_flows() const;
   [[nodiscard]] Result<NatCount> count_nat_flows(std::uint32_t stamp) const;
+  /// Of one backend: in the flow table, and in the NAT table, which must be there.
+  [[nodiscard]] Result<BackendFlows> count_flows_of(BackendId id, bool is_tcp,
+                                                    std::uint32_t stamp) const;
+  [[nodiscard]] Result<BackendFlows> count_nat_flows_of(BackendId id, std::uint32_t stamp) const;
   [[nodiscard]] const PerCpuMap<std::uint32_t, std::uint64_t>& nat_counters() const {
     return nat_counters_;
   }

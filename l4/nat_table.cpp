@@ -36,6 +36,24 @@ std::uint32_t nat_records(std::uint32_t nat_flows_max) {
   return nat_flows_max == 0 ? 0 : std::bit_ceil(std::max<std::uint32_t>(nat_flows_max, 2));
 }
 
+Result<BackendFlows> count_nat_flows_of(int map_fd, std::uint32_t backend, std::uint32_t stamp) {
+  auto records = MappedArray<weir_nat_flow>::open(map_fd, "weir_nat_flows");
+  if (!records) return std::move(records).error();
+  BackendFlows flows;
+  for (weir_nat_flow& record : records->values()) {
+    if (read_now(record.backend_id) != backend) continue;
+    const std::uint64_t owner = read_now(record.owner);
+    NatCount counts;
+    count(counts, owner);
+    const std::uint32_t idle_s = (stamp - read_now(record.stamp)) & WEIR_FLOW_STAMP_MASK;
+    const bool is_tcp = read_now(record.protocol) == IPPROTO_TCP;
+    if (counts.used() == counts.closing || idle_s > weir_nat_timeout_s(owner, is_tcp)) continue;
+    ++flows.alive;
+    flows.idle += idle_s > WEIR_FLOW_LONG_IDLE_S ? 1 : 0;
+  }
+  return flows;
+}
+
 Result<NatCount> count_nat_flows(int map_fd, std::uint32_t stamp) {
   auto records = MappedArray<weir_nat_flow>::open(map_fd, "weir_nat_flows");
   if (!records) return std::move(records).error();

@@ -4,6 +4,7 @@
 
 #include "bpf/abi.h"
 #include "l4/base/result.h"
+#include "l4/flow_table.h"
 
 /// The map weir_nat_flows, counted in place.
 namespace weir::l4 {
@@ -22,6 +23,9 @@ struct NatCount {
 
 /// What is made of a wish for so many records: a power of two, at least two; 0 stays 0.
 std::uint32_t nat_records(std::uint32_t nat_flows_max);
+
+/// Flows of one backend whose time is not up, those that are closing aside. Reads the whole table.
+Result<BackendFlows> count_nat_flows_of(int map_fd, std::uint32_t backend, std::uint32_t stamp);
 
 /// `stamp` is the second that it is now, as the program counts (kernel_clock.h).
 Result<NatCount> count_nat_flows(int map_fd, std::uint32_t stamp);

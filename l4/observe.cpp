@@ -122,6 +122,16 @@ Result<NatCount> read_nat_count(const Datapath& datapath) {
   return datapath.tables().count_nat_flows(*stamp);
 }
 
+Result<BackendFlows> read_backend_flows(const Datapath& datapath, const control::Vip& vip,
+                                        BackendId id) {
+  Result<std::uint32_t> stamp = read_stamp(datapath.constants().ticks);
+  if (!stamp) return std::move(stamp).error();
+  if (vip.mode != control::ForwardMode::kNat)
+    return datapath.tables().count_flows_of(id, vip.protocol == control::Protocol::kTcp, *stamp);
+  if (datapath.settings().nat_flows_max == 0) return BackendFlows{};
+  return datapath.tables().count_nat_flows_of(id, *stamp);
+}
+
 Result<weir_service_counter> read_vip_counter(const KernelTables& tables, VipId id) {
   return summed(tables.vip_counters(), id.value());
 }

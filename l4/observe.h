@@ -31,6 +31,11 @@ struct FlowEventRow {
   std::uint64_t count = 0;
 };
 
+/// The flows that a backend still has: by NAT records in mode nat, else by flow entries. Flows that
+/// are not remembered (node.l4.flows: 0, or entries that gave way) are not known of.
+Result<BackendFlows> read_backend_flows(const Datapath& datapath, const control::Vip& vip,
+                                        BackendId id);
+
 /// The NAT table as weir_nat_flows has it now. Without a table: capacity 0.
 Result<NatCount> read_nat_count(const Datapath& datapath);
 /// What happened to translated flows, in the order of enum weir_nat_event.

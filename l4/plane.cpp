@@ -95,6 +95,7 @@ bool same_but_for_revision(DesiredState left, const DesiredState& right) {
 std::vector<control::Vip> services_of(const DesiredState& state) {
   std::vector<control::Vip> services = control::l4_services(state.model);
   services.insert(services.end(), state.manual_vips.begin(), state.manual_vips.end());
+  control::apply_overrides(services, state.overrides);
   return services;
 }
 
@@ -120,6 +121,11 @@ Result<std::unique_ptr<Plane>> Plane::open(const PlaneOptions& options) {
                                          *std::move(netlink), *std::move(hops)}};
   plane->state_lock_ = *std::move(state_lock);
   if (Result<void> started = plane->start(); !started) return std::move(started).error();
+  Result<control::Prober> prober = control::Prober::start();
+  if (!prober) return std::move(prober).error();
+  plane->prober_.emplace(*std::move(prober));
+  plane->open_probe_path();
+  plane->set_targets();
   return plane;
 }
 
@@ -271,6 +277,7 @@ std::vector<std::string> Plane::preview(const DesiredState& next) const {
 }
 
 Result<void> Plane::change(DesiredState next) {
+  control::drop_stale_overrides(next.overrides, services_of(next));
   if (same_but_for_revision(next, desired_) && !failed_) return {};
   if (Result<void> valid = validate(next); !valid) return valid;
   next.revision = desired_.revision + 1;
@@ -287,6 +294,7 @@ Result<void> Plane::change(DesiredState next) {
   }
   failed_.reset();
   desired_ = std::move(next);
+  set_targets();
   log_info("revision {}", desired_.revision);
   return {};
 }
@@ -322,6 +330,8 @@ Result<void> Plane::unload() {
 Result<void> Plane::take_down() {
   programmer_.reset();
   datapath_.reset();
+  board_.set_wishes({}, {}, monotonic_now());
+  set_targets();
   reasons_.clear();
   if (Result<void> unloaded = Datapath::unload(options_.pin_directory); !unloaded) return unloaded;
   return remove_carrier(netlink_);
@@ -335,8 +345,11 @@ Result<void> Plane::reconcile(const DesiredState& next) {
   if (Result<void> step = ensure_datapath(next); !step) return step;
   if (Result<void> step = ensure_workers(next); !step) return step;
   next_hops_.forget_watched();
-  if (Result<void> step =
-          programmer_->apply(control::diff_vips(programmer_->installed(), services_of(next)));
+  const Instant now = monotonic_now();
+  const std::vector<control::Vip> wishes = services_of(next);
+  board_.set_wishes(wishes, programmer_->vips(), now);
+  if (Result<void> step = programmer_->apply(
+          control::diff_vips(programmer_->installed(), board_.effective(wishes, now)));
       !step)
     return step;
   if (Result<void> step = programmer_->refresh_next_hops(); !step) return step;
@@ -482,6 +495,7 @@ std::vector<std::string> Plane::warnings() const {
         flows_wanted, datapath_->settings().flows_max));
   for (std::string& warning : nat_warnings())
     out.push_back(std::move(warning));
+  if (!probe_warning_.empty()) out.push_back(probe_warning_);
   return out;
 }
 
@@ -563,6 +577,7 @@ void Plane::on_network_change() {
   }
   if (Result<void> refreshed = refresh_next_hops(); !refreshed)
     log_error("refreshing next hops: {}", refreshed.error().text());
+  probes_are_stale_ = true;
 }
 
 void Plane::on_tick(Instant now) {

@@ -10,10 +10,13 @@
 #include "l4/carrier.h"
 #include "l4/control/config.h"
 #include "l4/control/model.h"
+#include "l4/control/prober.h"
 #include "l4/datapath.h"
+#include "l4/health_board.h"
 #include "l4/monitor.h"
 #include "l4/netlink.h"
 #include "l4/next_hop.h"
+#include "l4/probe_path.h"
 #include "l4/programmer.h"
 #include "l4/store.h"
 
@@ -74,6 +77,12 @@ class Plane {
   /// About once a second.
   void on_tick(Instant now);
 
+  [[nodiscard]] const HealthBoard& health() const { return board_; }
+  /// Readable when probes have results; then, and at next_health_event(), call on_health().
+  [[nodiscard]] int prober_fd() const { return prober_->fd(); }
+  [[nodiscard]] Instant next_health_event() const;
+  void on_health(Instant now);
+
  private:
   Plane(PlaneOptions options, UniqueFd lock, Store store, NetlinkSocket netlink, NextHops hops)
       : options_{std::move(options)},
@@ -96,6 +105,11 @@ class Plane {
   Result<void> ensure_returns(const DesiredState& next);
   Result<void> take_down();
   Result<void> refresh_next_hops();
+  // plane_health.cpp
+  void open_probe_path();
+  void set_targets();
+  void publish_targets();
+  void set_probe_ways();
   /// links().end(): there is no such device.
   [[nodiscard]] std::map<std::uint32_t, Link>::const_iterator link_named(
       const std::string& device) const;
@@ -114,6 +128,12 @@ class Plane {
   std::optional<Datapath> datapath_;
   // Set exactly while datapath_ is: adopt_programmer() gives both up when it fails.
   std::optional<Programmer> programmer_;
+  HealthBoard board_;
+  std::optional<control::Prober> prober_;  // set once open() has succeeded
+  ProbeWays probe_ways_;
+  std::optional<ProbePath> probe_path_;  // not where the kernel refuses it
+  bool probes_are_stale_ = false;        // the ways to backends may have changed
+  std::string probe_warning_;
   std::weak_ptr<Monitor> watcher_;
   std::optional<Error> refused_;                // why the pins cannot be adopted
   std::optional<Error> failed_;                 // why the kernel is not in the desired state
@@ -122,7 +142,7 @@ class Plane {
   Instant next_attempt_{};
 };
 
-/// What the L4 plane serves in this state.
+/// What the L4 plane serves in this state, as people want it; the health of backends aside.
 std::vector<control::Vip> services_of(const DesiredState& state);
 
 /// The key of the flow hash and of Maglev tables, from the content of the seed file.

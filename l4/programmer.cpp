@@ -16,7 +16,7 @@ namespace {
 bool is_l7(const control::Vip& vip) { return vip.mode == control::ForwardMode::kL7; }
 
 bool takes_new_flows(const control::Backend& backend) {
-  return !backend.draining && backend.weight > 0;
+  return backend.state == control::BackendState::kActive && backend.weight > 0;
 }
 
 std::vector<QuicEntry> quic_entries(const InstalledVip& installed) {

@@ -11,6 +11,10 @@
 namespace weir::l4 {
 namespace {
 
+bool is_active(const control::Backend& backend) {
+  return backend.state == control::BackendState::kActive;
+}
+
 /// What an adopted entry says about its next hop.
 NextHop next_hop_of(const weir_backend& entry) {
   NextHop hop;
@@ -124,7 +128,8 @@ Result<void> Programmer::adopt_backends() {
                                .id = id,
                                .next_hop = next_hop_of(entry),
                                .entry = entry};
-    installed.backend.draining = (entry.flags & WEIR_BACKEND_DRAINING) != 0;
+    if ((entry.flags & WEIR_BACKEND_DRAINING) != 0)
+      installed.backend.state = control::BackendState::kDraining;
     if (entry.port_be != 0) installed.backend.port = wire::Port{ntohs(entry.port_be)};
     const auto owner = by_id.find(entry.vip_id);
     if ((entry.flags & WEIR_BACKEND_IN_USE) == 0) {
@@ -190,7 +195,7 @@ Result<void> Programmer::adopt_tables() {
                    "take the old datapath down with 'weir unload', then load again"};
     installed.vip.table_size = static_cast<std::uint32_t>(table->current.size());
     for (InstalledBackend& entry : installed.backends) {
-      entry.backend.weight = entry.slots > 0 || entry.backend.draining ? 1 : 0;
+      entry.backend.weight = entry.slots > 0 || !is_active(entry.backend) ? 1 : 0;
       installed.vip.backends.push_back(entry.backend);
     }
     installed.table_digest = maglev_digest(table->current, members_of(installed));

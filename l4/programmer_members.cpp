@@ -23,10 +23,11 @@ std::vector<MaglevMember> members_of(const InstalledVip& installed) {
   std::vector<MaglevMember> members;
   for (const InstalledBackend& entry : installed.backends) {
     if (entry.number == MemberNumber{}) continue;
-    members.push_back({.address = entry.backend.address,
-                       .port = entry.backend.port.value_or(wire::Port{}),
-                       .weight = entry.backend.draining ? 0 : entry.backend.weight,
-                       .number = entry.number});
+    members.push_back(
+        {.address = entry.backend.address,
+         .port = entry.backend.port.value_or(wire::Port{}),
+         .weight = entry.backend.state == control::BackendState::kActive ? entry.backend.weight : 0,
+         .number = entry.number});
   }
   return members;
 }

@@ -7,6 +7,7 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "l4/backend_routes.h"
 #include "l4/control/config.h"
 #include "l4/control/diff.h"
 #include "l4/control/host_facts.h"
@@ -136,10 +137,13 @@ json vip_json(const Plane& plane, const control::Vip& vip, Sources sources = Sou
         if (entry.backend.address == backend.address) match = &entry;
     }
     backends.push_back(backend_json(backend, match));
+    backends.back().update(json::parse(backend_condition_json(plane, vip.key(), backend.address)));
   }
   const bool l7 = vip.mode == control::ForwardMode::kL7;
   json out = wish_json(vip, sources);
   out["owner"] = is_manual(plane, vip.key()) ? "manual" : "file";
+  const control::VipHealth* health = plane.health().find(vip.key());
+  out["fail_open"] = health != nullptr && health->fails_open();
   out["id"] = installed == nullptr ? 0 : installed->id.value();
   if (l7) out["table_size"] = 0;
   out["table_digest"] = installed == nullptr || l7 ? "" : hex64(installed->table_digest);
@@ -224,6 +228,7 @@ Result<json> get_status(Plane& plane, Instant started) {
               {"vips", services_of(desired).size()},
               {"backends", backends},
               {"backends_unresolved", unresolved},
+              {"health", json::parse(health_summary_json(plane))},
               {"flows", flows.used},
               {"flows_max", plane.loaded() ? plane.datapath().settings().flows_max
                                            : desired.model.node.l4.flows_max},
@@ -396,6 +401,8 @@ Result<json> post_backend(Plane& plane, const AdminRequest& request) {
   DesiredState next = plane.desired();
   Result<control::Vip*> vip = manual_vip(next, *vip_field);
   if (!vip) return std::move(vip).error();
+  // The newer word about the state counts, whichever way it came.
+  if (body->contains("state")) control::drop_override(next.overrides, (*vip)->key(), *address);
   const auto known = std::ranges::find((*vip)->backends, *address, &control::Backend::address);
   json merged = json::object();
   if (known != (*vip)->backends.end()) merged = json::parse(control::to_json(*known));
@@ -555,6 +562,8 @@ AdminReply handle_request(Plane& plane, const AdminRequest& request, Instant sta
   if (route == "POST /v1/vips") return reply_of(post_vip(plane, request));
   if (route == "DELETE /v1/vips") return reply_of(delete_vip(plane, request));
   if (route == "POST /v1/backends") return reply_of(post_backend(plane, request));
+  if (route == "GET /v1/backends") return get_backend(plane, request);
+  if (route == "POST /v1/backends/state") return set_backend_state(plane, request);
   if (route == "DELETE /v1/backends") return reply_of(delete_backend(plane, request));
   if (route == "POST /v1/check") return submit(plane, request, false);
   if (route == "POST /v1/apply") return submit(plane, request, true);

@@ -69,6 +69,12 @@ Result<DesiredState> state_of(const json& document) {
   Result<LoadSettings> load = load_from_json(document.at("load"));
   if (!load) return std::move(load).error().while_doing("load");
   state.load = *std::move(load);
+  if (!document.contains("overrides")) return state;  // not with versions before health checks
+  for (const json& item : document.at("overrides")) {
+    Result<control::BackendOverride> read = control::override_from_json(item.dump());
+    if (!read) return std::move(read).error().while_doing("overrides");
+    state.overrides.push_back(*read);
+  }
   return state;
 }
 
@@ -78,12 +84,16 @@ std::string to_json(const DesiredState& state) {
   json manual = json::array();
   for (const control::Vip& vip : state.manual_vips)
     manual.push_back(json::parse(control::to_json(vip)));
+  json overrides = json::array();
+  for (const control::BackendOverride& item : state.overrides)
+    overrides.push_back(json::parse(control::to_json(item)));
   const json document{{"format", kFormat},
                       {"revision", state.revision},
                       {"file", state.file},
                       {"model", json::parse(control::to_json(state.model))},
                       {"manual_vips", std::move(manual)},
-                      {"load", load_json(state.load)}};
+                      {"load", load_json(state.load)},
+                      {"overrides", std::move(overrides)}};
   return document.dump(1) + "\n";
 }
 

@@ -8,6 +8,7 @@
 #include "l4/base/file.h"
 #include "l4/base/result.h"
 #include "l4/control/model.h"
+#include "l4/control/overrides.h"
 
 namespace weir::l4 {
 
@@ -26,6 +27,7 @@ struct DesiredState {
   control::Model model;        ///< what that file says
   std::vector<control::Vip> manual_vips;
   LoadSettings load;
+  std::vector<control::BackendOverride> overrides = {};  ///< sorted; of backends that exist
   friend bool operator==(const DesiredState&, const DesiredState&) = default;
 };
 

@@ -112,7 +112,9 @@ std::string next_hop_text(const InstalledBackend& backend) {
                        hop.reason);
   return fmt::format("by {} to {}{}{}, MTU {}{}", hop.device, hop.mac.text(),
                      hop.gateway ? " of " : "", hop.gateway ? hop.gateway->text() : "", hop.mtu,
-                     backend.backend.draining ? ", draining" : "");
+                     backend.backend.state == control::BackendState::kActive
+                         ? ""
+                         : fmt::format(", {}", control::text_of(backend.backend.state)));
 }
 
 /// Writes the steps of one packet.

@@ -55,14 +55,15 @@ ARROWS = [
 # place that ends in "/*" is the folder without the folders in it, "/*.cpp" its sources alone.
 LIBRARIES = [
     (r"rte_", ["l7/port/dpdk_port", "tests/l7/port/"]),
-    (r"openssl/", ["l7/tls/", "tests/"]),
+    # probe_tls: an HTTPS probe is a client, and health checks are below both planes (l4/README.md).
+    (r"openssl/", ["l7/tls/", "l4/control/probe_tls.cpp", "tests/"]),
     (r"(bpf|xdp)/(libbpf|bpf|btf|xsk|libxdp)\.h", ["l4/*", "tests/", "bench/"]),
     (r".*\.skel\.h", ["l4/*", "tests/", "bench/"]),
     (r"nlohmann/", ["l4/control/*.cpp", "l4/*.cpp", "l7/admin_api.cpp", "tools/weir/", "tests/",
                     "bench/"]),
     (r"yaml\.h", ["l4/control/yaml_tree.cpp"]),
     (r"httplib\.h", ["l4/control/admin.cpp", "tests/"]),
-    (r"nghttp2/", ["l7/http/h2_session", "tests/"]),
+    (r"nghttp2/", ["l7/http/h2_session", "l4/control/probe_grpc.cpp", "tests/"]),
     (r"CLI/", ["tools/weir/", "l4/daemon.cpp", "l4/decap_main.cpp", "l7/daemon.cpp",
                "bench/weir_bench.cpp"]),
 ]

@@ -15,8 +15,9 @@
 #include "l4/control/config_reader.h"
 #include "l4/control/yaml_tree.h"
 
-/// The schema of the configuration file. Private to parse_config(): config_vips.cpp reads what the
-/// XDP plane serves, config_gateways.cpp what weir-l7 serves, config.cpp the rest.
+/// The schema of the configuration file. Private to parse_config(): config_vips.cpp and
+/// config_health.cpp read what the XDP plane serves, config_gateways.cpp what weir-l7 serves,
+/// config.cpp the rest.
 namespace weir::control {
 
 /// How many addresses a list may have; the other limits stand where they are used.
@@ -63,6 +64,11 @@ class ConfigParser {
   void parse_selection(Fields& fields, Vip& vip, bool has_mode);
   void parse_affinity(const YamlNode& node, const std::string& owner, Vip& vip);
   void parse_quic(const YamlNode& node, const std::string& owner, Vip& vip);
+  /// config_health.cpp; without a known key and mode its port cannot be held against the VIP's.
+  void parse_health(const YamlNode& node, const std::string& owner, Vip& vip, bool fits_known);
+  void parse_probe(const YamlNode& node, const std::string& owner, HealthCheck& check);
+  void parse_http_probe(const Fields& fields, HealthCheck& check);
+  void parse_health_times(const Fields& fields, HealthCheck& check);
   void parse_sources(const YamlNode& node, const std::string& owner, SourceRules& rules);
   void parse_vip_limits(const YamlNode& node, const std::string& owner, VipLimits& limits);
   /// The prefixes of a list and of the file beside it, sorted, each once.

@@ -22,7 +22,10 @@ constexpr std::array<Choice<HashPolicy>, 3> kHashPolicies{
     {{"fiveTuple", HashPolicy::kFiveTuple},
      {"sourceIPPort", HashPolicy::kSourceIpPort},
      {"sourceIP", HashPolicy::kSourceIp}}};
-constexpr std::array<Choice<bool>, 2> kBackendStates{{{"active", false}, {"draining", true}}};
+constexpr std::array<Choice<BackendState>, 3> kBackendStates{
+    {{"active", BackendState::kActive},
+     {"draining", BackendState::kDraining},
+     {"maintenance", BackendState::kMaintenance}}};
 
 }  // namespace
 
@@ -31,8 +34,8 @@ std::optional<Vip> ConfigParser::parse_vip(const YamlNode& node, std::size_t ind
                 node,
                 owner_of("vip", node, index),
                 {{"name", "address", "port", "protocol", "forward", "whenEmpty", "hash", "affinity",
-                  "table", "sources", "limits", "quic", "backends"},
-                 {"health", "policyRefs"}}};
+                  "table", "sources", "limits", "quic", "health", "backends"},
+                 {"policyRefs"}}};
   Vip vip;
   if (const YamlNode* name = fields.need("name", "a name that is unique among the vips")) {
     vip.name = reader_.name(*name, fields.label("name")).value_or("");
@@ -46,6 +49,8 @@ std::optional<Vip> ConfigParser::parse_vip(const YamlNode& node, std::size_t ind
   if (const YamlNode* limits = fields.find("limits"))
     parse_vip_limits(*limits, fields.owner(), vip.limits);
   parse_backends(fields, vip, has_key && has_mode);
+  if (const YamlNode* health = fields.find("health"))
+    parse_health(*health, fields.owner(), vip, has_key && has_mode);
   return has_key ? std::optional{std::move(vip)} : std::nullopt;
 }
 
@@ -268,8 +273,8 @@ std::optional<Backend> ConfigParser::parse_backend(const YamlNode& node, const s
         reader_.number(*weight, fields.label("weight"), 0, kWeightMax).value_or(1));
   }
   if (const YamlNode* state = fields.find("state"))
-    backend.draining =
-        reader_.choice<bool>(*state, fields.label("state"), kBackendStates).value_or(false);
+    backend.state = reader_.choice<BackendState>(*state, fields.label("state"), kBackendStates)
+                        .value_or(BackendState::kActive);
   if (const YamlNode* id = fields.find("serverID")) {
     const auto text = reader_.text(*id, fields.label("serverID"), "bytes in hexadecimal");
     Result<std::string> bytes = text ? parse_server_id(*text) : std::string{};

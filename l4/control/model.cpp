@@ -24,6 +24,15 @@ constexpr Words<WhenEmpty, 2> kWhenEmpty{
     {{"refuse", WhenEmpty::kRefuse}, {"drop", WhenEmpty::kDrop}}};
 constexpr Words<Snat, 3> kSnat{
     {{"auto", Snat::kAuto}, {"always", Snat::kAlways}, {"never", Snat::kNever}}};
+constexpr Words<BackendState, 3> kBackendStates{{{"active", BackendState::kActive},
+                                                 {"draining", BackendState::kDraining},
+                                                 {"maintenance", BackendState::kMaintenance}}};
+constexpr Words<ProbeKind, 6> kProbeKinds{{{"tcp", ProbeKind::kTcp},
+                                           {"http", ProbeKind::kHttp},
+                                           {"https", ProbeKind::kHttps},
+                                           {"udp", ProbeKind::kUdp},
+                                           {"grpc", ProbeKind::kGrpc},
+                                           {"icmp", ProbeKind::kIcmp}}};
 constexpr Words<XdpMode, 3> kXdpModes{
     {{"native", XdpMode::kNative}, {"generic", XdpMode::kGeneric}, {"auto", XdpMode::kAuto}}};
 
@@ -64,6 +73,8 @@ std::string_view text_of(XdpMode mode) { return word_of(kXdpModes, mode); }
 std::string_view text_of(HashPolicy hash) { return word_of(kHashPolicies, hash); }
 std::string_view text_of(WhenEmpty when_empty) { return word_of(kWhenEmpty, when_empty); }
 std::string_view text_of(Snat snat) { return word_of(kSnat, snat); }
+std::string_view text_of(BackendState state) { return word_of(kBackendStates, state); }
+std::string_view text_of(ProbeKind kind) { return word_of(kProbeKinds, kind); }
 
 Result<Protocol> parse_protocol(std::string_view text) {
   return value_of(kProtocols, text, "protocol");
@@ -83,6 +94,12 @@ Result<WhenEmpty> parse_when_empty(std::string_view text) {
 }
 Result<Snat> parse_snat(std::string_view text) {
   return value_of(kSnat, text, "way to use source NAT");
+}
+Result<BackendState> parse_backend_state(std::string_view text) {
+  return value_of(kBackendStates, text, "state of a backend");
+}
+Result<ProbeKind> parse_probe_kind(std::string_view text) {
+  return value_of(kProbeKinds, text, "kind of health check");
 }
 
 std::vector<Vip> l4_services(const Model& model) {

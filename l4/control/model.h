@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "l4/base/result.h"
+#include "l4/control/health_check.h"
 #include "l4/wire/address.h"
 
 /// The desired state of one node: plain values, equal when they mean the same. Whoever holds a
@@ -44,6 +45,13 @@ enum class Snat : std::uint8_t {
   kAuto,  ///< where the reply may not come back through this node: as far as one can know, always
   kAlways,
   kNever,  ///< replies must be routed through this node
+};
+
+/// What people want of a backend. Weight 0 takes no new flows either, but says so by its share.
+enum class BackendState : std::uint8_t {
+  kActive,
+  kDraining,     ///< takes no new flows; those that it has finish
+  kMaintenance,  ///< the same, and after the VIP's grace its flows are spread over the others
 };
 
 enum class XdpMode : std::uint8_t { kAuto, kNative, kGeneric };
@@ -88,7 +96,7 @@ struct Backend {
   wire::IpAddress address;
   std::optional<wire::Port> port;  ///< mode nat: the port on the backend; without one the client's
   std::uint32_t weight = 1;        ///< share of new flows; 0 takes none
-  bool draining = false;           ///< keeps its flows, takes no new ones
+  BackendState state = BackendState::kActive;
   std::string server_id = {};      ///< bytes; Vip::quic.server_id_bytes of them, or none
   friend bool operator==(const Backend&, const Backend&) = default;
 };
@@ -157,7 +165,8 @@ struct Vip {
   std::optional<std::uint32_t> affinity_timeout_s = {};
   SourceRules sources;
   VipLimits limits;
-  QuicRouting quic;  ///< UDP only
+  QuicRouting quic;                        ///< UDP only
+  std::optional<HealthCheck> health = {};  ///< none: backends are taken to work
 
   [[nodiscard]] VipKey key() const { return {address, ports, protocol, prefix_length}; }
   /// Of its Maglev table, whether a size is set or not.
@@ -353,12 +362,16 @@ std::string_view text_of(XdpMode mode);
 std::string_view text_of(HashPolicy hash);
 std::string_view text_of(WhenEmpty when_empty);
 std::string_view text_of(Snat snat);
+std::string_view text_of(BackendState state);
+std::string_view text_of(ProbeKind kind);
 Result<Protocol> parse_protocol(std::string_view text);
 Result<ForwardMode> parse_forward_mode(std::string_view text);
 Result<XdpMode> parse_xdp_mode(std::string_view text);
 Result<HashPolicy> parse_hash_policy(std::string_view text);
 Result<WhenEmpty> parse_when_empty(std::string_view text);
 Result<Snat> parse_snat(std::string_view text);
+Result<BackendState> parse_backend_state(std::string_view text);
+Result<ProbeKind> parse_probe_kind(std::string_view text);
 
 /// A table size that spreads evenly: a prime between kTableSizeMin and kTableSizeMax.
 bool is_table_size(std::uint32_t size);

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "l4/control/config.h"
+#include "l4/control/health_json.h"
 
 namespace weir::control {
 namespace {
@@ -68,7 +69,7 @@ Json file_json(const Backend& backend) {
   json["address"] = backend.address.text();
   if (backend.port) json["port"] = backend.port->value();
   json["weight"] = backend.weight;
-  json["state"] = backend.draining ? "draining" : "active";
+  json["state"] = text_of(backend.state);
   if (!backend.server_id.empty()) json["serverID"] = server_id_text(backend.server_id);
   return json;
 }
@@ -100,6 +101,7 @@ Json file_json(const Vip& vip) {
     json["quic"] = {{"serverIDLength", vip.quic.server_id_bytes},
                     {"configRotation", vip.quic.config_rotation}};
   }
+  if (vip.health) json["health"] = Json::parse(health_file_json(*vip.health));
   json["backends"] = Json::array();
   for (const Backend& backend : vip.backends)
     json["backends"].push_back(file_json(backend));

@@ -48,6 +48,28 @@ MaybeObjection object_to_hash(const Vip& vip);
 /// Whether the VIP's mode can reach the backend, and its server id fits the VIP.
 MaybeObjection object_to_backend(const Vip& vip, const Backend& backend);
 
+
+// Health checks, rules_health.cpp. Times in milliseconds.
+inline constexpr std::uint32_t kHealthIntervalMinMs = 100;
+inline constexpr std::uint32_t kHealthIntervalMaxMs = 3'600'000;
+inline constexpr std::uint32_t kHealthTimeoutMinMs = 10;
+inline constexpr std::uint32_t kHealthGraceMaxMs = 86'400'000;
+inline constexpr std::uint32_t kSlowStartMaxMs = 3'600'000;
+inline constexpr std::uint32_t kHealthCountMax = 100;  ///< of rise and fall
+inline constexpr std::uint32_t kHealthFlapsMax = 20;
+inline constexpr std::size_t kHealthStatusesMax = 16;
+inline constexpr std::size_t kProbeTextMax = 1024;  ///< bytes of a path, a service, a datagram
+
+/// A request target in origin form; unlike a route's path it may have a query.
+MaybeObjection object_to_probe_path(std::string_view path);
+/// A DNS name in lower case or an address.
+MaybeObjection object_to_probe_host(std::string_view host);
+MaybeObjection object_to_grpc_service(std::string_view service);
+/// Whether it is known which port to ask. The VIP has a check.
+MaybeObjection object_to_health_port(const Vip& vip);
+/// Everything about a VIP's check; without one there is nothing to object to.
+MaybeObjection object_to_health(const Vip& vip);
+
 /// Everything that must hold for a VIP by itself.
 Result<void> check_vip(const Vip& vip);
 /// What must hold for VIPs beside each other, whose keys differ.

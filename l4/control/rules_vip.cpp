@@ -243,6 +243,7 @@ Result<void> check_vip(const Vip& vip) {
   if (Result<void> l7 = check_l7_words(vip); !l7) return l7;
   if (Result<void> sources = check_sources(vip); !sources) return sources;
   if (Result<void> limits = check_limits(vip); !limits) return limits;
+  if (const auto o = object_to_health(vip)) return invalid(vip, "health is", *o);
   return check_backends(vip);
 }
 

@@ -3,6 +3,7 @@
 #include <initializer_list>
 #include <nlohmann/json.hpp>
 
+#include "l4/control/health_json.h"
 #include "l4/control/model_json.h"
 #include "l4/control/rules.h"
 
@@ -24,7 +25,7 @@ Json json_of(const Backend& backend) {
           {"name", backend.name},
           {"port", backend.port ? Json(backend.port->value()) : Json(nullptr)},
           {"weight", backend.weight},
-          {"state", backend.draining ? "draining" : "active"},
+          {"state", text_of(backend.state)},
           {"server_id",
            backend.server_id.empty() ? Json(nullptr) : Json(server_id_text(backend.server_id))}};
 }
@@ -67,6 +68,7 @@ Json json_of(const Vip& vip) {
           {"sources", {{"allow", json_of(vip.sources.allow)}, {"deny", json_of(vip.sources.deny)}}},
           {"limits", json_of(vip.limits)},
           {"quic", json_of(vip.quic)},
+          {"health", vip.health ? Json::parse(to_json(*vip.health)) : Json(nullptr)},
           {"backends", std::move(backends)}};
 }
 
@@ -144,11 +146,9 @@ Result<Backend> read_backend(const Json& json, std::string_view where) {
   const Result<std::uint32_t> weight = number_at(json, "weight", where, 1, kWeightMax);
   if (!weight) return weight.error();
   backend.weight = *weight;
-  const Result<std::string> state = text_at(json, "state", where);
-  if (!state) return state.error();
-  if (!state->empty() && *state != "active" && *state != "draining")
-    return unfit(fmt::format("{}.state", where), *state, "active or draining");
-  backend.draining = *state == "draining";
+  if (Result<void> read = read_word(json, "state", where, &parse_backend_state, backend.state);
+      !read)
+    return std::move(read).error();
   if (const auto id = json.find("server_id"); id == json.end() || id->is_null()) return backend;
   const Result<std::string> id_text = text_at(json, "server_id", where);
   if (!id_text) return id_text.error();
@@ -258,7 +258,7 @@ Result<Vip> read_vip(const Json& json) {
   if (Result<void> known = check_members(
           json, "vip",
           {"vip", "name", "mode", "gue_port", "snat", "when_empty", "hash", "affinity_timeout_s",
-           "table_size", "sources", "limits", "quic", "backends"});
+           "table_size", "sources", "limits", "quic", "health", "backends"});
       !known)
     return std::move(known).error();
   const Result<std::string> key_text = text_at(json, "vip", "vip");
@@ -277,6 +277,11 @@ Result<Vip> read_vip(const Json& json) {
   if (Result<void> read = read_sources(json, vip.sources); !read) return std::move(read).error();
   if (Result<void> read = read_limits(json, vip.limits); !read) return std::move(read).error();
   if (Result<void> read = read_quic(json, vip.quic); !read) return std::move(read).error();
+  if (const auto health = json.find("health"); health != json.end() && !health->is_null()) {
+    Result<HealthCheck> check = health_from_json(dump(*health));
+    if (!check) return std::move(check).error();
+    vip.health = *std::move(check);
+  }
   if (const auto backends = json.find("backends"); backends != json.end()) {
     if (!backends->is_array()) return unfit("vip.backends", *backends, "a list");
     for (std::size_t i = 0; i < backends->size(); ++i) {

@@ -2,6 +2,7 @@
 #include <charconv>
 #include <utility>
 
+#include "l4/base/hex.h"
 #include "l4/control/model.h"
 
 /// The spelling of what tells one VIP from another: address or prefix, ports, protocol.
@@ -119,16 +120,9 @@ Result<std::string> parse_server_id(std::string_view text) {
     return invalid(text, fmt::format("a server id of 1 to {} bytes in hexadecimal, such as 0a0b0c",
                                      kServerIdBytesMax));
   };
-  if (text.empty() || text.size() % 2 != 0 || text.size() / 2 > kServerIdBytesMax) return refuse();
-  std::string bytes;
-  for (std::size_t i = 0; i < text.size(); i += 2) {
-    std::uint8_t byte = 0;
-    const char* last = text.data() + i + 2;
-    const auto [end, error] = std::from_chars(text.data() + i, last, byte, 16);
-    if (error != std::errc{} || end != last) return refuse();
-    bytes.push_back(static_cast<char>(byte));
-  }
-  return bytes;
+  if (text.empty() || text.size() / 2 > kServerIdBytesMax) return refuse();
+  std::optional<std::string> bytes = bytes_of_hex(text);
+  return bytes ? Result<std::string>{*std::move(bytes)} : refuse();
 }
 
 }  // namespace weir::control

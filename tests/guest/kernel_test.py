@@ -8,7 +8,8 @@ import unittest
 from guestcase import BACKENDS, VIP4, GuestCase, backend4, weirlab
 
 # Under sanitizers these take ten times as long; the release build runs the same tests.
-EXECUTABLES = ["tests/bpf/weir_bpf_kernel_test", "tests/l4/l4_kernel_test"]
+EXECUTABLES = ["tests/bpf/weir_bpf_kernel_test", "tests/l4/l4_kernel_test",
+               "tests/l4/l4_probe_kernel_test"]
 TESTS_S = 900
 
 
@@ -34,6 +35,9 @@ class Programs(unittest.TestCase):
 
     def test_the_plane_loads_pins_and_attaches_on_this_kernel(self):
         self.assert_all_pass(EXECUTABLES[1])
+
+    def test_probes_go_through_the_encapsulation_on_this_kernel(self):
+        self.assert_all_pass(EXECUTABLES[2])
 
 
 class Daemon(GuestCase):

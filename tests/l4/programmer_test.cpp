@@ -152,7 +152,7 @@ TEST(Programmer, ADrainingBackendKeepsItsIdAndTakesNoSlot) {
   Vip service = vip(1, 80, {1, 2});
   ASSERT_TRUE(bring_to(programmer, {service}));
   const BackendId id = programmer.vips().at(service.key()).backends[0].id;
-  service.backends[0].draining = true;
+  service.backends[0].state = control::BackendState::kDraining;
   ASSERT_TRUE(bring_to(programmer, {service}));
   const InstalledBackend& drained = programmer.vips().at(service.key()).backends[0];
   EXPECT_EQ(drained.id, id);
@@ -267,7 +267,7 @@ TEST(Programmer, ADaemonKilledAfterAnyWriteIsSucceededWithoutATrace) {
   Vip bigger = vip(1, 80, {2, 3});
   bigger.table_size = 257;
   Vip draining = vip(1, 80, {2, 3, 4});
-  draining.backends[0].draining = true;
+  draining.backends[0].state = control::BackendState::kDraining;
   expect_succession(
       {{{}, {}},
        {{vip(1, 80, {1, 2, 3}), vip(2, 53, {1})}, {}},

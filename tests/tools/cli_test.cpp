@@ -300,6 +300,86 @@ TEST_F(Cli, ShowsAllOfAVipAndRefusesAnUnknownOne) {
   EXPECT_EQ(unknown.err, "weir: there is no VIP; look\n");
 }
 
+TEST_F(Cli, ShowsWhatProbesHaveFound) {
+  StandIn l4{l4_socket()};
+  l4.on("GET /v1/vips vip=203.0.113.53:53/udp", 200, R"({"revision": 7, "vips": [
+      {"vip": "203.0.113.53:53/udp", "name": "dns", "fail_open": true,
+       "health": {"kind": "udp", "port": null, "interval_ms": 1000},
+       "backends": [{"address": "10.0.2.11", "state": "draining", "state_owner": "manual",
+                     "health": {"state": "down", "since_s": 12, "reason": "connection refused",
+                                "took_ms": 0.3, "share_percent": 0, "held_s": null,
+                                "flows_move_in_s": 18}}]}]})");
+  const Finished shown = weir({"vip", "show", "203.0.113.53:53/udp"});
+  EXPECT_EQ(shown.exit_code, 0);
+  EXPECT_THAT(shown.out, HasSubstr("draining (manual)"));
+  EXPECT_THAT(shown.out, HasSubstr("health_check:\nkind               udp\n"));
+  EXPECT_THAT(shown.out,
+              HasSubstr("health:\n"
+                        "ADDRESS    HEALTH  SINCE S  SHARE PERCENT  HELD S  FLOWS MOVE IN S  "
+                        "TOOK MS  REASON\n"));
+  const auto json =
+      nlohmann::json::parse(weir({"vip", "show", "203.0.113.53:53/udp", "-o", "json"}).out);
+  EXPECT_EQ(json["health"][0]["health"], "down");
+  EXPECT_EQ(json["health_check"]["fail_open"], true);
+}
+
+TEST_F(Cli, AsksForAHealthCheck) {
+  StandIn l4{l4_socket()};
+  l4.on("POST /v1/vips", 200, R"({"revision": 8, "vip": {}})");
+  const Finished added =
+      weir({"vip", "add", "203.0.113.80:80/tcp", "--health", "http", "--health-port", "8080",
+            "--health-path", "/healthz", "--health-interval", "500ms"});
+  EXPECT_EQ(added.exit_code, 0) << added.err;
+  EXPECT_EQ(nlohmann::json::parse(l4.last_body())["health"], nlohmann::json::parse(R"({
+      "kind": "http", "port": 8080, "path": "/healthz", "interval_ms": 500})"));
+  EXPECT_EQ(weir({"vip", "add", "203.0.113.80:80/tcp", "--health-port", "80"}).exit_code, 2);
+  EXPECT_EQ(weir({"vip", "add", "203.0.113.80:80/tcp", "--health", "ping"}).exit_code, 2);
+  EXPECT_EQ(weir({"vip", "add", "203.0.113.80:80/tcp", "--health", "tcp", "--health-interval", "1"})
+                .exit_code,
+            2);
+}
+
+TEST_F(Cli, DrainsABackendAndSaysWhatItStillHas) {
+  StandIn l4{l4_socket()};
+  l4.on("POST /v1/backends/state", 200,
+        R"({"revision": 9, "state": "draining", "flows": 12, "flows_idle": 3})");
+  const Finished drained = weir({"backend", "drain", "203.0.113.53:53/udp", "10.0.2.11"});
+  EXPECT_EQ(drained.exit_code, 0) << drained.err;
+  EXPECT_EQ(drained.out,
+            "backend 10.0.2.11 of vip 203.0.113.53:53/udp is draining; revision 9; 12 flows left, "
+            "3 of them silent for more than 2 minutes\n");
+  EXPECT_EQ(nlohmann::json::parse(l4.last_body()), nlohmann::json::parse(R"({
+      "vip": "203.0.113.53:53/udp", "address": "10.0.2.11", "state": "draining"})"));
+  EXPECT_EQ(weir({"backend", "maintenance", "203.0.113.53:53/udp", "10.0.2.11"}).exit_code, 0);
+  EXPECT_EQ(nlohmann::json::parse(l4.last_body())["state"], "maintenance");
+  EXPECT_EQ(weir({"backend", "activate", "203.0.113.53:53/udp", "10.0.2.11"}).exit_code, 0);
+  EXPECT_EQ(nlohmann::json::parse(l4.last_body())["state"], "active");
+}
+
+TEST_F(Cli, AWaitEndsWithTheLastFlowOrTheDeadline) {
+  StandIn l4{l4_socket()};
+  const std::string counted = "GET /v1/backends address=10.0.2.11 vip=203.0.113.53:53/udp";
+  const std::vector<std::string> wait{
+      "backend", "drain", "203.0.113.53:53/udp", "10.0.2.11", "--wait", "--timeout", "1s"};
+  l4.on("POST /v1/backends/state", 200, R"({"revision": 9, "state": "draining"})");
+  l4.on(counted, 200, R"({"state": "draining", "flows": 0, "flows_idle": 0})");
+  const Finished done = weir(wait);
+  EXPECT_EQ(done.exit_code, 0) << done.err;
+  EXPECT_EQ(done.out, "backend 10.0.2.11 of vip 203.0.113.53:53/udp has no flows left\n");
+  l4.on(counted, 200, R"({"state": "draining", "flows": 1, "flows_idle": 0})");
+  const Finished late = weir(wait);
+  EXPECT_EQ(late.exit_code, 3);
+  EXPECT_THAT(late.err, HasSubstr("1 flow left after 1s"));
+  l4.on(counted, 200, R"({"state": "active", "flows": 1, "flows_idle": 0})");
+  EXPECT_EQ(weir(wait).exit_code, 1);
+  l4.on(counted, 200, R"({"state": "draining", "flows": null, "flows_idle": null})");
+  EXPECT_THAT(weir(wait).err, HasSubstr("flows are not remembered"));
+  EXPECT_EQ(
+      weir({"backend", "drain", "203.0.113.53:53/udp", "10.0.2.11", "--timeout", "5m"}).exit_code,
+      2)
+      << "a time without a wait";
+}
+
 TEST_F(Cli, SendsEveryWishForAVip) {
   StandIn l4{l4_socket()};
   l4.on("POST /v1/vips", 200, R"({"revision": 8, "vip": {}})");

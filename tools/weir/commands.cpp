@@ -21,6 +21,8 @@ Section device_section(const Json& answer) {
                     list_at(answer, "devices"));
 }
 
+bool is_positive(const Json& value) { return value.is_number() && value > 0; }
+
 std::string counted(std::size_t count, std::string_view thing) {
   return fmt::format("{} {}{}", count, thing, count == 1 ? "" : "s");
 }
@@ -62,6 +64,12 @@ Outcome status(const Daemons& daemons) {
                   {"version", "pid", "uptime_s", "revision", "file", "loaded", "vips", "backends",
                    "backends_unresolved", "flows", "flows_max", "seed_digest"},
                   json));
+    if (const Json health = at(json, "health"); is_positive(at(health, "vips_checked")))
+      report.sections.push_back(
+          record_of("health",
+                    {"vips_checked", "vips_fail_open", "vips_without_healthy_backends",
+                     "backends_checked", "backends_down", "backends_checking"},
+                    health));
     report.sections.push_back(device_section(json));
     report.sections.push_back(section_of("workers",
                                          {"index", "balancer_end", "worker_end", "up", "taken"},

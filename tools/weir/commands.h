@@ -20,6 +20,7 @@ struct Failure {
   std::vector<std::string> diagnostics;  ///< complete lines about a configuration
   std::string message;                   ///< what they do not say, or the sum of several
   Report partial = {};                   ///< what was done all the same
+  int exit_code = 1;
 };
 
 using Outcome = std::variant<Report, Failure>;
@@ -54,6 +55,10 @@ struct VipOptions {
   std::map<std::string, std::uint32_t> limits;  ///< in the API's words, per second
   std::optional<std::uint32_t> quic_server_id_length;
   std::uint32_t quic_config_rotation = 0;
+  std::optional<std::string> health;  ///< kind of probe; what follows needs one
+  std::optional<std::uint16_t> health_port;
+  std::optional<std::string> health_path;
+  std::optional<std::uint32_t> health_interval_ms;
 };
 Outcome vip_add(const Daemons& daemons, const VipOptions& options);
 Outcome vip_del(const Daemons& daemons, const control::VipKey& key);
@@ -73,6 +78,18 @@ Outcome backend_add(const Daemons& daemons, const BackendOptions& options);
 Outcome backend_set(const Daemons& daemons, const BackendOptions& options);
 Outcome backend_del(const Daemons& daemons, const BackendOptions& options);
 Outcome backend_list(const Daemons& daemons, const control::VipKey& key);
+
+/// Exit status of a wait that was in vain.
+inline constexpr int kDeadlinePassed = 3;
+
+struct BackendStateOptions {
+  control::VipKey vip;
+  wire::IpAddress address;
+  std::string state;  ///< "active", "draining" or "maintenance"
+  bool wait = false;  ///< until it has no flows
+  std::uint32_t timeout_ms = 0;
+};
+Outcome backend_state(const Daemons& daemons, const BackendStateOptions& options);
 
 Outcome stats(const Daemons& daemons, const std::optional<control::VipKey>& key);
 

@@ -33,7 +33,7 @@ Examples:
   weir load eth0                                   put the balancer on a device
   weir vip add 203.0.113.53:53/udp --mode ipip     make a service, then give it backends
   weir backend add 203.0.113.53:53/udp 10.0.2.11 --weight 100
-  weir backend set 203.0.113.53:53/udp 10.0.2.11 --drain
+  weir backend drain 203.0.113.53:53/udp 10.0.2.11 --wait
   weir vip add 198.51.100.0/28:any/tcp --mode gue --affinity 3h --deny 192.0.2.0/24
   weir stats                                       what happened to every packet
   weir monitor --drops                             the packets that are dropped, as they come
@@ -42,7 +42,7 @@ Examples:
 
 A VIP is written ADDRESS:PORT/PROTOCOL, IPv6 in brackets: [2001:db8::25]:25/tcp. A prefix
 may stand for the address; a range (5000-5999) or the word any for the port.
-Exit status: 0 done, 1 refused or failed, 2 wrong usage.)";
+Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 a wait that was in vain.)";
 
 void add_output_option(CLI::App* command, Arguments& arguments) {
   command->add_option("-o,--output", arguments.output, "table for people, json for programs")
@@ -218,12 +218,12 @@ int finish(const Outcome& outcome, OutputFormat format) {
   // One thing wrong is one line; several end in a line that sums them up.
   if (failure.diagnostics.size() == 1 && failure.message.empty()) {
     print(stderr, fmt::format("weir: {}\n", failure.diagnostics.front()));
-    return kFailed;
+    return failure.exit_code;
   }
   for (const std::string& line : failure.diagnostics)
     print(stderr, line + "\n");
   print(stderr, fmt::format("weir: {}\n", failure.message));
-  return kFailed;
+  return failure.exit_code;
 }
 
 int run(int argc, char** argv) {

@@ -20,6 +20,7 @@ struct Arguments {
   LoadOptions load;
   VipOptions vip_options;
   BackendOptions backend_options;
+  BackendStateOptions state_options;
   MonitorOptions monitor;
   TraceOptions trace;
   CheckOptions check;
@@ -42,8 +43,15 @@ const CLI::Validator& is_vip();
 /// The VIP that was given; is_vip() has accepted it.
 control::VipKey vip_of(const Arguments& arguments);
 
+void add_vip_argument(CLI::App* command, Arguments& arguments);
+void add_backend_argument(CLI::App* command, Arguments& arguments);
+/// The VIP and the backend that were given, with what else was said about it.
+BackendOptions backend_of(const Arguments& arguments);
+
 void add_vip_verbs(CLI::App& app, Arguments& arguments);
 void add_backend_verbs(CLI::App& app, Arguments& arguments);
+/// drain, maintenance, activate; into the group of add_backend_verbs().
+void add_state_verbs(CLI::App& group, Arguments& arguments);
 void add_packet_verbs(CLI::App& app, Arguments& arguments);
 
 }  // namespace weir::cli

@@ -9,6 +9,13 @@
 namespace weir::cli {
 namespace {
 
+/// "draining (manual)" where it is an operator's word over the file's.
+Json state_of(const Json& backend) {
+  const std::string owner = text_at(backend, "state_owner");
+  if (owner.empty()) return at(backend, "state");
+  return fmt::format("{} ({})", text_at(backend, "state"), owner);
+}
+
 Section backend_section(const Json& vip) {
   Section section{"backends",
                   {"address", "port", "name", "weight", "state", "server_id", "slots", "next_hop",
@@ -17,9 +24,26 @@ Section backend_section(const Json& vip) {
   for (const Json& backend : list_at(vip, "backends")) {
     const Json hop = at(backend, "next_hop");
     section.rows.push_back({at(backend, "address"), at(backend, "port"), at(backend, "name"),
-                            at(backend, "weight"), at(backend, "state"), at(backend, "server_id"),
+                            at(backend, "weight"), state_of(backend), at(backend, "server_id"),
                             at(backend, "slots"), at(hop, "state"), at(hop, "device"),
                             at(hop, "mac"), at(hop, "reason")});
+  }
+  return section;
+}
+
+/// What probes have found; no rows where nothing is asked.
+Section health_section(const Json& vip) {
+  Section section{"health",
+                  {"address", "health", "since_s", "share_percent", "held_s", "flows_move_in_s",
+                   "took_ms", "reason"},
+                  {}};
+  for (const Json& backend : list_at(vip, "backends")) {
+    const Json health = at(backend, "health");
+    if (!health.is_object()) continue;
+    std::vector<Json> row = row_of(health, section.columns);
+    row[0] = at(backend, "address");
+    row[1] = at(health, "state");
+    section.rows.push_back(std::move(row));
   }
   return section;
 }
@@ -55,6 +79,8 @@ Json features_of(const Json& vip) {
   const Json limits = at(vip, "limits");
   if (std::any_of(limits.begin(), limits.end(), positive)) features.push_back("limits");
   if (at(vip, "quic").is_object()) features.push_back("quic");
+  if (at(vip, "health").is_object()) features.push_back("health");
+  if (at(vip, "fail_open") == true) features.push_back("fails open");
   return features;
 }
 
@@ -89,6 +115,10 @@ void add_wishes(const VipOptions& options, Json& body) {
   if (!options.deny.empty()) body["sources"]["deny"] = options.deny;
   for (const auto& [name, rate] : options.limits)
     body["limits"][name] = rate;
+  if (options.health) body["health"]["kind"] = *options.health;
+  if (options.health_port) body["health"]["port"] = *options.health_port;
+  if (options.health_path) body["health"]["path"] = *options.health_path;
+  if (options.health_interval_ms) body["health"]["interval_ms"] = *options.health_interval_ms;
   if (!options.quic_server_id_length) return;
   body["quic"] = {{"server_id_length", *options.quic_server_id_length},
                   {"config_rotation", options.quic_config_rotation}};
@@ -159,8 +189,19 @@ Outcome vip_show(const Daemons& daemons, const control::VipKey& key) {
   record.columns.insert(record.columns.end(), {"quic_server_id_length", "quic_config_rotation"});
   record.rows.front().push_back(at(quic, "server_id_length"));
   record.rows.front().push_back(at(quic, "config_rotation"));
-  return Report{{std::move(record), limit_section(vip), source_section(vip), backend_section(vip)},
+  Report report{{std::move(record), limit_section(vip), source_section(vip), backend_section(vip)},
                 {}};
+  if (const Json check = at(vip, "health"); check.is_object()) {
+    Section asked = record_of("health_check",
+                              {"kind", "port", "path", "interval_ms", "timeout_ms", "rise", "fall",
+                               "flaps", "grace_ms", "fail_open_percent", "slow_start_ms"},
+                              check);
+    asked.columns.emplace_back("fail_open");
+    asked.rows.front().push_back(at(vip, "fail_open"));
+    report.sections.push_back(std::move(asked));
+    report.sections.push_back(health_section(vip));
+  }
+  return report;
 }
 
 // ---- backends -------------------------------------------------------------------------------
@@ -202,7 +243,11 @@ Outcome backend_del(const Daemons& daemons, const BackendOptions& options) {
 Outcome backend_list(const Daemons& daemons, const control::VipKey& key) {
   Answer answer = find_vip(daemons, key);
   if (auto* failure = std::get_if<Failure>(&answer)) return std::move(*failure);
-  return Report{{backend_section(std::get<Json>(answer))}, {}};
+  const Json& vip = std::get<Json>(answer);
+  Report report{{backend_section(vip)}, {}};
+  Section health = health_section(vip);
+  if (!health.rows.empty()) report.sections.push_back(std::move(health));
+  return report;
 }
 
 }  // namespace weir::cli

@@ -39,21 +39,6 @@ const CLI::Validator& is_backend() {
   return validator;
 }
 
-BackendOptions backend_of(const Arguments& arguments) {
-  BackendOptions options = arguments.backend_options;
-  const Result<BackendAddress> backend = parse_backend(arguments.backend);
-  options.vip = vip_of(arguments);
-  options.address = backend->address;
-  if (backend->port) options.port = backend->port;
-  return options;
-}
-
-void add_vip_argument(CLI::App* command, Arguments& arguments) {
-  command->add_option("VIP", arguments.vip, "the service, such as 203.0.113.53:53/udp")
-      ->required()
-      ->check(is_vip());
-}
-
 /// What `weir vip add --limit` may name, and the API's word for it.
 struct LimitWord {
   std::string_view word;
@@ -204,7 +189,65 @@ void add_guarding_options(CLI::App* command, VipOptions& options) {
       ->group("Protection");
 }
 
+void add_health_options(CLI::App* command, VipOptions& options) {
+  CLI::Option* health =
+      command
+          ->add_option("--health", options.health,
+                       "what to ask of backends; those that do not answer get no traffic")
+          ->check(CLI::IsMember({"tcp", "http", "https", "udp", "grpc", "icmp"}))
+          ->group("Health");
+  command
+      ->add_option("--health-port", options.health_port,
+                   "the port to ask (default: the one that traffic goes to)")
+      ->check(CLI::Range(1, 65535))
+      ->needs(health)
+      ->group("Health");
+  command->add_option("--health-path", options.health_path, "http, https: such as /healthz")
+      ->needs(health)
+      ->group("Health");
+  command
+      ->add_option_function<std::string>(
+          "--health-interval",
+          [&](const std::string& text) {
+            options.health_interval_ms =
+                static_cast<std::uint32_t>(*control::with_unit(text, control::time_units()));
+          },
+          "time between two probes of a backend (default 2s)")
+      ->check(CLI::Validator{
+          [](const std::string& text) -> std::string {
+            const auto time_ms = control::with_unit(text, control::time_units());
+            const bool fits = time_ms && *time_ms >= control::kHealthIntervalMinMs &&
+                              *time_ms <= control::kHealthIntervalMaxMs;
+            return fits ? std::string{}
+                        : fmt::format("'{}' is not a time from 100ms to 1h, such as 2s", text);
+          },
+          "TIME"})
+      ->needs(health)
+      ->group("Health");
+}
+
 }  // namespace
+
+BackendOptions backend_of(const Arguments& arguments) {
+  BackendOptions options = arguments.backend_options;
+  const Result<BackendAddress> backend = parse_backend(arguments.backend);
+  options.vip = vip_of(arguments);
+  options.address = backend->address;
+  if (backend->port) options.port = backend->port;
+  return options;
+}
+
+void add_vip_argument(CLI::App* command, Arguments& arguments) {
+  command->add_option("VIP", arguments.vip, "the service, such as 203.0.113.53:53/udp")
+      ->required()
+      ->check(is_vip());
+}
+
+void add_backend_argument(CLI::App* command, Arguments& arguments) {
+  command->add_option("BACKEND", arguments.backend, "the backend's own address")
+      ->required()
+      ->check(is_backend());
+}
 
 const CLI::Validator& is_vip() {
   static const CLI::Validator validator{
@@ -230,6 +273,7 @@ void add_vip_verbs(CLI::App& app, Arguments& arguments) {
   add_forwarding_options(add, arguments.vip_options);
   add_choosing_options(add, arguments.vip_options);
   add_guarding_options(add, arguments.vip_options);
+  add_health_options(add, arguments.vip_options);
   add->add_option("--name", arguments.vip_options.name, "a name for people");
   add_vip_argument(
       verb(group, "del", "Remove a VIP and its flows", arguments,
@@ -249,9 +293,7 @@ void add_backend_verbs(CLI::App& app, Arguments& arguments) {
   BackendOptions& options = arguments.backend_options;
   const auto add_address = [&](CLI::App* command) {
     add_vip_argument(command, arguments);
-    command->add_option("BACKEND", arguments.backend, "the backend's own address")
-        ->required()
-        ->check(is_backend());
+    add_backend_argument(command, arguments);
     return command;
   };
   const auto add_values = [&](CLI::App* command) {
@@ -290,6 +332,7 @@ void add_backend_verbs(CLI::App& app, Arguments& arguments) {
   add_address(
       verb(group, "del", "Remove a backend; its flows move to others", arguments,
            [&](const Daemons& daemons) { return backend_del(daemons, backend_of(arguments)); }));
+  add_state_verbs(group, arguments);
   add_vip_argument(reading_verb(group, "list", "List the backends of a VIP", arguments,
                                 [&](const Daemons& daemons) {
                                   return backend_list(daemons, vip_of(arguments));

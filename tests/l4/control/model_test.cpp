@@ -102,7 +102,7 @@ Vip good_vip() {
   backend.name = "dns-a";
   backend.address = wire::IpAddress::v4(10, 0, 2, 11);
   backend.weight = 7;
-  backend.draining = true;
+  backend.state = BackendState::kDraining;
   vip.backends = {backend};
   return vip;
 }

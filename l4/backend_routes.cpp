@@ -1,0 +1,204 @@
+#include "l4/backend_routes.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "l4/observe.h"
+
+namespace weir::l4 {
+namespace {
+
+using control::AdminReply;
+using control::AdminRequest;
+using control::BackendHealth;
+using control::BackendState;
+using control::HealthState;
+using nlohmann::json;
+
+std::int64_t seconds(Duration time) {
+  return std::chrono::duration_cast<std::chrono::seconds>(time).count();
+}
+
+/// Seconds from now on, rounded up; null where the moment has passed.
+json until(Instant moment, Instant now) {
+  if (moment <= now || moment == kNever) return nullptr;
+  return std::chrono::ceil<std::chrono::seconds>(moment - now).count();
+}
+
+json health_json(const control::VipHealth& vip, const wire::IpAddress& address, Instant now) {
+  const BackendHealth* health = vip.health_of(address);
+  if (health == nullptr) return nullptr;
+  const control::HealthCheck& check = *vip.wish().health;
+  const double took_ms = std::chrono::duration<double, std::milli>(health->last().took).count();
+  const bool leaves = health->state() == HealthState::kDown && health->keeps_flows(check, now);
+  return {{"state", control::text_of(health->state())},
+          {"since_s", seconds(now - health->since())},
+          {"asked", health->was_asked()},
+          {"last_success", health->was_asked() ? json(health->last().is_success) : json()},
+          {"reason", health->last().reason},
+          {"took_ms", health->was_asked() ? json(took_ms) : json()},
+          {"streak", health->streak()},
+          {"share_percent", health->share(check, now) * 100 / BackendHealth::kFullShare},
+          {"held_s", until(health->held_until(), now)},
+          {"flows_move_in_s", leaves ? until(health->next_event(check, now), now) : json()}};
+}
+
+json condition_of(const Plane& plane, const control::VipKey& key, const wire::IpAddress& address) {
+  const Instant now = monotonic_now();
+  const auto& overrides = plane.desired().overrides;
+  const control::VipHealth* vip = plane.health().find(key);
+  const auto moves_at = vip != nullptr ? vip->moves_at(address) : std::nullopt;
+  return {{"state_owner",
+           control::find_override(overrides, key, address) != nullptr ? json("manual") : json()},
+          {"health", vip != nullptr ? health_json(*vip, address, now) : json()},
+          {"maintenance_begins_in_s", moves_at ? until(*moves_at, now) : json()}};
+}
+
+/// A backend of the desired state, by what the request says.
+struct Named {
+  control::Vip vip;
+  control::Backend backend;
+};
+
+Result<Named> find_backend(const Plane& plane, const std::string& vip_text,
+                           const std::string& address_text) {
+  Result<control::VipKey> key = control::parse_vip_key(vip_text);
+  if (!key) return std::move(key).error();
+  Result<wire::IpAddress> address = wire::IpAddress::parse(address_text);
+  if (!address) return std::move(address).error();
+  const std::vector<control::Vip> services = services_of(plane.desired());
+  const auto vip = std::ranges::find(services, *key, &control::Vip::key);
+  if (vip == services.end())
+    return Error{ErrorCode::kNotFound, fmt::format("there is no VIP {}", vip_text),
+                 "see 'weir vip list'"};
+  const auto backend = std::ranges::find(vip->backends, *address, &control::Backend::address);
+  if (backend == vip->backends.end())
+    return Error{ErrorCode::kNotFound,
+                 fmt::format("VIP {} has no backend {}", vip_text, address->text()),
+                 fmt::format("see 'weir backend list {}'", vip_text)};
+  return Named{*vip, *backend};
+}
+
+const InstalledBackend* installed_of(const Plane& plane, const Named& named) {
+  const auto vip = plane.installed().find(named.vip.key());
+  if (vip == plane.installed().end()) return nullptr;
+  for (const InstalledBackend& entry : vip->second.backends)
+    if (entry.backend.address == named.backend.address) return &entry;
+  return nullptr;
+}
+
+Result<json> backend_json(const Plane& plane, const Named& named) {
+  const control::VipKey key = named.vip.key();
+  json out{{"vip", control::vip_text(key)},
+           {"address", named.backend.address.text()},
+           {"name", named.backend.name},
+           {"weight", named.backend.weight},
+           {"state", control::text_of(named.backend.state)}};
+  out.update(condition_of(plane, key, named.backend.address));
+  const InstalledBackend* installed = installed_of(plane, named);
+  const bool remembers = plane.loaded() && (plane.datapath().settings().flows_max != 0 ||
+                                            named.vip.mode == control::ForwardMode::kNat);
+  out["takes_new_flows"] =
+      installed != nullptr && (installed->entry.flags & WEIR_BACKEND_DRAINING) == 0;
+  out["flows"] = remembers ? json(0) : json();
+  out["flows_idle"] = remembers ? json(0) : json();
+  if (installed == nullptr || !remembers) return out;
+  const Result<BackendFlows> flows = read_backend_flows(plane.datapath(), named.vip, installed->id);
+  if (!flows) return flows.error();
+  out["flows"] = flows->alive;
+  out["flows_idle"] = flows->idle;
+  return out;
+}
+
+Result<std::string> text_field(const json& body, const char* name) {
+  const auto field = body.find(name);
+  if (field != body.end() && field->is_string()) return field->get<std::string>();
+  return Error{ErrorCode::kInvalid, fmt::format("the body lacks the text '{}'", name)};
+}
+
+/// The state after an operator's word.
+Result<DesiredState> with_state(const Plane& plane, const Named& named, BackendState wanted) {
+  DesiredState next = plane.desired();
+  const control::VipKey key = named.vip.key();
+  const wire::IpAddress& address = named.backend.address;
+  if (wanted != BackendState::kActive) {
+    control::set_override(next.overrides, {key, address, wanted});
+    return next;
+  }
+  const bool had_override = control::drop_override(next.overrides, key, address);
+  const auto manual = std::ranges::find(next.manual_vips, key, &control::Vip::key);
+  if (manual != next.manual_vips.end()) {
+    std::ranges::find(manual->backends, address, &control::Backend::address)->state = wanted;
+    return next;
+  }
+  // The file's own word holds again, whatever it is.
+  if (had_override || named.backend.state == BackendState::kActive) return next;
+  return Error{ErrorCode::kConflict,
+               fmt::format("{} says that backend {} is {}", next.file, address.text(),
+                           control::text_of(named.backend.state)),
+               "change the file and run weir apply"};
+}
+
+Result<json> post_state(Plane& plane, const AdminRequest& request) {
+  const json body = json::parse(request.body, nullptr, false);
+  if (!body.is_object()) return Error{ErrorCode::kInvalid, "the body is no JSON object"};
+  const Result<std::string> vip = text_field(body, "vip");
+  if (!vip) return vip.error();
+  const Result<std::string> address = text_field(body, "address");
+  if (!address) return address.error();
+  const Result<std::string> word = text_field(body, "state");
+  if (!word) return word.error();
+  const Result<BackendState> wanted = control::parse_backend_state(*word);
+  if (!wanted) return wanted.error();
+  const Result<Named> named = find_backend(plane, *vip, *address);
+  if (!named) return named.error();
+  Result<DesiredState> next = with_state(plane, *named, *wanted);
+  if (!next) return std::move(next).error();
+  if (Result<void> done = plane.change(*std::move(next)); !done) return std::move(done).error();
+  const Result<Named> after = find_backend(plane, *vip, *address);
+  if (!after) return after.error();
+  Result<json> out = backend_json(plane, *after);
+  if (out) (*out)["revision"] = plane.desired().revision;
+  return out;
+}
+
+Result<json> get_one(const Plane& plane, const AdminRequest& request) {
+  const auto vip = request.query.find("vip");
+  const auto address = request.query.find("address");
+  if (vip == request.query.end() || address == request.query.end())
+    return Error{ErrorCode::kInvalid, "the query lacks 'vip' or 'address'"};
+  const Result<Named> named = find_backend(plane, vip->second, address->second);
+  return named ? backend_json(plane, *named) : Result<json>{named.error()};
+}
+
+AdminReply reply_of(const Result<json>& outcome) {
+  return outcome ? AdminReply{200, outcome->dump()} : control::error_reply(outcome.error());
+}
+
+}  // namespace
+
+std::string backend_condition_json(const Plane& plane, const control::VipKey& key,
+                                   const wire::IpAddress& address) {
+  return condition_of(plane, key, address).dump();
+}
+
+std::string health_summary_json(const Plane& plane) {
+  const HealthBoard::Summary summary = plane.health().summary();
+  return json{{"vips_checked", summary.vips_checked},
+              {"vips_fail_open", summary.vips_open},
+              {"vips_without_healthy_backends", summary.vips_empty},
+              {"backends_checked", summary.backends_checked},
+              {"backends_down", summary.backends_down},
+              {"backends_checking", summary.backends_checking}}
+      .dump();
+}
+
+AdminReply get_backend(const Plane& plane, const AdminRequest& request) {
+  return reply_of(get_one(plane, request));
+}
+
+AdminReply set_backend_state(Plane& plane, const AdminRequest& request) {
+  return reply_of(post_state(plane, request));
+}
+
+}  // namespace weir::l4
