@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "bench/live_bench.h"
+#include "tools/man/page.h"
 
 namespace weir::bench {
 namespace {
@@ -77,6 +78,7 @@ int run(int argc, char** argv) {
   Words words;
   CLI::App app{"Measures Weir on this machine."};
   app.name("weir bench");
+  man::add_man_option(app, "weir-bench");
   app.require_subcommand(1);
   CLI::App* l4 = app.add_subcommand(
       "l4", "Packets a second through the balancer on a veth of its own; touches no other device");

@@ -21,6 +21,7 @@
 #include "l4/plane.h"
 #include "l4/routes.h"
 #include "l4/watch.h"
+#include "tools/man/page.h"
 
 namespace weir::l4 {
 namespace {
@@ -123,6 +124,7 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--pin-dir", options.pin_directory, "Where kernel objects are pinned")
       ->capture_default_str();
+  weir::man::add_man_option(app, "weir-l4");
   CLI11_PARSE(app, argc, argv);
   const weir::Result<void> ended = weir::l4::run(socket, options);
   if (ended) return 0;

@@ -10,6 +10,7 @@
 
 #include "l4/base/capabilities.h"
 #include "l4/decap.h"
+#include "tools/man/page.h"
 
 namespace weir::l4 {
 namespace {
@@ -274,6 +275,7 @@ void set_up(CLI::App& app, Arguments& arguments) {
   app.name("weir decap");
   app.set_version_flag("--version", "weir-decap " WEIR_VERSION, "print the version and exit");
   app.set_help_flag("-h,--help", "print this help and exit");
+  man::add_man_option(app, "weir-decap");
   app.require_subcommand(1);
   app.fallthrough();
   app.add_option("--pin-dir", arguments.pin_directory,

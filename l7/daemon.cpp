@@ -30,6 +30,7 @@
 #include "l7/admin_api.h"
 #include "l7/port/dpdk_port.h"
 #include "l7/proxy/worker.h"
+#include "tools/man/page.h"
 
 namespace weir::l7 {
 namespace {
@@ -192,6 +193,7 @@ int main(int argc, char** argv) {
   app.add_option("--device", options.device, "the worker's end of the carrier that weir-l4 makes")
       ->capture_default_str();
   app.set_version_flag("--version", std::string{"weir-l7 "} + WEIR_VERSION);
+  weir::man::add_man_option(app, "weir-l7");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -28,6 +28,10 @@ ARROWS = [
     ("l4/base/", []),
     ("l4/wire/", ["l4/base/"]),
     ("l4/control/", ["l4/base/", "l4/wire/"]),
+    # Programs print their own manual pages, from the options that they parse (tools/man).
+    ("l4/daemon.cpp", ["l4/", "tools/man/"]),
+    ("l4/decap_main.cpp", ["l4/", "tools/man/"]),
+    ("l7/daemon.cpp", ["l4/base/", "l4/wire/", "l4/control/", "l7/", "tools/man/"]),
     ("l4/", ["l4/base/", "l4/wire/", "l4/control/", "bpf/abi.h", "bpf/hash.h", "bpf/nat_state.h",
              "bpf/verdicts.def", "bpf/decap_verdicts.def", "bpf/trace.def"]),
     # wire: a port and the device that its start checks examine have MAC addresses.
@@ -44,9 +48,12 @@ ARROWS = [
     ("l7/", ["l4/base/", "l4/wire/", "l4/control/", "l7/"]),
     # wire and control, not the model alone: addresses and VIPs are checked before they are sent, and
     # the client of the admin API stands beside its server. Neither reaches a plane.
-    ("tools/weir/", ["l4/base/", "l4/wire/", "l4/control/"]),
+    # Netlink: `weir doctor` asks the kernel about devices, without libbpf and without a daemon.
+    ("tools/weir/doctor_devices.cpp", ["l4/base/", "l4/wire/", "l4/netlink.h", "tools/weir/"]),
+    ("tools/weir/", ["l4/base/", "l4/wire/", "l4/control/", "tools/man/"]),
+    ("tools/man/", ["l4/base/"]),
     # The sources of weir-bench, which is installed: it stands on the plane, not on what tests use.
-    *((f"bench/{stem}", ["bench/", "l4/", "bpf/"]) for stem in ("live", "own_veth", "weir_bench")),
+    *((f"bench/{stem}", ["bench/", "l4/", "bpf/", "tools/man/"]) for stem in ("live", "own_veth", "weir_bench")),
     ("bench/", [""]),
     ("tests/", [""]),
 ]
@@ -64,7 +71,7 @@ LIBRARIES = [
     (r"yaml\.h", ["l4/control/yaml_tree.cpp"]),
     (r"httplib\.h", ["l4/control/admin.cpp", "tests/"]),
     (r"nghttp2/", ["l7/http/h2_session", "l4/control/probe_grpc.cpp", "tests/"]),
-    (r"CLI/", ["tools/weir/", "l4/daemon.cpp", "l4/decap_main.cpp", "l7/daemon.cpp",
+    (r"CLI/", ["tools/weir/", "tools/man/", "l4/daemon.cpp", "l4/decap_main.cpp", "l7/daemon.cpp",
                "bench/weir_bench.cpp"]),
 ]
 
@@ -285,6 +292,7 @@ SELF_TEST = [
     ("tls includes config", {"l7/tls/a.h": '#include "l4/control/config.h"\n'}, "include"),
     ("tls includes the model", {"l7/tls/a.h": '#include "l4/control/model.h"\n'}, None),
     ("the command line includes a plane", {"tools/weir/a.h": '#include "l4/maglev.h"\n'}, "include"),
+    ("the command line includes netlink", {"tools/weir/a.h": '#include "l4/netlink.h"\n'}, "include"),
     ("a library includes tests", {"l4/base/a.h": '#include "tests/support/golden.h"\n'}, "include"),
     ("what is installed includes tests",
      {"bench/live_bench.cpp": '#include "tests/support/golden.h"\n'}, "include"),

@@ -165,8 +165,9 @@ TEST_F(Cli, PrintsItsVersionAndHelp) {
   const Finished help = weir({"--help"});
   EXPECT_EQ(help.exit_code, 0);
   EXPECT_THAT(help.out, HasSubstr("Examples:"));
-  for (const std::string verb : {"load", "unload", "vip", "backend", "status", "stats", "monitor",
-                                 "trace", "check", "apply", "completion", "decap", "bench"})
+  for (const std::string verb :
+       {"load", "unload", "vip", "backend", "status", "stats", "monitor", "trace", "check", "apply",
+        "completion", "doctor", "decap", "bench"})
     EXPECT_THAT(help.out, HasSubstr("  " + verb + " "));
 }
 
@@ -631,13 +632,39 @@ TEST_F(Cli, SaysThatDecapIsNotInstalledAndWhereItLooked) {
   }
 }
 
-TEST_F(Cli, PrintsCompletionScriptsThatKnowEveryVerb) {
+TEST_F(Cli, PrintsCompletionScriptsThatAskItForEveryWord) {
   for (const std::string shell : {"bash", "zsh", "fish"}) {
     const Finished run = weir({"completion", shell});
     EXPECT_EQ(run.exit_code, 0);
-    for (const std::string word : {"backend", "--table-size", "--no-host", "unload"})
-      EXPECT_THAT(run.out, HasSubstr(word)) << shell;
+    EXPECT_THAT(run.out, HasSubstr("__complete")) << shell;
   }
+  const Finished verbs = weir({"__complete", ""});
+  for (const std::string word : {"backend\t", "unload\t", "doctor\t"})
+    EXPECT_THAT(verbs.out, HasSubstr(word));
+  EXPECT_EQ(weir({"__complete", "check", "--no"}).out,
+            "--no-host\tdo not compare with this host's devices and addresses\n");
+  EXPECT_EQ(weir({"__complete", "load", "--mode", "g"}).out, "generic\n");
+  EXPECT_EQ(weir({"__complete", "check", "-f", "x"}).out, ":files\n");
+  EXPECT_EQ(weir({"__complete"}).exit_code, 0);
+}
+
+TEST_F(Cli, TheDoctorExaminesAMachineWithoutADaemon) {
+  const Finished people = weir({"doctor", "lo0.none"});
+  EXPECT_EQ(people.exit_code, 2);  // at least for want of the device, and of weir-l4
+  EXPECT_THAT(people.out, HasSubstr("fail  lo0.none link"));
+  EXPECT_THAT(people.out, HasSubstr("systemctl start weir-l4"));
+  const Finished programs = weir({"doctor", "--json"});
+  EXPECT_EQ(programs.exit_code, 2);
+  const nlohmann::json checks = nlohmann::json::parse(programs.out).at("checks");
+  EXPECT_GT(checks.size(), 10U);
+  for (const nlohmann::json& check : checks)
+    EXPECT_THAT(check.at("verdict").get<std::string>(), ::testing::AnyOf("ok", "warn", "fail"));
+}
+
+TEST_F(Cli, TheDoctorRefusesAFileThatIsNoConfiguration) {
+  const Finished run = weir({"doctor", "-f", write_config("vips: 7\n")});
+  EXPECT_EQ(run.exit_code, 1);
+  EXPECT_THAT(run.err, HasSubstr("weir.yaml:1:7"));
 }
 
 /// The pieces of an endless reply, one after the other.

@@ -11,8 +11,8 @@
 #include "l4/control/model.h"
 #include "tools/weir/render.h"
 
-/// The verbs. They speak to the daemons' admin APIs and never to a plane itself; only check() works
-/// without a daemon.
+/// The verbs. They speak to the daemons' admin APIs and never to a plane itself; only check() and
+/// doctor() work without a daemon.
 namespace weir::cli {
 
 /// Why a command did nothing, or not everything. At least one of the two is there.
@@ -130,5 +130,13 @@ struct ApplyOptions {
 /// Both daemons check before either applies. weir-l7 is asked when it runs or when the file has
 /// something for it.
 Outcome apply(const Daemons& daemons, const ApplyOptions& options);
+
+struct DoctorOptions {
+  std::vector<std::string> devices;
+  std::string file;
+};
+/// Examines the machine; what the daemons say is added where they answer. The report's exit status
+/// is that of the worst finding.
+Outcome doctor(const Daemons& daemons, const DoctorOptions& options, OutputFormat format);
 
 }  // namespace weir::cli

@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 
+#include "tools/man/page.h"
 #include "tools/weir/commands.h"
 #include "tools/weir/completion.h"
 #include "tools/weir/external.h"
@@ -17,6 +19,8 @@ namespace {
 constexpr int kDone = 0;
 constexpr int kFailed = 1;
 constexpr int kUsage = 2;
+
+constexpr std::string_view kComplete = "__complete";
 
 /// Verbs that are programs of their own, since they need libraries that this one does without.
 struct External {
@@ -153,7 +157,7 @@ void add_config_verbs(CLI::App& app, Arguments& arguments) {
   CLI::App* completion =
       verb(app, "completion", "Print a completion script: source <(weir completion bash)",
            arguments, [&](const Daemons&) -> Outcome {
-             std::string script = completion_script(app, arguments.shell);
+             std::string script = completion_script(arguments.shell);
              if (script.ends_with('\n')) script.pop_back();
              return Report{{}, {std::move(script)}};
            });
@@ -166,6 +170,7 @@ void set_up(CLI::App& app, Arguments& arguments) {
   app.name("weir");
   app.set_version_flag("--version", "weir " WEIR_VERSION, "print the version and exit");
   app.set_help_flag("-h,--help", "print this help and exit");
+  man::add_man_option(app, "weir");
   app.require_subcommand(1);
   app.fallthrough();
 
@@ -183,6 +188,7 @@ void set_up(CLI::App& app, Arguments& arguments) {
   add_looking_verbs(app, arguments);
   add_packet_verbs(app, arguments);
   add_config_verbs(app, arguments);
+  add_doctor_verb(app, arguments);
   add_external_verbs(app);
   app.footer(std::string{kFooter});  // last: verbs made after it would repeat it
 }
@@ -204,6 +210,18 @@ std::string unknown_command(const CLI::App& app, int argc, char** argv) {
   return argv[1];
 }
 
+/// `weir __complete WORD… CURRENT`, which the completion scripts ask for each word.
+int complete(const CLI::App& app, const std::vector<std::string>& words) {
+  const char* set = std::getenv("WEIR_L4_SOCKET");
+  std::string socket{set == nullptr ? control::kL4SocketDefault : set};
+  if (const auto given = std::ranges::find(words, "--l4-socket"); words.end() - given > 1)
+    socket = given[1];
+  for (const Candidate& candidate : candidates_for(app, words, surroundings_of(socket)))
+    fmt::print("{}{}{}\n", candidate.word, candidate.meaning.empty() ? "" : "\t",
+               candidate.meaning);
+  return kDone;
+}
+
 void print(std::FILE* stream, std::string_view text) {
   std::fwrite(text.data(), 1, text.size(), stream);
 }
@@ -211,7 +229,7 @@ void print(std::FILE* stream, std::string_view text) {
 int finish(const Outcome& outcome, OutputFormat format) {
   if (const auto* report = std::get_if<Report>(&outcome)) {
     print(stdout, render(*report, format));
-    return std::fflush(stdout) == 0 ? kDone : kFailed;
+    return std::fflush(stdout) == 0 ? report->exit_status : kFailed;
   }
   const Failure& failure = std::get<Failure>(outcome);
   if (!failure.partial.sections.empty()) print(stdout, render(failure.partial, format));
@@ -235,6 +253,7 @@ int run(int argc, char** argv) {
   Arguments arguments;
   CLI::App app{"Weir: an L4 load balancer in XDP and an L7 gateway, from one command."};
   set_up(app, arguments);
+  if (argc > 1 && argv[1] == kComplete) return complete(app, {argv + 2, argv + argc});
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {  // --help, --version

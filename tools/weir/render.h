@@ -27,6 +27,7 @@ struct Section {
 struct Report {
   std::vector<Section> sections;
   std::vector<std::string> notes;  ///< sentences for people; JSON has them under "notes"
+  int exit_status = 0;             ///< of the command, where it says more than "done"
 };
 
 /// Ends with a line break; empty when there is nothing to say.

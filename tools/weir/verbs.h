@@ -25,6 +25,7 @@ struct Arguments {
   TraceOptions trace;
   CheckOptions check;
   ApplyOptions apply;
+  DoctorOptions doctor;
   std::string only;
   std::function<Outcome(const Daemons&)> run;  ///< set by the verb that was given
 };
@@ -53,5 +54,6 @@ void add_backend_verbs(CLI::App& app, Arguments& arguments);
 /// drain, maintenance, activate; into the group of add_backend_verbs().
 void add_state_verbs(CLI::App& group, Arguments& arguments);
 void add_packet_verbs(CLI::App& app, Arguments& arguments);
+void add_doctor_verb(CLI::App& app, Arguments& arguments);
 
 }  // namespace weir::cli
