@@ -124,7 +124,10 @@ std::vector<ProbeTarget> targets_of(const Row& row, wire::Port port) {
                                  .timeout_ms = row.interval_ms,
                                  .send = "ping",
                                  .expect = "pong"},
-                       .backend = wire::IpAddress::v4(127, 1, high, low),
+                       // A datagram's answer would come from 127.0.0.1, whichever was asked.
+                       .backend = row.kind == ProbeKind::kUdp
+                                      ? wire::IpAddress::v4(127, 0, 0, 1)
+                                      : wire::IpAddress::v4(127, 1, high, low),
                        .port = port,
                        .vip = wire::IpAddress::v4(203, 0, 113, 5)});
   }

@@ -96,7 +96,7 @@ struct weir_limits {
 /* Map weir_vips, by id: all that a packet needs to know of its service, in one cache line. */
 struct weir_vip {
 	__u32 id;	    /* its own index */
-	__u32 first_member; /* its backend of number n is in entry first_member + n of weir_members */
+	__u32 first_member; /* backend number n is in entry first_member + n of weir_members */
 	__u32 flags;	  /* WEIR_VIP_* */
 	__u32 affinity_s; /* how long a client that is idle keeps its backend, in seconds of the
 			   * flow table's clock; 0: no affinity */

@@ -78,7 +78,7 @@ WEIR_PURE __u64 weir_flow_hash(const struct weir_flow_key *flow, __u64 seed0, __
 }
 
 #define WEIR_FLOW_KEYS	  10
-#define WEIR_FILTER_WORDS 1024 /* 64 Ki bits: 4,096 addresses set one in sixteen, 10,000 one in seven */
+#define WEIR_FILTER_WORDS 1024 /* 64 Ki bits: 4,096 addresses set 1 in 16, 10,000 one in 7 */
 #define WEIR_FILTERS	  2    /* of all addresses of ours, and of those of mode nat */
 
 /* The hash of the node's own tables, by a key of 32 bits for each word; an even number of words. */

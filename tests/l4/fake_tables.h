@@ -82,8 +82,8 @@ class FakeTables final : public Tables {
     return step([&] { prefixes.erase(key); });
   }
   Result<AddressFilter> read_filter() override { return filter; }
-  /// A prefix sets or clears a whole half: of those words only some are steps, for the time it takes
-  /// to be killed after each.
+  /// A prefix sets or clears a whole half: of those words only some are steps, for the time that it
+  /// takes to be killed after each.
   Result<void> write_filter_word(std::uint32_t index, std::uint64_t word) override {
     constexpr std::uint32_t kStepOf = 256;
     const bool is_of_many = word == ~0ULL || filter.at(index) == ~0ULL;
