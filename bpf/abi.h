@@ -17,13 +17,13 @@
 #define WEIR_VIPS_MAX		16384  /* ids 1 … WEIR_VIPS_MAX - 1; 0 is never a valid id */
 #define WEIR_BACKENDS_MAX	131072 /* ids 1 … WEIR_BACKENDS_MAX - 1; 17 bits */
 #define WEIR_MEMBERS_MAX	262144 /* backends by number, of all VIPs; entry 0 is never used */
-#define WEIR_L7_WORKERS_MAX	64    /* slots of the devmap that leads to the L7 workers */
+#define WEIR_L7_WORKERS_MAX	64     /* slots of the devmap that leads to the L7 workers */
 #define WEIR_L7_ADDRESSES_MAX	256 /* L7's own addresses, the source of its upstream connections */
 #define WEIR_SNAT_ADDRESSES_MAX 64  /* addresses of the node that full NAT sends from */
 #define WEIR_DEVICES_MAX	64  /* devices that the programs may send out of */
-#define WEIR_DECAP_SOURCES_MAX	1024 /* balancers that a backend takes tunnel packets from */
-#define WEIR_DECAP_VIPS_MAX	4096 /* prefixes that a backend takes inner packets for */
-#define WEIR_DECAP_GUE_PORT	6080 /* registered for GUE; the default */
+#define WEIR_DECAP_SOURCES_MAX	1024	/* balancers that a backend takes tunnel packets from */
+#define WEIR_DECAP_VIPS_MAX	4096	/* prefixes that a backend takes inner packets for */
+#define WEIR_DECAP_GUE_PORT	6080	/* registered for GUE; the default */
 #define WEIR_TABLE_SIZE_MAX	1048573 /* largest Maglev table; sizes are prime */
 #define WEIR_FLOWS_DEFAULT	262144	/* entries of the flow table unless set before load */
 #define WEIR_FRAGMENTS_DEFAULT	4096	/* datagrams whose later fragments are waited for */
@@ -97,9 +97,9 @@ struct weir_limits {
 struct weir_vip {
 	__u32 id;	    /* its own index */
 	__u32 first_member; /* backend number n is in entry first_member + n of weir_members */
-	__u32 flags;	  /* WEIR_VIP_* */
-	__u32 affinity_s; /* how long a client that is idle keeps its backend, in seconds of the
-			   * flow table's clock; 0: no affinity */
+	__u32 flags;	    /* WEIR_VIP_* */
+	__u32 affinity_s;   /* how long a client that is idle keeps its backend, in seconds of the
+			     * flow table's clock; 0: no affinity */
 	struct weir_limits limits;
 	struct weir_address address; /* address, port and protocol as in its key: a packet whose */
 	__u16 port_be;	    /* flow is known is told by them to be for this VIP, without a */
@@ -484,10 +484,10 @@ enum weir_decap_verdict {
 
 /* Marks of the probes' sockets (SO_MARK): this in the first byte, a number in the rest. Packets
  * with other marks are none of the probe programs' business. */
-#define WEIR_PROBE_MARK	      0x57000000U
-#define WEIR_PROBE_MARK_MASK  0xff000000U
-#define WEIR_PROBE_PATHS_MAX  262144U /* VIPs times their backends */
-#define WEIR_PROBE_FLOWS_MAX  65536U  /* probes under way, the longest ago forgotten first */
+#define WEIR_PROBE_MARK	     0x57000000U
+#define WEIR_PROBE_MARK_MASK 0xff000000U
+#define WEIR_PROBE_PATHS_MAX 262144U /* VIPs times their backends */
+#define WEIR_PROBE_FLOWS_MAX 65536U  /* probes under way, the longest ago forgotten first */
 
 /* Map weir_probe_paths, by mark: how what goes to a backend's own address gets to the VIP there. */
 struct weir_probe_path {

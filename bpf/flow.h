@@ -33,11 +33,11 @@
 #include "bpf/maps.h"
 #include "bpf/parse.h"
 
-#define FLOW_ALIVE_S	  60 /* idle for longer, a SYN may mean a new connection */
-#define FLOW_UDP_IDLE_S	  WEIR_FLOW_UDP_IDLE_S
-#define FLOW_CLOSED_S	  WEIR_FLOW_CLOSED_S
-#define FLOW_LONG_IDLE_S  WEIR_FLOW_LONG_IDLE_S
-#define FLOW_STATE_MASK	  3
+#define FLOW_ALIVE_S	 60 /* idle for longer, a SYN may mean a new connection */
+#define FLOW_UDP_IDLE_S	 WEIR_FLOW_UDP_IDLE_S
+#define FLOW_CLOSED_S	 WEIR_FLOW_CLOSED_S
+#define FLOW_LONG_IDLE_S WEIR_FLOW_LONG_IDLE_S
+#define FLOW_STATE_MASK	 3
 
 /* Where in the table a flow is, or would be. */
 struct flow_place {
