@@ -58,6 +58,16 @@ def read_array(map_descriptor, count, value_bytes):
     return values.raw
 
 
+def run_once(program_descriptor, frame):
+    """What an XDP program returns for a frame, and the frame as it leaves it."""
+    data = ctypes.create_string_buffer(frame, len(frame))
+    out = ctypes.create_string_buffer(len(frame) + 256)
+    _, attributes = bpf(PROG_TEST_RUN, "=IIIIQQII", program_descriptor, 0, len(frame), len(out),
+                        ctypes.addressof(data), ctypes.addressof(out), 1, 0)
+    _, verdict, _, size = struct.unpack_from("=IIII", attributes)
+    return verdict, out.raw[:size]
+
+
 def send_frames(program_descriptor, frame, ifindex, repeat, batch=64):
     """Runs an XDP program over copies of a frame that seem to have come in by the device; what it
     returns happens to them."""

@@ -235,7 +235,7 @@ TEST_P(Doctor, FindsIt) {
 }
 
 INSTANTIATE_TEST_SUITE_P(, Doctor, ::testing::ValuesIn(kCases),
-                         [](const auto& info) { return std::string{info.param.name}; });
+                         [](const auto& check_info) { return std::string{check_info.param.name}; });
 
 TEST(DoctorReport, HasNothingToSayAboutAGoodMachine) {
   for (const Finding& finding : examine(good_machine())) {
