@@ -412,7 +412,8 @@ TEST_F(Cli, SendsEveryWishForAVip) {
   EXPECT_EQ(added.exit_code, 0) << added.err;
   EXPECT_EQ(added.out, "added vip 198.51.100.0/28:5000-5999/udp (gue); revision 8\n");
   EXPECT_EQ(nlohmann::json::parse(l4.last_body()), nlohmann::json::parse(R"({
-      "vip": "198.51.100.0/28:5000-5999/udp", "mode": "gue", "gue_port": 6081, "when_empty": "drop", "affinity_timeout_s": 10800,
+      "vip": "198.51.100.0/28:5000-5999/udp", "mode": "gue", "gue_port": 6081,
+      "when_empty": "drop", "affinity_timeout_s": 10800,
       "sources": {"allow": ["10.0.0.0/8", "2001:db8::/32"], "deny": ["10.9.0.0/16", "192.0.2.7"]},
       "limits": {"new_flows_per_source": 200, "new_flows": 4096, "packets": 1000000},
       "quic": {"server_id_length": 4, "config_rotation": 2}})"));
