@@ -15,6 +15,7 @@
 #include "l4/control/rules.h"
 #include "l4/observe.h"
 #include "l4/trace_route.h"
+#include "l4/vip_list.h"
 
 namespace weir::l4 {
 namespace {
@@ -549,12 +550,22 @@ AdminReply reply_of(const Result<json>& outcome) {
   return outcome ? ok(*outcome) : control::error_reply(outcome.error());
 }
 
+AdminReply vips_reply(const Plane& plane, const AdminRequest& request) {
+  const auto backends = request.query.find("backends");
+  if (backends == request.query.end()) return reply_of(get_vips(plane, request));
+  if (backends->second == "count" && !request.query.contains("vip"))
+    return {200, vip_list_json(plane)};
+  return control::error_reply(Error{ErrorCode::kInvalid,
+                                    fmt::format("'backends' is '{}'", backends->second),
+                                    "leave it out, or ask for all VIPs with backends=count"});
+}
+
 }  // namespace
 
 AdminReply handle_request(Plane& plane, const AdminRequest& request, Instant started) {
   const std::string route = request.method + " " + request.path;
   if (route == "GET /v1/status") return reply_of(get_status(plane, started));
-  if (route == "GET /v1/vips") return reply_of(get_vips(plane, request));
+  if (route == "GET /v1/vips") return vips_reply(plane, request);
   if (route == "GET /v1/stats") return reply_of(get_stats(plane, request));
   if (route == "POST /v1/trace") return trace_request(plane, request);
   if (route == "POST /v1/load") return reply_of(post_load(plane, request));

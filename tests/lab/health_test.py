@@ -111,7 +111,7 @@ class Health(LabCase):
 
     def test_a_server_that_dies_leaves_in_time_and_no_connection_after_that_fails(self):
         began = time.monotonic()
-        self.lab.stop("nginx-b1", signal.SIGKILL)
+        self.lab.stop("nginx-b1")
         self.wait_for_slots(WEB, ["b2", "b3", "b4"])
         took = time.monotonic() - began
         counts = self.connect_many(200, f"{VIP_WEB4}:80")
@@ -134,7 +134,7 @@ class Health(LabCase):
     def test_a_new_backend_has_to_show_that_it_works(self):
         without = config().replace(f", {{name: b4, address: {backend4('b4')}}}", "")
         self.apply(without)
-        self.lab.stop("nginx-b4", signal.SIGKILL)
+        self.lab.stop("nginx-b4")
         self.apply(config())
         self.assertEqual(self.serving(WEB), ["b1", "b2", "b3"])
         self.assertEqual(self.backend(WEB, "b4")["health"]["state"], "checking")
@@ -143,7 +143,7 @@ class Health(LabCase):
 
     def test_where_too_few_are_up_all_take_traffic(self):
         for name in ("b1", "b2", "b3"):
-            self.lab.stop(f"nginx-{name}", signal.SIGKILL)
+            self.lab.stop(f"nginx-{name}")
         wait_until("the VIP to fail open", lambda: self.vip(DIRECT)["fail_open"], 30)
         self.wait_for_slots(DIRECT, BACKENDS)
         self.wait_for_slots(WEB, ["b4"])
@@ -154,7 +154,7 @@ class Health(LabCase):
         wait_until("health to count again", lambda: not self.vip(DIRECT)["fail_open"], 30)
 
     def test_a_daemon_that_restarts_keeps_what_the_kernel_has(self):
-        self.lab.stop("nginx-b2", signal.SIGKILL)
+        self.lab.stop("nginx-b2")
         self.wait_for_slots(WEB, ["b1", "b3", "b4"])
         wait_until("its flows to be spread", lambda: self.backend(WEB, "b2")["id"] == 0, 10)
         for _ in range(3):
@@ -168,7 +168,7 @@ class Health(LabCase):
 
     def test_what_flaps_is_held_down(self):
         for _ in range(3):
-            self.lab.stop("nginx-b3", signal.SIGKILL)
+            self.lab.stop("nginx-b3")
             wait_until("b3 to be down", lambda: self.backend(WEB, "b3")["health"]["state"] == "down", 30)
             held = self.backend(WEB, "b3")["health"]["held_s"]
             self.lab.start_nginx("b3")
@@ -230,7 +230,7 @@ class Health(LabCase):
         self.assertNotEqual(self.backend(WEB, "b2")["id"], 0, "its flows stay for the grace")
         wait_until("its flows to be moved", lambda: self.backend(WEB, "b2")["id"] == 0, 10)
         self.assertEqual(self.backend(WEB, "b2")["state"], "maintenance")
-        self.lab.stop("nginx-b2", signal.SIGKILL)
+        self.lab.stop("nginx-b2")
         wait_until("probes to find it down",
                    lambda: self.backend(WEB, "b2")["health"]["state"] == "down")
         self.lab.start_nginx("b2")

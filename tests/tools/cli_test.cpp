@@ -241,7 +241,12 @@ TEST_F(Cli, SaysWhatToDoWhenNoDaemonRuns) {
 TEST_F(Cli, ListsVipsAsATableAndAsJson) {
   StandIn l4{l4_socket()};
   ASSERT_TRUE(l4.running());
-  l4.on("GET /v1/vips", 200, kVips);
+  l4.on("GET /v1/vips backends=count", 200, R"({"revision": 7, "vips": [
+  {"vip": "203.0.113.53:53/udp", "name": "dns", "owner": "manual", "mode": "ipip",
+   "when_empty": "refuse", "hash": "sourceIP", "affinity_timeout_s": 60, "sources_denied": 2,
+   "limits": {"new_flows_per_source": 200, "packets_per_source": 0, "new_flows": 0, "packets": 0},
+   "quic": {"server_id_length": 3}, "table_size": 65537, "table_digest": "5b0c7f6a90e1d244",
+   "backend_count": 1}]})");
   const Finished table = weir({"vip", "list"});
   EXPECT_EQ(table.exit_code, 0) << table.err;
   EXPECT_EQ(table.out,
