@@ -65,7 +65,7 @@ class Package(unittest.TestCase):
 
     def test_libraries_are_depended_on_by_what_the_programs_need(self):
         depends = self.field("Depends")
-        for library in ("libc6", "libstdc++6", "libbpf1", "libxdp1", "libyaml-cpp0.7", "libfmt9"):
+        for library in ("libc6", "libstdc++6", "libbpf1", "libxdp1", "libyaml-0-2", "libfmt9"):
             self.assertIn(library, depends)
         self.assertNotIn("-dev", depends)
 
