@@ -493,7 +493,7 @@ enum weir_decap_verdict {
 struct weir_probe_path {
 	struct weir_address vip;
 	struct weir_address outer_source; /* the backend's address is the outer destination */
-	__u8 mode;			  /* enum weir_mode: ipip, gue, l2 */
+	__u8 mode;			  /* enum weir_forward_mode: ipip, gue, l2 */
 	__u8 reserved[5];
 	__be16 gue_port_be;
 };

@@ -33,11 +33,8 @@
 #include "bpf/maps.h"
 #include "bpf/parse.h"
 
-#define FLOW_ALIVE_S	 60 /* idle for longer, a SYN may mean a new connection */
-#define FLOW_UDP_IDLE_S	 WEIR_FLOW_UDP_IDLE_S
-#define FLOW_CLOSED_S	 WEIR_FLOW_CLOSED_S
-#define FLOW_LONG_IDLE_S WEIR_FLOW_LONG_IDLE_S
-#define FLOW_STATE_MASK	 3
+#define FLOW_ALIVE_S	60 /* idle for longer, a SYN may mean a new connection */
+#define FLOW_STATE_MASK 3
 
 /* Where in the table a flow is, or would be. */
 struct flow_place {
@@ -182,10 +179,10 @@ static __always_inline __u32 readiness_of(__u64 entry, __u32 now_s)
 		rank = 3;
 		break;
 	case WEIR_FLOW_CLOSING:
-		rank = age >= FLOW_CLOSED_S ? 4 : 2;
+		rank = age >= WEIR_FLOW_CLOSED_S ? 4 : 2;
 		break;
 	default:
-		rank = age >= FLOW_LONG_IDLE_S ? 1 : 0;
+		rank = age >= WEIR_FLOW_LONG_IDLE_S ? 1 : 0;
 		break;
 	}
 	return rank ? rank << 18 | age : 0;

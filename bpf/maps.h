@@ -110,7 +110,7 @@ struct {
 
 /* The backends of all VIPs by number: an entry is the id of one, 0 of none. A VIP has a range of
  * entries (struct weir_vip). Written by user space: before a table names the number, and zeroed
- * after the backend went. */
+ * once none does, before the backend goes. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, WEIR_MEMBERS_MAX);

@@ -184,7 +184,7 @@ static __always_inline int goes_on(const struct weir_nat_flow *record, const str
 	if (weir_nat_state_of(owner) == WEIR_NAT_CLOSING || has_expired(record, owner, now_s))
 		return 0;
 	/* A RST and a SYN, both forged, move a flow only if it is silent as well. */
-	if (weir_nat_was_reset(owner) && age_of(record->stamp, now_s) >= FLOW_CLOSED_S)
+	if (weir_nat_was_reset(owner) && age_of(record->stamp, now_s) >= WEIR_FLOW_CLOSED_S)
 		return 0;
 	return !(backend->flags & WEIR_BACKEND_DRAINING) ||
 	       (weir_nat_state_of(owner) == WEIR_NAT_ESTABLISHED &&

@@ -273,7 +273,7 @@ static __always_inline __u32 nat_readiness_of(const struct weir_nat_flow *record
 		rank = record->protocol == IPPROTO_TCP || age > NAT_UDP_IDLE_S ? 1 : 0;
 		break;
 	default:
-		rank = weir_nat_was_reset(owner) && age >= FLOW_CLOSED_S ? 3 : 0;
+		rank = weir_nat_was_reset(owner) && age >= WEIR_FLOW_CLOSED_S ? 3 : 0;
 		break;
 	}
 	if (has_expired(record, owner, now_s))

@@ -347,7 +347,7 @@ static __always_inline int is_same_flow(const struct packet *pkt, const struct f
 	__u32 idle_s = age_of(place->entry, place->now_s);
 
 	if (pkt->flow.protocol != IPPROTO_TCP)
-		return idle_s <= FLOW_UDP_IDLE_S;
+		return idle_s <= WEIR_FLOW_UDP_IDLE_S;
 	if (!is_syn(pkt) || !(backend->flags & WEIR_BACKEND_DRAINING))
 		return 1;
 	return state_of(place->entry) == WEIR_FLOW_ESTABLISHED && idle_s <= FLOW_ALIVE_S;

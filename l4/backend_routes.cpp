@@ -1,7 +1,7 @@
 #include "l4/backend_routes.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
+#include <optional>
 
 #include "l4/observe.h"
 
@@ -43,17 +43,6 @@ json health_json(const control::VipHealth& vip, const wire::IpAddress& address, 
           {"flows_move_in_s", leaves ? until(health->next_event(check, now), now) : json()}};
 }
 
-json condition_of(const Plane& plane, const control::VipKey& key, const wire::IpAddress& address) {
-  const Instant now = monotonic_now();
-  const auto& overrides = plane.desired().overrides;
-  const control::VipHealth* vip = plane.health().find(key);
-  const auto moves_at = vip != nullptr ? vip->moves_at(address) : std::nullopt;
-  return {{"state_owner",
-           control::find_override(overrides, key, address) != nullptr ? json("manual") : json()},
-          {"health", vip != nullptr ? health_json(*vip, address, now) : json()},
-          {"maintenance_begins_in_s", moves_at ? until(*moves_at, now) : json()}};
-}
-
 /// A backend of the desired state, by what the request says.
 struct Named {
   control::Vip vip;
@@ -66,17 +55,15 @@ Result<Named> find_backend(const Plane& plane, const std::string& vip_text,
   if (!key) return std::move(key).error();
   Result<wire::IpAddress> address = wire::IpAddress::parse(address_text);
   if (!address) return std::move(address).error();
-  const std::vector<control::Vip> services = services_of(plane.desired());
-  const auto vip = std::ranges::find(services, *key, &control::Vip::key);
-  if (vip == services.end())
-    return Error{ErrorCode::kNotFound, fmt::format("there is no VIP {}", vip_text),
-                 "see 'weir vip list'"};
+  std::optional<control::Vip> vip = service_of(plane.desired(), *key);
+  if (!vip) return no_such_vip(vip_text);
   const auto backend = std::ranges::find(vip->backends, *address, &control::Backend::address);
   if (backend == vip->backends.end())
     return Error{ErrorCode::kNotFound,
                  fmt::format("VIP {} has no backend {}", vip_text, address->text()),
                  fmt::format("see 'weir backend list {}'", vip_text)};
-  return Named{*vip, *backend};
+  const control::Backend named = *backend;
+  return Named{*std::move(vip), named};
 }
 
 const InstalledBackend* installed_of(const Plane& plane, const Named& named) {
@@ -94,7 +81,7 @@ Result<json> backend_json(const Plane& plane, const Named& named) {
            {"name", named.backend.name},
            {"weight", named.backend.weight},
            {"state", control::text_of(named.backend.state)}};
-  out.update(condition_of(plane, key, named.backend.address));
+  out.update(backend_condition(plane, key, named.backend.address));
   const InstalledBackend* installed = installed_of(plane, named);
   const bool remembers = plane.loaded() && (plane.datapath().settings().flows_max != 0 ||
                                             named.vip.mode == control::ForwardMode::kNat);
@@ -108,12 +95,6 @@ Result<json> backend_json(const Plane& plane, const Named& named) {
   out["flows"] = flows->alive;
   out["flows_idle"] = flows->idle;
   return out;
-}
-
-Result<std::string> text_field(const json& body, const char* name) {
-  const auto field = body.find(name);
-  if (field != body.end() && field->is_string()) return field->get<std::string>();
-  return Error{ErrorCode::kInvalid, fmt::format("the body lacks the text '{}'", name)};
 }
 
 /// The state after an operator's word.
@@ -171,26 +152,28 @@ Result<json> get_one(const Plane& plane, const AdminRequest& request) {
   return named ? backend_json(plane, *named) : Result<json>{named.error()};
 }
 
-AdminReply reply_of(const Result<json>& outcome) {
-  return outcome ? AdminReply{200, outcome->dump()} : control::error_reply(outcome.error());
-}
-
 }  // namespace
 
-std::string backend_condition_json(const Plane& plane, const control::VipKey& key,
-                                   const wire::IpAddress& address) {
-  return condition_of(plane, key, address).dump();
+json backend_condition(const Plane& plane, const control::VipKey& key,
+                       const wire::IpAddress& address) {
+  const Instant now = monotonic_now();
+  const auto& overrides = plane.desired().overrides;
+  const control::VipHealth* vip = plane.health().find(key);
+  const auto moves_at = vip != nullptr ? vip->moves_at(address) : std::nullopt;
+  return {{"state_owner",
+           control::find_override(overrides, key, address) != nullptr ? json("manual") : json()},
+          {"health", vip != nullptr ? health_json(*vip, address, now) : json()},
+          {"maintenance_begins_in_s", moves_at ? until(*moves_at, now) : json()}};
 }
 
-std::string health_summary_json(const Plane& plane) {
+json health_summary(const Plane& plane) {
   const HealthBoard::Summary summary = plane.health().summary();
-  return json{{"vips_checked", summary.vips_checked},
-              {"vips_fail_open", summary.vips_open},
-              {"vips_without_healthy_backends", summary.vips_empty},
-              {"backends_checked", summary.backends_checked},
-              {"backends_down", summary.backends_down},
-              {"backends_checking", summary.backends_checking}}
-      .dump();
+  return {{"vips_checked", summary.vips_checked},
+          {"vips_fail_open", summary.vips_open},
+          {"vips_without_healthy_backends", summary.vips_empty},
+          {"backends_checked", summary.backends_checked},
+          {"backends_down", summary.backends_down},
+          {"backends_checking", summary.backends_checking}};
 }
 
 AdminReply get_backend(const Plane& plane, const AdminRequest& request) {

@@ -1,20 +1,18 @@
 #pragma once
 
-#include <string>
-
-#include "l4/control/admin.h"
 #include "l4/plane.h"
+#include "l4/route_json.h"
 
 /// What the admin API has to say about backends beyond what people want of them: their health, what
 /// operators have said over the file's head, and the flows that they still have.
 namespace weir::l4 {
 
-/// Members of a backend in GET /v1/vips, a JSON object: "state_owner" and "health".
-std::string backend_condition_json(const Plane& plane, const control::VipKey& key,
-                                   const wire::IpAddress& address);
+/// Members of a backend in GET /v1/vips: "state_owner", "health" and "maintenance_begins_in_s".
+nlohmann::json backend_condition(const Plane& plane, const control::VipKey& key,
+                                 const wire::IpAddress& address);
 
-/// Members of GET /v1/status: "health", counted.
-std::string health_summary_json(const Plane& plane);
+/// "health" of GET /v1/status: counts.
+nlohmann::json health_summary(const Plane& plane);
 
 /// GET /v1/backends: one backend, with its flows counted.
 control::AdminReply get_backend(const Plane& plane, const control::AdminRequest& request);

@@ -186,14 +186,17 @@ Result<std::optional<UniqueFd>> KernelTables::inner(PerVip kind, VipId vip) cons
 }
 
 /// Staged maps are held by descriptors, of which a process has a limited number.
-Result<void> KernelTables::stage(PerVip kind, VipId vip, std::shared_ptr<const UniqueFd> map) {
+Result<void> KernelTables::stage(PerVip kind, VipId vip, TableStore::SharedFd map) {
   constexpr std::size_t kStagedMax = 512;
   staged_[static_cast<std::size_t>(kind)].push_back({vip, std::move(map)});
-  return ++staged_count_ < kStagedMax ? Result<void>{} : publish();
+  std::size_t count = 0;
+  for (const std::vector<Staged>& staged : staged_)
+    count += staged.size();
+  return count < kStagedMax ? Result<void>{} : publish();
 }
 
 Result<void> KernelTables::stage_erasure(PerVip kind, VipId id) {
-  if (kind != PerVip::kTable) return stage(kind, id, nullptr);
+  if (kind != PerVip::kTable) return stage(kind, id, TableStore::SharedFd{});
   // The kernel takes maps out of their slots one by one, and waits for packets after each. So
   // tables, which every VIP has, give way to one that leads nowhere.
   auto none = table_store_.none();
@@ -206,7 +209,6 @@ Result<void> KernelTables::publish() {
   for (const PerVip kind : kPerVip) {
     if (Result<void> done = publish(kind); !done) return done;
   }
-  staged_count_ = 0;
   return {};
 }
 
@@ -237,7 +239,8 @@ Result<std::vector<VipId>> KernelTables::list(PerVip kind) {
     if (id != kNode.value() && (*keys)[id].address == wire::IpAddress{}) continue;
     auto map_id = outer(kind).get(id);
     if (!map_id) return std::move(map_id).error();
-    if (map_id->has_value() && !(kind == PerVip::kTable && table_store_.is_none(**map_id)))
+    if (map_id->has_value() &&
+        !(kind == PerVip::kTable && table_store_.is_none(VipId{id}, **map_id)))
       ids.emplace_back(id);
   }
   return ids;
@@ -283,7 +286,7 @@ Result<void> KernelTables::stage_list(VipId vip, std::span<const ListEntry> entr
     answers.push_back(entry.answer);
   }
   if (Result<void> filled = list.set_all(keys, answers); !filled) return filled;
-  return stage(PerVip::kList, vip, std::make_shared<UniqueFd>(std::move(list).release()));
+  return stage(PerVip::kList, vip, std::move(list).release());
 }
 
 Result<std::vector<QuicEntry>> KernelTables::read_quic(VipId vip) {
@@ -311,7 +314,7 @@ Result<void> KernelTables::stage_quic(VipId vip, std::span<const QuicEntry> entr
   for (const QuicEntry& entry : entries) {
     if (Result<void> written = ids.set(entry.server_id, entry.backend); !written) return written;
   }
-  return stage(PerVip::kQuic, vip, std::make_shared<UniqueFd>(std::move(ids).release()));
+  return stage(PerVip::kQuic, vip, std::move(ids).release());
 }
 
 Result<UniqueFd> KernelTables::make_sources() {
@@ -326,7 +329,7 @@ Result<UniqueFd> KernelTables::make_sources() {
 Result<void> KernelTables::stage_sources(VipId vip) {
   Result<UniqueFd> fd = make_sources();
   if (!fd) return std::move(fd).error();
-  return stage(PerVip::kSources, vip, std::make_shared<UniqueFd>(*std::move(fd)));
+  return stage(PerVip::kSources, vip, *std::move(fd));
 }
 
 // --------------------------------------------------------------------------- backends and flows

@@ -122,7 +122,7 @@ class KernelTables final : public Tables {
 
   struct Staged {
     VipId vip;
-    std::shared_ptr<const UniqueFd> map;  // none: the slot is emptied
+    TableStore::SharedFd map;  // none: the slot is emptied
   };
 
   KernelTables() = default;
@@ -130,7 +130,10 @@ class KernelTables final : public Tables {
     return outer_[static_cast<std::size_t>(kind)];
   }
   [[nodiscard]] Result<std::optional<UniqueFd>> inner(PerVip kind, VipId vip) const;
-  Result<void> stage(PerVip kind, VipId vip, std::shared_ptr<const UniqueFd> map);
+  Result<void> stage(PerVip kind, VipId vip, TableStore::SharedFd map);
+  Result<void> stage(PerVip kind, VipId vip, UniqueFd map) {
+    return stage(kind, vip, std::make_shared<const UniqueFd>(std::move(map)));
+  }
   Result<void> publish(PerVip kind);
 
   Map<std::uint32_t, weir_vip> vips_;
@@ -144,7 +147,6 @@ class KernelTables final : public Tables {
   Map<std::uint32_t, std::uint32_t> members_;
   TableStore table_store_;
   std::array<std::vector<Staged>, kPerVip.size()> staged_;
-  std::size_t staged_count_ = 0;
   Map<std::uint32_t, weir_backend> backends_;
   Map<std::uint32_t, weir_flow_set> flows_;
   Map<std::uint32_t, weir_nat_flow> nat_flows_;

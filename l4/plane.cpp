@@ -99,6 +99,21 @@ std::vector<control::Vip> services_of(const DesiredState& state) {
   return services;
 }
 
+std::optional<control::Vip> service_of(const DesiredState& state, const control::VipKey& key) {
+  control::Model gateways;
+  gateways.gateways = state.model.gateways;
+  const std::vector<control::Vip> of_gateways = control::l4_services(gateways);
+  for (const std::vector<control::Vip>* vips :
+       {&state.model.vips, &of_gateways, &state.manual_vips}) {
+    const auto found = std::ranges::find(*vips, key, &control::Vip::key);
+    if (found == vips->end()) continue;
+    std::vector<control::Vip> one{*found};
+    control::apply_overrides(one, state.overrides);
+    return std::move(one.front());
+  }
+  return std::nullopt;
+}
+
 SipKey seed_of(const std::string& hash_seed) {
   // Public constants: they stretch the secret to two words, they are none themselves.
   constexpr SipKey kFirst{{0x77656972206f6e65, 1}};

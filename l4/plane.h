@@ -144,6 +144,8 @@ class Plane {
 
 /// What the L4 plane serves in this state, as people want it; the health of backends aside.
 std::vector<control::Vip> services_of(const DesiredState& state);
+/// One of them, without a copy of the others.
+std::optional<control::Vip> service_of(const DesiredState& state, const control::VipKey& key);
 
 /// The key of the flow hash and of Maglev tables, from the content of the seed file.
 SipKey seed_of(const std::string& hash_seed);

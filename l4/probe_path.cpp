@@ -1,5 +1,6 @@
 #include "l4/probe_path.h"
 
+#include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <net/if.h>
 
@@ -7,6 +8,7 @@
 
 #include "l4/kernel_objects.h"
 #include "l4/tc_hook.h"
+#include "l4/vip_entries.h"
 #include "weir_probe.skel.h"
 
 namespace weir::l4 {
@@ -21,12 +23,6 @@ TcPlace place_of(const std::string& device, std::uint32_t ifindex, TcSide side) 
   return {device, ifindex, side, kFilterPriority};
 }
 
-weir_address abi_of(const wire::IpAddress& address) {
-  weir_address out{};
-  std::ranges::copy(address.bytes, out.bytes);
-  return out;
-}
-
 Result<weir_probe_path> abi_of(const ProbeVia& via) {
   if (via.mark < kProbeMarkFirst || via.mark > kProbeMarkLast)
     return Error{ErrorCode::kInvalid,
@@ -34,14 +30,14 @@ Result<weir_probe_path> abi_of(const ProbeVia& via) {
                              "{:#x} … {:#x}",
                              via.mark, via.vip.text(), kProbeMarkFirst, kProbeMarkLast)};
   weir_probe_path path{};
-  path.vip = abi_of(via.vip);
+  path.vip = abi_address(via.vip);
   switch (via.mode) {
     case control::ForwardMode::kIpip:
       path.mode = WEIR_MODE_IPIP;
       break;
     case control::ForwardMode::kGue:
       path.mode = WEIR_MODE_GUE;
-      path.gue_port_be = static_cast<std::uint16_t>(__builtin_bswap16(via.gue_port.value()));
+      path.gue_port_be = htons(via.gue_port.value());
       break;
     case control::ForwardMode::kL2:
       path.mode = WEIR_MODE_L2;
@@ -55,7 +51,7 @@ Result<weir_probe_path> abi_of(const ProbeVia& via) {
     return Error{ErrorCode::kInvalid,
                  fmt::format("probes of {} cannot leave from {}, of the other IP version",
                              via.vip.text(), via.outer_source.text())};
-  path.outer_source = abi_of(via.outer_source);
+  path.outer_source = abi_address(via.outer_source);
   return path;
 }
 

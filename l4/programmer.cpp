@@ -101,12 +101,13 @@ Result<void> Programmer::check_capacity(const std::vector<control::Vip>& want) {
     backends += vip.backends.size();
     if (!vip.ports.is_exact()) ranges += range_keys(vip.key()).size();
   }
-  // Some are left for changes, in which a backend that goes and its successor are in use at the
-  // same time, and so are a VIP and what replaces it.
-  constexpr std::size_t kBackendsMax = WEIR_BACKENDS_MAX / 8 * 7;
-  constexpr std::size_t kVipsMax = WEIR_VIPS_MAX / 8 * 7;
-  if (Result<void> fits = check_count(want.size(), kVipsMax, "VIPs"); !fits) return fits;
-  if (Result<void> fits = check_count(backends, kBackendsMax, "backends of all VIPs"); !fits)
+  // An eighth of the maps is left for changes, in which a backend that goes and its successor are
+  // in use at the same time, and so are a VIP and what replaces it.
+  static_assert(control::kVipsMax == WEIR_VIPS_MAX / 8 * 7);
+  static_assert(control::kBackendsMax == WEIR_BACKENDS_MAX / 8 * 7);
+  if (Result<void> fits = check_count(want.size(), control::kVipsMax, "VIPs"); !fits) return fits;
+  if (Result<void> fits = check_count(backends, control::kBackendsMax, "backends of all VIPs");
+      !fits)
     return fits;
   Result<void> fits =
       check_count(ranges, WEIR_RANGES_MAX, "blocks that all ranges of ports are divided into");

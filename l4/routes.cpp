@@ -14,6 +14,7 @@
 #include "l4/control/model_json.h"
 #include "l4/control/rules.h"
 #include "l4/observe.h"
+#include "l4/route_json.h"
 #include "l4/trace_route.h"
 #include "l4/vip_list.h"
 
@@ -27,8 +28,6 @@ using nlohmann::json;
 constexpr const char* kVersion = WEIR_VERSION;
 
 AdminReply ok(const json& body) { return {200, body.dump()}; }
-
-std::string hex64(std::uint64_t value) { return fmt::format("{:016x}", value); }
 
 json object_of(const AdminRequest& request) {
   if (request.body.empty()) return json::object();
@@ -138,7 +137,7 @@ json vip_json(const Plane& plane, const control::Vip& vip, Sources sources = Sou
         if (entry.backend.address == backend.address) match = &entry;
     }
     backends.push_back(backend_json(backend, match));
-    backends.back().update(json::parse(backend_condition_json(plane, vip.key(), backend.address)));
+    backends.back().update(backend_condition(plane, vip.key(), backend.address));
   }
   const bool l7 = vip.mode == control::ForwardMode::kL7;
   json out = wish_json(vip, sources);
@@ -229,7 +228,7 @@ Result<json> get_status(Plane& plane, Instant started) {
               {"vips", services_of(desired).size()},
               {"backends", backends},
               {"backends_unresolved", unresolved},
-              {"health", json::parse(health_summary_json(plane))},
+              {"health", health_summary(plane)},
               {"flows", flows.used},
               {"flows_max", plane.loaded() ? plane.datapath().settings().flows_max
                                            : desired.model.node.l4.flows_max},
@@ -239,22 +238,16 @@ Result<json> get_status(Plane& plane, Instant started) {
               {"warnings", plane.warnings()}};
 }
 
-Error no_such_vip(const std::string& text) {
-  return Error{ErrorCode::kNotFound, fmt::format("there is no VIP {}", text),
-               "see 'weir vip list'"};
-}
-
 Result<json> get_vips(const Plane& plane, const AdminRequest& request) {
-  const std::vector<control::Vip> services = services_of(plane.desired());
   json vips = json::array();
   if (const auto query = request.query.find("vip"); query != request.query.end()) {
     Result<control::VipKey> key = control::parse_vip_key(query->second);
     if (!key) return std::move(key).error();
-    const auto found = std::ranges::find(services, *key, &control::Vip::key);
-    if (found == services.end()) return no_such_vip(query->second);
+    const auto found = service_of(plane.desired(), *key);
+    if (!found) return no_such_vip(query->second);
     vips.push_back(vip_json(plane, *found, Sources::kListed));
   } else {
-    for (const control::Vip& vip : services)
+    for (const control::Vip& vip : services_of(plane.desired()))
       vips.push_back(vip_json(plane, vip));
   }
   return json{{"revision", plane.desired().revision}, {"vips", std::move(vips)}};
@@ -380,12 +373,6 @@ Result<json> delete_vip(Plane& plane, const AdminRequest& request) {
   std::erase_if(next.manual_vips, [&](const control::Vip& item) { return item.key() == key; });
   if (Result<void> done = plane.change(std::move(next)); !done) return std::move(done).error();
   return json{{"revision", plane.desired().revision}, {"vip", std::move(before)}};
-}
-
-Result<std::string> text_field(const json& body, const char* name) {
-  const auto field = body.find(name);
-  if (field != body.end() && field->is_string()) return field->get<std::string>();
-  return Error{ErrorCode::kInvalid, fmt::format("the body lacks the text '{}'", name)};
 }
 
 Result<json> post_backend(Plane& plane, const AdminRequest& request) {
@@ -544,10 +531,6 @@ AdminReply submit(Plane& plane, const AdminRequest& request, bool apply) {
       return control::error_reply(done.error());
   }
   return ok({{"revision", plane.desired().revision}, {"changes", changes}, {"warnings", warnings}});
-}
-
-AdminReply reply_of(const Result<json>& outcome) {
-  return outcome ? ok(*outcome) : control::error_reply(outcome.error());
 }
 
 AdminReply vips_reply(const Plane& plane, const AdminRequest& request) {

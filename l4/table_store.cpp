@@ -1,5 +1,6 @@
 #include "l4/table_store.h"
 
+#include <algorithm>
 #include <numeric>
 #include <span>
 #include <string_view>
@@ -98,7 +99,8 @@ Result<TableStore::SharedFd> TableStore::none() {
   return none_;
 }
 
-bool TableStore::is_none(std::uint32_t map_id) const {
+bool TableStore::is_none(VipId vip, std::uint32_t map_id) const {
+  if (digests_.contains(vip)) return false;  // it was read, or made
   const UniqueFd map{::bpf_map_get_fd_by_id(map_id)};
   if (!map) return false;
   const Result<bpf_map_info> info = info_of(map);
@@ -106,11 +108,10 @@ bool TableStore::is_none(std::uint32_t map_id) const {
 }
 
 Result<Table> TableStore::read(VipId vip, std::uint32_t map_id) {
-  for (const auto& [id, table] : read_lately_) {
-    if (id == map_id) {
-      use(vip, digest_of(lines_of(table)));
-      return table;
-    }
+  const auto known = std::ranges::find(read_lately_, map_id, &Read::map_id);
+  if (known != read_lately_.end()) {
+    use(vip, known->digest);
+    return known->table;
   }
   UniqueFd fd{::bpf_map_get_fd_by_id(map_id)};
   if (!fd) return Error::from_errno(fmt::format("opening the table of VIP id {}", vip.value()));
@@ -135,7 +136,7 @@ Result<Table> TableStore::read(VipId vip, std::uint32_t map_id) {
   const Digest digest = digest_of(lines);
   shared_[digest].map_id = map_id;
   use(vip, digest);
-  read_lately_.emplace_back(map_id, table);
+  read_lately_.push_back({map_id, digest, table});
   if (read_lately_.size() > kReadLatelyMax) read_lately_.pop_front();
   return table;
 }

@@ -5,7 +5,6 @@
 #include <map>
 #include <memory>
 #include <unordered_map>
-#include <utility>
 #include <vector>
 
 #include "l4/base/fd.h"
@@ -25,7 +24,8 @@ class TableStore {
   Result<SharedFd> make(VipId vip, const Table& table);
   /// The table that leads nowhere; in the place of a VIP's that is removed.
   Result<SharedFd> none();
-  [[nodiscard]] bool is_none(std::uint32_t map_id) const;
+  /// Whether what a VIP id has in the kernel is that.
+  [[nodiscard]] bool is_none(VipId vip, std::uint32_t map_id) const;
   /// What a VIP has in the kernel.
   Result<Table> read(VipId vip, std::uint32_t map_id);
   void forget(VipId vip);
@@ -37,12 +37,17 @@ class TableStore {
     std::uint32_t vips = 0;
     std::weak_ptr<const UniqueFd> staged = {};  // while it is held open
   };
+  struct Read {
+    std::uint32_t map_id = 0;
+    Digest digest = 0;
+    Table table;
+  };
   void use(VipId vip, Digest digest);
   SharedFd open(Shared& shared);
 
   std::unordered_map<Digest, Shared> shared_;
   std::unordered_map<VipId, Digest> digests_;
-  std::deque<std::pair<std::uint32_t, Table>> read_lately_;  // by map id; the oldest first
+  std::deque<Read> read_lately_;  // the oldest first
   SharedFd none_;
 };
 

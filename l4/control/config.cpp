@@ -11,7 +11,6 @@ namespace {
 
 // How long lists may be: far beyond what one node serves, near enough that a check which compares
 // each with each ends soon.
-constexpr std::size_t kVipsMax = 14336;  // what Programmer::check_capacity() admits
 constexpr std::size_t kGatewaysMax = 256;
 constexpr std::size_t kRoutesMax = 65536;
 

@@ -60,6 +60,8 @@ inline constexpr std::uint32_t kTableSizeMin = 251;
 inline constexpr std::uint32_t kTableSizeMax = 1048573;
 inline constexpr std::uint32_t kWeightMax = 10000;
 inline constexpr std::size_t kNameLengthMax = 63;
+inline constexpr std::size_t kVipsMax = 14'336;       ///< of a node, those of gateways included
+inline constexpr std::size_t kBackendsMax = 114'688;  ///< of all VIPs of a node
 inline constexpr std::size_t kBackendsPerVipMax = 4096;
 inline constexpr wire::Port kGuePortDefault{6080};
 inline constexpr std::uint32_t kAffinityTimeoutDefaultS = 3 * 3600;
@@ -97,7 +99,7 @@ struct Backend {
   std::optional<wire::Port> port;  ///< mode nat: the port on the backend; without one the client's
   std::uint32_t weight = 1;        ///< share of new flows; 0 takes none
   BackendState state = BackendState::kActive;
-  std::string server_id = {};      ///< bytes; Vip::quic.server_id_bytes of them, or none
+  std::string server_id = {};  ///< bytes; Vip::quic.server_id_bytes of them, or none
   friend bool operator==(const Backend&, const Backend&) = default;
 };
 
@@ -155,10 +157,10 @@ struct Vip {
   PortRange ports;
   Protocol protocol = Protocol::kTcp;
   ForwardMode mode = ForwardMode::kIpip;
-  std::uint32_t table_size = 0;  ///< slots of the Maglev table, prime; 0: by its backends
-  std::vector<Backend> backends;                 ///< addresses are unique within the VIP
-  wire::Port gue_port = kGuePortDefault;         ///< mode gue: the tunnel's UDP destination port
-  Snat snat = Snat::kAuto;                       ///< mode nat
+  std::uint32_t table_size = 0;           ///< slots of the Maglev table, prime; 0: by its backends
+  std::vector<Backend> backends;          ///< addresses are unique within the VIP
+  wire::Port gue_port = kGuePortDefault;  ///< mode gue: the tunnel's UDP destination port
+  Snat snat = Snat::kAuto;                ///< mode nat
   WhenEmpty when_empty = WhenEmpty::kRefuse;
   HashPolicy hash = HashPolicy::kFiveTuple;
   /// A client stays with its backend until it was silent for so long; set only with kSourceIp.

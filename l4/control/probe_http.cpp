@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "l4/base/bytes.h"
+#include "l4/control/health_json.h"
 
 namespace weir::control {
 namespace {
@@ -143,8 +144,7 @@ class HttpExchange final : public ProbeExchange {
 std::string status_ranges_text(const std::vector<StatusRange>& ranges) {
   std::vector<std::string> texts;
   for (const StatusRange& range : ranges)
-    texts.push_back(range.first == range.last ? fmt::format("{}", range.first)
-                                              : fmt::format("{}-{}", range.first, range.last));
+    texts.push_back(status_text(range));
   return fmt::format("{}", fmt::join(texts, ", "));
 }
 

@@ -48,7 +48,6 @@ MaybeObjection object_to_hash(const Vip& vip);
 /// Whether the VIP's mode can reach the backend, and its server id fits the VIP.
 MaybeObjection object_to_backend(const Vip& vip, const Backend& backend);
 
-
 // Health checks, rules_health.cpp. Times in milliseconds.
 inline constexpr std::uint32_t kHealthIntervalMinMs = 100;
 inline constexpr std::uint32_t kHealthIntervalMaxMs = 3'600'000;

@@ -125,19 +125,6 @@ void BalancerFixture::publish(std::uint32_t vip_id, std::vector<std::uint32_t> b
   check(runner_->publish_map("weir_tables", vip_id, maglev_table(backend_ids, previous)));
 }
 
-void BalancerFixture::publish_broken_table() {
-  InnerMap table{.type = BPF_MAP_TYPE_ARRAY,
-                 .flags = BPF_F_INNER_MAP,
-                 .key_bytes = sizeof(std::uint32_t),
-                 .value_bytes = sizeof(weir_table_line),
-                 .max_entries = 1,
-                 .entries = {}};
-  weir_table_line sizes{};
-  sizes.size = 1'000'000;
-  table.add(std::uint32_t{0}, sizes);
-  check(runner_->publish_map("weir_tables", kVipBroken, table));
-}
-
 RunResult BalancerFixture::run(std::span<const std::byte> frame) {
   auto result = runner_->run(frame);
   if (result) return *result;
@@ -188,7 +175,7 @@ void BalancerFixture::add_standard_vips() {
   }
   add_vip(at(kVip, 91), IPPROTO_TCP, kVipNoTable, WEIR_MODE_IPIP);
   add_vip(at(kVip, 94), IPPROTO_TCP, kVipBroken, WEIR_MODE_IPIP);
-  publish_broken_table();
+  check(runner_->publish_map("weir_tables", kVipBroken, maglev_sizes(1'000'000, 0)));
   add_vip(at(kVipL7, 80), IPPROTO_TCP, kVipHandOff, WEIR_MODE_L7);
   add_vip(at(kVipL7v6, 80), IPPROTO_TCP, kVipHandOff6, WEIR_MODE_L7);
   for (const auto& address : {kVip, kVip6})

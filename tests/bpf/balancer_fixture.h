@@ -122,7 +122,6 @@ class BalancerFixture {
  private:
   void add_standard_backends();
   void add_standard_vips();
-  void publish_broken_table();
 
   std::unique_ptr<BpfRunner> runner_;
 };

@@ -5,7 +5,6 @@ import os
 import random
 import socket
 import struct
-import unittest
 
 import bpf_calls
 from labcase import *
@@ -49,9 +48,7 @@ class TwoNodes(LabCase):
 
     @classmethod
     def setUpClass(cls):
-        if os.geteuid() != 0:
-            print("SKIPPED: the lab needs root, because it makes network namespaces")
-            raise unittest.SkipTest("not root")
+        need_root()
         cls.labs = []
         for letter in "ab":
             lab = weirlab.Lab(f"weirtest{os.getpid()}{letter}")

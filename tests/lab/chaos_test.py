@@ -127,8 +127,7 @@ class Chaos(LabCase):
             over.set()
             script.join(60)
         lab.stop("connections", signal.SIGTERM)
-        events = [json.loads(line) for line in lab.log("connections").splitlines()
-                  if line.startswith("{")]
+        events = json_lines(lab.log("connections"))
         print(f"{KILLS} kills, {dict(counts)}; {events[-1]}")
         self.assertEqual([event for event in events if event["event"] == "broken"], [])
         self.assertGreater(counts["applied"], KILLS // 4)

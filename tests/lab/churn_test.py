@@ -3,7 +3,6 @@ without it. A hundred backends are a hundred hosts with a listening socket each,
 a packet that goes to another one breaks its connection."""
 
 import array
-import json
 import socket
 import struct
 import time
@@ -50,9 +49,7 @@ class ChurnCase(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        if os.geteuid() != 0:
-            print("SKIPPED: the lab needs root, because it makes network namespaces")
-            raise unittest.SkipTest("not root")
+        need_root()
         cls.lab = weirlab.Lab(f"weirtest{os.getpid()}c")
         cls.addClassCleanup(cls.lab.close)
         try:
@@ -149,8 +146,7 @@ class ChurnCase(unittest.TestCase):
                    self.lab.log("connections"), 60)
 
     def events(self):
-        lines = self.lab.log("connections").splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
+        return json_lines(self.lab.log("connections"))
 
     def churn(self, seconds):
         """One backend goes, half a second later another one comes. Returns when which one went, and

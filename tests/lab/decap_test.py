@@ -30,9 +30,7 @@ class DecapCase(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        if os.geteuid() != 0:
-            print("SKIPPED: the lab needs root, because it makes network namespaces")
-            raise unittest.SkipTest("not root")
+        need_root()
         cls.lab = weirlab.Lab(f"weirtest{os.getpid()}d")
         cls.addClassCleanup(cls.lab.close)
         cls.lab.remove_leftovers()

@@ -56,8 +56,7 @@ class Flood(PathCase):
 
     def end_connections(self):
         self.assertEqual(self.lab.stop("connections"), 0)
-        events = [json.loads(line) for line in self.lab.log("connections").splitlines()
-                  if line.startswith("{")]
+        events = json_lines(self.lab.log("connections"))
         return [event for event in events if event["event"] == "broken"], events[-1]
 
     def flood(self, meanwhile):

@@ -13,6 +13,13 @@ import weirlab  # noqa: E402 the path comes first
 from weirlab import *  # noqa: E402,F401,F403 the lab's words are the tests' words
 
 
+def need_root():
+    """Skips the class, with the word that the runner looks for."""
+    if os.geteuid() != 0:
+        print("SKIPPED: the lab needs root, because it makes network namespaces")
+        raise unittest.SkipTest("not root")
+
+
 class LabCase(unittest.TestCase):
     """Builds one lab for all tests of the class. Whatever fails while building is a failure of the
     class, with the log of the daemons."""
@@ -22,9 +29,7 @@ class LabCase(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        if os.geteuid() != 0:
-            print("SKIPPED: the lab needs root, because it makes network namespaces")
-            raise unittest.SkipTest("not root")
+        need_root()
         cls.lab = weirlab.Lab(f"weirtest{os.getpid()}")
         cls.addClassCleanup(cls.lab.close)
         try:
@@ -60,6 +65,11 @@ class LabCase(unittest.TestCase):
         measured = counts[name] / total
         self.assertAlmostEqual(measured, share, delta=share * tolerance,
                                msg=f"{name} got {measured:.3f} of {total}: {dict(counts)}")
+
+
+def json_lines(text):
+    """What a program has said in lines of JSON, among others."""
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
 def sha256(path):

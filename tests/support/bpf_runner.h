@@ -83,6 +83,8 @@ struct InnerMap {
 InnerMap source_list();
 InnerMap source_limits();
 InnerMap quic_ids();
+/// A table of these sizes without a slot: what is broken about it is that there are none.
+InnerMap maglev_sizes(std::uint32_t size, std::uint32_t previous_size);
 /// The table whose slot i names current[i], and before that previous[i] (0 where there is none).
 InnerMap maglev_table(std::span<const std::uint32_t> current,
                       std::span<const std::uint32_t> previous = {});

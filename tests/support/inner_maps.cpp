@@ -34,8 +34,7 @@ InnerMap quic_ids() {
           .entries = {}};
 }
 
-InnerMap maglev_table(std::span<const std::uint32_t> current,
-                      std::span<const std::uint32_t> previous) {
+InnerMap maglev_sizes(std::uint32_t size, std::uint32_t previous_size) {
   InnerMap table{.type = BPF_MAP_TYPE_ARRAY,
                  .flags = BPF_F_INNER_MAP,
                  .key_bytes = sizeof(std::uint32_t),
@@ -43,9 +42,16 @@ InnerMap maglev_table(std::span<const std::uint32_t> current,
                  .max_entries = 1,
                  .entries = {}};
   weir_table_line sizes{};
-  sizes.size = static_cast<std::uint32_t>(current.size());
-  sizes.previous_size = static_cast<std::uint32_t>(previous.size());
+  sizes.size = size;
+  sizes.previous_size = previous_size;
   table.add(std::uint32_t{0}, sizes);
+  return table;
+}
+
+InnerMap maglev_table(std::span<const std::uint32_t> current,
+                      std::span<const std::uint32_t> previous) {
+  InnerMap table = maglev_sizes(static_cast<std::uint32_t>(current.size()),
+                                static_cast<std::uint32_t>(previous.size()));
   for (const auto& numbers : {current, previous}) {
     std::vector<weir_table_line> lines(weir_lines_of(static_cast<std::uint32_t>(numbers.size())));
     for (std::size_t slot = 0; slot < numbers.size(); ++slot)

@@ -21,6 +21,7 @@ find_package(nlohmann_json 3 REQUIRED)  # nlohmann-json3-dev
 weir_require(cpp-httplib libcpp-httplib-dev)
 find_package(CLI11 REQUIRED)            # libcli11-dev
 find_package(GTest REQUIRED)            # libgtest-dev, libgmock-dev
+find_program(WEIR_GZIP gzip REQUIRED)   # manual pages and changelog are installed packed
 find_package(benchmark REQUIRED)        # libbenchmark-dev
 
 if(WEIR_BPF)

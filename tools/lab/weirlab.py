@@ -303,11 +303,12 @@ http {{
     def l7_socket(self):
         return self.directory / "l7.sock"
 
-    def start_l4(self, *options):
+    def start_l4(self, *options, seconds=10.0):
         process = self.start("weir-l4", "node", BUILD / "l4" / "weir-l4", "--socket", self.l4_socket,
                              "--state-dir", self.directory / "state", "--pin-dir", self.pins / "lb", *options)
         wait_until("weir-l4 to answer",
-                   lambda: self.alive("weir-l4") and self.weir("vip", "list", check=False).returncode == 0)
+                   lambda: self.alive("weir-l4") and self.weir("vip", "list", check=False).returncode == 0,
+                   seconds)
         return process
 
     def start_l7(self, config):

@@ -19,6 +19,7 @@ using std::chrono::steady_clock;
 
 constexpr milliseconds kAskEvery{500};
 constexpr std::uint32_t kTimeoutDefaultMs = 300'000;
+constexpr std::uint32_t kTimeoutMinMs = 1'000;
 constexpr std::uint32_t kTimeoutMaxMs = 86'400'000;
 
 std::string query_of(const BackendStateOptions& options) {
@@ -84,17 +85,6 @@ Outcome wait_for_flows(const Daemons& daemons, const BackendStateOptions& option
   }
 }
 
-const CLI::Validator& is_timeout() {
-  static const CLI::Validator validator{
-      [](const std::string& text) -> std::string {
-        const auto time_ms = control::with_unit(text, control::time_units());
-        if (time_ms && *time_ms >= 1000 && *time_ms <= kTimeoutMaxMs) return {};
-        return fmt::format("'{}' is not a time from 1s to 24h, such as 5m", text);
-      },
-      "TIME"};
-  return validator;
-}
-
 }  // namespace
 
 Outcome backend_state(const Daemons& daemons, const BackendStateOptions& options) {
@@ -137,12 +127,9 @@ void add_state_verbs(CLI::App& group, Arguments& arguments) {
     command
         ->add_option_function<std::string>(
             "--timeout",
-            [&options](const std::string& text) {
-              options.timeout_ms =
-                  static_cast<std::uint32_t>(*control::with_unit(text, control::time_units()));
-            },
+            [&options](const std::string& text) { options.timeout_ms = time_ms_of(text); },
             "how long to wait (default 5m)")
-        ->check(is_timeout())
+        ->check(is_time(kTimeoutMinMs, kTimeoutMaxMs, "1s to 24h, such as 5m"))
         ->needs(wait);
   };
   options.timeout_ms = kTimeoutDefaultMs;

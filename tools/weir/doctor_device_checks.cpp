@@ -95,12 +95,16 @@ class DeviceExamination {
     add(Verdict::kOk, "link", "up", why);
   }
 
+  [[nodiscard]] bool has_native_driver() const {
+    return std::ranges::find(kNativeDrivers, device_.driver) != kNativeDrivers.end();
+  }
+
   void driver() {
     if (device_.driver.empty())
       return add(Verdict::kWarn, "driver", "does not tell its name",
                  "generic mode, at a fraction of the speed, is what is sure to work",
                  fmt::format("weir load {} --mode auto   # and look what it got", device_.name));
-    if (std::ranges::find(kNativeDrivers, device_.driver) != kNativeDrivers.end())
+    if (has_native_driver())
       return add(Verdict::kOk, "driver", fmt::format("{}, native XDP", device_.driver),
                  "the program runs before the kernel builds a socket buffer");
     add(Verdict::kWarn, "driver", fmt::format("{}, not known for native XDP", device_.driver),
@@ -130,9 +134,7 @@ class DeviceExamination {
   }
 
   void own_program(const AttachedProgram& program, const std::string& found) {
-    const bool could_be_native =
-        std::ranges::find(kNativeDrivers, device_.driver) != kNativeDrivers.end();
-    if (program.mode == "generic" && could_be_native)
+    if (program.mode == "generic" && has_native_driver())
       return add(
           Verdict::kWarn, "xdp", found + ", ours",
           fmt::format("{} has native XDP, and generic mode costs several times as much",

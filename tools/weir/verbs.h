@@ -1,8 +1,10 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cstdint>
 #include <functional>
 #include <string>
+#include <string_view>
 
 #include "tools/weir/commands.h"
 
@@ -41,6 +43,10 @@ OutputFormat format_of(const Arguments& arguments);
 
 /// Accepts what control::parse_vip_key() does.
 const CLI::Validator& is_vip();
+/// Accepts times with their unit between both, ends included; `range` says so, with an example.
+CLI::Validator is_time(std::uint32_t least_ms, std::uint32_t most_ms, std::string_view range);
+/// Of a text that is_time() has accepted.
+std::uint32_t time_ms_of(const std::string& text);
 /// The VIP that was given; is_vip() has accepted it.
 control::VipKey vip_of(const Arguments& arguments);
 

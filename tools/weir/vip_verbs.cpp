@@ -208,25 +208,28 @@ void add_health_options(CLI::App* command, VipOptions& options) {
   command
       ->add_option_function<std::string>(
           "--health-interval",
-          [&](const std::string& text) {
-            options.health_interval_ms =
-                static_cast<std::uint32_t>(*control::with_unit(text, control::time_units()));
-          },
+          [&](const std::string& text) { options.health_interval_ms = time_ms_of(text); },
           "time between two probes of a backend (default 2s)")
-      ->check(CLI::Validator{
-          [](const std::string& text) -> std::string {
-            const auto time_ms = control::with_unit(text, control::time_units());
-            const bool fits = time_ms && *time_ms >= control::kHealthIntervalMinMs &&
-                              *time_ms <= control::kHealthIntervalMaxMs;
-            return fits ? std::string{}
-                        : fmt::format("'{}' is not a time from 100ms to 1h, such as 2s", text);
-          },
-          "TIME"})
+      ->check(is_time(control::kHealthIntervalMinMs, control::kHealthIntervalMaxMs,
+                      "100ms to 1h, such as 2s"))
       ->needs(health)
       ->group("Health");
 }
 
 }  // namespace
+
+CLI::Validator is_time(std::uint32_t least_ms, std::uint32_t most_ms, std::string_view range) {
+  return {[=, range = std::string{range}](const std::string& text) -> std::string {
+            const auto time_ms = control::with_unit(text, control::time_units());
+            if (time_ms && *time_ms >= least_ms && *time_ms <= most_ms) return {};
+            return fmt::format("'{}' is not a time from {}", text, range);
+          },
+          "TIME"};
+}
+
+std::uint32_t time_ms_of(const std::string& text) {
+  return static_cast<std::uint32_t>(*control::with_unit(text, control::time_units()));
+}
 
 BackendOptions backend_of(const Arguments& arguments) {
   BackendOptions options = arguments.backend_options;
