@@ -56,7 +56,7 @@ Result<Named> find_backend(const Plane& plane, const std::string& vip_text,
   Result<wire::IpAddress> address = wire::IpAddress::parse(address_text);
   if (!address) return std::move(address).error();
   std::optional<control::Vip> vip = service_of(plane.desired(), *key);
-  if (!vip) return no_such_vip(vip_text);
+  if (!vip) return control::no_such_vip(vip_text);
   const auto backend = std::ranges::find(vip->backends, *address, &control::Backend::address);
   if (backend == vip->backends.end())
     return Error{ErrorCode::kNotFound,
@@ -97,45 +97,57 @@ Result<json> backend_json(const Plane& plane, const Named& named) {
   return out;
 }
 
-/// The state after an operator's word.
-Result<DesiredState> with_state(const Plane& plane, const Named& named, BackendState wanted) {
-  DesiredState next = plane.desired();
+/// As the command's verbs are called.
+std::string cause_of(const Named& named, BackendState wanted) {
+  const char* verb = wanted == BackendState::kActive     ? "activate"
+                     : wanted == BackendState::kDraining ? "drain"
+                                                         : "maintenance";
+  return fmt::format("backend {} {} {}", verb, control::vip_text(named.vip.key()),
+                     named.backend.address.text());
+}
+
+/// Follows an operator's word.
+Result<void> set_state(Plane& plane, const Named& named, BackendState wanted) {
+  const DesiredState& desired = plane.desired();
   const control::VipKey key = named.vip.key();
   const wire::IpAddress& address = named.backend.address;
+  const std::string cause = cause_of(named, wanted);
+  std::vector<control::BackendOverride> overrides = desired.overrides;
   if (wanted != BackendState::kActive) {
-    control::set_override(next.overrides, {key, address, wanted});
-    return next;
+    control::set_override(overrides, {key, address, wanted});
+    return plane.override_backends(key, std::move(overrides), cause);
   }
-  const bool had_override = control::drop_override(next.overrides, key, address);
-  const auto manual = std::ranges::find(next.manual_vips, key, &control::Vip::key);
-  if (manual != next.manual_vips.end()) {
-    std::ranges::find(manual->backends, address, &control::Backend::address)->state = wanted;
-    return next;
+  if (const control::Vip* manual = find_manual(desired, key)) {
+    control::Vip vip = *manual;
+    std::ranges::find(vip.backends, address, &control::Backend::address)->state = wanted;
+    return plane.edit({cause, key, std::move(vip), address});
   }
   // The file's own word holds again, whatever it is.
-  if (had_override || named.backend.state == BackendState::kActive) return next;
+  if (control::drop_override(overrides, key, address) ||
+      named.backend.state == BackendState::kActive)
+    return plane.override_backends(key, std::move(overrides), cause);
   return Error{ErrorCode::kConflict,
-               fmt::format("{} says that backend {} is {}", next.file, address.text(),
+               fmt::format("{} says that backend {} is {}", desired.file, address.text(),
                            control::text_of(named.backend.state)),
                "change the file and run weir apply"};
 }
 
 Result<json> post_state(Plane& plane, const AdminRequest& request) {
-  const json body = json::parse(request.body, nullptr, false);
-  if (!body.is_object()) return Error{ErrorCode::kInvalid, "the body is no JSON object"};
-  const Result<std::string> vip = text_field(body, "vip");
+  const Result<json> body = control::object_of(request.body);
+  if (!body) return body;
+  if (Result<void> known = control::only_members(*body, {"vip", "address", "state"}); !known)
+    return std::move(known).error();
+  const Result<std::string> vip = control::text_field(*body, "vip");
   if (!vip) return vip.error();
-  const Result<std::string> address = text_field(body, "address");
+  const Result<std::string> address = control::text_field(*body, "address");
   if (!address) return address.error();
-  const Result<std::string> word = text_field(body, "state");
+  const Result<std::string> word = control::text_field(*body, "state");
   if (!word) return word.error();
   const Result<BackendState> wanted = control::parse_backend_state(*word);
   if (!wanted) return wanted.error();
   const Result<Named> named = find_backend(plane, *vip, *address);
   if (!named) return named.error();
-  Result<DesiredState> next = with_state(plane, *named, *wanted);
-  if (!next) return std::move(next).error();
-  if (Result<void> done = plane.change(*std::move(next)); !done) return std::move(done).error();
+  if (Result<void> done = set_state(plane, *named, *wanted); !done) return std::move(done).error();
   const Result<Named> after = find_backend(plane, *vip, *address);
   if (!after) return after.error();
   Result<json> out = backend_json(plane, *after);
@@ -177,11 +189,11 @@ json health_summary(const Plane& plane) {
 }
 
 AdminReply get_backend(const Plane& plane, const AdminRequest& request) {
-  return reply_of(get_one(plane, request));
+  return control::reply_of(get_one(plane, request));
 }
 
 AdminReply set_backend_state(Plane& plane, const AdminRequest& request) {
-  return reply_of(post_state(plane, request));
+  return control::reply_of(post_state(plane, request));
 }
 
 }  // namespace weir::l4

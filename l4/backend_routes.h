@@ -1,7 +1,7 @@
 #pragma once
 
+#include "l4/control/route_json.h"
 #include "l4/plane.h"
-#include "l4/route_json.h"
 
 /// What the admin API has to say about backends beyond what people want of them: their health, what
 /// operators have said over the file's head, and the flows that they still have.

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,13 +13,20 @@
 #include <array>
 #include <filesystem>
 #include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
 
 #include "l4/base/capabilities.h"
 #include "l4/base/log.h"
 #include "l4/base/signals.h"
+#include "l4/config_watch.h"
 #include "l4/control/admin.h"
+#include "l4/control/admin_flags.h"
 #include "l4/control/prober.h"
+#include "l4/metrics.h"
 #include "l4/plane.h"
+#include "l4/reload.h"
 #include "l4/routes.h"
 #include "l4/watch.h"
 #include "tools/man/page.h"
@@ -56,23 +64,49 @@ Result<void> drop_rights() {
   return keep_only_capabilities({CAP_NET_ADMIN, CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN});
 }
 
-/// Until the next tick, or until health changes something by time alone.
-int wait_ms(const Plane& plane, std::mutex& mutex) {
+struct ReloadOptions {
+  std::string config;  ///< absolute; empty: what was applied last
+  bool watch = false;
+};
+
+/// What SIGHUP asks for.
+void reload_now(Plane& plane, const ReloadOptions& options) {
+  if (options.config.empty()) return reload_last(plane, "SIGHUP");
+  reload(plane, options.config, "SIGHUP");
+}
+
+/// Whether it is a signal to end; SIGHUP is answered here.
+bool ends(const UniqueFd& signals, Plane& plane, std::mutex& mutex, const ReloadOptions& options) {
+  signalfd_siginfo info{};
+  while (::read(signals.get(), &info, sizeof(info)) == sizeof(info)) {
+    if (info.ssi_signo != SIGHUP) return true;
+    const std::lock_guard lock{mutex};
+    reload_now(plane, options);
+  }
+  return false;
+}
+
+/// Until the next tick, until health changes something by time alone, or until the configuration
+/// has settled.
+int wait_ms(const Plane& plane, std::mutex& mutex, const std::optional<ConfigWatch>& watch) {
   const std::lock_guard lock{mutex};
-  const Instant event = plane.next_health_event();
+  const Instant event = std::min(plane.next_health_event(), watch ? watch->deadline() : kNever);
   if (event == kNever) return kTickMs;
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(event - monotonic_now()).count();
   return static_cast<int>(std::clamp<std::int64_t>(left, 0, kTickMs));
 }
 
-Result<void> run_loop(Plane& plane, std::mutex& mutex, const UniqueFd& signals) {
+Result<void> run_loop(Plane& plane, std::mutex& mutex, const UniqueFd& signals,
+                      const ReloadOptions& options, std::optional<ConfigWatch>& watch) {
   const int network = plane.network_fd();
+  const int config = watch ? watch->fd() : -1;  // poll() passes over what is negative
   for (;;) {
-    std::array<pollfd, 3> watched{pollfd{signals.get(), POLLIN, 0}, pollfd{network, POLLIN, 0},
-                                  pollfd{plane.prober_fd(), POLLIN, 0}};
-    const int ready = ::poll(watched.data(), watched.size(), wait_ms(plane, mutex));
+    std::array<pollfd, 4> watched{pollfd{signals.get(), POLLIN, 0}, pollfd{network, POLLIN, 0},
+                                  pollfd{plane.prober_fd(), POLLIN, 0}, pollfd{config, POLLIN, 0}};
+    const int ready = ::poll(watched.data(), watched.size(), wait_ms(plane, mutex, watch));
     if (ready < 0 && errno != EINTR) return Error::from_errno("waiting for events");
-    if (watched[0].revents != 0) return {};
+    if (watched[0].revents != 0 && ends(signals, plane, mutex, options)) return {};
+    if (watched[3].revents != 0) watch->on_readable(monotonic_now());
     if (ready > 0 && watched[1].revents != 0) {
       // Let a burst of changes come in whole, but keep listening for the signal to end.
       ::poll(watched.data(), 1, kSettleMs);
@@ -80,33 +114,63 @@ Result<void> run_loop(Plane& plane, std::mutex& mutex, const UniqueFd& signals) 
       plane.on_network_change();
     }
     const std::lock_guard lock{mutex};
+    if (watch && watch->take_change(monotonic_now())) reload(plane, watch->path(), "changed");
     plane.on_tick(monotonic_now());
     plane.on_health(monotonic_now());
   }
 }
 
-Result<void> run(const std::string& socket, const PlaneOptions& options) {
+struct Options {
+  control::AdminFlags admin{.socket = std::string{control::kL4SocketDefault}};
+  PlaneOptions plane;
+  ReloadOptions reloads;
+  std::string log_format = "text";
+  std::size_t metrics_series_max = kSeriesMaxDefault;
+};
+
+bool is_metrics(const control::AdminRequest& request) {
+  return request.method == kMetricsOperation.method && request.path == kMetricsOperation.path;
+}
+
+/// What there is to watch; nothing where it was not asked for.
+Result<std::optional<ConfigWatch>> watch_of(const ReloadOptions& options) {
+  if (!options.watch) return std::optional<ConfigWatch>{};
+  Result<ConfigWatch> watch = ConfigWatch::open(options.config);
+  if (!watch) return std::move(watch).error();
+  return std::optional{*std::move(watch)};
+}
+
+Result<void> run(const Options& options) {
+  const std::string& socket = options.admin.socket;
+  const ReloadOptions& reloads = options.reloads;
   if (Result<void> allowed = check_rights(); !allowed) return allowed;
+  Result<control::AdminServerOptions> admin = control::take_admin_flags(options.admin);
+  if (!admin) return std::move(admin).error();
   if (Result<void> dropped = drop_rights(); !dropped) return dropped;
-  Result<UniqueFd> signals = take_signals({SIGTERM, SIGINT});
+  Result<UniqueFd> signals = take_signals({SIGTERM, SIGINT, SIGHUP});
   if (!signals) return std::move(signals).error();
   const Instant started = monotonic_now();
-  Result<std::unique_ptr<Plane>> plane = Plane::open(options);
+  Result<std::unique_ptr<Plane>> plane = Plane::open(options.plane);
   if (!plane) return std::move(plane).error();
+  Result<std::optional<ConfigWatch>> watch = watch_of(reloads);  // first: nothing is missed
+  if (!watch) return std::move(watch).error();
+  if (!reloads.config.empty()) reload(**plane, reloads.config, "start with");
   std::error_code ignored;  // starting the server tells what is wrong with the place
   std::filesystem::create_directories(std::filesystem::path{socket}.parent_path(), ignored);
   std::mutex mutex;
   Result<control::AdminServer> server =
-      control::AdminServer::start({.socket_path = socket, .socket_mode = S_IRUSR | S_IWUSR},
-                                  [&](const control::AdminRequest& request) {
-                                    const std::lock_guard lock{mutex};
-                                    if (is_watch(request))
-                                      return watch_packets(**plane, mutex, request);
-                                    return handle_request(**plane, request, started);
-                                  });
+      control::AdminServer::start(*admin, [&](const control::AdminRequest& request) {
+        const std::lock_guard lock{mutex};
+        if (is_watch(request)) return watch_packets(**plane, mutex, request);
+        if (is_metrics(request)) return metrics_reply(**plane, options.metrics_series_max);
+        return handle_request(**plane, request, started);
+      });
   if (!server) return std::move(server).error();
-  log_info("weir-l4 serves {}, revision {}", socket, (*plane)->desired().revision);
-  Result<void> ended = run_loop(**plane, mutex, *signals);
+  log_line(LogLevel::kInfo, "weir-l4 is up",
+           std::array{LogField{"socket", socket},
+                      LogField{"revision", std::to_string((*plane)->desired().revision)}});
+  control::log_doors(*admin);
+  Result<void> ended = run_loop(**plane, mutex, *signals, reloads, *watch);
   server->stop();
   log_info("weir-l4 ends; traffic keeps flowing until 'weir unload'");
   return ended;
@@ -117,16 +181,34 @@ Result<void> run(const std::string& socket, const PlaneOptions& options) {
 
 int main(int argc, char** argv) {
   CLI::App app{"weir-l4: the daemon of Weir's XDP plane"};
-  std::string socket{weir::control::kL4SocketDefault};
-  weir::l4::PlaneOptions options;
-  app.add_option("--socket", socket, "Admin API, a unix socket")->capture_default_str();
-  app.add_option("--state-dir", options.state_directory, "Where the desired state is kept")
+  weir::l4::Options options;
+  weir::control::add_admin_flags(app, options.admin);
+  app.add_option("--state-dir", options.plane.state_directory, "Where the desired state is kept")
       ->capture_default_str();
-  app.add_option("--pin-dir", options.pin_directory, "Where kernel objects are pinned")
+  app.add_option("--pin-dir", options.plane.pin_directory, "Where kernel objects are pinned")
       ->capture_default_str();
+  app.add_option("--log-format", options.log_format, "text for people, json for programs")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
+  app.add_option(
+         "--metrics-series-max", options.metrics_series_max,
+         "So many series of VIPs and backends at most, three or four of each; what is left out "
+         "is counted")
+      ->capture_default_str();
+  app.add_option("--revisions", options.plane.revisions_max, "How many revisions are kept on disk")
+      ->check(CLI::Range(std::size_t{1}, std::size_t{10'000}))
+      ->capture_default_str();
+  CLI::Option* config = app.add_option(
+      "--config", options.reloads.config,
+      "Configuration file to apply at start and on SIGHUP; without it, what was applied last");
+  app.add_flag("--watch", options.reloads.watch, "Apply the file again whenever it is replaced")
+      ->needs(config);
   weir::man::add_man_option(app, "weir-l4");
   CLI11_PARSE(app, argc, argv);
-  const weir::Result<void> ended = weir::l4::run(socket, options);
+  if (!options.reloads.config.empty())
+    options.reloads.config = std::filesystem::absolute(options.reloads.config).lexically_normal();
+  weir::set_log_format(*weir::parse_log_format(options.log_format), "weir-l4");
+  const weir::Result<void> ended = weir::l4::run(options);
   if (ended) return 0;
   weir::log_error("{}", ended.error().text());
   return 1;

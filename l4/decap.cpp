@@ -41,7 +41,7 @@ using SourcesMap = Map<weir_address, std::uint32_t>;
 using VipsMap = Map<weir_decap_vip_key, std::uint32_t>;
 using StateMap = Map<std::uint32_t, PinnedState>;
 
-std::string place_of(const std::string& pin_directory, std::uint32_t ifindex) {
+std::string pin_place_of(const std::string& pin_directory, std::uint32_t ifindex) {
   return fmt::format("{}/{}", pin_directory, ifindex);
 }
 
@@ -114,7 +114,7 @@ Result<PinnedState> read_state(const std::string& place) {
 /// What runs on the device by our pins. Pins of what is gone are removed.
 Result<std::optional<Existing>> find_existing(const std::string& pin_directory,
                                               std::uint32_t ifindex) {
-  const std::string place = place_of(pin_directory, ifindex);
+  const std::string place = pin_place_of(pin_directory, ifindex);
   std::error_code error;
   if (!fs::exists(place, error)) return std::optional<Existing>{};
   Result<PinnedState> state = read_state(place);
@@ -278,7 +278,8 @@ Result<DecapAttachment> bring_up(std::optional<Existing>& existing, const DecapP
 
 Result<DecapStatus> describe(const std::string& pin_directory, std::uint32_t ifindex,
                              const Existing& existing) {
-  Result<DecapSettings> settings = read_settings(place_of(pin_directory, ifindex), existing.state);
+  Result<DecapSettings> settings =
+      read_settings(pin_place_of(pin_directory, ifindex), existing.state);
   if (!settings) return std::move(settings).error();
   return DecapStatus{device_name(ifindex),     ifindex,
                      existing.attachment.mode, existing.attachment.hook,
@@ -362,7 +363,7 @@ Result<DecapLoaded> load_decap(const std::string& pin_directory, const std::stri
     if (Result<void> may = check_change((*existing)->attachment, device, mode); !may)
       return std::move(may).error();
   }
-  const std::string place = place_of(pin_directory, *ifindex);
+  const std::string place = pin_place_of(pin_directory, *ifindex);
   const UniqueFd counters = counters_of(*existing, place);
   Result<DecapProgram> loaded = load_decap_program(mode, settings, counters.get());
   if (!loaded) return std::move(loaded).error();
@@ -391,7 +392,7 @@ Result<void> unload_decap(const std::string& pin_directory, const std::string& d
   if (!*existing) return status_of(pin_directory, *ifindex).error();
   if (Result<void> gone = detach_decap((*existing)->attachment, device, *ifindex); !gone)
     return gone;
-  return remove_place(place_of(pin_directory, *ifindex));
+  return remove_place(pin_place_of(pin_directory, *ifindex));
 }
 
 Result<std::vector<DecapStatus>> decap_status(const std::string& pin_directory,
@@ -429,7 +430,7 @@ Result<std::vector<DecapCounter>> decap_counters(const std::string& pin_director
 #undef WEIR_DECAP_VERDICT
   });
   static_assert(kNames.size() == WEIR_DECAP_VERDICT_COUNT);
-  Result<UniqueFd> fd = open_pin(place_of(pin_directory, ifindex), kDecapCountersMap);
+  Result<UniqueFd> fd = open_pin(pin_place_of(pin_directory, ifindex), kDecapCountersMap);
   if (!fd) return std::move(fd).error();
   const PerCpuMap<std::uint32_t, weir_counter> map{*std::move(fd), kDecapCountersMap};
   std::vector<DecapCounter> rows;

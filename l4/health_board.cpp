@@ -86,6 +86,12 @@ void HealthBoard::set_wishes(const std::vector<control::Vip>& wishes,
   }
 }
 
+void HealthBoard::change_wish(const VipKey& key, const std::optional<control::Vip>& wish,
+                              const InstalledVip* installed, Instant now) {
+  if (wish && needs_board(*wish)) return set_wish(*wish, installed, now);
+  if (const auto board = boards_.find(key); board != boards_.end()) drop(board);
+}
+
 void HealthBoard::drop(Boards::iterator board) {
   for (const auto& [address, id] : board->second.probes)
     asked_.erase(id);

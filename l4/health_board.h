@@ -51,6 +51,11 @@ class HealthBoard {
   void set_wishes(const std::vector<control::Vip>& wishes,
                   const std::map<control::VipKey, InstalledVip>& installed, Instant now);
 
+  /// The same for one VIP, and nothing about the others: none where it goes. `installed` may be
+  /// null.
+  void change_wish(const control::VipKey& key, const std::optional<control::Vip>& wish,
+                   const InstalledVip* installed, Instant now);
+
   /// What the programmer shall have in the place of these VIPs.
   [[nodiscard]] std::vector<control::Vip> effective(std::vector<control::Vip> wishes,
                                                     Instant now) const;

@@ -117,10 +117,11 @@ Result<void> check_free(const std::string& device, std::uint32_t ifindex,
   for (const std::uint32_t other : {query.drv_prog_id, query.skb_prog_id, query.hw_prog_id}) {
     if (id == 0) id = other;
   }
-  return Error{ErrorCode::kConflict, fmt::format("{} carries {}", device, program_text(id)),
-               fmt::format("detach it with 'ip link set dev {} xdp off' (or by its owner's "
-                           "command), or {}",
-                           device, alternative)};
+  return Error{
+      ErrorCode::kConflict, fmt::format("{} carries {}", device, program_text(id)),
+      fmt::format("detach it by its owner's command, with 'ip link set dev {} xdp off', "
+                  "or where a link holds it (bpftool link) by removing the link's pin; or {}",
+                  device, alternative)};
 }
 
 Result<CreatedLink> create_link_in_mode(int program, const std::string& device,

@@ -92,6 +92,10 @@ class KernelTables final : public Tables {
     return monitor_filter_;
   }
 
+  // For flow_reader.h, which maps them.
+  [[nodiscard]] int flows_fd() const { return flows_.fd(); }
+  [[nodiscard]] int nat_flows_fd() const { return nat_flows_.fd(); }
+
   // For observe.h.
   [[nodiscard]] Result<FlowCount> count_flows() const;
   [[nodiscard]] Result<NatCount> count_nat_flows(std::uint32_t stamp) const;

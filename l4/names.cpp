@@ -13,17 +13,4 @@ Names Names::of(const Plane& plane) {
   return names;
 }
 
-std::optional<std::vector<std::byte>> bytes_of(std::string_view hex) {
-  constexpr std::string_view kDigits = "0123456789abcdef";
-  if (hex.size() % 2 != 0) return std::nullopt;
-  std::vector<std::byte> bytes;
-  for (std::size_t i = 0; i < hex.size(); i += 2) {
-    const std::size_t high = kDigits.find(hex[i]);
-    const std::size_t low = kDigits.find(hex[i + 1]);
-    if (high == std::string_view::npos || low == std::string_view::npos) return std::nullopt;
-    bytes.push_back(static_cast<std::byte>(high << 4 | low));
-  }
-  return bytes;
-}
-
 }  // namespace weir::l4

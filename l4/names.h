@@ -26,7 +26,4 @@ struct Names {
   static Names of(const Plane& plane);
 };
 
-/// Two digits a byte and nothing else; nothing where it is something else.
-std::optional<std::vector<std::byte>> bytes_of(std::string_view hex);
-
 }  // namespace weir::l4

@@ -133,9 +133,9 @@ std::optional<Egress> egress_of(const std::map<std::uint32_t, Link>& links, std:
 }
 
 Result<NextHops> NextHops::open() {
-  constexpr std::array<unsigned, 6> kGroups{RTNLGRP_LINK,        RTNLGRP_NEIGH,
-                                            RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE,
-                                            RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE};
+  constexpr std::array<unsigned, 8> kGroups{
+      RTNLGRP_LINK,      RTNLGRP_NEIGH,       RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE,
+      RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE,  RTNLGRP_IPV6_RULE};
   // Notifications first, then the copy: a change in between is seen twice, never missed.
   Result<NetlinkSocket> events = NetlinkSocket::open(kGroups);
   if (!events) return std::move(events).error();
@@ -149,6 +149,7 @@ Result<NextHops> NextHops::open() {
 Result<void> NextHops::read_all() {
   links_.clear();
   neighbors_.clear();
+  routes_.clear();
   NetlinkRequest links{RTM_GETLINK, NLM_F_DUMP};
   links.fixed(ifinfomsg{});
   Result<void> read = queries_.query(links, "listing network devices",
@@ -166,6 +167,7 @@ bool NextHops::take(const NetlinkMessage& message) {
     case RTM_DELLINK: {
       const auto link = parse_link(message);
       if (!link) return false;
+      routes_.clear();
       if (message.type == RTM_DELLINK) return links_.erase(link->first) > 0;
       Link& known = links_[link->first];
       if (known == link->second) return false;
@@ -190,7 +192,9 @@ bool NextHops::take(const NetlinkMessage& message) {
       return moved && watched_.contains(neighbor->first);
     }
     default:
-      return true;  // an address or a route: which destinations it concerns, the kernel knows best
+      // An address, a route or a rule: which destinations it concerns, the kernel knows best.
+      routes_.clear();
+      return true;
   }
 }
 
@@ -216,6 +220,7 @@ Result<void> NextHops::ask_for(const NeighborKey& key) {
 }
 
 Result<void> NextHops::probe() {
+  routes_.clear();
   for (const NeighborKey& key : watched_) {
     const auto known = neighbors_.find(key);
     if (known != neighbors_.end() && known->second.reachable) continue;
@@ -226,7 +231,9 @@ Result<void> NextHops::probe() {
   return {};
 }
 
-Result<NextHop> NextHops::resolve(const wire::IpAddress& destination, bool must_be_on_link) {
+Result<std::optional<Route>> NextHops::route_to(const wire::IpAddress& destination) {
+  if (const auto known = routes_.find(destination); known != routes_.end())
+    return std::optional{known->second};
   NetlinkRequest request{RTM_GETROUTE, 0};
   rtmsg header{};
   header.rtm_family = family_of(destination);
@@ -236,8 +243,16 @@ Result<NextHop> NextHops::resolve(const wire::IpAddress& destination, bool must_
   const Result<void> asked =
       queries_.query(request, fmt::format("looking up the route to {}", destination.text()),
                      [&](const NetlinkMessage& message) { route = parse_route(message); });
+  if (!asked) return asked.error();
+  if (route) routes_.emplace(destination, *route);
+  return route;
+}
+
+Result<NextHop> NextHops::resolve(const wire::IpAddress& destination, bool must_be_on_link) {
+  const Result<std::optional<Route>> asked = route_to(destination);
   NextHop hop;
   if (!asked) return unresolved(hop, NextHopState::kNoRoute, asked.error().message());
+  const std::optional<Route>& route = *asked;
   if (!route || route->ifindex == 0)
     return unresolved(hop, NextHopState::kNoRoute, "the kernel knows no route");
 

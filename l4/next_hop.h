@@ -104,8 +104,9 @@ class NextHops {
  public:
   static Result<NextHops> open();
 
-  /// Asks the kernel's routing now; takes devices and neighbours from the copy. A neighbour that
-  /// is not known yet is asked for, and is then watched until forget_watched().
+  /// Asks the kernel's routing, or remembers what it said since a route last changed; takes devices
+  /// and neighbours from the copy. A neighbour that is not known yet is asked for, and is then
+  /// watched until forget_watched().
   Result<NextHop> resolve(const wire::IpAddress& destination, bool must_be_on_link);
 
   /// Readable when something changed.
@@ -115,7 +116,8 @@ class NextHops {
   Result<bool> follow();
 
   /// Asks again for watched neighbours that the kernel is not sure of. XDP traffic does not pass
-  /// the kernel's neighbour code, so without this nobody would notice that a MAC has moved.
+  /// the kernel's neighbour code, so without this nobody would notice that a MAC has moved. Forgets
+  /// routes, too: a path MTU that the kernel learns or forgets is no change of a route to it.
   Result<void> probe();
 
   /// Called before all destinations are resolved anew.
@@ -129,12 +131,14 @@ class NextHops {
   Result<void> read_all();
   bool take(const NetlinkMessage& message);
   Result<void> ask_for(const NeighborKey& key);
+  Result<std::optional<Route>> route_to(const wire::IpAddress& destination);
 
   NetlinkSocket queries_;
   NetlinkSocket events_;  // apart from queries_, whose answers it would mix with notifications
   std::map<std::uint32_t, Link> links_;
   std::map<NeighborKey, Neighbor> neighbors_;
   std::set<NeighborKey> watched_;
+  std::map<wire::IpAddress, Route> routes_;  // what the kernel said of destinations
 };
 
 }  // namespace weir::l4

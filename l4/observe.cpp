@@ -67,6 +67,19 @@ Result<Counter> summed(const PerCpuMap<std::uint32_t, Counter>& map, std::uint32
   return sum;
 }
 
+Result<std::vector<weir_service_counter>> all_summed(
+    const PerCpuMap<std::uint32_t, weir_service_counter>& map, std::uint32_t count) {
+  std::vector<weir_service_counter> sums(count);
+  Result<void> read =
+      map.for_each(count, [&](std::uint32_t index, std::span<const weir_service_counter> values) {
+        if (index >= count) return;
+        for (const weir_service_counter& value : values)
+          add(sums[index], value);
+      });
+  if (!read) return std::move(read).error();
+  return sums;
+}
+
 Result<std::vector<FlowEventRow>> read_events(const PerCpuMap<std::uint32_t, std::uint64_t>& map,
                                               std::span<const std::string_view> labels) {
   std::vector<FlowEventRow> rows;
@@ -138,6 +151,16 @@ Result<weir_service_counter> read_vip_counter(const KernelTables& tables, VipId 
 
 Result<weir_service_counter> read_backend_counter(const KernelTables& tables, BackendId id) {
   return summed(tables.backend_counters(), id.value());
+}
+
+Result<std::vector<weir_service_counter>> read_vip_counters(const KernelTables& tables,
+                                                            std::uint32_t count) {
+  return all_summed(tables.vip_counters(), count);
+}
+
+Result<std::vector<weir_service_counter>> read_backend_counters(const KernelTables& tables,
+                                                                std::uint32_t count) {
+  return all_summed(tables.backend_counters(), count);
 }
 
 weir_counter sum_of(const std::vector<VerdictRow>& rows) {

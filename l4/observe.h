@@ -55,6 +55,12 @@ Result<std::vector<FlowEventRow>> read_flow_events(const KernelTables& tables);
 Result<weir_service_counter> read_vip_counter(const KernelTables& tables, VipId id);
 Result<weir_service_counter> read_backend_counter(const KernelTables& tables, BackendId id);
 
+/// Those of all ids below `count` at once; the index is the id.
+Result<std::vector<weir_service_counter>> read_vip_counters(const KernelTables& tables,
+                                                            std::uint32_t count);
+Result<std::vector<weir_service_counter>> read_backend_counters(const KernelTables& tables,
+                                                                std::uint32_t count);
+
 weir_counter sum_of(const std::vector<VerdictRow>& rows);
 
 }  // namespace weir::l4

@@ -6,10 +6,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
+#include <iterator>
 #include <set>
 
 #include "l4/base/bytes.h"
 #include "l4/base/log.h"
+#include "l4/control/change_text.h"
 #include "l4/control/diff.h"
 #include "l4/control/host_facts.h"
 #include "l4/flow_table.h"
@@ -57,6 +60,7 @@ Result<UniqueFd> lock_pins(const PlaneOptions& options) {
 
 /// The same for the state on disk: two pin directories may name one state directory by mistake.
 Result<UniqueFd> lock_state(const std::string& directory) {
+  if (Result<void> made = Store::make_directory(directory); !made) return std::move(made).error();
   UniqueFd fd{::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
   if (!fd) return Error::from_errno(fmt::format("opening {}", directory));
   if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
@@ -74,7 +78,9 @@ Result<void> check_duplicates(const DesiredState& state) {
         ErrorCode::kConflict,
         fmt::format("VIP {} is in {} and was added by hand too", control::vip_text(vip.key()),
                     state.file.empty() ? "the configuration" : state.file),
-        fmt::format("remove one of the two: weir vip del {}", control::vip_text(vip.key()))};
+        fmt::format("remove it (weir vip del {}), or give it the same values in the file, whose it "
+                    "then becomes",
+                    control::vip_text(vip.key()))};
   }
   return {};
 }
@@ -85,18 +91,45 @@ bool has_nat(const DesiredState& state) {
   });
 }
 
-bool same_but_for_revision(DesiredState left, const DesiredState& right) {
-  left.revision = right.revision;
-  return left == right;
+/// Whether nobody could tell them apart: a text that says the same in other words is no change.
+bool same_wish(const DesiredState& left, const DesiredState& right) {
+  return left.file == right.file && left.load == right.load && left.overrides == right.overrides &&
+         left.manual_vips == right.manual_vips && left.model == right.model;
+}
+
+/// What only loads or unloads, or says something of backends, is written as that.
+std::optional<StateChange> small_change(const DesiredState& have, const DesiredState& next) {
+  if (have.file != next.file || have.text != next.text || have.manual_vips != next.manual_vips ||
+      have.model != next.model)
+    return std::nullopt;
+  return StateChange{.set = {}, .removed = {}, .load = next.load, .overrides = next.overrides};
+}
+
+/// VIPs that are in both states and change their owner.
+std::vector<std::string> owner_changes(const DesiredState& have, const DesiredState& next) {
+  std::vector<std::string> lines;
+  const auto add = [&](const DesiredState& by_hand, const DesiredState& by_file,
+                       std::string_view words) {
+    if (by_hand.manual_vips.empty()) return;
+    std::set<control::VipKey> keys;
+    for (const control::Vip& vip : control::l4_services(by_file.model))
+      keys.insert(vip.key());
+    for (const control::Vip& vip : by_hand.manual_vips) {
+      if (keys.contains(vip.key()))
+        lines.push_back(fmt::format("vip {}: owner {}", control::vip_text(vip.key()), words));
+    }
+  };
+  add(have, next, "manual → file");
+  add(next, have, "file → manual");
+  return lines;
 }
 
 }  // namespace
 
-std::vector<control::Vip> services_of(const DesiredState& state) {
-  std::vector<control::Vip> services = control::l4_services(state.model);
-  services.insert(services.end(), state.manual_vips.begin(), state.manual_vips.end());
-  control::apply_overrides(services, state.overrides);
-  return services;
+Revision next_revision(const DesiredState& last, std::string cause,
+                       std::vector<std::string> changes) {
+  return {last.revision + 1, std::chrono::system_clock::to_time_t(std::chrono::system_clock::now()),
+          std::move(cause), std::move(changes)};
 }
 
 std::optional<control::Vip> service_of(const DesiredState& state, const control::VipKey& key) {
@@ -124,10 +157,11 @@ SipKey seed_of(const std::string& hash_seed) {
 Result<std::unique_ptr<Plane>> Plane::open(const PlaneOptions& options) {
   Result<UniqueFd> pins_lock = lock_pins(options);
   if (!pins_lock) return std::move(pins_lock).error();
-  Result<Store> store = Store::open(options.state_directory);
-  if (!store) return std::move(store).error();
+  // Before the store is opened, which mends what a killed writer has left.
   Result<UniqueFd> state_lock = lock_state(options.state_directory);
   if (!state_lock) return std::move(state_lock).error();
+  Result<Store> store = Store::open(options.state_directory, options.revisions_max);
+  if (!store) return std::move(store).error();
   Result<NetlinkSocket> netlink = NetlinkSocket::open();
   if (!netlink) return std::move(netlink).error();
   Result<NextHops> hops = NextHops::open();
@@ -271,7 +305,8 @@ std::vector<std::string> Plane::preview(const DesiredState& next) const {
   }
   for (const control::Operation& operation :
        control::diff_vips(services_of(desired_), services_of(next)))
-    changes.push_back(operation.text());
+    std::ranges::move(control::change_lines(operation), std::back_inserter(changes));
+  std::ranges::move(owner_changes(desired_, next), std::back_inserter(changes));
   for (const std::string& device : next.load.devices) {
     if (std::ranges::find(desired_.load.devices, device) == desired_.load.devices.end())
       changes.push_back(fmt::format("load {} ({})", device, control::text_of(next.load.mode)));
@@ -288,16 +323,19 @@ std::vector<std::string> Plane::preview(const DesiredState& next) const {
   if (is_new_nat && (!datapath_ || datapath_->settings().nat_flows_max == 0))
     changes.push_back(fmt::format("make a NAT table of {} records",
                                   nat_records(next.model.node.l4.nat_flows_max)));
+  std::ranges::move(control::node_changes(desired_.model.node, next.model.node),
+                    std::back_inserter(changes));
   return changes;
 }
 
-Result<void> Plane::change(DesiredState next) {
+Result<void> Plane::change(DesiredState next, const std::string& cause) {
   control::drop_stale_overrides(next.overrides, services_of(next));
-  if (same_but_for_revision(next, desired_) && !failed_) return {};
+  if (same_wish(next, desired_) && !failed_) return {};
   if (Result<void> valid = validate(next); !valid) return valid;
   next.revision = desired_.revision + 1;
   // A full disk is found out before the kernel is touched; not all steps can be taken back.
-  Result<StagedFile> staged = store_.stage(next);
+  Result<Store::Pending> staged = store_.stage(next_revision(desired_, cause, preview(next)), next,
+                                               small_change(desired_, next));
   if (!staged) return std::move(staged).error();
   Result<void> done = reconcile(next);
   // On disk before anybody is told that it was done. A crash before this line brings the kernel
@@ -310,7 +348,7 @@ Result<void> Plane::change(DesiredState next) {
   failed_.reset();
   desired_ = std::move(next);
   set_targets();
-  log_info("revision {}", desired_.revision);
+  log_info("revision {}: {}", desired_.revision, cause);
   return {};
 }
 
@@ -327,18 +365,29 @@ void Plane::restore() {
 Result<void> Plane::unload() {
   DesiredState next = desired_;
   next.load.devices.clear();
-  const bool is_new = !same_but_for_revision(next, desired_);
-  if (is_new) ++next.revision;
-  Result<StagedFile> staged = store_.stage(next);  // before the traffic is stopped
-  if (!staged) return std::move(staged).error();
+  std::optional<Store::Pending> staged;
+  if (next.load != desired_.load) {
+    ++next.revision;
+    Result<Store::Pending> written =  // before the traffic is stopped
+        store_.stage(next_revision(desired_, "unload", preview(next)), next,
+                     small_change(desired_, next));
+    if (!written) return std::move(written).error();
+    staged.emplace(*std::move(written));
+  }
   if (Result<void> down = take_down(); !down) {
     if (!refused_) restore();
     return down;
   }
+  if (staged) {
+    if (Result<void> written = staged->commit(); !written) {
+      restore();
+      return written;
+    }
+    desired_ = std::move(next);
+    log_info("revision {}: unload", desired_.revision);
+  }
   refused_.reset();
   failed_.reset();
-  if (Result<void> written = staged->commit(); !written) return written;
-  desired_ = std::move(next);
   return {};
 }
 
@@ -356,7 +405,9 @@ Result<void> Plane::take_down() {
 Result<void> Plane::reconcile(const DesiredState& next) {
   if (next.load.devices.empty()) return datapath_ ? take_down() : Result<void>{};
   // What is waiting to be read already may be what the new VIPs need.
-  if (Result<bool> followed = next_hops_.follow(); !followed) return std::move(followed).error();
+  const Result<bool> followed = next_hops_.follow();
+  if (!followed) return followed.error();
+  if (*followed) probes_are_stale_ = true;
   if (Result<void> step = ensure_datapath(next); !step) return step;
   if (Result<void> step = ensure_workers(next); !step) return step;
   next_hops_.forget_watched();
@@ -491,6 +542,11 @@ std::vector<std::string> Plane::warnings() const {
   std::vector<std::string> out;
   if (refused_) out.push_back(refused_->text());
   if (failed_) out.push_back(failed_->text());
+  if (desired_.revision == 0 && !desired_.manual_vips.empty())
+    out.emplace_back(
+        "there was no state on disk: what runs was taken over, with names, weights and health "
+        "checks "
+        "lost; apply the configuration again");
   if (desired_.model.node.hash_seed.empty())
     out.emplace_back(
         "node.hashSeed is not set: the built-in seed is public, so that clients can "
@@ -585,7 +641,10 @@ Result<void> Plane::refresh_next_hops() {
 void Plane::on_network_change() {
   Result<bool> changed = next_hops_.follow();
   if (!changed) log_error("{}", changed.error().text());
-  if (!changed || !*changed || !programmer_) return;
+  if (changed && *changed && programmer_) after_network_change();
+}
+
+void Plane::after_network_change() {
   if (!failed_ && !has_all_devices()) {
     failed_.emplace(ErrorCode::kUnavailable, "a device that carries the balancer went away");
     next_attempt_ = Instant{};  // try on the next tick

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
@@ -25,6 +26,29 @@ namespace weir::l4 {
 struct PlaneOptions {
   std::string pin_directory = kPinDirectoryDefault;
   std::string state_directory = "/var/lib/weir";
+  std::size_t revisions_max = kRevisionsDefault;  ///< that are kept on disk
+};
+
+/// One VIP by hand: its new values, or none where it shall go.
+struct VipEdit {
+  std::string cause;  ///< for the history: "backend set 203.0.113.53:53/udp 10.0.2.11"
+  control::VipKey key;
+  std::optional<control::Vip> vip;  ///< of this key
+  /// A backend about whose state `vip` has the newer word than an override.
+  std::optional<wire::IpAddress> newer_state_of = {};
+};
+
+/// What became of the configuration file that was last read without anybody waiting for the answer:
+/// at start, on SIGHUP, because it changed.
+struct ReloadStatus {
+  std::string file;  ///< empty: none was read yet
+  bool ok = true;    ///< false: the state is that of an earlier file
+  std::int64_t at_unix_s = 0;
+  std::int64_t last_ok_unix_s = 0;  ///< 0: never
+  std::uint64_t revision = 0;       ///< that is in force since
+  std::uint64_t ok_total = 0;
+  std::uint64_t failures_total = 0;
+  std::vector<std::string> diagnostics;  ///< why it failed, one line each
 };
 
 /// The XDP plane of one node: desired state on disk, kernel state in pins, and the way from one to
@@ -50,8 +74,24 @@ class Plane {
   [[nodiscard]] Result<void> validate(const DesiredState& next);
 
   /// Validates, changes the kernel, writes the disk: all of it, or after a failure what was before.
-  /// The revision is counted here; a state equal to the present one changes nothing.
-  Result<void> change(DesiredState next);
+  /// The revision is counted here; a state equal to the present one changes nothing. `cause` stands
+  /// in the history.
+  Result<void> change(DesiredState next, const std::string& cause);
+
+  /// The same for one VIP by hand, without a copy of what there is besides, or a table of the
+  /// kernel touched but its own.
+  Result<void> edit(const VipEdit& edit);
+
+  /// What operators say of backends of this VIP, and all others as it was.
+  Result<void> override_backends(const control::VipKey& vip,
+                                 std::vector<control::BackendOverride> overrides,
+                                 const std::string& cause);
+
+  /// What is on disk: the newest revisions.
+  [[nodiscard]] const Store& store() const { return store_; }
+
+  [[nodiscard]] const ReloadStatus& reload_status() const { return reload_; }
+  void set_reload_status(ReloadStatus status) { reload_ = std::move(status); }
 
   /// Also where the pinned state cannot be adopted.
   Result<void> unload();
@@ -65,6 +105,8 @@ class Plane {
   [[nodiscard]] const std::map<control::VipKey, InstalledVip>& installed() const;
   [[nodiscard]] const std::map<std::uint32_t, Link>& links() const { return next_hops_.links(); }
   [[nodiscard]] std::vector<std::string> warnings() const;
+  /// Whether the kernel has what desired() asks for; if not, warnings() has the reason.
+  [[nodiscard]] bool in_desired_state() const { return !refused_ && !failed_; }
   [[nodiscard]] std::uint64_t seed_digest() const;
 
   /// Begins to watch packets; for as long as the caller holds what it gets, which it gives up where
@@ -92,6 +134,13 @@ class Plane {
         next_hops_{std::move(hops)} {}
 
   Result<void> start();
+  // plane_edit.cpp
+  Result<void> validate_edit(const VipEdit& edit);
+  Result<Store::Pending> stage_edit(const VipEdit& edit, const std::optional<control::Vip>& before,
+                                    const std::vector<control::BackendOverride>& old_overrides);
+  Result<void> program(const control::VipKey& key);
+  void acknowledge(const std::string& cause);
+
   Result<void> adopt();
   Result<void> ensure_adopted();
   Result<void> adopt_programmer();
@@ -99,6 +148,8 @@ class Plane {
   void import_pinned_vips();
   Result<void> reconcile(const DesiredState& next);
   void restore();
+  /// Devices, routes or neighbours are others than the kernel's tables were made for.
+  void after_network_change();
   Result<void> ensure_datapath(const DesiredState& next);
   Result<void> ensure_workers(const DesiredState& next);
   Result<void> ensure_attached(const DesiredState& next);
@@ -125,6 +176,7 @@ class Plane {
   NetlinkSocket netlink_;
   NextHops next_hops_;
   DesiredState desired_;
+  ReloadStatus reload_;
   std::optional<Datapath> datapath_;
   // Set exactly while datapath_ is: adopt_programmer() gives both up when it fails.
   std::optional<Programmer> programmer_;
@@ -142,10 +194,16 @@ class Plane {
   Instant next_attempt_{};
 };
 
-/// What the L4 plane serves in this state, as people want it; the health of backends aside.
-std::vector<control::Vip> services_of(const DesiredState& state);
-/// One of them, without a copy of the others.
+/// The VIP by hand of this key, or null.
+const control::Vip* find_manual(const DesiredState& state, const control::VipKey& key);
+/// One of the services, without a copy of the others.
 std::optional<control::Vip> service_of(const DesiredState& state, const control::VipKey& key);
+/// Whether the file has a VIP or a gateway's listener of this key.
+bool file_owns(const DesiredState& state, const control::VipKey& key);
+
+/// The next revision, made now.
+Revision next_revision(const DesiredState& last, std::string cause,
+                       std::vector<std::string> changes);
 
 /// The key of the flow hash and of Maglev tables, from the content of the seed file.
 SipKey seed_of(const std::string& hash_seed);

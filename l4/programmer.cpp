@@ -65,9 +65,10 @@ weir_backend backend_entry(const control::Vip& vip, VipId owner, const Installed
 }
 
 /// Two VIPs whose prefixes begin with the same address would share its entries.
-Result<void> check_first_addresses(const std::vector<control::Vip>& want) {
+Result<void> check_first_addresses(std::span<const control::Vip* const> want) {
   std::map<wire::IpAddress, control::VipKey> firsts;
-  for (const control::Vip& vip : want) {
+  for (const control::Vip* item : want) {
+    const control::Vip& vip = *item;
     const auto [first, is_new] = firsts.emplace(vip.address, vip.key());
     if (is_new || first->second.prefix_length == vip.prefix_length) continue;
     return Error{ErrorCode::kInvalid,
@@ -95,9 +96,18 @@ std::vector<control::Vip> Programmer::installed() const {
 }
 
 Result<void> Programmer::check_capacity(const std::vector<control::Vip>& want) {
+  std::vector<const control::Vip*> pointers;
+  pointers.reserve(want.size());
+  for (const control::Vip& vip : want)
+    pointers.push_back(&vip);
+  return check_capacity(pointers);
+}
+
+Result<void> Programmer::check_capacity(std::span<const control::Vip* const> want) {
   std::size_t backends = 0;
   std::size_t ranges = 0;
-  for (const control::Vip& vip : want) {
+  for (const control::Vip* item : want) {
+    const control::Vip& vip = *item;
     backends += vip.backends.size();
     if (!vip.ports.is_exact()) ranges += range_keys(vip.key()).size();
   }

@@ -122,6 +122,7 @@ class Programmer {
   Result<void> refresh_next_hops();
 
   /// Whether the kernel's tables can hold these VIPs, before anything is touched.
+  static Result<void> check_capacity(std::span<const control::Vip* const> want);
   static Result<void> check_capacity(const std::vector<control::Vip>& want);
 
  private:

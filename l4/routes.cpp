@@ -4,19 +4,29 @@
 
 #include <algorithm>
 #include <array>
+#include <concepts>
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "l4/api_bodies.h"
 #include "l4/backend_routes.h"
 #include "l4/control/config.h"
 #include "l4/control/diff.h"
 #include "l4/control/host_facts.h"
 #include "l4/control/model_json.h"
+#include "l4/control/process_facts.h"
+#include "l4/control/route_json.h"
 #include "l4/control/rules.h"
+#include "l4/flows_route.h"
+#include "l4/metrics.h"
 #include "l4/observe.h"
-#include "l4/route_json.h"
+#include "l4/openapi.h"
+#include "l4/program_facts.h"
+#include "l4/revision_routes.h"
+#include "l4/stats_route.h"
 #include "l4/trace_route.h"
 #include "l4/vip_list.h"
+#include "l4/watch.h"
 
 namespace weir::l4 {
 namespace {
@@ -26,19 +36,6 @@ using control::AdminRequest;
 using nlohmann::json;
 
 constexpr const char* kVersion = WEIR_VERSION;
-
-AdminReply ok(const json& body) { return {200, body.dump()}; }
-
-json object_of(const AdminRequest& request) {
-  if (request.body.empty()) return json::object();
-  return json::parse(request.body, nullptr, false);
-}
-
-Result<json> body_of(const AdminRequest& request) {
-  json body = object_of(request);
-  if (body.is_object()) return body;
-  return Error{ErrorCode::kInvalid, "the body is no JSON object"};
-}
 
 Result<std::string> query_of(const AdminRequest& request, const std::string& name) {
   const auto found = request.query.find(name);
@@ -105,11 +102,6 @@ json backend_json(const control::Backend& backend, const InstalledBackend* insta
   return out;
 }
 
-bool is_manual(const Plane& plane, const control::VipKey& key) {
-  return std::ranges::any_of(plane.desired().manual_vips,
-                             [&](const control::Vip& vip) { return vip.key() == key; });
-}
-
 /// Lists of sources may be long: whoever wants them asks for one VIP.
 enum class Sources : std::uint8_t { kCounted, kListed };
 
@@ -126,7 +118,8 @@ json wish_json(const control::Vip& vip, Sources sources) {
 }
 
 /// A desired VIP with what the kernel has of it.
-json vip_json(const Plane& plane, const control::Vip& vip, Sources sources = Sources::kCounted) {
+json vip_json(const Plane& plane, const control::Vip& vip, bool is_manual = true,
+              Sources sources = Sources::kCounted) {
   const auto found = plane.installed().find(vip.key());
   const InstalledVip* installed = found == plane.installed().end() ? nullptr : &found->second;
   json backends = json::array();
@@ -141,60 +134,36 @@ json vip_json(const Plane& plane, const control::Vip& vip, Sources sources = Sou
   }
   const bool l7 = vip.mode == control::ForwardMode::kL7;
   json out = wish_json(vip, sources);
-  out["owner"] = is_manual(plane, vip.key()) ? "manual" : "file";
+  out["owner"] = is_manual ? "manual" : "file";
   const control::VipHealth* health = plane.health().find(vip.key());
   out["fail_open"] = health != nullptr && health->fails_open();
   out["id"] = installed == nullptr ? 0 : installed->id.value();
-  if (l7) out["table_size"] = 0;
-  out["table_digest"] = installed == nullptr || l7 ? "" : hex64(installed->table_digest);
+  // The size in force: the wish has none where the number of backends decides.
+  out["table_size"] = l7 ? 0 : vip.slots();
+  out["table_digest"] = installed == nullptr || l7 ? "" : control::hex64(installed->table_digest);
   out["backends"] = std::move(backends);
   return out;
 }
 
-/// The NAT table: what is in it, and what happened in it. Null where there is none.
-Result<json> nat_json(const Datapath& datapath) {
-  Result<NatCount> count = read_nat_count(datapath);
-  if (!count) return std::move(count).error();
-  if (count->capacity == 0) return json();
-  Result<std::vector<FlowEventRow>> events = read_nat_events(datapath.tables());
-  if (!events) return std::move(events).error();
-  json out{{"records_max", count->capacity},    {"records", count->used()},
-           {"unanswered", count->unanswered},   {"answered", count->answered},
-           {"established", count->established}, {"closing", count->closing}};
-  for (const FlowEventRow& row : *events)
-    out[row.label] = row.count;
+// ---------------------------------------------------------------------------------- reading
+
+Result<json> programs_json(const Plane& plane) {
+  Result<std::vector<ProgramFacts>> programs = read_programs(plane.options().pin_directory);
+  if (!programs) return std::move(programs).error();
+  json out = json::array();
+  for (const ProgramFacts& program : *programs) {
+    out.push_back({{"name", program.name},
+                   {"id", program.id},
+                   {"tag", program.tag},
+                   {"loaded_unix_s", program.loaded_unix_s}});
+  }
   return out;
 }
 
-json counter_json(const weir_counter& counter) {
-  return {{"packets", counter.packets}, {"bytes", counter.bytes}};
-}
-
-json counter_json(const weir_service_counter& counter) {
-  return {{"packets", counter.packets}, {"bytes", counter.bytes}, {"new_flows", counter.new_flows}};
-}
-
-Result<json> vip_stats_json(const KernelTables& tables, const InstalledVip& installed) {
-  Result<weir_service_counter> total = read_vip_counter(tables, installed.id);
-  if (!total) return std::move(total).error();
-  json row = counter_json(*total);
-  row["vip"] = control::vip_text(installed.vip.key());
-  row["name"] = installed.vip.name;
-  row["backends"] = json::array();
-  for (const InstalledBackend& entry : installed.backends) {
-    Result<weir_service_counter> counter = read_backend_counter(tables, entry.id);
-    if (!counter) return std::move(counter).error();
-    json backend = counter_json(*counter);
-    backend["address"] = entry.backend.address.text();
-    backend["name"] = entry.backend.name;
-    row["backends"].push_back(std::move(backend));
-  }
-  return row;
-}
-
-// ---------------------------------------------------------------------------------- reading
-
 Result<json> get_status(Plane& plane, Instant started) {
+  Result<json> programs = programs_json(plane);
+  if (!programs) return programs;
+  const control::ProcessFacts process = control::read_process_facts();
   Result<json> devices = devices_json(plane);
   if (!devices) return devices;
   Result<json> workers = workers_json(plane);
@@ -220,8 +189,14 @@ Result<json> get_status(Plane& plane, Instant started) {
               {"abi", WEIR_ABI_VERSION},
               {"pid", ::getpid()},
               {"uptime_s", uptime.count()},
+              {"memory_bytes", process.resident_bytes},
+              {"cpu_s", process.cpu_s},
+              {"kernel", process.kernel},
+              {"programs", *std::move(programs)},
+              {"in_desired_state", plane.in_desired_state()},
               {"revision", desired.revision},
               {"file", desired.file.empty() ? json() : json(desired.file)},
+              {"reload", json::parse(to_json(plane.reload_status()))},
               {"loaded", plane.loaded()},
               {"devices", *std::move(devices)},
               {"workers", *std::move(workers)},
@@ -232,7 +207,7 @@ Result<json> get_status(Plane& plane, Instant started) {
               {"flows", flows.used},
               {"flows_max", plane.loaded() ? plane.datapath().settings().flows_max
                                            : desired.model.node.l4.flows_max},
-              {"seed_digest", hex64(plane.seed_digest())},
+              {"seed_digest", control::hex64(plane.seed_digest())},
               {"pin_dir", plane.options().pin_directory},
               {"state_dir", plane.options().state_directory},
               {"warnings", plane.warnings()}};
@@ -244,94 +219,35 @@ Result<json> get_vips(const Plane& plane, const AdminRequest& request) {
     Result<control::VipKey> key = control::parse_vip_key(query->second);
     if (!key) return std::move(key).error();
     const auto found = service_of(plane.desired(), *key);
-    if (!found) return no_such_vip(query->second);
-    vips.push_back(vip_json(plane, *found, Sources::kListed));
+    if (!found) return control::no_such_vip(query->second);
+    const bool is_manual = find_manual(plane.desired(), *key) != nullptr;
+    vips.push_back(vip_json(plane, *found, is_manual, Sources::kListed));
   } else {
-    for (const control::Vip& vip : services_of(plane.desired()))
-      vips.push_back(vip_json(plane, vip));
+    // Those by hand stand last.
+    const std::vector<control::Vip> services = services_of(plane.desired());
+    const std::size_t of_file = services.size() - plane.desired().manual_vips.size();
+    for (std::size_t i = 0; i < services.size(); ++i)
+      vips.push_back(vip_json(plane, services[i], i >= of_file));
   }
   return json{{"revision", plane.desired().revision}, {"vips", std::move(vips)}};
 }
 
-Result<json> service_stats(const Plane& plane, const AdminRequest& request) {
-  std::optional<control::VipKey> only;
-  if (const auto query = request.query.find("vip"); query != request.query.end()) {
-    Result<control::VipKey> key = control::parse_vip_key(query->second);
-    if (!key) return std::move(key).error();
-    if (!plane.installed().contains(*key)) return no_such_vip(query->second);
-    only = *key;
-  }
-  json vips = json::array();
-  for (const auto& [key, installed] : plane.installed()) {
-    if (only && *only != key) continue;
-    Result<json> row = vip_stats_json(plane.datapath().tables(), installed);
-    if (!row) return row;
-    vips.push_back(*std::move(row));
-  }
-  return vips;
-}
-
-Result<json> get_stats(const Plane& plane, const AdminRequest& request) {
-  if (!plane.loaded())
-    return Error{ErrorCode::kUnavailable,
-                 "the balancer is loaded on no device, so it counts nothing",
-                 "load it: weir load DEVICE"};
-  const KernelTables& tables = plane.datapath().tables();
-  Result<std::vector<VerdictRow>> verdicts = read_verdicts(tables);
-  if (!verdicts) return std::move(verdicts).error();
-  json rows = json::array();
-  for (const VerdictRow& row : *verdicts) {
-    json item = counter_json(row.total);
-    item["verdict"] = row.label;
-    item["action"] = row.action;
-    item["meaning"] = row.meaning;
-    rows.push_back(std::move(item));
-  }
-  Result<json> vips = service_stats(plane, request);
-  if (!vips) return vips;
-  Result<std::vector<ReturnRow>> returns = read_return_verdicts(tables);
-  if (!returns) return std::move(returns).error();
-  json way_back = json::array();
-  for (const ReturnRow& row : *returns) {
-    json item = counter_json(row.total);
-    item["verdict"] = row.label;
-    way_back.push_back(std::move(item));
-  }
-  Result<std::vector<FlowEventRow>> events = read_flow_events(tables);
-  if (!events) return std::move(events).error();
-  json flow_table = json::object();
-  for (const FlowEventRow& row : *events)
-    flow_table[row.label] = row.count;
-  Result<json> nat = nat_json(plane.datapath());
-  if (!nat) return nat;
-  const auto runs = plane.datapath().program_runs();
-  return json{{"verdicts", std::move(rows)},
-              {"total", counter_json(sum_of(*verdicts))},
-              {"program_runs", runs ? json(*runs) : json()},
-              {"flow_table", std::move(flow_table)},
-              {"nat", *std::move(nat)},
-              {"vips", *std::move(vips)},
-              {"return", std::move(way_back)}};
-}
-
 // --------------------------------------------------------------------------------- changing
 
-Result<json> changed_vip(Plane& plane, DesiredState next, const control::Vip& shown) {
-  if (Result<void> done = plane.change(std::move(next)); !done) return std::move(done).error();
-  return json{{"revision", plane.desired().revision}, {"vip", vip_json(plane, shown)}};
+Result<json> changed_vip(Plane& plane, const VipEdit& edit) {
+  if (Result<void> done = plane.edit(edit); !done) return std::move(done).error();
+  return json{{"revision", plane.desired().revision}, {"vip", vip_json(plane, *edit.vip)}};
 }
 
-/// A VIP that may be changed by hand, within `state`.
-Result<control::Vip*> manual_vip(DesiredState& state, const std::string& text) {
+/// A VIP that may be changed by hand.
+Result<control::Vip> manual_vip(const DesiredState& state, const std::string& text) {
   Result<control::VipKey> key = control::parse_vip_key(text);
   if (!key) return std::move(key).error();
-  const auto found = std::ranges::find(state.manual_vips, *key, &control::Vip::key);
-  if (found != state.manual_vips.end()) return &*found;
-  const std::vector<control::Vip> from_file = control::l4_services(state.model);
-  if (std::ranges::find(from_file, *key, &control::Vip::key) != from_file.end())
+  if (const control::Vip* found = find_manual(state, *key)) return *found;
+  if (file_owns(state, *key))
     return Error{ErrorCode::kConflict, fmt::format("VIP {} belongs to {}", text, state.file),
                  "change the file and run weir apply"};
-  return no_such_vip(text);
+  return control::no_such_vip(text);
 }
 
 Result<void> check_host(const control::Vip& vip) {
@@ -350,62 +266,60 @@ Result<json> post_vip(Plane& plane, const AdminRequest& request) {
   if (vip->mode == control::ForwardMode::kL7)
     return Error{ErrorCode::kInvalid, "a VIP of mode l7 needs a gateway that serves it",
                  "write the gateway into the configuration and run weir apply"};
-  const auto existing = services_of(plane.desired());
-  if (std::ranges::find(existing, vip->key(), &control::Vip::key) != existing.end())
-    return Error{ErrorCode::kConflict, fmt::format("VIP {} exists", control::vip_text(vip->key())),
+  const control::VipKey key = vip->key();
+  if (find_manual(plane.desired(), key) != nullptr || file_owns(plane.desired(), key))
+    return Error{ErrorCode::kConflict, fmt::format("VIP {} exists", control::vip_text(key)),
                  "change its backends, or remove it first"};
   if (Result<void> free = check_host(*vip); !free) return std::move(free).error();
-  DesiredState next = plane.desired();
-  next.manual_vips.push_back(*vip);
-  if (Result<void> fits = control::check_vips_together(services_of(next)); !fits)
-    return std::move(fits).error();
-  return changed_vip(plane, std::move(next), *vip);
+  return changed_vip(plane, {fmt::format("vip add {}", control::vip_text(key)), key, *vip});
 }
 
 Result<json> delete_vip(Plane& plane, const AdminRequest& request) {
   Result<std::string> text = query_of(request, "vip");
   if (!text) return std::move(text).error();
-  DesiredState next = plane.desired();
-  Result<control::Vip*> vip = manual_vip(next, *text);
-  if (!vip) return std::move(vip).error();
-  const control::VipKey key = (*vip)->key();
-  json before = vip_json(plane, **vip);
-  std::erase_if(next.manual_vips, [&](const control::Vip& item) { return item.key() == key; });
-  if (Result<void> done = plane.change(std::move(next)); !done) return std::move(done).error();
+  const Result<control::Vip> vip = manual_vip(plane.desired(), *text);
+  if (!vip) return vip.error();
+  const control::VipKey key = vip->key();
+  json before = vip_json(plane, *vip);
+  Result<void> done = plane.edit({fmt::format("vip del {}", control::vip_text(key)), key, {}});
+  if (!done) return std::move(done).error();
   return json{{"revision", plane.desired().revision}, {"vip", std::move(before)}};
 }
 
 Result<json> post_backend(Plane& plane, const AdminRequest& request) {
-  Result<json> body = body_of(request);
+  Result<json> body = control::object_of(request.body);
   if (!body) return body;
-  Result<std::string> vip_field = text_field(*body, "vip");
+  Result<std::string> vip_field = control::text_field(*body, "vip");
   if (!vip_field) return std::move(vip_field).error();
-  Result<std::string> address_field = text_field(*body, "address");
+  Result<std::string> address_field = control::text_field(*body, "address");
   if (!address_field) return std::move(address_field).error();
   Result<wire::IpAddress> address = wire::IpAddress::parse(*address_field);
   if (!address) return std::move(address).error();
   body->erase("vip");
 
-  DesiredState next = plane.desired();
-  Result<control::Vip*> vip = manual_vip(next, *vip_field);
+  Result<control::Vip> vip = manual_vip(plane.desired(), *vip_field);
   if (!vip) return std::move(vip).error();
-  // The newer word about the state counts, whichever way it came.
-  if (body->contains("state")) control::drop_override(next.overrides, (*vip)->key(), *address);
-  const auto known = std::ranges::find((*vip)->backends, *address, &control::Backend::address);
+  const auto known = std::ranges::find(vip->backends, *address, &control::Backend::address);
+  const bool is_new = known == vip->backends.end();
   json merged = json::object();
-  if (known != (*vip)->backends.end()) merged = json::parse(control::to_json(*known));
+  if (!is_new) merged = json::parse(control::to_json(*known));
   merged.update(*body);
   Result<control::Backend> backend = control::backend_from_json(merged.dump());
   if (!backend) return std::move(backend).error();
-  if (known != (*vip)->backends.end()) {
-    *known = *std::move(backend);
+  if (is_new) {
+    vip->backends.push_back(*std::move(backend));
   } else {
-    (*vip)->backends.push_back(*std::move(backend));
+    *known = *std::move(backend);
   }
   // The same rules as for a VIP that arrives whole: number of backends, duplicates.
-  Result<control::Vip> checked = control::vip_from_json(control::to_json(**vip));
+  Result<control::Vip> checked = control::vip_from_json(control::to_json(*vip));
   if (!checked) return std::move(checked).error();
-  return changed_vip(plane, std::move(next), *checked);
+  VipEdit edit{fmt::format("backend {} {} {}", is_new ? "add" : "set",
+                           control::vip_text(vip->key()), address->text()),
+               vip->key(), *std::move(checked)};
+  // The newer word about the state counts, whichever way it came.
+  if (body->contains("state")) edit.newer_state_of = *address;
+  return changed_vip(plane, edit);
 }
 
 Result<json> delete_backend(Plane& plane, const AdminRequest& request) {
@@ -415,127 +329,48 @@ Result<json> delete_backend(Plane& plane, const AdminRequest& request) {
   if (!address_text) return std::move(address_text).error();
   Result<wire::IpAddress> address = wire::IpAddress::parse(*address_text);
   if (!address) return std::move(address).error();
-  DesiredState next = plane.desired();
-  Result<control::Vip*> vip = manual_vip(next, *vip_text);
+  Result<control::Vip> vip = manual_vip(plane.desired(), *vip_text);
   if (!vip) return std::move(vip).error();
-  const auto removed = std::erase_if((*vip)->backends, [&](const control::Backend& backend) {
-    return backend.address == *address;
-  });
+  const auto removed = std::erase_if(
+      vip->backends, [&](const control::Backend& backend) { return backend.address == *address; });
   if (removed == 0)
     return Error{ErrorCode::kNotFound,
                  fmt::format("VIP {} has no backend {}", *vip_text, address->text())};
-  const control::Vip shown = **vip;
-  return changed_vip(plane, std::move(next), shown);
-}
-
-Result<LoadSettings> load_settings_of(const LoadSettings& present, const json& body) {
-  LoadSettings load = present;
-  const auto devices = body.find("devices");
-  if (devices == body.end() || !devices->is_array() || devices->empty())
-    return Error{ErrorCode::kInvalid, "the body lacks 'devices', a list of device names"};
-  for (const json& device : *devices) {
-    if (!device.is_string())
-      return Error{ErrorCode::kInvalid, "'devices' holds something that is no text"};
-    const auto name = device.get<std::string>();
-    if (std::ranges::find(load.devices, name) == load.devices.end()) load.devices.push_back(name);
-  }
-  if (const auto mode = body.find("mode"); mode != body.end()) {
-    if (!mode->is_string()) return Error{ErrorCode::kInvalid, "'mode' is no text"};
-    Result<control::XdpMode> parsed = control::parse_xdp_mode(mode->get<std::string>());
-    if (!parsed) return std::move(parsed).error();
-    load.mode = *parsed;
-  }
-  if (const auto chain = body.find("chain"); chain != body.end()) {
-    if (!chain->is_boolean())
-      return Error{ErrorCode::kInvalid, "'chain' is neither true nor false"};
-    load.chain = chain->get<bool>();
-  }
-  return load;
+  const control::VipKey key = vip->key();
+  return changed_vip(
+      plane, {fmt::format("backend del {} {}", control::vip_text(key), address->text()), key,
+              *std::move(vip)});
 }
 
 Result<json> post_load(Plane& plane, const AdminRequest& request) {
-  Result<json> body = body_of(request);
-  if (!body) return body;
   DesiredState next = plane.desired();
-  Result<LoadSettings> load = load_settings_of(next.load, *body);
+  Result<LoadSettings> load = load_settings_from_json(next.load, request.body);
   if (!load) return std::move(load).error();
   next.load = *std::move(load);
-  if (Result<void> done = plane.change(std::move(next)); !done) return std::move(done).error();
+  const std::string cause = fmt::format("load {}", fmt::join(next.load.devices, " "));
+  Result<void> done = plane.change(std::move(next), cause);
+  if (!done) return std::move(done).error();
   Result<json> devices = devices_json(plane);
   if (!devices) return devices;
   return json{{"devices", *std::move(devices)}};
 }
 
-Result<json> post_unload(Plane& plane) {
+Result<json> post_unload(Plane& plane, const AdminRequest& request) {
+  if (!request.body.empty()) {
+    const Result<json> body = control::object_of(request.body);
+    if (!body) return body;
+    if (Result<void> known = control::only_members(*body, {}); !known)
+      return std::move(known).error().with_remedy(
+          "it takes none: unload is for all devices, and stops all traffic");
+  }
   json devices = plane.desired().load.devices;
   if (Result<void> done = plane.unload(); !done) return std::move(done).error();
   return json{{"devices", std::move(devices)}};
 }
 
-// ------------------------------------------------------------------------ configuration file
-
-struct Proposal {
-  DesiredState next;
-  std::vector<control::Diagnostic> diagnostics;
-  std::vector<control::Diagnostic> warnings;
-};
-
-/// The state that applying the text would lead to, or what is wrong with the text.
-Result<Proposal> proposal_of(const Plane& plane, const AdminRequest& request) {
-  Result<control::ConfigSubmission> submission = control::submission_from_json(request.body);
-  if (!submission) return std::move(submission).error();
-  control::ParseOutcome outcome = control::parse_config(submission->text, submission->file);
-  if (!outcome.ok()) return Proposal{{}, std::move(outcome.diagnostics), {}};
-  Result<control::HostFacts> facts = control::read_host_facts();
-  if (!facts) return std::move(facts).error();
-  Proposal proposal{plane.desired(),
-                    control::check_against_host(outcome.model, *facts, outcome.source),
-                    std::move(outcome.warnings)};
-  DesiredState& next = proposal.next;
-  next.file = submission->file;
-  next.model = std::move(outcome.model);
-  // A file without interfaces leaves loading to 'weir load'.
-  if (!next.model.node.interfaces.empty()) {
-    next.load.devices = next.model.node.interfaces;
-    next.load.mode = next.model.node.xdp_mode;
-  }
-  return proposal;
-}
-
-std::vector<std::string> warnings_about(const Proposal& proposal) {
-  const DesiredState& next = proposal.next;
-  std::vector<std::string> warnings;
-  for (const control::Diagnostic& warning : proposal.warnings)
-    warnings.push_back(warning.text());
-  if (next.model.node.hash_seed.empty())
-    warnings.emplace_back("node.hashSeed is not set: the built-in seed is public");
-  if (next.load.devices.empty())
-    warnings.emplace_back("node.interfaces is empty and nothing was loaded: no traffic is served");
-  return warnings;
-}
-
-AdminReply submit(Plane& plane, const AdminRequest& request, bool apply) {
-  Result<Proposal> proposal = proposal_of(plane, request);
-  if (!proposal) return control::error_reply(proposal.error());
-  if (!proposal->diagnostics.empty()) return control::diagnostics_reply(proposal->diagnostics);
-  if (Result<void> valid = plane.validate(proposal->next); !valid)
-    return control::error_reply(valid.error());
-  if (Result<void> fits = control::check_vips_together(services_of(proposal->next)); !fits)
-    return control::error_reply(fits.error());
-  std::vector<std::string> changes = plane.preview(proposal->next);
-  std::ranges::move(control::node_changes(plane.desired().model.node, proposal->next.model.node),
-                    std::back_inserter(changes));
-  const std::vector<std::string> warnings = warnings_about(*proposal);
-  if (apply) {
-    if (Result<void> done = plane.change(std::move(proposal->next)); !done)
-      return control::error_reply(done.error());
-  }
-  return ok({{"revision", plane.desired().revision}, {"changes", changes}, {"warnings", warnings}});
-}
-
 AdminReply vips_reply(const Plane& plane, const AdminRequest& request) {
   const auto backends = request.query.find("backends");
-  if (backends == request.query.end()) return reply_of(get_vips(plane, request));
+  if (backends == request.query.end()) return control::reply_of(get_vips(plane, request));
   if (backends->second == "count" && !request.query.contains("vip"))
     return {200, vip_list_json(plane)};
   return control::error_reply(Error{ErrorCode::kInvalid,
@@ -543,25 +378,74 @@ AdminReply vips_reply(const Plane& plane, const AdminRequest& request) {
                                     "leave it out, or ask for all VIPs with backends=count"});
 }
 
+/// Calls the handler with those of the three that it takes; what is no reply yet becomes one.
+template <auto kHandler>
+AdminReply answered(Plane& plane, const AdminRequest& request, Instant started) {
+  using Handler = decltype(kHandler);
+  const auto outcome = [&] {
+    if constexpr (std::invocable<Handler, Plane&, const AdminRequest&>) {
+      return kHandler(plane, request);
+    } else if constexpr (std::invocable<Handler, Plane&, Instant>) {
+      return kHandler(plane, started);
+    } else {
+      return kHandler(plane);
+    }
+  }();
+  if constexpr (std::same_as<decltype(outcome), const AdminReply>) {
+    return outcome;
+  } else {
+    return control::reply_of(outcome);
+  }
+}
+
+AdminReply get_openapi(const Plane& /*plane*/) { return {200, std::string{kOpenapi}}; }
+
+struct ApiRoute {
+  control::AdminOperation operation;
+  AdminReply (*answer)(Plane& plane, const AdminRequest& request, Instant started);
+};
+
+/// All that the API can do, but for what the daemon answers itself: GET /v1/monitor and GET
+/// /metrics. Whoever adds a line describes it in openapi.json; tests hold the two against each
+/// other.
+constexpr std::array kRoutes{
+    ApiRoute{{"GET", "/v1/status"}, answered<get_status>},
+    ApiRoute{{"GET", "/v1/vips"}, answered<vips_reply>},
+    ApiRoute{{"GET", "/v1/stats"}, answered<stats_request>},
+    ApiRoute{{"GET", "/v1/flows"}, answered<flows_request>},
+    ApiRoute{{"POST", "/v1/trace"}, answered<trace_request>},
+    ApiRoute{{"POST", "/v1/load"}, answered<post_load>},
+    ApiRoute{{"POST", "/v1/unload"}, answered<post_unload>},
+    ApiRoute{{"POST", "/v1/vips"}, answered<post_vip>},
+    ApiRoute{{"DELETE", "/v1/vips"}, answered<delete_vip>},
+    ApiRoute{{"POST", "/v1/backends"}, answered<post_backend>},
+    ApiRoute{{"GET", "/v1/backends"}, answered<get_backend>},
+    ApiRoute{{"POST", "/v1/backends/state"}, answered<set_backend_state>},
+    ApiRoute{{"DELETE", "/v1/backends"}, answered<delete_backend>},
+    ApiRoute{{"POST", "/v1/check"}, answered<check_request>},
+    ApiRoute{{"POST", "/v1/apply"}, answered<apply_request>},
+    ApiRoute{{"GET", "/v1/revisions"}, answered<revisions_request>},
+    ApiRoute{{"POST", "/v1/rollback"}, answered<rollback_request>},
+    ApiRoute{{"GET", "/v1/export"}, answered<export_request>},
+    ApiRoute{{"GET", "/v1/openapi.json"}, answered<get_openapi>},
+};
+
 }  // namespace
 
 AdminReply handle_request(Plane& plane, const AdminRequest& request, Instant started) {
-  const std::string route = request.method + " " + request.path;
-  if (route == "GET /v1/status") return reply_of(get_status(plane, started));
-  if (route == "GET /v1/vips") return vips_reply(plane, request);
-  if (route == "GET /v1/stats") return reply_of(get_stats(plane, request));
-  if (route == "POST /v1/trace") return trace_request(plane, request);
-  if (route == "POST /v1/load") return reply_of(post_load(plane, request));
-  if (route == "POST /v1/unload") return reply_of(post_unload(plane));
-  if (route == "POST /v1/vips") return reply_of(post_vip(plane, request));
-  if (route == "DELETE /v1/vips") return reply_of(delete_vip(plane, request));
-  if (route == "POST /v1/backends") return reply_of(post_backend(plane, request));
-  if (route == "GET /v1/backends") return get_backend(plane, request);
-  if (route == "POST /v1/backends/state") return set_backend_state(plane, request);
-  if (route == "DELETE /v1/backends") return reply_of(delete_backend(plane, request));
-  if (route == "POST /v1/check") return submit(plane, request, false);
-  if (route == "POST /v1/apply") return submit(plane, request, true);
-  return control::unknown_path_reply(request);
+  for (const ApiRoute& route : kRoutes)
+    if (route.operation.method == request.method && route.operation.path == request.path)
+      return route.answer(plane, request, started);
+  return control::unknown_path_reply(request, operations());
+}
+
+std::span<const control::AdminOperation> operations() {
+  static constexpr auto kOperations = [] {
+    std::array<control::AdminOperation, kRoutes.size() + 2> all{kWatchOperation, kMetricsOperation};
+    std::ranges::transform(kRoutes, all.begin() + 2, &ApiRoute::operation);
+    return all;
+  }();
+  return kOperations;
 }
 
 }  // namespace weir::l4

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "bpf/abi.h"
+#include "l4/api_bodies.h"
 #include "l4/base/result.h"
 #include "l4/datapath.h"
 
@@ -24,11 +25,6 @@ struct Traced {
   /// False before Linux 5.15: there test-runs say that packets came in by the loopback device.
   bool came_in_by_device = true;
 };
-
-inline constexpr std::size_t kTracedPacketsMax = 100;
-/// A page less the room before a frame and behind it, on every architecture.
-inline constexpr std::size_t kTracedBytesMax = 3400;
-inline constexpr std::size_t kTracedBytesMin = 14;  // an Ethernet header
 
 /// Runs a second program, with the datapath's settings: it reads what user space has written from
 /// the pinned maps themselves, but has copies of its own of all that programs write. So nothing

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "l4/api_bodies.h"
 #include "l4/base/hex.h"
 #include "l4/names.h"
 #include "l4/observe.h"
@@ -221,64 +222,30 @@ ordered_json packet_json(const Plane& plane, const Names& names, const TracedPac
           {"frame", hex_of(packet.output)}};
 }
 
-Result<std::vector<std::byte>> frame_of(const nlohmann::json& text, std::size_t number) {
-  const auto bytes = text.is_string() ? bytes_of(text.get<std::string>()) : std::nullopt;
-  if (!bytes)
-    return Error{ErrorCode::kInvalid,
-                 fmt::format("packet {} is not written in hexadecimal digits", number),
-                 "give two lower case digits a byte, and nothing else"};
-  if (bytes->size() < kTracedBytesMin || bytes->size() > kTracedBytesMax)
-    return Error{ErrorCode::kInvalid, fmt::format("packet {} has {} bytes", number, bytes->size()),
-                 fmt::format("a frame to trace has {} to {}, its Ethernet header included",
-                             kTracedBytesMin, kTracedBytesMax)};
-  return *bytes;
-}
-
-Result<std::vector<std::vector<std::byte>>> frames_of(const nlohmann::json& body) {
-  const auto packets = body.find("packets");
-  if (packets == body.end() || !packets->is_array() || packets->empty() ||
-      packets->size() > kTracedPacketsMax)
-    return Error{
-        ErrorCode::kInvalid,
-        fmt::format("the body lacks 'packets', a list of 1 to {} frames", kTracedPacketsMax)};
-  std::vector<std::vector<std::byte>> frames;
-  for (const nlohmann::json& text : *packets) {
-    Result<std::vector<std::byte>> frame = frame_of(text, frames.size() + 1);
-    if (!frame) return std::move(frame).error();
-    frames.push_back(*std::move(frame));
-  }
-  return frames;
-}
-
 /// The device that packets are to come in by: the one that is named, or the first.
-Result<Attachment> device_of(const Plane& plane, const nlohmann::json& body) {
+Result<Attachment> device_of(const Plane& plane, const std::optional<std::string>& name) {
   Result<std::vector<Attachment>> attached = plane.attachments();
   if (!attached) return std::move(attached).error();
   if (!plane.loaded() || attached->empty())
     return Error{ErrorCode::kUnavailable, "the balancer is loaded on no device",
                  "load it: weir load DEVICE"};
-  const auto wanted = body.find("device");
-  if (wanted == body.end() || wanted->is_null()) return attached->front();
-  if (!wanted->is_string()) return Error{ErrorCode::kInvalid, "'device' is no text"};
-  const auto name = wanted->get<std::string>();
-  const auto found = std::ranges::find(*attached, name, &Attachment::device);
+  if (!name) return attached->front();
+  const auto found = std::ranges::find(*attached, *name, &Attachment::device);
   if (found != attached->end()) return *found;
   std::string devices;
   for (const Attachment& attachment : *attached)
     devices += (devices.empty() ? "" : ", ") + attachment.device;
-  return Error{ErrorCode::kNotFound, fmt::format("the balancer is not on device '{}'", name),
+  return Error{ErrorCode::kNotFound, fmt::format("the balancer is not on device '{}'", *name),
                fmt::format("it is on {}", devices)};
 }
 
 Result<ordered_json> traced(const Plane& plane, const control::AdminRequest& request) {
-  const nlohmann::json body = nlohmann::json::parse(request.body, nullptr, false);
-  if (!body.is_object()) return Error{ErrorCode::kInvalid, "the body is no JSON object"};
-  Result<std::vector<std::vector<std::byte>>> frames = frames_of(body);
-  if (!frames) return std::move(frames).error();
-  Result<Attachment> device = device_of(plane, body);
+  Result<TraceWish> wish = trace_wish_from_json(request.body);
+  if (!wish) return std::move(wish).error();
+  Result<Attachment> device = device_of(plane, wish->device);
   if (!device) return std::move(device).error();
   Result<Traced> outcome =
-      trace_packets(plane.options().pin_directory, plane.datapath(), device->ifindex, *frames);
+      trace_packets(plane.options().pin_directory, plane.datapath(), device->ifindex, wish->frames);
   if (!outcome) return std::move(outcome).error();
   const Names names = Names::of(plane);
   ordered_json packets = ordered_json::array();

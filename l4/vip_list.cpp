@@ -1,6 +1,6 @@
 #include "l4/vip_list.h"
 
-#include "l4/route_json.h"
+#include "l4/control/route_json.h"
 
 namespace weir::l4 {
 namespace {
@@ -26,7 +26,7 @@ json row_of(const Plane& plane, const control::Vip& vip, std::string_view owner)
            {"hash", control::text_of(vip.hash)},
            {"when_empty", control::text_of(vip.when_empty)},
            {"table_size", is_l7 ? 0 : vip.slots()},
-           {"table_digest", has_table ? hex64(found->second.table_digest) : ""},
+           {"table_digest", has_table ? control::hex64(found->second.table_digest) : ""},
            {"backend_count", vip.backends.size()}};
   if (vip.affinity_timeout_s) row["affinity_timeout_s"] = *vip.affinity_timeout_s;
   if (!vip.sources.allow.empty()) row["sources_allowed"] = vip.sources.allow.size();

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "l4/base/hex.h"
+#include "l4/control/route_json.h"
 #include "l4/control/units.h"
 #include "l4/kernel_objects.h"
 #include "l4/names.h"
@@ -190,8 +191,7 @@ Result<std::uint32_t> number_of(const std::string& member, const std::string& te
 Result<control::VipKey> installed_vip(const Plane& plane, const std::string& text) {
   Result<control::VipKey> key = control::parse_vip_key(text);
   if (!key || plane.installed().contains(*key)) return key;
-  return Error{ErrorCode::kNotFound, fmt::format("there is no VIP {}", text),
-               "see 'weir vip list'"};
+  return control::no_such_vip(text);
 }
 
 Result<void> read_word(const Plane& plane, const std::string& member, const std::string& text,

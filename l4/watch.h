@@ -9,6 +9,8 @@
 /// goes away.
 namespace weir::l4 {
 
+inline constexpr control::AdminOperation kWatchOperation{"GET", "/v1/monitor"};
+
 bool is_watch(const control::AdminRequest& request);
 
 /// Called under `mutex`, by which the plane is guarded; both outlive the reply. The ring goes with

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -12,6 +13,12 @@
 #include "l4/base/file.h"
 #include "l4/base/log.h"
 #include "l4/control/config.h"
+#include "l4/control/config_partial.h"
+#include "l4/control/exposition.h"
+#include "l4/control/process_facts.h"
+#include "l4/control/route_json.h"
+#include "l7/metrics.h"
+#include "l7/openapi.h"
 
 namespace weir::l7 {
 namespace {
@@ -203,11 +210,10 @@ Result<std::optional<control::ConfigSubmission>> AdminApi::read_state() const {
   if (!file) return Error::from_errno(fmt::format("reading {}", state_file_.string()));
   auto submission = control::submission_from_json(text.str());
   if (!submission)
-    return std::move(submission)
-        .error()
+    return Error{submission.error()}
         .while_doing(fmt::format("reading {}", state_file_.string()))
         .with_remedy("remove the file, or start with --config");
-  return std::optional{std::move(*submission)};
+  return std::optional{*std::move(submission)};
 }
 
 Result<void> AdminApi::write_state(const control::ConfigSubmission& submission) const {
@@ -221,7 +227,13 @@ Result<void> AdminApi::write_state(const control::ConfigSubmission& submission) 
 
 std::variant<AdminApi::Prepared, AdminApi::Refused> AdminApi::prepare(
     const control::ConfigSubmission& submission, std::size_t workers) {
-  control::ParseOutcome outcome = control::parse_config(submission.text, submission.file);
+  control::PartialOutcome parsed =
+      submission.partial
+          ? control::parse_config_partially(
+                submission.text, submission.file,
+                [](const auto&, const auto&) { return std::vector<control::Diagnostic>{}; })
+          : control::PartialOutcome{control::parse_config(submission.text, submission.file), {}};
+  control::ParseOutcome& outcome = parsed.outcome;
   if (!outcome.ok()) return Refused{std::move(outcome.diagnostics), std::nullopt};
   if (outcome.model.node.l7.workers != workers)
     return Refused{{},
@@ -231,6 +243,7 @@ std::variant<AdminApi::Prepared, AdminApi::Refused> AdminApi::prepare(
                          "set it to 1: more than one worker is not available yet"}};
   Prepared prepared;
   prepared.model = std::move(outcome.model);
+  prepared.left_out = std::move(parsed.left_out);
   prepared.snapshot = proxy::build_snapshot(prepared.model, revision_ + 1);
   for (std::size_t i = 0; i < workers; ++i) {
     auto generation = proxy::Generation::create(prepared.snapshot);
@@ -240,32 +253,50 @@ std::variant<AdminApi::Prepared, AdminApi::Refused> AdminApi::prepare(
   return prepared;
 }
 
-Result<void> AdminApi::install(Prepared prepared, const control::ConfigSubmission& submission) {
+Result<void> AdminApi::install(Prepared prepared, control::ConfigSubmission submission) {
   // On disk first: what was acknowledged survives a crash.
+  submission.partial = !prepared.left_out.empty();
   if (auto written = write_state(submission); !written) return written;
   const std::uint64_t revision = prepared.snapshot->revision;
   if (!worker_->install(interface_config(prepared.model), std::move(prepared.generations.front())))
     return Error{ErrorCode::kUnavailable, "the worker does not take messages",
                  "restart weir-l7 and report it"};
   revision_ = revision;
-  submission_ = submission;
+  submission_ = std::move(submission);
   model_ = std::move(prepared.model);
-  log_info("revision {} is live: {}", revision_, submission.file);
+  log_info("revision {} is live: {}", revision_, submission_.file);
   return {};
 }
 
-Result<void> AdminApi::start(Prepared prepared, const control::ConfigSubmission& submission,
+Result<void> AdminApi::start(Prepared prepared, control::ConfigSubmission submission,
                              proxy::Worker& worker) {
   worker_ = &worker;
-  return install(std::move(prepared), submission);
+  return install(std::move(prepared), std::move(submission));
 }
+
+namespace {
+
+/// All that the API can do. Whoever adds a line describes it in openapi.json.
+constexpr std::array kOperations{
+    control::AdminOperation{"GET", "/v1/status"},      control::AdminOperation{"GET", "/v1/stats"},
+    control::AdminOperation{"GET", "/metrics"},        control::AdminOperation{"POST", "/v1/check"},
+    control::AdminOperation{"POST", "/v1/apply"},      control::AdminOperation{"GET", "/v1/config"},
+    control::AdminOperation{"GET", "/v1/openapi.json"}};
+
+}  // namespace
+
+std::span<const control::AdminOperation> AdminApi::operations() { return kOperations; }
 
 control::AdminReply AdminApi::handle(const control::AdminRequest& request) {
   if (request.method == "GET" && request.path == "/v1/status") return status();
   if (request.method == "GET" && request.path == "/v1/stats") return stats();
+  if (request.method == "GET" && request.path == "/metrics") return metrics();
   if (request.method == "POST" && request.path == "/v1/check") return check(request);
   if (request.method == "POST" && request.path == "/v1/apply") return apply(request);
-  return control::unknown_path_reply(request);
+  if (request.method == "GET" && request.path == "/v1/config") return config();
+  if (request.method == "GET" && request.path == "/v1/openapi.json")
+    return {200, std::string{kOpenapi}};
+  return control::unknown_path_reply(request, kOperations);
 }
 
 control::AdminReply AdminApi::status() {
@@ -277,6 +308,7 @@ control::AdminReply AdminApi::status() {
   json reply = {{"version", kVersion},
                 {"pid", ::getpid()},
                 {"uptime_s", uptime.count()},
+                {"memory_bytes", control::read_process_facts().resident_bytes},
                 {"revision", revision_},
                 {"file", submission_.file},
                 {"device", device_},
@@ -284,7 +316,11 @@ control::AdminReply AdminApi::status() {
                 {"listeners", binds},
                 {"services", model_.services.size()},
                 {"http_routes", model_.http_routes.size()}};
-  return {200, reply.dump(), "application/json"};
+  return control::ok_reply(reply);
+}
+
+control::AdminReply AdminApi::config() {
+  return {200, control::to_json(submission_)};
 }
 
 control::AdminReply AdminApi::stats() {
@@ -306,7 +342,16 @@ control::AdminReply AdminApi::stats() {
       {"tcp", tcp_json(report->tcp)},
       {"network", network_json(report->network)},
       {"port", port_json(report->port)}};
-  return {200, json{{"workers", json::array({std::move(worker)})}}.dump(), "application/json"};
+  return control::ok_reply({{"workers", json::array({std::move(worker)})}});
+}
+
+control::AdminReply AdminApi::metrics() {
+  control::AdminReply reply = stats();
+  if (reply.status != 200) return reply;
+  const DaemonFacts facts{.process = control::read_process_facts(),
+                          .version = std::string{kVersion},
+                          .revision = revision_};
+  return {200, metrics_text(reply.body, facts), std::string{control::kExpositionType}};
 }
 
 control::AdminReply AdminApi::check(const control::AdminRequest& request) {
@@ -316,10 +361,12 @@ control::AdminReply AdminApi::check(const control::AdminRequest& request) {
   if (const Refused* refused = std::get_if<Refused>(&outcome))
     return refused->error ? control::error_reply(*refused->error)
                           : control::diagnostics_reply(refused->diagnostics);
+  const Prepared& prepared = std::get<Prepared>(outcome);
   const json reply = {{"revision", revision_},
-                      {"changes", describe_changes(model_, std::get<Prepared>(outcome).model)},
-                      {"warnings", json::array()}};
-  return {200, reply.dump(), "application/json"};
+                      {"changes", describe_changes(model_, prepared.model)},
+                      {"warnings", json::array()},
+                      {"left_out", control::left_out_json(prepared.left_out)}};
+  return control::ok_reply(reply);
 }
 
 control::AdminReply AdminApi::apply(const control::AdminRequest& request) {
@@ -331,11 +378,15 @@ control::AdminReply AdminApi::apply(const control::AdminRequest& request) {
                           : control::diagnostics_reply(refused->diagnostics);
   Prepared& prepared = std::get<Prepared>(outcome);
   const std::vector<std::string> changes = describe_changes(model_, prepared.model);
+  const json left_out = control::left_out_json(prepared.left_out);
   // Even without a change in words a certificate file may have a new content: always a new one.
   if (auto installed = install(std::move(prepared), *submission); !installed)
     return control::error_reply(installed.error());
-  const json reply = {{"revision", revision_}, {"changes", changes}, {"warnings", json::array()}};
-  return {200, reply.dump(), "application/json"};
+  const json reply = {{"revision", revision_},
+                      {"changes", changes},
+                      {"warnings", json::array()},
+                      {"left_out", left_out}};
+  return control::ok_reply(reply);
 }
 
 }  // namespace weir::l7

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <variant>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "l4/base/clock.h"
 #include "l4/base/result.h"
 #include "l4/control/admin.h"
+#include "l4/control/config_partial.h"
 #include "l4/control/model.h"
 #include "l7/net/interface.h"
 #include "l7/proxy/worker.h"
@@ -35,6 +37,7 @@ class AdminApi {
     control::Model model;
     std::shared_ptr<const proxy::Snapshot> snapshot;
     std::vector<std::unique_ptr<proxy::Generation>> generations;  ///< one per worker
+    std::vector<control::LeftOut> left_out = {};                  ///< of a partial submission
   };
   struct Refused {
     std::vector<control::Diagnostic> diagnostics;
@@ -45,17 +48,23 @@ class AdminApi {
                                                         std::size_t workers);
 
   /// From here on requests are served with this worker.
-  Result<void> start(Prepared prepared, const control::ConfigSubmission& submission,
+  Result<void> start(Prepared prepared, control::ConfigSubmission submission,
                      proxy::Worker& worker);
 
   control::AdminReply handle(const control::AdminRequest& request);
 
+  /// Everything that handle() can do.
+  static std::span<const control::AdminOperation> operations();
+
  private:
   control::AdminReply status();
   control::AdminReply stats();
+  /// What is in force, in the form that apply() takes: for whoever may have to go back to it.
+  control::AdminReply config();
+  control::AdminReply metrics();
   control::AdminReply check(const control::AdminRequest& request);
   control::AdminReply apply(const control::AdminRequest& request);
-  Result<void> install(Prepared prepared, const control::ConfigSubmission& submission);
+  Result<void> install(Prepared prepared, control::ConfigSubmission submission);
   [[nodiscard]] Result<void> write_state(const control::ConfigSubmission& submission) const;
 
   std::filesystem::path state_file_;
@@ -63,7 +72,7 @@ class AdminApi {
   Instant started_;
   proxy::Worker* worker_ = nullptr;
   std::uint64_t revision_ = 0;
-  control::ConfigSubmission submission_;
+  control::ConfigSubmission submission_;  // partial: something was left out, and is again
   control::Model model_;
 };
 

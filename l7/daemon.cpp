@@ -26,6 +26,7 @@
 #include "l4/base/random.h"
 #include "l4/base/signals.h"
 #include "l4/control/admin.h"
+#include "l4/control/admin_flags.h"
 #include "l4/control/config.h"
 #include "l7/admin_api.h"
 #include "l7/port/dpdk_port.h"
@@ -37,10 +38,11 @@ namespace {
 
 struct Options {
   std::string config;
-  std::string socket{control::kL7SocketDefault};
+  control::AdminFlags admin{.socket = std::string{control::kL7SocketDefault}};
   std::string state_dir = "/var/lib/weir";
   std::string access_log = "/var/log/weir/access.log";
   std::string device = "weir-w0";
+  std::string log_format = "text";
 };
 
 /// Empties the workers' logs into a file, opened anew on request so that it can be rotated.
@@ -133,10 +135,12 @@ void supervise(int signals, proxy::Worker& worker, LogWriter& log) {
 Result<void> run(const Options& options) {
   Result<UniqueFd> signals = take_signals({SIGTERM, SIGINT, SIGHUP});
   if (!signals) return std::move(signals).error();
+  Result<control::AdminServerOptions> admin = control::take_admin_flags(options.admin);
+  if (!admin) return std::move(admin).error();
   AdminApi api{std::filesystem::path{options.state_dir} / "l7.json", options.device};
-  Result<control::ConfigSubmission> submission = first_submission(options, api);
-  if (!submission) return std::move(submission).error();
-  auto outcome = api.prepare(*submission, 1);
+  Result<control::ConfigSubmission> first = first_submission(options, api);
+  if (!first) return std::move(first).error();
+  auto outcome = api.prepare(*first, 1);
   if (const auto* refused = std::get_if<AdminApi::Refused>(&outcome))
     return Error{ErrorCode::kInvalid, refused->text()};
   auto& prepared = std::get<AdminApi::Prepared>(outcome);
@@ -150,8 +154,7 @@ Result<void> run(const Options& options) {
   auto worker = proxy::Worker::create(**port, interface_config(prepared.model), {},
                                       Random::from_system(), monotonic_now());
   if (!worker) return std::move(worker).error();
-  if (auto started = api.start(std::move(prepared), *submission, **worker); !started)
-    return started;
+  if (auto started = api.start(std::move(prepared), *first, **worker); !started) return started;
 
   // From here on bytes from outside are parsed. Only taking the driver's program off the device at
   // the end still needs a right.
@@ -163,10 +166,11 @@ Result<void> run(const Options& options) {
     (*worker)->run(stop);
   }};
   std::error_code ignored;  // starting the server tells what is wrong with the place
-  std::filesystem::create_directories(std::filesystem::path{options.socket}.parent_path(), ignored);
+  std::filesystem::create_directories(std::filesystem::path{options.admin.socket}.parent_path(),
+                                      ignored);
   auto server = control::AdminServer::start(
-      {.socket_path = options.socket, .socket_mode = S_IRUSR | S_IWUSR},
-      [&](const control::AdminRequest& request) { return api.handle(request); });
+      *admin, [&](const control::AdminRequest& request) { return api.handle(request); });
+  if (server) control::log_doors(*admin);
   if (server) supervise(signals->get(), **worker, *log);
   stop.store(true);
   (*worker)->wake();
@@ -185,12 +189,15 @@ int main(int argc, char** argv) {
   CLI::App app{"weir-l7: terminates TLS and HTTP for the gateways of this node"};
   app.add_option("--config", options.config,
                  "configuration file; without it, the one that was applied last");
-  app.add_option("--socket", options.socket, "admin API")->capture_default_str();
+  weir::control::add_admin_flags(app, options.admin);
   app.add_option("--state-dir", options.state_dir, "what must survive a restart")
       ->capture_default_str();
   app.add_option("--access-log", options.access_log, "one line of JSON per request; - for stdout")
       ->capture_default_str();
   app.add_option("--device", options.device, "the worker's end of the carrier that weir-l4 makes")
+      ->capture_default_str();
+  app.add_option("--log-format", options.log_format, "text for people, json for programs")
+      ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str();
   app.set_version_flag("--version", std::string{"weir-l7 "} + WEIR_VERSION);
   weir::man::add_man_option(app, "weir-l7");
@@ -199,8 +206,13 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
+  weir::set_log_format(*weir::parse_log_format(options.log_format), "weir-l7");
   if (auto result = weir::l7::run(options); !result) {
-    fmt::print(stderr, "weir-l7: {}\n", result.error().text());
+    if (options.log_format == "json") {
+      weir::log_error("{}", result.error().text());
+    } else {
+      fmt::print(stderr, "weir-l7: {}\n", result.error().text());
+    }
     return 1;
   }
   return 0;

@@ -63,14 +63,17 @@ ARROWS = [
 LIBRARIES = [
     (r"rte_", ["l7/port/dpdk_port", "tests/l7/port/"]),
     # probe_tls: an HTTPS probe is a client, and health checks are below both planes (l4/README.md).
-    (r"openssl/", ["l7/tls/", "l4/control/probe_tls.cpp", "tests/"]),
+    # admin: its API over TCP serves both planes too, and must not reach up to l7/tls.
+    (r"openssl/", ["l7/tls/", "l4/control/probe_tls.cpp", "l4/control/admin_tls.cpp",
+                   "l4/control/admin_client.cpp", "tests/"]),
     (r"(bpf|xdp)/(libbpf|bpf|btf|xsk|libxdp)\.h", ["l4/*", "tests/", "bench/"]),
     (r".*\.skel\.h", ["l4/*", "tests/", "bench/"]),
-    (r"nlohmann/", ["l4/control/*.cpp", "l4/*.cpp", "l4/route_json.h", "l7/admin_api.cpp",
-                    "tools/weir/", "tests/", "bench/"]),
+    (r"nlohmann/", ["l4/control/*.cpp", "l4/*.cpp", "l4/control/route_json.h", "l7/admin_api.cpp",
+                    "l7/metrics.cpp", "tools/weir/", "tests/", "bench/"]),
     (r"yaml\.h", ["l4/control/yaml_tree.cpp"]),
-    (r"httplib\.h", ["l4/control/admin.cpp", "tests/"]),
+    (r"httplib\.h", ["l4/control/admin_client.cpp", "tests/"]),
     (r"nghttp2/", ["l7/http/h2_session", "l4/control/probe_grpc.cpp", "tests/"]),
+    (r"n?curses", ["tools/weir/top_terminal.cpp"]),
     (r"CLI/", ["tools/weir/", "tools/man/", "l4/daemon.cpp", "l4/decap_main.cpp", "l7/daemon.cpp",
                "bench/weir_bench.cpp"]),
 ]

@@ -37,7 +37,7 @@ def main():
     with open(sys.argv[1], encoding="utf-8", errors="replace") as log:
         outputs = outputs_of(log.read())
     with open(sys.argv[2], encoding="utf-8", errors="replace") as log:
-        outcomes = re.findall(r"^ *\d+/\d+ Test +#\d+: (.+?) \.* *(?:\*\*\*)?"
+        outcomes = re.findall(r"^ *\d+/\d+ Test +#\d+: (.+?) \.* *(?:[A-Z][a-z]+ aborted)?(?:\*\*\*)?"
                               r"(Passed|Failed|Timeout|Exception|Not Run|Skipped)", log.read(), re.M)
     rows = [counts_of(outcome, outputs.get(name, "")) for name, outcome in outcomes]
     print(*(sum(row[i] for row in rows) for i in range(3)))

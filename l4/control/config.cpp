@@ -65,6 +65,7 @@ void ConfigParser::parse_document(const YamlNode& root) {
       model_.http_routes);
   check_references();
   check_families();
+  check_port_ranges();
   check_snat_addresses();
 }
 
@@ -169,31 +170,30 @@ void ConfigParser::claim_name(std::string_view kind, const std::string& name,
 
 void ConfigParser::claim_vip(const VipKey& key, const std::string& owner, Position at) {
   const auto [first, inserted] = vips_.try_emplace(key, Named{owner, at});
-  if (inserted) {
-    check_port_ranges(key, owner, at);
-    return;
-  }
+  if (inserted) return;
   reader_.report(at,
                  fmt::format("{} is {}, as {} in line {} is", owner, vip_text(key),
                              first->second.owner, first->second.at.line),
                  "each address, port and protocol once");
 }
 
-/// Of two ranges that cross, neither is the narrower: nothing says which one a packet belongs to.
-void ConfigParser::check_port_ranges(const VipKey& key, const std::string& owner, Position at) {
-  if (key.ports.is_exact()) return;
-  const VipKey lowest{key.address, {}, Protocol::kTcp, 0};
-  for (auto other = vips_.lower_bound(lowest);
-       other != vips_.end() && other->first.address == key.address; ++other) {
-    const VipKey& theirs = other->first;
-    if (theirs.protocol != key.protocol || theirs.prefix_length != key.prefix_length) continue;
-    if (!theirs.ports.crosses(key.ports)) continue;
-    reader_.report(at,
-                   fmt::format("{} has ports {}, which overlap {} of {} in line {}", owner,
-                               ports_text(key.ports), ports_text(theirs.ports), other->second.owner,
-                               other->second.at.line),
-                   "ranges that are apart, or one within the other: the narrower is preferred");
-    return;
+void ConfigParser::check_port_ranges() {
+  std::vector<VipKey> keys;
+  std::vector<const Named*> vips;
+  for (const auto& [key, named] : vips_) {
+    keys.push_back(key);
+    vips.push_back(&named);
+  }
+  const auto place = [&](std::size_t i) { return std::pair{vips[i]->at.line, vips[i]->at.column}; };
+  for (const CrossingRanges& crossing : crossing_ranges(keys)) {
+    const auto [first, later] = std::minmax(crossing.one, crossing.other,
+                                            [&](auto a, auto b) { return place(a) < place(b); });
+    reader_.report(
+        vips[later]->at,
+        fmt::format("{} has ports {}, which overlap {} of {} in line {}", vips[later]->owner,
+                    ports_text(keys[later].ports), ports_text(keys[first].ports),
+                    vips[first]->owner, vips[first]->at.line),
+        "ranges that are apart, or one within the other: the narrower is preferred");
   }
 }
 

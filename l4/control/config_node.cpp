@@ -84,6 +84,7 @@ void ConfigParser::parse_seed(const YamlNode& node) {
     seed = std::move(*content);
     while (seed->ends_with('\n') || seed->ends_with('\r'))
       seed->pop_back();
+    model_.node.hash_seed_file = path;
   }
   if (seed->size() < kSeedBytesMin || seed->size() > kSeedBytesMax) {
     // The secret itself is never shown.

@@ -103,7 +103,7 @@ class ConfigParser {
   void check_snat_addresses();
   void claim_name(std::string_view kind, const std::string& name, const Fields& fields);
   void claim_vip(const VipKey& key, const std::string& owner, Position at);
-  void check_port_ranges(const VipKey& key, const std::string& owner, Position at);
+  void check_port_ranges();
   std::optional<std::string> readable_file(const YamlNode& node, std::string_view what);
   [[nodiscard]] std::string resolved(const std::string& path) const;
 

@@ -17,6 +17,8 @@ namespace {
 
 // Members in the order in which they are written: people read this.
 using Json = nlohmann::ordered_json;
+/// For what is read, as in vip_json.cpp: found in a tree, however many members there are.
+using ReadJson = nlohmann::json;
 
 std::string dump(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -65,11 +67,14 @@ Json probe_file_json(const HealthCheck& check) {
   return json;
 }
 
-Error unfit(std::string_view member, const Json& found, std::string_view expectation) {
+Error unfit(std::string_view member, const ReadJson& found, std::string_view expectation) {
   constexpr std::size_t kShownMax = 80;
-  return Error{ErrorCode::kInvalid,
-               fmt::format("health.{} is {}", member, dump(found).substr(0, kShownMax)),
-               fmt::format("use {}", expectation)};
+  return Error{
+      ErrorCode::kInvalid,
+      fmt::format(
+          "health.{} is {}", member,
+          found.dump(-1, ' ', false, ReadJson::error_handler_t::replace).substr(0, kShownMax)),
+      fmt::format("use {}", expectation)};
 }
 
 struct NumberMember {
@@ -122,14 +127,14 @@ std::vector<std::string_view> members_of(ProbeKind kind) {
   return names;
 }
 
-Result<void> read_number(const Json& value, const NumberMember& number, HealthCheck& check) {
+Result<void> read_number(const ReadJson& value, const NumberMember& number, HealthCheck& check) {
   if (!value.is_number_unsigned() || value.get<std::uint64_t>() > UINT32_MAX)
     return unfit(number.name, value, "a whole number");
   check.*number.field = value.get<std::uint32_t>();
   return {};
 }
 
-Result<std::string> read_bytes(const Json& value, std::string_view name) {
+Result<std::string> read_bytes(const ReadJson& value, std::string_view name) {
   if (value.is_string()) return value.get<std::string>();
   const bool is_hex =
       value.is_object() && value.size() == 1 && value.contains("hex") && value["hex"].is_string();
@@ -139,10 +144,10 @@ Result<std::string> read_bytes(const Json& value, std::string_view name) {
   return *std::move(bytes);
 }
 
-Result<void> read_statuses(const Json& value, HealthCheck& check) {
+Result<void> read_statuses(const ReadJson& value, HealthCheck& check) {
   if (!value.is_array()) return unfit("statuses", value, R"(a list such as ["200-299", "404"])");
   check.statuses.clear();
-  for (const Json& item : value) {
+  for (const ReadJson& item : value) {
     if (!item.is_string()) return unfit("statuses", value, "texts such as 200-299");
     Result<StatusRange> range = parse_status(item.get<std::string>());
     if (!range) return std::move(range).error().while_doing("health.statuses");
@@ -151,7 +156,7 @@ Result<void> read_statuses(const Json& value, HealthCheck& check) {
   return {};
 }
 
-Result<void> read_member(const std::string& name, const Json& value, HealthCheck& check) {
+Result<void> read_member(const std::string& name, const ReadJson& value, HealthCheck& check) {
   if (value.is_null() || name == "kind") return {};
   if (name == "port") {
     if (!value.is_number_unsigned() || value.get<std::uint64_t>() - 1 >= 65535)
@@ -214,7 +219,7 @@ std::string to_json(const HealthCheck& check) {
 }
 
 Result<HealthCheck> health_from_json(std::string_view text) {
-  const Json json = Json::parse(text, nullptr, false);
+  const ReadJson json = ReadJson::parse(text, nullptr, false);
   if (!json.is_object()) return Error{ErrorCode::kInvalid, "health is no JSON object"};
   const auto kind = json.find("kind");
   if (kind == json.end() || !kind->is_string())

@@ -210,6 +210,7 @@ struct NodeSettings {
   std::vector<std::string> interfaces;  ///< the XDP program is loaded on these devices
   XdpMode xdp_mode = XdpMode::kAuto;
   std::string hash_seed;  ///< content of the seed file; empty: the built-in seed. Never shown.
+  std::string hash_seed_file = {};  ///< where it was read; empty: it stood in the configuration
   L7Settings l7;
   /// Sources whose packets for any VIP are dropped, before a VIP's own rules. As SourceRules::deny.
   std::vector<wire::Prefix> block_list = {};

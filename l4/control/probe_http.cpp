@@ -7,6 +7,7 @@
 
 #include "l4/base/bytes.h"
 #include "l4/control/health_json.h"
+#include "l4/control/units.h"
 
 namespace weir::control {
 namespace {
@@ -15,8 +16,6 @@ constexpr std::size_t kHeadBytesMax = std::size_t{16} * 1024;
 /// Interim answers (RFC 9110, section 15.2) before the final one; we ask for none.
 constexpr unsigned kInterimMax = 8;
 constexpr std::string_view kVersion = "HTTP/1.";
-
-bool is_digit(char character) { return character >= '0' && character <= '9'; }
 
 /// RFC 9110, section 5.6.2.
 bool is_token(std::string_view text) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "l4/control/units.h"
+
 namespace weir::control {
 namespace {
 
@@ -15,7 +17,6 @@ constexpr std::size_t kHeaderValueMax = 4096;
 
 // Not <cctype>: that asks the locale.
 bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_alphanumeric(char c) { return is_letter(c) || is_digit(c); }
 bool is_upper(char c) { return c >= 'A' && c <= 'Z'; }
 bool is_visible(char c) { return c > ' ' && c < 0x7f; }
@@ -54,10 +55,12 @@ MaybeObjection object_to_name(std::string_view name) {
                       return is_alphanumeric(c) || c == '-' || c == '_' || c == '.';
                     });
   if (fits) return std::nullopt;
-  return Objection{fmt::format("'{}'", name),
-                   fmt::format("a name of 1 to {} letters, digits, '-', '_' or '.', which begins "
-                               "with a letter or digit",
-                               kNameLengthMax)};
+  constexpr std::size_t kShownMax = 80;
+  return Objection{
+      fmt::format("'{}{}'", name.substr(0, kShownMax), name.size() > kShownMax ? "…" : ""),
+      fmt::format("a name of 1 to {} letters, digits, '-', '_' or '.', which begins "
+                  "with a letter or digit",
+                  kNameLengthMax)};
 }
 
 MaybeObjection object_to_address(const wire::IpAddress& address) {

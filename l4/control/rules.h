@@ -71,6 +71,14 @@ MaybeObjection object_to_health(const Vip& vip);
 
 /// Everything that must hold for a VIP by itself.
 Result<void> check_vip(const Vip& vip);
+/// Two VIPs of one address and protocol whose ranges of ports cross: neither is the narrower, so
+/// nothing says which one a packet belongs to.
+struct CrossingRanges {
+  std::size_t one = 0;  ///< indices of what was asked about, in any order
+  std::size_t other = 0;
+};
+/// None where no two cross; else one pair at least for each set of VIPs that are tangled.
+std::vector<CrossingRanges> crossing_ranges(std::span<const VipKey> vips);
 /// What must hold for VIPs beside each other, whose keys differ.
 Result<void> check_vips_together(std::span<const Vip> vips);
 

@@ -247,25 +247,39 @@ Result<void> check_vip(const Vip& vip) {
   return check_backends(vip);
 }
 
-Result<void> check_vips_together(std::span<const Vip> vips) {
-  // By what they share, so that only neighbours can cross.
-  std::map<std::pair<wire::Prefix, Protocol>, std::vector<PortRange>> ranges;
-  for (const Vip& vip : vips) {
-    std::vector<PortRange>& others = ranges[{vip.key().prefix(), vip.protocol}];
-    if (!vip.ports.is_exact()) {
-      const auto crossed = std::ranges::find_if(
-          others, [&](const PortRange& other) { return vip.ports.crosses(other); });
-      if (crossed != others.end()) {
-        return invalid(vip, "ports",
-                       {fmt::format("overlap {} of another VIP, and neither range "
-                                    "contains the other",
-                                    ports_text(*crossed)),
-                        "ranges that are apart or one within the other"});
-      }
-    }
-    others.push_back(vip.ports);
+std::vector<CrossingRanges> crossing_ranges(std::span<const VipKey> vips) {
+  std::vector<std::size_t> order;
+  for (std::size_t i = 0; i < vips.size(); ++i)
+    if (!vips[i].ports.is_exact()) order.push_back(i);
+  const auto shared = [&](std::size_t i) { return std::pair{vips[i].prefix(), vips[i].protocol}; };
+  // Wider ranges before those within them.
+  std::ranges::sort(order, {}, [&](std::size_t i) {
+    return std::tuple{shared(i), vips[i].ports.first.value(), -int{vips[i].ports.last.value()}};
+  });
+  std::vector<CrossingRanges> crossing;
+  std::vector<std::size_t> around;  // what the next one may lie in, the widest first
+  for (const std::size_t i : order) {
+    while (!around.empty() && (shared(around.back()) != shared(i) ||
+                               vips[around.back()].ports.last < vips[i].ports.first))
+      around.pop_back();
+    if (!around.empty() && vips[around.back()].ports.crosses(vips[i].ports))
+      crossing.push_back({around.back(), i});
+    around.push_back(i);
   }
-  return {};
+  return crossing;
+}
+
+Result<void> check_vips_together(std::span<const Vip> vips) {
+  std::vector<VipKey> keys;
+  for (const Vip& vip : vips)
+    keys.push_back(vip.key());
+  const std::vector<CrossingRanges> crossing = crossing_ranges(keys);
+  if (crossing.empty()) return {};
+  const auto [first, later] = std::minmax({crossing.front().one, crossing.front().other});
+  return invalid(vips[later], "ports",
+                 {fmt::format("overlap {} of another VIP, and neither range contains the other",
+                              ports_text(vips[first].ports)),
+                  "ranges that are apart or one within the other"});
 }
 
 }  // namespace weir::control

@@ -21,6 +21,9 @@ std::span<const Unit> time_units();   ///< ms, s, m, h; in milliseconds
 std::span<const Unit> count_units();  ///< none, k, M, Ki, Mi
 std::span<const Unit> rate_units();   ///< /s, k/s, M/s, Ki/s, Mi/s
 
+/// Whatever the locale.
+constexpr bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
 /// Decimal digits only: no sign, no leading zero that another reader might take for octal.
 std::optional<std::uint64_t> decimal(std::string_view text);
 

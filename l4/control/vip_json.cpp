@@ -13,6 +13,9 @@ namespace {
 
 // Members in the order in which they are written: people read this.
 using Json = nlohmann::ordered_json;
+/// For what is read: its members are found in a tree, not one after the other. A body with millions
+/// of members must not take hours.
+using ReadJson = nlohmann::json;
 
 std::string dump(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -74,14 +77,17 @@ Json json_of(const Vip& vip) {
 
 // ---- reading ------------------------------------------------------------------------------------
 
-Error unfit(std::string_view where, const Json& found, std::string_view expectation) {
+Error unfit(std::string_view where, const ReadJson& found, std::string_view expectation) {
   constexpr std::size_t kShownMax = 80;
-  return Error{ErrorCode::kInvalid,
-               fmt::format("{} is {}", where, dump(found).substr(0, kShownMax)),
-               fmt::format("use {}", expectation)};
+  return Error{
+      ErrorCode::kInvalid,
+      fmt::format(
+          "{} is {}", where,
+          found.dump(-1, ' ', false, ReadJson::error_handler_t::replace).substr(0, kShownMax)),
+      fmt::format("use {}", expectation)};
 }
 
-Result<void> check_members(const Json& object, std::string_view where,
+Result<void> check_members(const ReadJson& object, std::string_view where,
                            std::initializer_list<std::string_view> known) {
   if (!object.is_object()) return unfit(where, object, "a JSON object");
   for (const auto& [key, value] : object.items()) {
@@ -93,14 +99,14 @@ Result<void> check_members(const Json& object, std::string_view where,
   return {};
 }
 
-Result<std::string> text_at(const Json& object, const char* key, std::string_view where) {
+Result<std::string> text_at(const ReadJson& object, const char* key, std::string_view where) {
   const auto found = object.find(key);
   if (found == object.end()) return std::string{};
   if (!found->is_string()) return unfit(fmt::format("{}.{}", where, key), *found, "a string");
   return found->get<std::string>();
 }
 
-Result<std::uint32_t> number_at(const Json& object, const char* key, std::string_view where,
+Result<std::uint32_t> number_at(const ReadJson& object, const char* key, std::string_view where,
                                 std::uint32_t fallback, std::uint32_t maximum) {
   const auto found = object.find(key);
   if (found == object.end() || found->is_null()) return fallback;
@@ -113,7 +119,7 @@ Result<std::uint32_t> number_at(const Json& object, const char* key, std::string
 
 /// The word of an enumeration; what is not there keeps `value`.
 template <typename Enum>
-Result<void> read_word(const Json& object, const char* key, std::string_view where,
+Result<void> read_word(const ReadJson& object, const char* key, std::string_view where,
                        Result<Enum> (*parse)(std::string_view), Enum& value) {
   const auto found = object.find(key);
   if (found == object.end() || found->is_null()) return {};
@@ -126,7 +132,7 @@ Result<void> read_word(const Json& object, const char* key, std::string_view whe
   return {};
 }
 
-Result<Backend> read_backend(const Json& json, std::string_view where) {
+Result<Backend> read_backend(const ReadJson& json, std::string_view where) {
   if (Result<void> known =
           check_members(json, where, {"address", "name", "port", "weight", "state", "server_id"});
       !known)
@@ -158,13 +164,13 @@ Result<Backend> read_backend(const Json& json, std::string_view where) {
   return backend;
 }
 
-Result<std::vector<wire::Prefix>> prefixes_at(const Json& object, const char* key,
+Result<std::vector<wire::Prefix>> prefixes_at(const ReadJson& object, const char* key,
                                               std::string_view where) {
   std::vector<wire::Prefix> prefixes;
   const auto list = object.find(key);
   if (list == object.end() || list->is_null()) return prefixes;
   if (!list->is_array()) return unfit(fmt::format("{}.{}", where, key), *list, "a list");
-  for (const Json& item : *list) {
+  for (const ReadJson& item : *list) {
     if (!item.is_string())
       return unfit(fmt::format("a prefix in {}.{}", where, key), item, "a string");
     const Result<wire::Prefix> prefix = wire::Prefix::parse(item.get_ref<const std::string&>());
@@ -177,7 +183,7 @@ Result<std::vector<wire::Prefix>> prefixes_at(const Json& object, const char* ke
   return prefixes;
 }
 
-Result<void> read_sources(const Json& vip, SourceRules& sources) {
+Result<void> read_sources(const ReadJson& vip, SourceRules& sources) {
   const auto json = vip.find("sources");
   if (json == vip.end() || json->is_null()) return {};
   if (Result<void> known = check_members(*json, "vip.sources", {"allow", "deny"}); !known)
@@ -190,7 +196,7 @@ Result<void> read_sources(const Json& vip, SourceRules& sources) {
   return {};
 }
 
-Result<void> read_limits(const Json& vip, VipLimits& limits) {
+Result<void> read_limits(const ReadJson& vip, VipLimits& limits) {
   const auto json = vip.find("limits");
   if (json == vip.end() || json->is_null()) return {};
   const std::array<std::pair<const char*, std::uint32_t*>, 4> members{
@@ -211,7 +217,7 @@ Result<void> read_limits(const Json& vip, VipLimits& limits) {
   return {};
 }
 
-Result<void> read_quic(const Json& vip, QuicRouting& quic) {
+Result<void> read_quic(const ReadJson& vip, QuicRouting& quic) {
   const auto json = vip.find("quic");
   if (json == vip.end() || json->is_null()) return {};
   if (Result<void> known =
@@ -230,7 +236,7 @@ Result<void> read_quic(const Json& vip, QuicRouting& quic) {
 }
 
 /// How the VIP forwards and chooses: everything but its key, name, lists and backends.
-Result<void> read_forwarding(const Json& json, Vip& vip) {
+Result<void> read_forwarding(const ReadJson& json, Vip& vip) {
   if (Result<void> read = read_word(json, "mode", "vip", &parse_forward_mode, vip.mode); !read)
     return read;
   if (Result<void> read = read_word(json, "snat", "vip", &parse_snat, vip.snat); !read) return read;
@@ -254,7 +260,7 @@ Result<void> read_forwarding(const Json& json, Vip& vip) {
   return {};
 }
 
-Result<Vip> read_vip(const Json& json) {
+Result<Vip> read_vip(const ReadJson& json) {
   if (Result<void> known = check_members(
           json, "vip",
           {"vip", "name", "mode", "gue_port", "snat", "when_empty", "hash", "affinity_timeout_s",
@@ -278,7 +284,8 @@ Result<Vip> read_vip(const Json& json) {
   if (Result<void> read = read_limits(json, vip.limits); !read) return std::move(read).error();
   if (Result<void> read = read_quic(json, vip.quic); !read) return std::move(read).error();
   if (const auto health = json.find("health"); health != json.end() && !health->is_null()) {
-    Result<HealthCheck> check = health_from_json(dump(*health));
+    Result<HealthCheck> check =
+        health_from_json(health->dump(-1, ' ', false, ReadJson::error_handler_t::replace));
     if (!check) return std::move(check).error();
     vip.health = *std::move(check);
   }
@@ -294,8 +301,8 @@ Result<Vip> read_vip(const Json& json) {
   return vip;
 }
 
-Result<Json> parse_json(std::string_view text) {
-  Json json = Json::parse(text, nullptr, false);
+Result<ReadJson> parse_json(std::string_view text) {
+  ReadJson json = ReadJson::parse(text, nullptr, false);
   if (json.is_discarded()) return Error{ErrorCode::kInvalid, "the text is not valid JSON"};
   return json;
 }
@@ -306,12 +313,12 @@ std::string to_json(const Backend& backend) { return dump(json_of(backend)); }
 std::string to_json(const Vip& vip) { return dump(json_of(vip)); }
 
 Result<Backend> backend_from_json(std::string_view text) {
-  const Result<Json> json = parse_json(text);
+  const Result<ReadJson> json = parse_json(text);
   return json ? read_backend(*json, "backend") : Result<Backend>{json.error()};
 }
 
 Result<Vip> vip_from_json(std::string_view text) {
-  const Result<Json> json = parse_json(text);
+  const Result<ReadJson> json = parse_json(text);
   return json ? read_vip(*json) : Result<Vip>{json.error()};
 }
 

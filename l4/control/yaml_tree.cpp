@@ -219,6 +219,12 @@ std::optional<Position> find_tab_indent(std::string_view text) {
 
 /// The first byte that no text file has; the library would end its input there or pass it on.
 MaybeProblem find_binary(std::string_view text) {
+  if (text.starts_with("\xff\xfe") || text.starts_with("\xfe\xff")) {
+    return YamlProblem{{1, 1},
+                       "the file is UTF-16",
+                       "UTF-8 text",
+                       "save it as UTF-8, or: iconv -f UTF-16 -t UTF-8"};
+  }
   Position at{1, 1};
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);

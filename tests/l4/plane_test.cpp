@@ -19,6 +19,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <nlohmann/json.hpp>
 
@@ -27,6 +28,7 @@
 #include "l4/bpf_map.h"
 #include "l4/names.h"
 #include "l4/program_settings.h"
+#include "l4/reload.h"
 #include "l4/routes.h"
 #include "l4/watch.h"
 #include "l4/wire/headers.h"
@@ -199,6 +201,13 @@ class PlaneTest : public ::testing::Test {
   json apply(const std::string& text) {
     return ask_well("POST", "/v1/apply", {{"file", "/etc/weir/weir.yaml"}, {"text", text}});
   }
+  /// As a disk that is mounted read-only is.
+  void make_state_read_only() {
+    const std::string state = (root_ / "state").string();
+    ASSERT_TRUE(
+        run("mount --bind " + state + " " + state + " && mount -o remount,ro,bind " + state));
+  }
+  void make_state_writable() { ASSERT_EQ(::umount((root_ / "state").c_str()), 0); }
   static bool has_device(const char* name) { return ::if_nametoindex(name) != 0; }
 
   void send(const std::vector<std::byte>& frame) {
@@ -265,13 +274,13 @@ TEST_F(PlaneTest, AnUnloadThatTheDiskRefusesStopsNoTraffic) {
   add_neighbors();
   add_dns();
   load();
-  fs::create_directory(root_ / "state" / "state.json.new");  // so that no new state can be written
+  make_state_read_only();
   EXPECT_EQ(ask("POST", "/v1/unload").status, 500);
   EXPECT_EQ(ask_well("GET", "/v1/status").at("loaded"), true);
   send(udp_frame(wire::IpAddress::v4(203, 0, 113, 53), 53, 1000));
   EXPECT_EQ(ask_well("GET", "/v1/stats").at("total").at("packets"), 1);
 
-  fs::remove(root_ / "state" / "state.json.new");
+  make_state_writable();
   ask_well("POST", "/v1/unload");
   EXPECT_EQ(ask_well("GET", "/v1/status").at("loaded"), false);
   EXPECT_EQ(load().at("devices").size(), 1U);
@@ -307,11 +316,109 @@ TEST_F(PlaneTest, AChangeThatTheDiskRefusesTouchesNothing) {
   add_dns();
   load();
   const json before = ask_well("GET", "/v1/status");
-  fs::create_directory(root_ / "state" / "state.json.new");  // so that no new state can be written
+  const json vips = ask_well("GET", "/v1/vips");
+  make_state_read_only();
   EXPECT_EQ(ask("POST", "/v1/load", {{"devices", {"nic"}}, {"mode", "generic"}}).status, 500);
+  EXPECT_EQ(ask("POST", "/v1/vips", {{"vip", "203.0.113.54:53/udp"}}).status, 500);
+  EXPECT_EQ(ask("POST", "/v1/backends", {{"vip", kVip}, {"address", "10.0.2.13"}}).status, 500);
+  EXPECT_EQ(ask("DELETE", "/v1/vips", {}, {{"vip", kVip}}).status, 500);
+  EXPECT_EQ(ask_well("GET", "/v1/vips"), vips);
+  make_state_writable();
   const json after = ask_well("GET", "/v1/status");
   EXPECT_EQ(after.at("devices"), before.at("devices"));
   EXPECT_EQ(after.at("revision"), before.at("revision"));
+}
+
+TEST_F(PlaneTest, EveryChangeIsARevisionThatTellsWhatItWas) {
+  add_dns();
+  ask_well("POST", "/v1/backends", {{"vip", kVip}, {"address", "10.0.2.11"}, {"weight", 50}});
+  ask_well("DELETE", "/v1/backends", {}, {{"vip", kVip}, {"address", "10.0.2.12"}});
+  load();
+  const auto tells = [this](std::size_t index, const char* cause, const char* change) {
+    const json row = ask_well("GET", "/v1/revisions").at("revisions").at(index);
+    EXPECT_EQ(row.at("revision"), index + 1);
+    EXPECT_EQ(row.at("cause"), cause);
+    EXPECT_EQ(row.at("changes"), json({change}));
+  };
+  for (int starts = 0; starts < 2; ++starts) {
+    tells(0, "vip add 203.0.113.53:53/udp", "add vip 203.0.113.53:53/udp (ipip, 2 backends)");
+    tells(1, "backend set 203.0.113.53:53/udp 10.0.2.11",
+          "vip 203.0.113.53:53/udp: backend 10.0.2.11 weight 1 → 50");
+    tells(2, "backend del 203.0.113.53:53/udp 10.0.2.12",
+          "vip 203.0.113.53:53/udp: backend 10.0.2.12 removed");
+    tells(3, "load nic", "load nic (auto)");
+    start();
+  }
+}
+
+TEST_F(PlaneTest, ARollbackIsANewRevisionWithTheOldStateAndKeepsTheBalancerLoaded) {
+  add_dns();
+  load();
+  ask_well("POST", "/v1/backends", {{"vip", kVip}, {"address", "10.0.2.13"}});
+  const json dry = ask_well("POST", "/v1/rollback", {{"revision", 1}, {"dry_run", true}});
+  EXPECT_EQ(dry.at("revision"), 3);
+  EXPECT_EQ(dry.at("changes"), json({"vip 203.0.113.53:53/udp: backend 10.0.2.13 removed"}));
+  EXPECT_EQ(plane_->installed().begin()->second.backends.size(), 3U);
+  EXPECT_EQ(ask_well("POST", "/v1/rollback", {{"revision", 1}}).at("revision"), 4);
+  EXPECT_EQ(plane_->installed().begin()->second.backends.size(), 2U);
+  EXPECT_EQ(ask_well("GET", "/v1/status").at("devices").size(), 1U);
+  EXPECT_EQ(ask_well("GET", "/v1/revisions").at("revisions").at(3).at("cause"), "rollback 1");
+  EXPECT_EQ(ask("POST", "/v1/rollback", {{"revision", 9}}).status, 404);
+  EXPECT_EQ(ask("POST", "/v1/rollback", {{"revision", "1"}}).status, 400);
+  EXPECT_EQ(ask("GET", "/v1/revisions", {}, {{"revision", "x"}}).status, 400);
+}
+
+TEST_F(PlaneTest, AnExportThatIsAppliedChangesTheOwnerAndNothingElse) {
+  apply(kGateway);
+  add_dns();
+  const control::AdminReply exported = ask("GET", "/v1/export");
+  EXPECT_EQ(exported.content_type, "application/yaml");
+  const json answer = apply(exported.body);
+  EXPECT_EQ(answer.at("changes"),
+            json({"vip 203.0.113.53:53/udp: name none → 203.0.113.53-53-udp",
+                  "vip 203.0.113.53:53/udp: owner manual → file"}));
+  EXPECT_EQ(ask_well("GET", "/v1/vips", {}, {{"vip", kVip}}).at("vips")[0].at("owner"), "file");
+  EXPECT_EQ(ask("DELETE", "/v1/vips", {}, {{"vip", kVip}}).status, 409);
+  EXPECT_TRUE(apply(ask("GET", "/v1/export").body).at("changes").empty());
+}
+
+TEST_F(PlaneTest, AFileThatGivesAVipByHandOtherValuesIsAConflictAndInPartLeavesItOut) {
+  add_dns();
+  const json body{{"file", "/etc/weir/weir.yaml"},
+                  {"text",
+                   "version: 1\nvips:\n"
+                   "- {name: dns, address: 203.0.113.53, port: 53, protocol: UDP, forward: {mode: "
+                   "ipip}, backends: []}\n"
+                   "- {name: web, address: 203.0.113.80, port: 80, protocol: TCP, forward: {mode: "
+                   "ipip}, backends: []}\n"}};
+  EXPECT_EQ(ask("POST", "/v1/apply", body).status, 409);
+  json partial = body;
+  partial["partial"] = true;
+  const json answer = ask_well("POST", "/v1/apply", partial);
+  EXPECT_EQ(answer.at("left_out").at(0).at("object"), "vip 'dns'");
+  EXPECT_EQ(answer.at("changes"), json({"add vip 203.0.113.80:80/tcp (ipip, 0 backends)"}));
+  EXPECT_EQ(ask_well("GET", "/v1/vips").at("vips").size(), 2U);
+}
+
+TEST_F(PlaneTest, AFileThatCannotBeReloadedLeavesWhatRunsAndTheStatusSaysWhy) {
+  const std::string file = (root_ / "weir.yaml").string();
+  const auto write = [&](const std::string& text) { std::ofstream{file} << text; };
+  reload_last(*plane_, "SIGHUP");
+  EXPECT_EQ(plane_->reload_status().failures_total, 1U) << "nothing was applied yet";
+  write(kGateway);
+  reload(*plane_, file, "start with");
+  EXPECT_EQ(ask_well("GET", "/v1/status").at("reload").at("state"), "ok");
+  write(std::string{kGateway}.substr(0, 150));
+  reload_last(*plane_, "SIGHUP");
+  const json status = ask_well("GET", "/v1/status");
+  EXPECT_EQ(status.at("reload").at("state"), "failed");
+  EXPECT_EQ(status.at("reload").at("file"), file);
+  EXPECT_FALSE(status.at("reload").at("diagnostics").empty());
+  EXPECT_EQ(status.at("revision"), 1);
+  EXPECT_EQ(plane_->reload_status().failures_total, 2U);
+  EXPECT_EQ(plane_->reload_status().ok_total, 1U);
+  ask_well("POST", "/v1/apply", {{"file", file}, {"text", kGateway}});
+  EXPECT_EQ(ask_well("GET", "/v1/status").at("reload").at("state"), "ok");
 }
 
 TEST_F(PlaneTest, ARestartAdoptsWhatIsPinned) {
@@ -584,8 +691,8 @@ TEST_F(PlaneTest, AForeignProgramIsRefusedByNameAndSurvives) {
   ASSERT_EQ(::bpf_xdp_attach(ifindex, program.get(), 0, nullptr), 0);
   const control::AdminReply reply = ask("POST", "/v1/load", {{"devices", {"nic"}}});
   EXPECT_EQ(reply.status, 409) << reply.body;
-  const json error = json::parse(reply.body).at("error");
-  EXPECT_NE(error.at("message").get<std::string>().find("nic carries the XDP program foreign (id"),
+  const json error = json::parse(reply.body);
+  EXPECT_NE(error.at("detail").get<std::string>().find("nic carries the XDP program foreign (id"),
             std::string::npos)
       << reply.body;
   EXPECT_NE(error.at("remedy").get<std::string>().find("xdp off"), std::string::npos);
@@ -844,7 +951,7 @@ TEST_F(PlaneTest, AChainIsJoinedOrRefusedWithoutATrace) {
     EXPECT_TRUE(json::parse(reply.body).at("devices")[0].at("chained").get<bool>());
     ask_well("POST", "/v1/unload");
   } else {
-    const json error = json::parse(reply.body).at("error");
+    const json error = json::parse(reply.body);
     EXPECT_NE(error.at("remedy").get<std::string>().find("without --chain"), std::string::npos)
         << reply.body;
   }

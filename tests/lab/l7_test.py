@@ -1,10 +1,13 @@
-"""The L7 path with real clients and servers: curl, h2load, wrk, nginx."""
+"""The L7 path with real clients and servers: curl, h2load, wrk, nginx. The admin API of weir-l7 against
+its OpenAPI description."""
 
 import json
 import re
 import threading
 
 from labcase import *
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 class L7Path(LabCase):
@@ -153,6 +156,40 @@ class L7Path(LabCase):
                       result["done"].stdout)
         wait_until("old configurations to be let go",
                    lambda: self.stats()["generations"] == 1 or None)
+
+    def test_the_daemon_does_what_is_described_and_all_of_it(self):
+        from openapi import Client
+        api = Client(self.lab.l7_socket)
+        self.assertEqual(api.described.document, json.loads((ROOT / "l7" / "openapi.json").read_text()))
+        self.get("/cart")
+        for path in ("/v1/status", "/v1/stats", "/v1/openapi.json"):
+            api.ask("GET", path, 200)
+        text = self.config.read_text()
+        whole = {"file": str(self.config), "text": text}
+        wrong = {**whole, "text": text.replace("prefix: /gone", "prefix: gone")}
+        for path in ("/v1/check", "/v1/apply"):
+            api.ask("POST", path, 400, wrong={"text": text})
+            api.ask("POST", path, 400, wrong={**whole, "partial": "yes"})
+            refused = api.ask("POST", path, 422, body=wrong)
+            self.assertGreater(refused["diagnostics"][0]["line"], 0)
+            changed = api.ask("POST", path, 200, body={**wrong, "partial": True})
+            self.assertEqual([row["object"] for row in changed["left_out"]], ["httpRoute 'shop'"])
+        self.bytes_that_are_no_text(api, text)
+        kept = api.ask("GET", "/v1/config", 200)
+        self.assertEqual((kept["text"], kept["partial"]), (wrong["text"], True))
+        self.assertEqual(api.ask("POST", "/v1/apply", 200, body=whole)["left_out"], [])
+        self.assertEqual(api.ask("GET", "/v1/config", 200), {**whole, "partial": False})
+        revision = api.ask("GET", "/v1/status", 200)["revision"]
+        self.assertIn(f"\nweir_l7_config_revision {revision}\n", api.ask("GET", "/metrics", 200))
+        self.assertEqual(api.described.unseen(), [])
+
+    def bytes_that_are_no_text(self, api, text):
+        (self.lab.directory / "deny.txt").write_bytes(b"\xff\xfe\n")
+        wrong = {"file": str(self.config), "partial": True, "text": text + f"""vips:
+- {{name: bytes, address: 203.0.113.99, port: 80, protocol: TCP, forward: {{mode: ipip}}, sources: {{denyFile: {self.lab.directory}/deny.txt}}, backends: []}}
+"""}
+        left_out = api.ask("POST", "/v1/check", 200, body=wrong)["left_out"]
+        self.assertIn("'\ufffd\ufffd' is no address", left_out[0]["diagnostics"][0])
 
     def test_nothing_is_left_when_the_clients_have_gone(self):
         wait_until("client connections to end", lambda: self.stats()["http.connections"] == 0, 20)

@@ -100,41 +100,50 @@ std::string_view verdict_map_of(BpfProgram program) {
   return {};
 }
 
-Result<void> read_services(BpfRunner& runner, std::string_view map, std::string_view noun,
-                           CounterValues& values) {
+constexpr std::array<std::string_view, 2> kServiceNouns{"vip", "backend"};
+
+Result<void> read_services(BpfRunner& runner, std::string_view noun,
+                           std::vector<CounterDelta>& values) {
+  const std::string map = fmt::format("weir_{}_counters", noun);
   for (std::uint32_t id = 0; id < BpfRunner::kWatchedIds; ++id) {
     auto counter = runner.read<weir_service_counter>(map, id);
     if (!counter) return std::move(counter).error();
-    values[fmt::format("{} {}", noun, id)] = {counter->packets, counter->bytes, counter->new_flows};
+    values.push_back({counter->packets, counter->bytes, counter->new_flows});
   }
   return {};
 }
 
+std::string name_of(BpfProgram program, std::size_t counter) {
+  const auto labels = labels_of(program);
+  if (counter < labels.size()) return std::string{labels[counter]};
+  const std::size_t service = counter - labels.size();
+  return fmt::format("{} {}", kServiceNouns.at(service / BpfRunner::kWatchedIds),
+                     service % BpfRunner::kWatchedIds);
+}
+
 }  // namespace
 
-Result<CounterValues> read_counters(BpfRunner& runner, BpfProgram program) {
-  CounterValues values;
-  const auto labels = labels_of(program);
-  for (std::uint32_t i = 0; i < labels.size(); ++i) {
+Result<std::vector<CounterDelta>> read_counters(BpfRunner& runner, BpfProgram program) {
+  std::vector<CounterDelta> values;
+  for (std::uint32_t i = 0; i < labels_of(program).size(); ++i) {
     auto counter = runner.read<weir_counter>(verdict_map_of(program), i);
     if (!counter) return std::move(counter).error();
-    values[std::string{labels[i]}] = {counter->packets, counter->bytes, 0};
+    values.push_back({counter->packets, counter->bytes, 0});
   }
   if (program != BpfProgram::kBalancer) return values;
-  if (auto read = read_services(runner, "weir_vip_counters", "vip", values); !read)
-    return std::move(read).error();
-  if (auto read = read_services(runner, "weir_backend_counters", "backend", values); !read)
-    return std::move(read).error();
+  for (const std::string_view noun : kServiceNouns) {
+    if (auto read = read_services(runner, noun, values); !read) return std::move(read).error();
+  }
   return values;
 }
 
-CounterValues moved_between(const CounterValues& before, const CounterValues& after) {
+CounterValues moved_between(BpfProgram program, std::span<const CounterDelta> before,
+                            std::span<const CounterDelta> after) {
   CounterValues moved;
-  for (const auto& [name, now] : after) {
-    const CounterDelta& then = before.at(name);
-    const CounterDelta delta{now.packets - then.packets, now.bytes - then.bytes,
-                             now.new_flows - then.new_flows};
-    if (delta != CounterDelta{}) moved[name] = delta;
+  for (std::size_t i = 0; i < after.size(); ++i) {
+    const CounterDelta delta{after[i].packets - before[i].packets, after[i].bytes - before[i].bytes,
+                             after[i].new_flows - before[i].new_flows};
+    if (delta != CounterDelta{}) moved[name_of(program, i)] = delta;
   }
   return moved;
 }

@@ -165,7 +165,7 @@ class HostRunner final : public BpfRunner {
     RunResult result = run_once(frame);
     auto after = read_counters(*this, program_);
     if (!after) return std::move(after).error();
-    result.moved = moved_between(*before, *after);
+    result.moved = moved_between(program_, *before, *after);
     return result;
   }
 

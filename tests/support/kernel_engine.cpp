@@ -227,7 +227,7 @@ class KernelRunner final : public BpfRunner {
     if (!result) return result;
     auto after = read_counters(*this, program_);
     if (!after) return std::move(after).error();
-    result->moved = moved_between(*before, *after);
+    result->moved = moved_between(program_, *before, *after);
     return result;
   }
 

@@ -166,8 +166,8 @@ TEST_F(Cli, PrintsItsVersionAndHelp) {
   EXPECT_EQ(help.exit_code, 0);
   EXPECT_THAT(help.out, HasSubstr("Examples:"));
   for (const std::string verb :
-       {"load", "unload", "vip", "backend", "status", "stats", "monitor", "trace", "check", "apply",
-        "completion", "doctor", "decap", "bench"})
+       {"load", "unload", "vip", "backend", "status", "stats", "monitor", "trace", "check", "diff",
+        "apply", "history", "rollback", "export", "completion", "doctor", "decap", "bench"})
     EXPECT_THAT(help.out, HasSubstr("  " + verb + " "));
 }
 
@@ -300,7 +300,7 @@ TEST_F(Cli, ShowsAllOfAVipAndRefusesAnUnknownOne) {
   EXPECT_EQ(json["limits"].size(), 4U);
   EXPECT_EQ(json["sources"][1]["prefix"], "2001:db8::/32");
   l4.on("GET /v1/vips vip=203.0.113.54:53/udp", 404,
-        R"({"error": {"code": "not_found", "message": "there is no VIP", "remedy": "look"}})");
+        R"({"code": "not_found", "detail": "there is no VIP", "remedy": "look"})");
   const Finished unknown = weir({"vip", "show", "203.0.113.54:53/udp"});
   EXPECT_EQ(unknown.exit_code, 1);
   EXPECT_EQ(unknown.err, "weir: there is no VIP; look\n");
@@ -441,7 +441,7 @@ TEST_F(Cli, SendsAVipAsTheApiWantsItAndShowsItsRefusal) {
             nlohmann::json::parse(R"({"vip": "[2001:db8::25]:25/tcp", "mode": "l2",
                                       "name": "mail"})"));
   l4.on("POST /v1/vips", 409,
-        R"({"error": {"code": "conflict", "message": "it exists", "remedy": "remove it first"}})");
+        R"({"code": "conflict", "detail": "it exists", "remedy": "remove it first"})");
   const Finished refused = weir({"vip", "add", "203.0.113.53:53/udp"});
   EXPECT_EQ(refused.exit_code, 1);
   EXPECT_EQ(refused.err, "weir: it exists; remove it first\n");
@@ -565,6 +565,7 @@ TEST_F(Cli, LetsBothDaemonsCheckBeforeEitherApplies) {
             "weir-l4: add vip\n"
             "weir-l4: warning: w\n");
   EXPECT_THAT(l4.asked(), ElementsAre("POST /v1/check", "POST /v1/apply"));
+  EXPECT_THAT(l7.asked(), ElementsAre("POST /v1/check", "GET /v1/config", "POST /v1/apply"));
   EXPECT_EQ(nlohmann::json::parse(l4.last_body())["file"], file);
 
   const std::vector<control::Diagnostic> diagnostics{{file, 3, 5, "wrong", "right", ""}};
@@ -573,8 +574,7 @@ TEST_F(Cli, LetsBothDaemonsCheckBeforeEitherApplies) {
   const Finished refused = weir({"apply", "-f", file});
   EXPECT_EQ(refused.exit_code, 1);
   EXPECT_EQ(refused.err, "weir: " + file + ":3:5: wrong; expected right\n");
-  l4.on("POST /v1/check", 503,
-        R"({"error": {"code": "unavailable", "message": "no room", "remedy": ""}})");
+  l4.on("POST /v1/check", 503, R"({"code": "unavailable", "detail": "no room", "remedy": ""})");
   EXPECT_EQ(weir({"apply", "-f", file}).err, file + ":3:5: wrong; expected right\n" +
                                                  "weir: weir-l4: no room; nothing was changed\n");
   EXPECT_THAT(l4.asked(),
@@ -604,14 +604,160 @@ TEST_F(Cli, SaysWhichDaemonHasAppliedWhenTheOtherFails) {
   for (StandIn* daemon : {&l4, &l7})
     daemon->on("POST /v1/check", 200, kApplied);
   l7.on("POST /v1/apply", 200, kApplied);
-  l4.on("POST /v1/apply", 503,
-        R"({"error": {"code": "unavailable", "message": "no room", "remedy": ""}})");
+  l4.on("POST /v1/apply", 503, R"({"code": "unavailable", "detail": "no room", "remedy": ""})");
   const Finished run = weir({"apply", "-f", write_config(kL4Only)});
   EXPECT_EQ(run.exit_code, 1);
-  EXPECT_THAT(run.out, HasSubstr("weir-l7         4"));
+  EXPECT_EQ(run.out, "");
   EXPECT_EQ(run.err,
-            "weir: weir-l4: no room; the other daemon has applied it: mend the cause and "
-            "apply again\n");
+            "weir: weir-l4: no room; weir-l7 has applied it: mend the cause and apply again\n");
+}
+
+TEST_F(Cli, GivesL7AgainWhatItHadWhenL4Fails) {
+  StandIn l4{l4_socket()};
+  StandIn l7{l7_socket()};
+  for (StandIn* daemon : {&l4, &l7})
+    daemon->on("POST /v1/check", 200, kApplied);
+  l7.on("GET /v1/config", 200, R"({"file": "/old.yaml", "text": "version: 1", "partial": false})");
+  l7.on("POST /v1/apply", 200, kApplied);
+  l4.on("POST /v1/apply", 503, R"({"code": "unavailable", "detail": "no room", "remedy": ""})");
+  const Finished run = weir({"apply", "-f", write_config(kL4Only)});
+  EXPECT_EQ(run.exit_code, 1);
+  EXPECT_EQ(run.out, "");
+  EXPECT_EQ(run.err,
+            "weir: weir-l4: no room; weir-l7 was given again what it had; nothing was changed\n");
+  EXPECT_EQ(nlohmann::json::parse(l7.last_body())["file"], "/old.yaml");
+}
+
+TEST_F(Cli, AppliesNothingToL4WhenL7Fails) {
+  StandIn l4{l4_socket()};
+  StandIn l7{l7_socket()};
+  for (StandIn* daemon : {&l4, &l7})
+    daemon->on("POST /v1/check", 200, kApplied);
+  l7.on("POST /v1/apply", 503, R"({"code": "unavailable", "detail": "no worker", "remedy": ""})");
+  const Finished run = weir({"apply", "-f", write_config(kL4Only)});
+  EXPECT_EQ(run.exit_code, 1);
+  EXPECT_EQ(run.err, "weir: weir-l7: no worker; nothing was changed\n");
+  EXPECT_THAT(l4.asked(), ElementsAre("POST /v1/check"));
+}
+
+TEST_F(Cli, OnlyChecksInADryRun) {
+  StandIn l4{l4_socket()};
+  l4.on("POST /v1/check", 200, kApplied);
+  const Finished run = weir({"apply", "--dry-run", "-f", write_config(kL4Only)});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.out, HasSubstr("nothing was changed: this was a dry run"));
+  EXPECT_THAT(l4.asked(), ElementsAre("POST /v1/check"));
+}
+
+TEST_F(Cli, SaysWhatWasLeftOutAndEndsWithStatusThree) {
+  StandIn l4{l4_socket()};
+  const std::string file = write_config(kL4Only);
+  const std::string answer = R"({"revision": 5, "changes": [], "warnings": [], "left_out":
+      [{"object": "vip 'dns'", "diagnostics": [")" +
+                             file + R"(:3:5: wrong"]}]})";
+  l4.on("POST /v1/check", 200, answer);
+  l4.on("POST /v1/apply", 200, answer);
+  const Finished run = weir({"apply", "--partial", "-f", file});
+  EXPECT_EQ(run.exit_code, 3);
+  EXPECT_THAT(run.out, HasSubstr("vip 'dns'  " + file + ":3:5: wrong"));
+  EXPECT_EQ(run.err,
+            "weir: parts of " + file + " were left out, see above; the rest is in force\n");
+  EXPECT_EQ(nlohmann::json::parse(l4.last_body())["partial"], true);
+}
+
+TEST_F(Cli, DiffEndsAsDiffDoes) {
+  StandIn l4{l4_socket()};
+  const std::string file = write_config(kL4Only);
+  l4.on("POST /v1/check", 200, R"({"revision": 4, "changes": []})");
+  EXPECT_EQ(weir({"diff", file}).exit_code, 0);
+  EXPECT_EQ(weir({"diff", file}).out, "no changes\n");
+  l4.on("POST /v1/check", 200, R"({"revision": 4, "changes": ["add vip x"]})");
+  const Finished some = weir({"diff", file});
+  EXPECT_EQ(some.exit_code, 1);
+  EXPECT_EQ(some.out, "DAEMON   CHANGE\nweir-l4  add vip x\n");
+  EXPECT_EQ(weir({"diff", "/nowhere.yaml"}).exit_code, 1 + 1);
+  l4.on("GET /v1/status", 200, R"({"file": null})");
+  EXPECT_EQ(weir({"diff"}).exit_code, 2);
+  l4.on("GET /v1/status", 200, R"({"file": ")" + file + R"("})");
+  EXPECT_EQ(weir({"diff"}).exit_code, 1);
+  l4.on("GET /v1/revisions revision=2", 200, R"({"revision": 2, "file": null, "text": ""})");
+  l4.on("POST /v1/rollback", 200, R"({"revision": 4, "changes": []})");
+  EXPECT_EQ(weir({"diff", "--revision", "2"}).exit_code, 0);
+  EXPECT_EQ(l4.last_body(), R"({"revision":2,"dry_run":true})");
+  EXPECT_EQ(weir({"diff", "--revision", "2", file}).exit_code, 2);
+}
+
+TEST_F(Cli, ShowsTheHistoryForPeopleAndForPrograms) {
+  StandIn l4{l4_socket()};
+  l4.on("GET /v1/revisions", 200, R"({"revision": 5, "revisions": [
+      {"revision": 4, "at": 1764061200, "cause": "apply /w.yaml", "changes": ["one", "two"]},
+      {"revision": 5, "at": 1764061201, "cause": "rollback 3", "changes": []}]})");
+  const Finished people = weir({"history"});
+  EXPECT_EQ(people.out,
+            "REVISION  WHEN                  CAUSE          CHANGES\n"
+            "       4  2025-11-25 09:00:00Z  apply /w.yaml  one (and 1 more)\n"
+            "       5  2025-11-25 09:00:01Z  rollback 3     -\n");
+  for (const Finished& programs : {weir({"history", "--json"}), weir({"history", "-o", "json"})})
+    EXPECT_EQ(nlohmann::json::parse(programs.out)["revisions"][0]["changes"].size(), 2U);
+}
+
+TEST_F(Cli, RollsBackOnlyTheDaemonThatIsMeant) {
+  StandIn l4{l4_socket()};
+  StandIn l7{l7_socket()};
+  l4.on("GET /v1/revisions revision=4", 200,
+        R"({"revision": 4, "file": "/w.yaml", "text": "version: 1", "partial": false})");
+  l4.on("GET /v1/revisions revision=3", 200, R"({"revision": 3, "file": null, "text": ""})");
+  l7.on("POST /v1/check", 200, kApplied);
+  l7.on("POST /v1/apply", 200, kApplied);
+  const Finished run = weir({"rollback", "4", "--only", "l7"});  // l4 has no route for it here
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  const Finished without_text = weir({"rollback", "3", "--only", "l7"});
+  EXPECT_EQ(without_text.exit_code, 1);
+  EXPECT_NE(without_text.err.find("no configuration text"), std::string::npos) << without_text.err;
+}
+
+TEST_F(Cli, TakesNoNumberForAnotherThanItLooksLike) {
+  for (const std::string number : {"010", "0x3", "+3", "-1", " 3", "abc", ""}) {
+    const Finished run = weir({"rollback", number});
+    EXPECT_EQ(run.exit_code, 2) << number;
+    EXPECT_NE(run.err.find("decimal digits"), std::string::npos) << run.err;
+  }
+}
+
+TEST_F(Cli, RollsBothDaemonsBack) {
+  StandIn l4{l4_socket()};
+  StandIn l7{l7_socket()};
+  l4.on("GET /v1/revisions revision=4", 200,
+        R"({"revision": 4, "file": "/w.yaml", "text": "version: 1", "partial": true})");
+  l4.on("POST /v1/rollback", 200, kApplied);
+  l7.on("GET /v1/config", 200, R"({"file": "/old.yaml", "text": "version: 1", "partial": false})");
+  l7.on("POST /v1/check", 200, kApplied);
+  l7.on("POST /v1/apply", 200, kApplied);
+  const Finished run = weir({"rollback", "4"});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(l4.last_body(), R"({"revision":4})");
+  EXPECT_EQ(l7.last_body(), R"({"file":"/w.yaml","text":"version: 1","partial":true})");
+  EXPECT_THAT(l7.asked(), ElementsAre("POST /v1/check", "GET /v1/config", "POST /v1/apply"));
+  l4.on("GET /v1/revisions revision=1", 404,
+        R"({"code": "not_found", "detail": "there is no revision 1", "remedy": ""})");
+  const Finished gone = weir({"rollback", "1"});
+  EXPECT_EQ(gone.exit_code, 1);
+  EXPECT_EQ(gone.err, "weir: there is no revision 1\n");
+  EXPECT_EQ(weir({"rollback"}).exit_code, 2);
+  EXPECT_EQ(weir({"rollback", "x"}).exit_code, 2);
+}
+
+TEST_F(Cli, PrintsAnExportAsItIs) {
+  StandIn l4{l4_socket()};
+  l4.on("GET /v1/export", {200, "version: 1\n# end\n", "application/yaml"});
+  EXPECT_EQ(weir({"export"}).out, "version: 1\n# end\n");
+}
+
+TEST_F(Cli, SaysWhyAReloadFailed) {
+  StandIn l4{l4_socket()};
+  l4.on("GET /v1/status", 200, R"({"reload": {"file": "/w.yaml", "state": "failed", "at": 1,
+      "revision": 3, "diagnostics": ["/w.yaml:3:5: wrong"]}})");
+  EXPECT_THAT(weir({"status"}).out, HasSubstr("not applied: /w.yaml:3:5: wrong\n"));
 }
 
 TEST_F(Cli, LeavesDecapAndBenchToProgramsForThemWithEveryWord) {
@@ -735,7 +881,7 @@ TEST_F(Cli, SaysWhyTheWatchingEnded) {
   EXPECT_EQ(ended.exit_code, 1);
   EXPECT_THAT(ended.err, HasSubstr("weir: the balancer was taken off\n"));
   l4.on("GET /v1/monitor every=1 snap_bytes=256", 503,
-        R"({"error": {"code": "unavailable", "message": "nothing is loaded", "remedy": "load"}})");
+        R"({"code": "unavailable", "detail": "nothing is loaded", "remedy": "load"})");
   const Finished refused = weir({"monitor", "--pcap", "-"});
   EXPECT_EQ(refused.exit_code, 1);
   EXPECT_EQ(refused.out, "");
@@ -753,7 +899,7 @@ TEST_F(Cli, KeepsACaptureUntilThereIsSomethingToWriteInItsPlace) {
   EXPECT_EQ(content(), "the capture of yesterday");
   StandIn l4{l4_socket()};
   l4.on("GET /v1/monitor every=1 snap_bytes=256", 503,
-        R"({"error": {"code": "unavailable", "message": "nothing is loaded", "remedy": "load"}})");
+        R"({"code": "unavailable", "detail": "nothing is loaded", "remedy": "load"})");
   EXPECT_EQ(weir({"monitor", "--pcap", file}).exit_code, 1);
   EXPECT_EQ(content(), "the capture of yesterday");
   l4.on("GET /v1/monitor every=1 snap_bytes=256", pieces_of({"{\"lost\": 0}\n", event_line()}));

@@ -81,8 +81,11 @@ std::string heading_of(const CLI::Option& option) {
 
 std::string names_of(const std::set<CLI::Option*>& options) {
   std::string names;
-  for (const CLI::Option* option : options)
-    names += (names.empty() ? "" : ", ") + bold("--" + option->get_lnames().front());
+  for (const CLI::Option* option : options) {
+    const std::string name = option->get_positional() ? italic(option->get_name(true, false))
+                                                      : bold("--" + option->get_lnames().front());
+    names += (names.empty() ? "" : ", ") + name;
+  }
   return names;
 }
 

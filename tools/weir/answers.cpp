@@ -26,7 +26,11 @@ Answer ask(const AdminClient& client, const std::string& method, const std::stri
   const std::string text =
       body.is_null() ? "" : body.dump(-1, ' ', false, Json::error_handler_t::replace);
   const Result<AdminReply> reply = client.request(method, path, text);
-  if (!reply) return failure_of(reply.error());
+  if (!reply) {
+    Failure failure = failure_of(reply.error());
+    failure.is_open = reply.error().code() == ErrorCode::kInternal;
+    return failure;
+  }
   if (reply->status >= 400) {
     const control::Refusal refusal = control::refusal_of(*reply);
     if (!refusal.diagnostics.empty())
@@ -84,5 +88,7 @@ std::string query_of(const control::VipKey& key) {
 }
 
 Outcome note(std::string sentence) { return Report{{}, {std::move(sentence)}}; }
+
+std::string shown_name(const std::string& file) { return file == "-" ? "<stdin>" : file; }
 
 }  // namespace weir::cli

@@ -34,4 +34,7 @@ std::string query_of(const control::VipKey& key);
 
 Outcome note(std::string sentence);
 
+/// A file as people know it: standard input has no name of its own.
+std::string shown_name(const std::string& file);
+
 }  // namespace weir::cli

@@ -20,8 +20,14 @@ struct Failure {
   std::vector<std::string> diagnostics;  ///< complete lines about a configuration
   std::string message;                   ///< what they do not say, or the sum of several
   Report partial = {};                   ///< what was done all the same
-  int exit_code = 1;
+  int exit_code = 1;                     ///< one of those below, or of main.cpp
+  bool is_open = false;                  ///< asked, but not answered: it may have been done
 };
+
+// Exit statuses that mean something else than done (0), failed (1) and wrong usage (2).
+inline constexpr int kPartly = 3;    ///< apply --partial left something out
+inline constexpr int kDiffSome = 1;  ///< as diff(1) has them
+inline constexpr int kDiffTrouble = 2;
 
 using Outcome = std::variant<Report, Failure>;
 
@@ -91,7 +97,24 @@ struct BackendStateOptions {
 };
 Outcome backend_state(const Daemons& daemons, const BackendStateOptions& options);
 
-Outcome stats(const Daemons& daemons, const std::optional<control::VipKey>& key);
+struct StatsOptions {
+  std::optional<control::VipKey> vip;
+  std::uint32_t interval_ms = 500;  ///< between the two readings that rates are made of
+  std::uint64_t count = 1;
+  bool total_only = false;  ///< one reading, no rates
+};
+/// Of several reports it writes each as it comes, and returns an empty one.
+Outcome stats(const Daemons& daemons, const StatsOptions& options, OutputFormat format);
+
+struct FlowsOptions {
+  std::string source;  ///< ADDRESS or ADDRESS:PORT
+  std::optional<control::VipKey> vip;
+  std::string backend;
+  bool wants_nat = false;
+  std::uint32_t limit = 100;
+};
+/// With a source and a VIP, and not wants_nat: where that one flow is.
+Outcome flows(const Daemons& daemons, const FlowsOptions& options);
 
 struct MonitorOptions {
   std::optional<control::VipKey> vip;
@@ -126,9 +149,11 @@ enum class ApplyTo : std::uint8_t { kBoth, kL4, kL7 };
 struct ApplyOptions {
   std::string file;
   ApplyTo to = ApplyTo::kBoth;
+  bool dry_run = false;
+  bool partial = false;
 };
-/// Both daemons check before either applies. weir-l7 is asked when it runs or when the file has
-/// something for it.
+/// Both daemons check before either applies, and where the second fails all the same, the first
+/// gets again what it had. weir-l7 is asked when it runs or when it alone is meant.
 Outcome apply(const Daemons& daemons, const ApplyOptions& options);
 
 struct DoctorOptions {
@@ -138,5 +163,26 @@ struct DoctorOptions {
 /// Examines the machine; what the daemons say is added where they answer. The report's exit status
 /// is that of the worst finding.
 Outcome doctor(const Daemons& daemons, const DoctorOptions& options, OutputFormat format);
+struct DiffOptions {
+  std::string file;                       ///< empty: the one that was applied last
+  std::optional<std::uint64_t> revision;  ///< instead of a file
+  ApplyTo to = ApplyTo::kBoth;
+  bool partial = false;
+};
+/// Ends as diff(1) does.
+Outcome diff(const Daemons& daemons, const DiffOptions& options);
+
+Outcome history(const Daemons& daemons, OutputFormat format);
+
+struct RollbackOptions {
+  std::uint64_t revision = 0;
+  ApplyTo to = ApplyTo::kBoth;
+};
+/// A new revision with the state of an earlier one. weir-l7, if it runs, gets the configuration
+/// text that this one was applied from.
+Outcome rollback(const Daemons& daemons, const RollbackOptions& options);
+
+/// The report's one note is the file.
+Outcome export_config(const Daemons& daemons);
 
 }  // namespace weir::cli

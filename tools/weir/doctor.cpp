@@ -161,16 +161,10 @@ void add_doctor_verb(CLI::App& app, Arguments& arguments) {
       ->add_option("-f,--file", options.file,
                    "look whether the machine is ready for this configuration")
       ->type_name("FILE");
-  command
-      ->add_flag_callback(
-          "--json", [&arguments] { arguments.output = "json"; }, "the same as --output json")
-      ->group("Output");
   command->footer(
-      "Each line is a verdict (ok, warn, fail), the check, what was found, why it matters, and "
-      "what\n"
-      "to type. Exit status: 0 all is well, 1 warnings, 2 failures. Works without the daemons; "
-      "without\n"
-      "rights it says what it could not look at.");
+      R"(Each line is a verdict (ok, warn, fail), the check, what was found, why it matters, and
+what to type. Exit status: 0 all is well, 1 warnings, 2 failures. Works without the daemons; without
+rights it says what it could not look at.)");
 }
 
 }  // namespace weir::cli

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <exception>
 
+#include "l4/control/units.h"
 #include "tools/man/page.h"
 #include "tools/weir/commands.h"
 #include "tools/weir/completion.h"
@@ -40,18 +41,26 @@ Examples:
   weir backend drain 203.0.113.53:53/udp 10.0.2.11 --wait
   weir vip add 198.51.100.0/28:any/tcp --mode gue --affinity 3h --deny 192.0.2.0/24
   weir stats                                       what happened to every packet
+  weir top                                         who has the traffic, live
+  weir flows 192.0.2.7:4711 203.0.113.80:80/tcp    which backend has this connection
   weir monitor --drops                             the packets that are dropped, as they come
   weir trace --tcp 192.0.2.7 203.0.113.80:80       what would become of this packet, and why
-  weir check -f weir.yaml && weir apply -f weir.yaml
+  weir check -f weir.yaml && weir diff weir.yaml; weir apply -f weir.yaml
+  weir history && weir rollback 4                  what was, and back to it
 
 A VIP is written ADDRESS:PORT/PROTOCOL, IPv6 in brackets: [2001:db8::25]:25/tcp. A prefix
 may stand for the address; a range (5000-5999) or the word any for the port.
-Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 a wait that was in vain.)";
+Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 done in part (apply --partial) or a
+wait that was in vain; of diff: 0 no difference, 1 some, 2 trouble.)";
 
 void add_output_option(CLI::App* command, Arguments& arguments) {
   command->add_option("-o,--output", arguments.output, "table for people, json for programs")
       ->check(CLI::IsMember({"table", "json"}))
       ->capture_default_str()
+      ->group("Output");
+  command
+      ->add_flag_callback(
+          "--json", [&arguments] { arguments.output = "json"; }, "the same as --output json")
       ->group("Output");
 }
 
@@ -97,18 +106,6 @@ void add_device_verbs(CLI::App& app, Arguments& arguments) {
        [](const Daemons& daemons) { return unload(daemons); });
 }
 
-void add_looking_verbs(CLI::App& app, Arguments& arguments) {
-  reading_verb(app, "status", "Show both daemons, devices and workers", arguments,
-               [](const Daemons& daemons) { return status(daemons); });
-  CLI::App* stats_verb = reading_verb(
-      app, "stats", "Show counters: how every packet ended, and what each backend got", arguments,
-      [&](const Daemons& daemons) {
-        return stats(daemons,
-                     arguments.vip.empty() ? std::nullopt : std::optional{vip_of(arguments)});
-      });
-  stats_verb->add_option("VIP", arguments.vip, "only this service")->check(is_vip());
-}
-
 /// Help and completion know of them; their words are never parsed here, see external_of().
 void add_external_verbs(CLI::App& app) {
   for (const External& external : kExternals)
@@ -134,26 +131,7 @@ std::optional<ExternalCall> external_of(int argc, char** argv) {
   return ExternalCall{external, {words.begin() + static_cast<std::ptrdiff_t>(at) + 1, words.end()}};
 }
 
-void add_config_verbs(CLI::App& app, Arguments& arguments) {
-  CLI::App* check_verb = verb(
-      app, "check", "Check a configuration file against its rules and this host; needs no daemon",
-      arguments, [&](const Daemons&) { return check(arguments.check); });
-  check_verb->add_option("-f,--file", arguments.check.file, "the file; - for standard input")
-      ->required();
-  check_verb->add_flag("!--no-host", arguments.check.against_host,
-                       "do not compare with this host's devices and addresses");
-  CLI::App* apply_verb = verb(app, "apply", "Apply a configuration file: all of it, or nothing",
-                              arguments, [&](const Daemons& daemons) {
-                                if (arguments.only == "l4") arguments.apply.to = ApplyTo::kL4;
-                                if (arguments.only == "l7") arguments.apply.to = ApplyTo::kL7;
-                                return apply(daemons, arguments.apply);
-                              });
-  apply_verb->add_option("-f,--file", arguments.apply.file, "the file; - for standard input")
-      ->required();
-  apply_verb
-      ->add_option("--only", arguments.only, "apply to one daemon, where the other runs elsewhere")
-      ->check(CLI::IsMember({"l4", "l7"}));
-  add_output_option(apply_verb, arguments);
+void add_completion_verb(CLI::App& app, Arguments& arguments) {
   CLI::App* completion =
       verb(app, "completion", "Print a completion script: source <(weir completion bash)",
            arguments, [&](const Daemons&) -> Outcome {
@@ -164,6 +142,51 @@ void add_config_verbs(CLI::App& app, Arguments& arguments) {
   completion->add_option("SHELL", arguments.shell, "bash, zsh or fish")
       ->required()
       ->check(CLI::IsMember({"bash", "zsh", "fish"}));
+}
+
+/// Daemons on other machines. A certificate says who asks, so there is no option without one.
+void add_remote_options(CLI::App& app, Arguments& arguments) {
+  constexpr const char* kGroup = "Daemons elsewhere, over TLS";
+  const auto add = [&](const char* name, std::string& value, const char* description,
+                       const char* variable) {
+    return app.add_option(name, value, description)->envname(variable)->group(kGroup);
+  };
+  add("--connect", arguments.connect_l4, "https://HOST:PORT of a weir-l4 instead of its socket",
+      "WEIR_CONNECT");
+  add("--connect-l7", arguments.connect_l7, "https://HOST:PORT of a weir-l7 instead of its socket",
+      "WEIR_CONNECT_L7");
+  add("--tls-cert", arguments.tls_cert, "your certificate, PEM", "WEIR_TLS_CERT");
+  add("--tls-key", arguments.tls_key, "its key, PEM", "WEIR_TLS_KEY");
+  add("--tls-ca", arguments.tls_ca, "the authority of the daemons' certificates, PEM",
+      "WEIR_TLS_CA");
+}
+
+control::AdminClient client_of(const Arguments& arguments, const std::string& daemon,
+                               const std::string& url, const std::string& socket) {
+  if (!url.empty()) {
+    return {daemon,
+            control::AdminRemote{url, arguments.tls_cert, arguments.tls_key, arguments.tls_ca}};
+  }
+  // Who asks for one daemon elsewhere does not mean the other one here.
+  const bool is_elsewhere = !arguments.connect_l4.empty() || !arguments.connect_l7.empty();
+  return {daemon, is_elsewhere ? std::string{} : socket};
+}
+
+/// A number is what it looks like: to the parser 010 would be eight.
+void take_decimal_numbers(CLI::App& app) {
+  const auto problem_of = [](std::string& text) {
+    return control::decimal(text) ? std::string{}
+                                  : fmt::format(
+                                        "'{}' is no whole number, written in decimal digits "
+                                        "without leading zeros",
+                                        text);
+  };
+  for (CLI::Option* option : app.get_options()) {
+    if (option->get_type_name().find("UINT") != std::string::npos)
+      option->check(CLI::Validator{problem_of, ""});
+  }
+  for (CLI::App* command : app.get_subcommands({}))  // two levels
+    take_decimal_numbers(*command);
 }
 
 void set_up(CLI::App& app, Arguments& arguments) {
@@ -182,14 +205,17 @@ void set_up(CLI::App& app, Arguments& arguments) {
       ->envname("WEIR_L7_SOCKET")
       ->capture_default_str()
       ->group("Daemons");
+  add_remote_options(app, arguments);
   add_device_verbs(app, arguments);
   add_vip_verbs(app, arguments);
   add_backend_verbs(app, arguments);
   add_looking_verbs(app, arguments);
   add_packet_verbs(app, arguments);
   add_config_verbs(app, arguments);
+  add_completion_verb(app, arguments);
   add_doctor_verb(app, arguments);
   add_external_verbs(app);
+  take_decimal_numbers(app);
   app.footer(std::string{kFooter});  // last: verbs made after it would repeat it
 }
 
@@ -267,8 +293,8 @@ int run(int argc, char** argv) {
                               help_command(app)));
     return kUsage;
   }
-  const Daemons daemons{control::AdminClient{"weir-l4", arguments.l4_socket},
-                        control::AdminClient{"weir-l7", arguments.l7_socket}};
+  const Daemons daemons{client_of(arguments, "weir-l4", arguments.connect_l4, arguments.l4_socket),
+                        client_of(arguments, "weir-l7", arguments.connect_l7, arguments.l7_socket)};
   const Outcome outcome = arguments.run(daemons);
   return finish(outcome, format_of(arguments));  // which the verb may have changed
 }

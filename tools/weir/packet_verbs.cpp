@@ -18,13 +18,6 @@ const CLI::Validator& is_address() {
   return validator;
 }
 
-void add_json_flag(CLI::App* command, Arguments& arguments) {
-  command
-      ->add_flag_callback(
-          "--json", [&arguments] { arguments.output = "json"; }, "the same as --output json")
-      ->group("Output");
-}
-
 void add_filter_options(CLI::App* command, Arguments& arguments) {
   MonitorOptions& options = arguments.monitor;
   command->add_option("--vip", arguments.vip, "only packets for this service")
@@ -62,7 +55,6 @@ void add_monitor_verb(CLI::App& app, Arguments& arguments) {
         arguments.output = "table";  // it writes by itself; nothing is left for a report
         return monitor(daemons, options, format);
       });
-  add_json_flag(command, arguments);
   add_filter_options(command, arguments);
   command->add_option("--snap", options.snap_bytes, "how many bytes of a frame are kept")
       ->check(CLI::Range(MonitorOptions::kSnapBytesMin, MonitorOptions::kSnapBytesMax))
@@ -147,7 +139,6 @@ void add_trace_verb(CLI::App& app, Arguments& arguments) {
         arguments.output = "table";  // the answer is a note that has its format already
         return trace(daemons, options, format);
       });
-  add_json_flag(command, arguments);
   command->add_option("--tcp", words->tcp, "a SYN from ADDRESS[:PORT] to ADDRESS:PORT")
       ->expected(2)
       ->type_name("SRC DST")

@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <string_view>
+
+#include "tools/weir/numbers.h"
 
 namespace weir::cli {
 namespace {
@@ -13,7 +16,13 @@ std::size_t width_of(const std::string& text) {
       text, [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
 }
 
+/// "packets_per_s" is PACKETS/S.
 std::string heading_of(std::string column) {
+  constexpr std::string_view kPerSecond = "_per_s";
+  if (column.ends_with(kPerSecond)) {
+    column.resize(column.size() - kPerSecond.size());
+    column += "/s";
+  }
   for (char& c : column) {
     if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 'a' + 'A');
     if (c == '_') c = ' ';
@@ -36,6 +45,25 @@ std::string cell_text(const Json& value) {
   return text.empty() ? "-" : text;
 }
 
+/// The cell of a column as people read it.
+std::string cell_in(const Section& section, const std::string& column, const Json& value) {
+  const auto form = section.forms.find(column);
+  if (form == section.forms.end() || !value.is_number()) return cell_text(value);
+  switch (form->second) {
+    case CellForm::kPlain:
+      break;
+    case CellForm::kBytes:
+      return bytes_text(value.get<std::uint64_t>());
+    case CellForm::kDuration:
+      return duration_text(value.get<std::uint64_t>());
+    case CellForm::kTime:
+      return time_text(value.get<std::int64_t>());
+    case CellForm::kRate:
+      return short_number(value.get<double>());
+  }
+  return cell_text(value);
+}
+
 bool is_hidden(const Section& section, const std::vector<Json>& row) {
   if (section.hide_zero_in.empty()) return false;
   const auto column = std::ranges::find(section.columns, section.hide_zero_in);
@@ -55,7 +83,7 @@ std::string record_text(const Section& section) {
   std::string text;
   for (std::size_t i = 0; i < section.columns.size(); ++i) {
     text += fmt::format("{}  {}\n", padded(section.columns[i], width, false),
-                        cell_text(section.rows.front()[i]));
+                        cell_in(section, section.columns[i], section.rows.front()[i]));
   }
   return text;
 }
@@ -73,8 +101,8 @@ std::string table_text(const Section& section) {
   for (const std::vector<Json>& row : section.rows) {
     if (is_hidden(section, row)) continue;
     lines.emplace_back();
-    for (const Json& value : row)
-      lines.back().push_back(cell_text(value));
+    for (std::size_t i = 0; i < row.size(); ++i)
+      lines.back().push_back(cell_in(section, section.columns[i], row[i]));
   }
   if (lines.size() == 1) return fmt::format("no {}\n", section.name);
   std::vector<std::size_t> widths(section.columns.size(), 0);
@@ -86,7 +114,9 @@ std::string table_text(const Section& section) {
   for (const auto& line : lines) {
     std::string row;
     for (std::size_t i = 0; i < line.size(); ++i) {
-      const bool number = section.rows.front()[i].is_number();
+      // A rate that is not known yet stands below its numbers too.
+      const bool number =
+          section.rows.front()[i].is_number() || section.forms.contains(section.columns[i]);
       row += (i == 0 ? "" : "  ") + padded(line[i], widths[i], number);
     }
     row.erase(row.find_last_not_of(' ') + 1);

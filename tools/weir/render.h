@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -13,6 +14,9 @@ enum class OutputFormat : std::uint8_t { kTable, kJson };
 // Members in the order of the columns.
 using Json = nlohmann::ordered_json;
 
+/// How people read a column's numbers; JSON has them plain.
+enum class CellForm : std::uint8_t { kPlain, kBytes, kDuration, kTime, kRate };
+
 /// Rows of values under named columns. Column names are JSON members; people see them in capitals.
 struct Section {
   std::string name;
@@ -22,6 +26,7 @@ struct Section {
   bool is_record = false;
   /// The table leaves out rows whose value in this column is 0; JSON has them all.
   std::string hide_zero_in = {};
+  std::map<std::string, CellForm> forms = {};  ///< by column; kPlain where there is none
 };
 
 struct Report {

@@ -15,6 +15,11 @@ namespace weir::cli {
 struct Arguments {
   std::string l4_socket{control::kL4SocketDefault};
   std::string l7_socket{control::kL7SocketDefault};
+  std::string connect_l4;  ///< "https://HOST:PORT"; empty is the socket
+  std::string connect_l7;
+  std::string tls_cert;
+  std::string tls_key;
+  std::string tls_ca;
   std::string output = "table";
   std::string vip;
   std::string backend;
@@ -23,11 +28,15 @@ struct Arguments {
   VipOptions vip_options;
   BackendOptions backend_options;
   BackendStateOptions state_options;
+  StatsOptions stats;
+  FlowsOptions flows;
   MonitorOptions monitor;
   TraceOptions trace;
   CheckOptions check;
   ApplyOptions apply;
   DoctorOptions doctor;
+  DiffOptions diff;
+  RollbackOptions rollback;
   std::string only;
   std::function<Outcome(const Daemons&)> run;  ///< set by the verb that was given
 };
@@ -35,7 +44,7 @@ struct Arguments {
 /// A command that runs `run` when it is given.
 CLI::App* verb(CLI::App& parent, const std::string& name, const std::string& description,
                Arguments& arguments, std::function<Outcome(const Daemons&)> run);
-/// The same with -o.
+/// The same with -o and --json.
 CLI::App* reading_verb(CLI::App& parent, const std::string& name, const std::string& description,
                        Arguments& arguments, std::function<Outcome(const Daemons&)> run);
 
@@ -59,7 +68,9 @@ void add_vip_verbs(CLI::App& app, Arguments& arguments);
 void add_backend_verbs(CLI::App& app, Arguments& arguments);
 /// drain, maintenance, activate; into the group of add_backend_verbs().
 void add_state_verbs(CLI::App& group, Arguments& arguments);
+void add_looking_verbs(CLI::App& app, Arguments& arguments);
 void add_packet_verbs(CLI::App& app, Arguments& arguments);
 void add_doctor_verb(CLI::App& app, Arguments& arguments);
+void add_config_verbs(CLI::App& app, Arguments& arguments);
 
 }  // namespace weir::cli

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "l4/base/fd.h"
+#include "l4/control/admin_flags.h"
 
 namespace weir::control {
 namespace {
@@ -182,6 +183,124 @@ TEST(Submission, NeedsAnAbsolutePath) {
   for (const std::string_view text : {"", "{}", R"({"file": "weir.yaml", "text": ""})",
                                       R"({"file": 1, "text": ""})", R"({"file": "/a"})"})
     EXPECT_FALSE(submission_from_json(text)) << text;
+}
+
+/// Sends the bytes as they are and returns all that comes back.
+std::string say(const std::filesystem::path& socket, std::string_view bytes) {
+  const UniqueFd fd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+  std::strncpy(address.sun_path, socket.c_str(), sizeof(address.sun_path) - 1);
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0)
+    return {};
+  EXPECT_EQ(::send(fd.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL),
+            static_cast<ssize_t>(bytes.size()));
+  ::shutdown(fd.get(), SHUT_WR);
+  std::string all;
+  std::array<char, 4096> piece{};
+  for (ssize_t count = 1; count > 0;) {
+    count = ::recv(fd.get(), piece.data(), piece.size(), 0);
+    if (count > 0) all.append(piece.data(), static_cast<std::size_t>(count));
+  }
+  return all;
+}
+
+TEST_F(Admin, AnswersHeadWithoutABodyAndTakesChunks) {
+  const auto server = start(echo);
+  ASSERT_TRUE(server);
+  const std::string head = say(socket_, "HEAD /v1 HTTP/1.1\r\nHost: a\r\n\r\n");
+  EXPECT_TRUE(head.starts_with("HTTP/1.1 200 OK\r\n")) << head;
+  EXPECT_NE(head.find("Content-Length: 8\r\n"), std::string::npos) << head;
+  EXPECT_TRUE(head.ends_with("\r\n\r\n")) << head;
+  const std::string chunked =
+      say(socket_,
+          "POST /v1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+          "2\r\n{}\r\n0\r\n\r\n");
+  EXPECT_TRUE(chunked.ends_with("POST /v1 {}")) << chunked;
+}
+
+TEST_F(Admin, AnswersOneRequestAndIgnoresWhatFollows) {
+  const auto server = start(echo);
+  ASSERT_TRUE(server);
+  const std::string request = "GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
+  const std::string reply = say(socket_, request + request);
+  EXPECT_EQ(reply.find("HTTP/1.1 "), reply.rfind("HTTP/1.1 ")) << reply;
+}
+
+TEST_F(Admin, RefusesFieldsWithoutAnEnd) {
+  const auto server = start(echo);
+  ASSERT_TRUE(server);
+  const std::string reply = say(socket_, "GET / HTTP/1.1\r\nHost: " + std::string(64 * 1024, 'a'));
+  EXPECT_TRUE(reply.starts_with("HTTP/1.1 431 ")) << reply;
+}
+
+TEST_F(Admin, RefusesABodyOfBrackets) {
+  const auto server = start(echo);
+  ASSERT_TRUE(server);
+  const std::string body = std::string(1'000'000, '[') + std::string(1'000'000, ']');
+  const std::string reply =
+      say(socket_, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000000\r\n\r\n" + body);
+  EXPECT_TRUE(reply.starts_with("HTTP/1.1 400 ")) << reply;
+  EXPECT_NE(reply.find("nested deeper than 64 levels"), std::string::npos) << reply;
+}
+
+TEST_F(Admin, SaysNothingToAClientWhoSaidHalf) {
+  const auto server = start(echo);
+  ASSERT_TRUE(server);
+  EXPECT_EQ(say(socket_, "GET / HTTP/1.1\r\nHo"), "");
+  EXPECT_TRUE(say(socket_, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{}")
+                  .starts_with("HTTP/1.1 408 "));
+}
+
+TEST_F(Admin, GivesItsSocketToAGroup) {
+  const auto server =
+      AdminServer::start({socket_.string(), 0660, std::to_string(::getegid())}, echo);
+  ASSERT_TRUE(server) << server.error().text();
+  struct stat status {};
+  ASSERT_EQ(::stat(socket_.c_str(), &status), 0);
+  EXPECT_EQ(status.st_gid, ::getegid());
+  const auto unknown =
+      AdminServer::start({(directory_ / "other.sock").string(), 0660, "no-such-group"}, echo);
+  ASSERT_FALSE(unknown);
+  EXPECT_NE(unknown.error().text().find("groupadd"), std::string::npos);
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "other.sock"));
+}
+
+TEST_F(Admin, ServesTcpOnlyWithAllFourFilesAndRefusesBadOnes) {
+  const std::string missing = (directory_ / "missing.pem").string();
+  const wire::Endpoint kTcp{wire::IpAddress::v4(127, 0, 0, 1), wire::Port{9443}};
+  for (const AdminTlsOptions& tls :
+       {AdminTlsOptions{kTcp, "", "", ""}, AdminTlsOptions{kTcp, missing, missing, missing}}) {
+    const auto server = AdminServer::start({.socket_path = socket_.string(), .tls = tls}, echo);
+    ASSERT_FALSE(server);
+    EXPECT_EQ(server.error().code(), ErrorCode::kInvalid);
+    EXPECT_FALSE(std::filesystem::exists(socket_));
+  }
+}
+
+TEST(AdminFlags, AreAllFourOfTcpOrNone) {
+  AdminFlags flags{.socket = "/tmp/a"};
+  EXPECT_EQ(take_admin_flags(flags)->socket_mode, 0600U);
+  flags.listen = "127.0.0.1:9443";
+  EXPECT_FALSE(take_admin_flags(flags));
+  flags.tls_cert = flags.tls_key = "a.pem";
+  EXPECT_FALSE(take_admin_flags(flags));
+  flags.tls_client_ca = "ca.pem";
+  ASSERT_TRUE(take_admin_flags(flags));
+  EXPECT_EQ(take_admin_flags(flags)->tls->client_ca_file, "ca.pem");
+  AdminFlags only_allow{.socket = "/tmp/a"};
+  only_allow.tls_allow = {"ops"};
+  EXPECT_FALSE(take_admin_flags(only_allow));
+}
+
+TEST(AdminFlags, HaveAnOctalModeThatLeavesTheOwnerIn) {
+  for (const std::string mode : {"0660", "600", "777"}) {
+    const AdminFlags flags{.socket = "/tmp/a", .socket_mode = mode};
+    EXPECT_TRUE(take_admin_flags(flags)) << mode;
+  }
+  for (const std::string mode : {"0060", "rw", "0680", "1777", "0660 ", "-600"}) {
+    const AdminFlags flags{.socket = "/tmp/a", .socket_mode = mode};
+    EXPECT_FALSE(take_admin_flags(flags)) << mode;
+  }
 }
 
 AdminReply count_up(const AdminRequest& request) {

@@ -1,0 +1,97 @@
+#include "l4/reload.h"
+
+#include <chrono>
+#include <utility>
+
+#include "l4/base/log.h"
+#include "l4/control/config.h"
+#include "l4/proposal.h"
+
+namespace weir::l4 {
+namespace {
+
+std::int64_t unix_now() {
+  return std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
+}
+
+std::vector<std::string> lines_of(const std::vector<control::Diagnostic>& diagnostics) {
+  std::vector<std::string> lines;
+  for (const control::Diagnostic& diagnostic : diagnostics)
+    lines.push_back(diagnostic.text());
+  return lines;
+}
+
+bool has_other_l7_part(const control::Model& left, const control::Model& right) {
+  return left.gateways != right.gateways || left.services != right.services ||
+         left.http_routes != right.http_routes || left.node.l7 != right.node.l7;
+}
+
+/// What is wrong with the file, one line each; empty when it is applied.
+std::vector<std::string> try_file(Plane& plane, const std::string& file, std::string_view why) {
+  Result<std::string> text = control::read_config_file(file);
+  if (!text) return {text.error().text()};
+  Result<Proposal> proposal = propose(plane, {file, *std::move(text)});
+  if (!proposal) return {proposal.error().text()};
+  if (!proposal->diagnostics.empty()) return lines_of(proposal->diagnostics);
+  const bool concerns_l7 = has_other_l7_part(plane.desired().model, proposal->next.model);
+  Result<void> done = plane.change(std::move(proposal->next), fmt::format("{} {}", why, file));
+  if (!done) return {done.error().text()};
+  for (const std::string& warning : proposal->warnings)
+    log_warning("{}", warning);
+  if (concerns_l7)
+    log_warning(
+        "gateways, services or routes of {0} have changed: weir-l7 takes them with 'weir "
+        "apply -f {0}'",
+        file);
+  return {};
+}
+
+void failed(Plane& plane, const std::string& file, std::vector<std::string> lines) {
+  for (const std::string& line : lines)
+    log_error("{}", line);
+  log_error("{} was not applied: revision {} stays in force", file, plane.desired().revision);
+  ReloadStatus status = plane.reload_status();
+  status.file = file;
+  status.ok = false;
+  status.at_unix_s = unix_now();
+  status.revision = plane.desired().revision;
+  status.diagnostics = std::move(lines);
+  ++status.failures_total;
+  plane.set_reload_status(std::move(status));
+}
+
+void succeeded(Plane& plane, const std::string& file) {
+  ReloadStatus status = plane.reload_status();
+  status.file = file;
+  status.ok = true;
+  status.at_unix_s = status.last_ok_unix_s = unix_now();
+  status.revision = plane.desired().revision;
+  status.diagnostics.clear();
+  ++status.ok_total;
+  plane.set_reload_status(std::move(status));
+}
+
+}  // namespace
+
+void reload(Plane& plane, const std::string& file, std::string_view why) {
+  std::vector<std::string> wrong = try_file(plane, file, why);
+  if (!wrong.empty()) return failed(plane, file, std::move(wrong));
+  succeeded(plane, file);
+  log_info("{} is in force: revision {}", file, plane.desired().revision);
+}
+
+void reload_last(Plane& plane, std::string_view why) {
+  const std::string file = plane.desired().file;
+  if (file.ends_with("/<stdin>"))
+    return failed(plane, file, {"what was applied last came from standard input, which is gone"});
+  if (!file.empty()) return reload(plane, file, why);
+  failed(plane, "the configuration",
+         {"no configuration file was applied yet: weir apply -f FILE, or weir-l4 --config FILE"});
+}
+
+void note_applied(Plane& plane, const std::string& file) {
+  const ReloadStatus& status = plane.reload_status();
+  if (!status.ok && status.file == file) succeeded(plane, file);
+}
+
+}  // namespace weir::l4

@@ -1,0 +1,144 @@
+#include "l7/metrics.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "l4/control/exposition.h"
+
+namespace weir::l7 {
+namespace {
+
+using control::Exposition;
+using control::MetricLabel;
+using control::MetricType;
+using nlohmann::json;
+
+constexpr int kDepthMax = 8;
+
+/// Members that are levels.
+constexpr std::array<std::string_view, 10> kLevels{
+    "connections", "half_open", "time_wait",   "buffers",  "buffer_chunks",
+    "open",        "idle",      "generations", "revision", "busy_share"};
+
+/// Members whose own members are names of one kind, and what a name is called as a label.
+struct NamedRow {
+  std::string_view member;
+  std::string_view label;
+};
+constexpr std::array<NamedRow, 2> kNamed{{{"responses", "class"}, {"reasons", "reason"}}};
+
+struct Sample {
+  std::string worker;
+  std::string_view label;  ///< empty: none but the worker
+  std::string label_value;
+  double value = 0;
+};
+
+/// By name, since samples of all workers stand together.
+struct Family {
+  MetricType type = MetricType::kCounter;
+  std::vector<Sample> samples;
+};
+using Families = std::map<std::string, Family>;
+
+bool is_level(std::string_view member) {
+  return std::ranges::find(kLevels, member) != kLevels.end();
+}
+
+void add_sample(Families& families, const std::string& path, std::string_view member,
+                Sample sample) {
+  const bool level = is_level(member);
+  Family& family = families["weir_l7_" + path + (level ? "" : "_total")];
+  family.type = level ? MetricType::kGauge : MetricType::kCounter;
+  family.samples.push_back(std::move(sample));
+}
+
+/// {"2xx": 5, "4xx": 1} as one family.
+void add_named(Families& families, const std::string& path, const NamedRow& row, const json& counts,
+               const std::string& worker) {
+  for (const auto& [name, count] : counts.items()) {
+    if (count.is_number())
+      add_sample(families, path, row.member, {worker, row.label, name, count.get<double>()});
+  }
+}
+
+/// [{"service": "cart", "requests": 3}] as a family for each number.
+void add_services(Families& families, const std::string& path, const json& services,
+                  const std::string& worker) {
+  for (const json& service : services) {
+    if (!service.is_object() || !service.contains("service") || !service["service"].is_string())
+      continue;
+    for (const auto& [member, value] : service.items()) {
+      if (value.is_number())
+        add_sample(families, path + "_" + member, member,
+                   {worker, "service", service["service"].get<std::string>(), value.get<double>()});
+    }
+  }
+}
+
+/// The daemon's answers are three levels deep; what is deeper than kDepthMax is left out.
+void add_members(Families& families, const std::string& path, const json& object,
+                 const std::string& worker, int depth) {
+  if (depth > kDepthMax) return;
+  for (const auto& [member, value] : object.items()) {
+    const std::string name = path.empty() ? member : path + "_" + member;
+    const auto* named = std::ranges::find(kNamed, member, &NamedRow::member);
+    if (named != kNamed.end() && value.is_object()) {
+      add_named(families, name, *named, value, worker);
+    } else if (member == "services" && value.is_array()) {
+      add_services(families, path.empty() ? "service" : path + "_service", value, worker);
+    } else if (value.is_object()) {
+      add_members(families, name, value, worker, depth + 1);
+    } else if (value.is_number() && member != "index") {
+      add_sample(families, name, member, {worker, {}, {}, value.get<double>()});
+    }
+  }
+}
+
+void add_daemon(const DaemonFacts& facts, Exposition& out) {
+  out.family("weir_l7_build_info", MetricType::kGauge, "Version of weir-l7, always 1");
+  out.sample(std::array{MetricLabel{"version", facts.version}}, std::uint64_t{1});
+  out.family("weir_l7_config_revision", MetricType::kGauge, "The revision that is in force");
+  out.sample(facts.revision);
+  out.family("process_resident_memory_bytes", MetricType::kGauge, "Resident memory of weir-l7");
+  out.sample(facts.process.resident_bytes);
+  out.family("process_cpu_seconds_total", MetricType::kCounter, "CPU time of weir-l7");
+  out.sample(facts.process.cpu_s);
+  out.family("process_start_time_seconds", MetricType::kGauge, "When weir-l7 began, since 1970");
+  out.sample(facts.process.start_unix_s);
+}
+
+void add_families(const Families& families, Exposition& out) {
+  for (const auto& [name, family] : families) {
+    out.family(name, family.type, "As in GET /v1/stats of weir-l7");
+    for (const Sample& sample : family.samples) {
+      const std::array labels{MetricLabel{"worker", sample.worker},
+                              MetricLabel{sample.label, sample.label_value}};
+      out.sample(std::span{labels}.first(sample.label.empty() ? 1 : 2), sample.value);
+    }
+  }
+}
+
+}  // namespace
+
+std::string metrics_text(std::string_view stats_json, const DaemonFacts& facts) {
+  Exposition out;
+  add_daemon(facts, out);
+  const json stats = json::parse(stats_json, nullptr, false);
+  Families families;
+  if (stats.is_object() && stats.contains("workers") && stats["workers"].is_array()) {
+    for (const json& worker : stats["workers"]) {
+      if (worker.is_object() && worker.contains("index"))
+        add_members(families, "", worker, worker["index"].dump(), 0);
+    }
+  }
+  add_families(families, out);
+  return out.text();
+}
+
+}  // namespace weir::l7

@@ -1,0 +1,148 @@
+#include <fmt/format.h>
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "l4/control/units.h"
+#include "l4/wire/address.h"
+#include "tools/weir/top.h"
+#include "tools/weir/verbs.h"
+
+/// `weir status`, `weir stats`, `weir top` and `weir flows`: the grammar.
+namespace weir::cli {
+namespace {
+
+constexpr std::uint64_t kIntervalMinMs = 100;
+constexpr std::uint64_t kIntervalMaxMs = 3'600'000;
+
+/// "1s", "500ms": in milliseconds.
+std::uint32_t interval_of(const std::string& text) {
+  const auto ms = control::with_unit(text, control::time_units());
+  if (!ms || *ms < kIntervalMinMs || *ms > kIntervalMaxMs)
+    throw CLI::ValidationError(
+        fmt::format("'{}' is no interval from 100ms to 1h, such as 500ms or 2s", text));
+  return static_cast<std::uint32_t>(*ms);
+}
+
+void add_stats_verb(CLI::App& app, Arguments& arguments) {
+  StatsOptions& options = arguments.stats;
+  CLI::App* command = reading_verb(
+      app, "stats",
+      "Show counters and rates: how every packet ended, and what each VIP and backend got",
+      arguments, [&](const Daemons& daemons) {
+        if (!arguments.vip.empty()) options.vip = vip_of(arguments);
+        return stats(daemons, options, format_of(arguments));
+      });
+  command->add_option("VIP", arguments.vip, "only this service")->check(is_vip());
+  CLI::Option* interval =
+      command
+          ->add_option_function<std::string>(
+              "--interval",
+              [&options](const std::string& text) { options.interval_ms = interval_of(text); },
+              "time between two readings, of which rates are made; 500ms unless given")
+          ->type_name("TIME")
+          ->group("Rates");
+  CLI::Option* count = command
+                           ->add_option("--count", options.count,
+                                        "so many reports, one after each interval; 0: without end")
+                           ->type_name("N")
+                           ->group("Rates");
+  command->add_flag("--total", options.total_only, "totals alone, at once")
+      ->excludes(interval)
+      ->excludes(count)
+      ->group("Rates");
+}
+
+void add_top_verb(CLI::App& app, Arguments& arguments) {
+  auto options = std::make_shared<TopOptions>();
+  CLI::App* command = verb(app, "top", "Watch VIPs and their backends by rate, full screen",
+                           arguments, [&arguments, options](const Daemons& daemons) {
+                             // In the one spelling that rows have.
+                             if (!arguments.vip.empty())
+                               options->vip = control::vip_text(vip_of(arguments));
+                             return top(daemons, *options);
+                           });
+  command->add_option("VIP", arguments.vip, "begin with the backends of this service")
+      ->check(is_vip());
+  command
+      ->add_option_function<std::string>(
+          "--interval",
+          [options](const std::string& text) {
+            options->interval = std::chrono::milliseconds{interval_of(text)};
+          },
+          "time between two readings; 1s unless given")
+      ->type_name("TIME");
+  command->add_option("--sort", options->sort, "what the rows are sorted by")
+      ->check(CLI::IsMember({"address", "packets", "bits", "flows", "drops"}))
+      ->capture_default_str();
+  command->add_option("--filter", options->filter, "only rows with this in address or name")
+      ->type_name("TEXT");
+  command->add_flag("--once", options->is_once, "print one frame as text and end");
+  command->footer(
+      R"(Keys: Up, Down, Page Up, Page Down, Home, End select; Enter opens a VIP's backends, Esc
+goes back; / filters by address or name; s takes the next sort column, a k b f d that of address,
+packets, bits, new flows and drops; r reverses; p or the space bar pauses; q quits.
+Drops are packets for a VIP that went to no backend, be it that they were dropped or answered.)");
+}
+
+void add_flows_verb(CLI::App& app, Arguments& arguments) {
+  FlowsOptions& options = arguments.flows;
+  auto of = std::make_shared<std::string>();
+  CLI::App* command = reading_verb(
+      app, "flows", "Show who is where: flows by VIP and backend, or where one client's flow is",
+      arguments, [&arguments, &options, of](const Daemons& daemons) {
+        if (!of->empty()) arguments.vip = *of;
+        if (!arguments.vip.empty()) options.vip = vip_of(arguments);
+        return flows(daemons, options);
+      });
+  command
+      ->add_option(
+          "SOURCE", options.source,
+          "a client, ADDRESS or ADDRESS:PORT: with VIP, the backend that has its flow, and "
+          "the one that a new flow of it would go to")
+      ->check([](const std::string& text) {
+        if (wire::IpAddress::parse(text) || wire::Endpoint::parse(text)) return std::string{};
+        return fmt::format("'{}' is not ADDRESS or ADDRESS:PORT", text);
+      });
+  command->add_option("VIP", *of, "the service that the client speaks to")->check(is_vip());
+  command->add_option("--vip", arguments.vip, "only flows of this service")
+      ->check(is_vip())
+      ->group("Which flows");
+  command->add_option("--backend", options.backend, "only flows of backends with this address")
+      ->check([](const std::string& text) {
+        const auto address = wire::IpAddress::parse(text);
+        return address ? std::string{} : address.error().text();
+      })
+      ->group("Which flows");
+  command
+      ->add_flag("--nat", options.wants_nat,
+                 "list translated flows one by one: client, backend, source, state, idle time")
+      ->group("Which flows");
+  command->add_option("--source", options.source, "with --nat: only flows of this client")
+      ->group("Which flows");
+  command->add_option("--limit", options.limit, "with --nat: so many at most")
+      ->check(CLI::Range(1U, 100'000U))
+      ->capture_default_str()
+      ->group("Which flows");
+  command->parse_complete_callback([&options, of, &arguments] {
+    const bool has_vip = !of->empty() || !arguments.vip.empty();
+    if (!options.source.empty() && !options.wants_nat && !has_vip)
+      throw CLI::ValidationError(
+          "a client alone names no flow: give the VIP too, or --nat, which lists translated flows");
+    if (!options.source.empty() && !options.wants_nat && !options.backend.empty())
+      throw CLI::ValidationError("--backend says nothing where one flow is asked for");
+  });
+}
+
+}  // namespace
+
+void add_looking_verbs(CLI::App& app, Arguments& arguments) {
+  reading_verb(app, "status", "Show both daemons, devices, programs and workers", arguments,
+               [](const Daemons& daemons) { return status(daemons); });
+  add_stats_verb(app, arguments);
+  add_top_verb(app, arguments);
+  add_flows_verb(app, arguments);
+}
+
+}  // namespace weir::cli
