@@ -60,8 +60,9 @@ Result<std::vector<std::vector<std::byte>>> frames_of(const json& body) {
 }  // namespace
 
 Result<LoadSettings> load_settings_from_json(const LoadSettings& present, std::string_view text) {
-  const json body = json::parse(text, nullptr, false);
-  if (!body.is_object()) return Error{ErrorCode::kInvalid, "the body is no JSON object"};
+  const Result<json> object = control::object_of(text);
+  if (!object) return object.error();
+  const json& body = *object;
   if (Result<void> known = control::only_members(body, {"devices", "mode", "chain"}); !known)
     return std::move(known).error();
   LoadSettings load = present;
@@ -96,8 +97,9 @@ Result<LoadSettings> load_settings_from_json(const LoadSettings& present, std::s
 }
 
 Result<TraceWish> trace_wish_from_json(std::string_view text) {
-  const json body = json::parse(text, nullptr, false);
-  if (!body.is_object()) return Error{ErrorCode::kInvalid, "the body is no JSON object"};
+  const Result<json> object = control::object_of(text);
+  if (!object) return object.error();
+  const json& body = *object;
   if (Result<void> known = control::only_members(body, {"packets", "device"}); !known)
     return std::move(known).error();
   TraceWish wish;

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "l4/base/result.h"
-#include "l4/store.h"
+#include "l4/desired_state.h"
 
 /// Bodies of the admin API that are neither a VIP nor a backend. Pure.
 namespace weir::l4 {

@@ -3,19 +3,17 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "l4/control/json_text.h"
 #include "l4/control/model_json.h"
 
 namespace weir::l4 {
 namespace {
 
+using control::json_text;
 using nlohmann::json;
 
 constexpr int kFormatBeforeRevisions = 1;  // one state, VIPs of the file within the model
 constexpr int kFormat = 2;
-
-std::string dump(const json& value) {
-  return value.dump(-1, ' ', false, json::error_handler_t::replace);
-}
 
 json load_json(const LoadSettings& load) {
   return {{"devices", load.devices}, {"mode", control::text_of(load.mode)}, {"chain", load.chain}};
@@ -140,6 +138,38 @@ std::vector<control::Vip> services_of(const DesiredState& state) {
   return services;
 }
 
+ServiceView::ServiceView(const DesiredState& state)
+    : of_gateways_{control::gateway_services(state.model.gateways)} {
+  all_.reserve(state.model.vips.size() + of_gateways_.size() + state.manual_vips.size());
+  const auto add = [this](const std::vector<control::Vip>& vips) {
+    for (const control::Vip& vip : vips)
+      all_.push_back(&vip);
+  };
+  add(state.model.vips);
+  add(of_gateways_);
+  of_file_ = all_.size();
+  add(state.manual_vips);
+}
+
+std::optional<control::Vip> service_of(const DesiredState& state, const control::VipKey& key) {
+  const ServiceView services{state};
+  const auto found = std::ranges::find(services.all(), key, &control::Vip::key);
+  if (found == services.all().end()) return std::nullopt;
+  std::vector<control::Vip> one{**found};
+  control::apply_overrides(one, state.overrides);
+  return std::move(one.front());
+}
+
+const control::Vip* find_manual(const DesiredState& state, const control::VipKey& key) {
+  const auto found = std::ranges::find(state.manual_vips, key, &control::Vip::key);
+  return found == state.manual_vips.end() ? nullptr : &*found;
+}
+
+bool file_owns(const DesiredState& state, const control::VipKey& key) {
+  const ServiceView services{state};
+  return std::ranges::find(services.of_file(), key, &control::Vip::key) != services.of_file().end();
+}
+
 void apply_to(DesiredState& state, StateChange change) {
   for (const control::VipKey& key : change.removed)
     std::erase_if(state.manual_vips, [&](const control::Vip& vip) { return vip.key() == key; });
@@ -166,9 +196,10 @@ std::string to_json(const DesiredState& state) {
   return fmt::format(
       R"({{"format": {}, "file": {}, "partial": {}, "load": {}, "hash_seed_file": {},)"
       "\n\"model\": {},\n\"vips\": {},\n\"manual_vips\": {},\n\"overrides\": {},\n\"text\": {}}}",
-      kFormat, dump(state.file), state.partial, dump(load_json(state.load)),
-      dump(state.model.node.hash_seed_file), control::to_json(rest), vips_json(state.model.vips),
-      vips_json(state.manual_vips), overrides_json(state.overrides), dump(state.text));
+      kFormat, json_text(json(state.file)), state.partial, json_text(load_json(state.load)),
+      json_text(json(state.model.node.hash_seed_file)), control::to_json(rest),
+      vips_json(state.model.vips), vips_json(state.manual_vips), overrides_json(state.overrides),
+      json_text(json(state.text)));
 }
 
 Result<DesiredState> desired_state_from_json(std::string_view text) {
@@ -184,8 +215,8 @@ std::string to_json(const StateChange& change) {
   for (const control::VipKey& key : change.removed)
     removed.push_back(control::vip_text(key));
   return fmt::format(R"({{"set": {}, "removed": {}, "load": {}, "overrides": {}}})",
-                     vips_json(change.set), dump(removed),
-                     change.load ? dump(load_json(*change.load)) : "null",
+                     vips_json(change.set), json_text(removed),
+                     change.load ? json_text(load_json(*change.load)) : "null",
                      change.overrides ? overrides_json(*change.overrides) : "null");
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -37,6 +38,36 @@ struct DesiredState {
 
 /// What the L4 plane serves in this state, as people want it; the health of backends aside.
 std::vector<control::Vip> services_of(const DesiredState& state);
+
+/// The same where they are, for whoever only looks at them: there may be 14,000. As they were
+/// written, overrides aside. Lives no longer than the state, and no change of it.
+class ServiceView {
+ public:
+  explicit ServiceView(const DesiredState& state);
+  ServiceView(const ServiceView&) = delete;
+  ServiceView& operator=(const ServiceView&) = delete;
+
+  /// Those of the file, of its gateways, by hand: the order of services_of().
+  [[nodiscard]] std::span<const control::Vip* const> all() const& { return all_; }
+  void all() const&& = delete;  // would be gone before the loop over it begins
+  /// The file's and its gateways'.
+  [[nodiscard]] std::span<const control::Vip* const> of_file() const& {
+    return all().first(of_file_);
+  }
+  void of_file() const&& = delete;
+
+ private:
+  std::vector<control::Vip> of_gateways_;
+  std::vector<const control::Vip*> all_;
+  std::size_t of_file_;
+};
+
+/// One of the services as people want it, overrides included.
+std::optional<control::Vip> service_of(const DesiredState& state, const control::VipKey& key);
+/// The VIP by hand of this key, or null.
+const control::Vip* find_manual(const DesiredState& state, const control::VipKey& key);
+/// Whether the file has a VIP or a gateway's listener of this key.
+bool file_owns(const DesiredState& state, const control::VipKey& key);
 
 /// What a change of few things comes to: enough to make the new state of the one before.
 struct StateChange {

@@ -11,8 +11,6 @@
 namespace weir::l4 {
 namespace {
 
-constexpr std::size_t kEntriesReadMax = std::size_t{WEIR_FLOW_WAYS} << 19;
-
 /// A record as it was at one moment; nothing while somebody owns it. Its owner changes whenever the
 /// rest does, but for stamp, way back and expected acknowledgement, of which any value is a true
 /// one.
@@ -43,14 +41,15 @@ Result<ReadFlows> read_flow_tallies(const Datapath& datapath, std::uint32_t now)
     auto flows = MappedArray<std::uint64_t>::open(datapath.tables().flows_fd(), "weir_flows");
     if (!flows) return std::move(flows).error();
     const std::span<std::uint64_t> all = flows->values();
-    const std::span<std::uint64_t> read = all.first(std::min(all.size(), kEntriesReadMax));
+    const std::span<std::uint64_t> read = all.first(std::min(all.size(), kFlowsReadMax));
     for (std::uint64_t& entry : read)
       out.tallies.add(read_now(entry));
     out.is_estimate = read.size() < all.size();
     out.tallies.scale(all.size() / read.size());
   }
   Result<void> nat = for_each_nat_flow(
-      datapath, now, [&](const weir_nat_flow& record) { out.tallies.add(record); });
+      datapath, now,
+      [&](const weir_nat_flow& record, std::uint32_t /*age*/) { out.tallies.add(record); });
   if (!nat) return std::move(nat).error();
   return out;
 }
@@ -70,8 +69,9 @@ Result<std::optional<FlowEntry>> read_flow(const Datapath& datapath, const weir_
   return place.find(set);
 }
 
-Result<void> for_each_nat_flow(const Datapath& datapath, std::uint32_t now,
-                               const std::function<void(const weir_nat_flow&)>& take) {
+Result<void> for_each_nat_flow(
+    const Datapath& datapath, std::uint32_t now,
+    const std::function<void(const weir_nat_flow&, std::uint32_t)>& take) {
   if (datapath.settings().nat_flows_max == 0) return {};
   auto records =
       MappedArray<weir_nat_flow>::open(datapath.tables().nat_flows_fd(), "weir_nat_flows");
@@ -79,7 +79,8 @@ Result<void> for_each_nat_flow(const Datapath& datapath, std::uint32_t now,
   const std::span<weir_nat_flow> all = records->values();
   for (weir_nat_flow& record : all) {
     const auto copy = copy_of(record);
-    if (copy && nat_age(*copy, now)) take(*copy);
+    const auto age = copy ? nat_age(*copy, now) : std::nullopt;
+    if (age) take(*copy, *age);
   }
   return {};
 }

@@ -22,9 +22,10 @@ Result<ReadFlows> read_flow_tallies(const Datapath& datapath, std::uint32_t now)
 Result<std::optional<FlowEntry>> read_flow(const Datapath& datapath, const weir_flow_key& flow);
 
 /// Calls `take` with every record that holds a flow whose time is not up, each as it was at one
-/// moment.
-Result<void> for_each_nat_flow(const Datapath& datapath, std::uint32_t now,
-                               const std::function<void(const weir_nat_flow&)>& take);
+/// moment, and with its nat_age().
+Result<void> for_each_nat_flow(
+    const Datapath& datapath, std::uint32_t now,
+    const std::function<void(const weir_nat_flow&, std::uint32_t)>& take);
 
 /// What a hash leads to in a VIP's table, by numbers within the VIP; 0: no backend, or no table.
 struct SlotChoice {

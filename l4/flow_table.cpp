@@ -9,26 +9,10 @@
 #include "l4/mapped_array.h"
 
 namespace weir::l4 {
-namespace {
 
-std::uint32_t backend_of(std::uint64_t entry) {
-  return static_cast<std::uint32_t>(entry >> WEIR_FLOW_BACKEND_SHIFT) & WEIR_FLOW_BACKEND_MASK;
-}
-
-weir_flow_state state_of(std::uint64_t entry) {
-  constexpr std::uint64_t kStateMask = 3;
-  return static_cast<weir_flow_state>(entry >> WEIR_FLOW_STATE_SHIFT & kStateMask);
-}
-
-std::uint32_t idle_s_of(std::uint64_t entry, std::uint32_t now_s) {
-  return (now_s - static_cast<std::uint32_t>(entry)) & WEIR_FLOW_STAMP_MASK;
-}
-
-}  // namespace
-
-bool is_alive(std::uint64_t entry, bool is_tcp, std::uint32_t now_s) {
-  const std::uint32_t idle_s = idle_s_of(entry, now_s);
-  switch (state_of(entry)) {
+bool is_alive(const FlowEntry& entry, bool is_tcp, std::uint32_t now_s) {
+  const std::uint32_t idle_s = entry.age(now_s);
+  switch (entry.state) {
     case WEIR_FLOW_CLOSING:
       return idle_s < WEIR_FLOW_CLOSED_S;
     case WEIR_FLOW_NEW:
@@ -47,10 +31,10 @@ Result<BackendFlows> count_flows_of(int map_fd, std::uint32_t backend, bool is_t
   if (!flows) return std::move(flows).error();
   BackendFlows count;
   for (std::uint64_t& place : flows->values()) {
-    const std::uint64_t entry = read_now(place);
-    if (backend_of(entry) != backend || !is_alive(entry, is_tcp, now_s)) continue;
+    const FlowEntry entry = FlowEntry::of(read_now(place));
+    if (entry.backend.value() != backend || !is_alive(entry, is_tcp, now_s)) continue;
     ++count.alive;
-    count.idle += idle_s_of(entry, now_s) > WEIR_FLOW_LONG_IDLE_S ? 1 : 0;
+    count.idle += entry.age(now_s) > WEIR_FLOW_LONG_IDLE_S ? 1 : 0;
   }
   return count;
 }
@@ -66,12 +50,11 @@ std::uint32_t flow_entries(std::uint32_t flows_max) {
 Result<FlowCount> count_flows(int map_fd) {
   auto flows = MappedArray<std::uint64_t>::open(map_fd, "weir_flows");
   if (!flows) return std::move(flows).error();
-  constexpr std::size_t kEntriesReadMax = std::size_t{WEIR_FLOW_WAYS} << 19;
   const std::span<std::uint64_t> all = flows->values();
-  const std::span<std::uint64_t> read = all.first(std::min(all.size(), kEntriesReadMax));
+  const std::span<std::uint64_t> read = all.first(std::min(all.size(), kFlowsReadMax));
   std::uint64_t used = 0;
   for (std::uint64_t& entry : read)
-    used += backend_of(read_now(entry)) != 0 ? 1 : 0;
+    used += FlowEntry::of(read_now(entry)).backend != BackendId{} ? 1 : 0;
   return FlowCount{.capacity = all.size(), .used = used * (all.size() / read.size())};
 }
 
@@ -80,7 +63,7 @@ Result<void> forget_flows(int map_fd, const std::function<bool(std::uint32_t)>& 
   if (!flows) return std::move(flows).error();
   for (std::uint64_t& entry : flows->values()) {
     std::uint64_t found = read_now(entry);
-    if (found == 0 || is_in_use(backend_of(found))) continue;
+    if (found == 0 || is_in_use(FlowEntry::of(found).backend.value())) continue;
     std::atomic_ref{entry}.compare_exchange_strong(found, 0, std::memory_order_relaxed);
   }
   return {};

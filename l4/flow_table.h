@@ -1,9 +1,12 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 
+#include "bpf/abi.h"
 #include "l4/base/result.h"
+#include "l4/flow_view.h"
 
 /// The map weir_flows, read and cleared in place: one mapping instead of a system call per set.
 namespace weir::l4 {
@@ -18,8 +21,12 @@ std::uint32_t flow_sets(std::uint32_t flows_max);
 /// The same in entries; 0 where no flows are to be remembered.
 std::uint32_t flow_entries(std::uint32_t flows_max);
 
-/// Counts entries of up to 2^19 sets, from the first one on. Flows are spread by a hash, so that a
-/// part of a larger table stands for the whole, and asking does not empty the CPU's caches.
+/// Entries that are read at most to say something of the whole table, from the first one on: 2^19
+/// sets. Flows are spread by a hash, so that a part of a larger table stands for the whole, and
+/// asking does not empty the CPU's caches.
+inline constexpr std::size_t kFlowsReadMax = std::size_t{WEIR_FLOW_WAYS} << 19;
+
+/// Counts entries, kFlowsReadMax of them at most.
 Result<FlowCount> count_flows(int map_fd);
 
 /// Flows that one backend still has.
@@ -32,7 +39,7 @@ struct BackendFlows {
 /// than one packet, or its first is fresh; it was not closed for longer than a moment; and it was
 /// silent for no longer than such flows are (established TCP: as RFC 5382, REQ-5 has it). Entries
 /// of clients (affinity) are no flows.
-bool is_alive(std::uint64_t entry, bool is_tcp, std::uint32_t now_s);
+bool is_alive(const FlowEntry& entry, bool is_tcp, std::uint32_t now_s);
 
 /// Reads the whole table: a wait for the last flow must not miss it. 512 MiB at most, 2 MiB by
 /// default.

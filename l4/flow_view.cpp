@@ -9,35 +9,6 @@
 #include "bpf/nat_state.h"
 
 namespace weir::l4 {
-namespace {
-
-// The parts of an entry lie one above the other, so that each ends where the next begins.
-constexpr std::uint64_t kBackendMask =
-    (1ULL << (WEIR_FLOW_TAG_SHIFT - WEIR_FLOW_BACKEND_SHIFT)) - 1;
-constexpr std::uint64_t kStateMask =
-    (1ULL << (WEIR_FLOW_BACKEND_SHIFT - WEIR_FLOW_STATE_SHIFT)) - 1;
-static_assert(kStateMask == 3, "text_of() and FlowTally know four states");
-
-weir_flow_state flow_state_of(std::uint64_t owner) {
-  switch (weir_nat_state_of(owner)) {
-    case WEIR_NAT_NEW:
-      return WEIR_FLOW_NEW;
-    case WEIR_NAT_CLOSING:
-      return WEIR_FLOW_CLOSING;
-    default:
-      return weir_nat_was_reset(owner) != 0 ? WEIR_FLOW_CLOSING : WEIR_FLOW_ESTABLISHED;
-  }
-}
-
-}  // namespace
-
-FlowEntry FlowEntry::of(std::uint64_t word) {
-  return {.tag = word >> WEIR_FLOW_TAG_SHIFT,
-          .backend =
-              BackendId{static_cast<std::uint32_t>(word >> WEIR_FLOW_BACKEND_SHIFT & kBackendMask)},
-          .state = static_cast<weir_flow_state>(word >> WEIR_FLOW_STATE_SHIFT & kStateMask),
-          .stamp = static_cast<std::uint32_t>(word & WEIR_FLOW_STAMP_MASK)};
-}
 
 std::string_view text_of(weir_flow_state state) {
   switch (state) {
@@ -98,12 +69,27 @@ void FlowTallies::scale(std::uint64_t share) {
 }
 
 std::optional<std::uint32_t> nat_age(const weir_nat_flow& record, std::uint32_t now) {
-  const std::uint32_t state = weir_nat_state_of(record.owner);
+  return nat_age(record.owner, record.stamp, record.protocol, now);
+}
+
+std::optional<std::uint32_t> nat_age(std::uint64_t owner, std::uint32_t stamp,
+                                     std::uint8_t protocol, std::uint32_t now) {
+  const std::uint32_t state = weir_nat_state_of(owner);
   if (state == WEIR_NAT_FREE || state == WEIR_NAT_CLAIMED) return std::nullopt;
-  const std::uint32_t age = (now - record.stamp) & WEIR_FLOW_STAMP_MASK;
-  const int is_tcp = record.protocol == IPPROTO_TCP ? 1 : 0;
-  if (age > weir_nat_timeout_s(record.owner, is_tcp)) return std::nullopt;
+  const std::uint32_t age = (now - stamp) & WEIR_FLOW_STAMP_MASK;
+  if (age > weir_nat_timeout_s(owner, protocol == IPPROTO_TCP ? 1 : 0)) return std::nullopt;
   return age;
+}
+
+weir_flow_state flow_state_of(std::uint64_t owner) {
+  switch (weir_nat_state_of(owner)) {
+    case WEIR_NAT_NEW:
+      return WEIR_FLOW_NEW;
+    case WEIR_NAT_CLOSING:
+      return WEIR_FLOW_CLOSING;
+    default:
+      return weir_nat_was_reset(owner) != 0 ? WEIR_FLOW_CLOSING : WEIR_FLOW_ESTABLISHED;
+  }
 }
 
 std::string_view nat_state_text(std::uint64_t owner) {

@@ -22,8 +22,17 @@ struct FlowEntry {
   weir_flow_state state = WEIR_FLOW_NEW;
   std::uint32_t stamp = 0;
 
-  /// Of an entry of weir_flows, as abi.h lays it out.
-  static FlowEntry of(std::uint64_t word);
+  /// Of an entry of weir_flows, as abi.h lays it out. Here, because tables have millions.
+  static FlowEntry of(std::uint64_t word) {
+    constexpr std::uint64_t kStateMask =
+        (1ULL << (WEIR_FLOW_BACKEND_SHIFT - WEIR_FLOW_STATE_SHIFT)) - 1;
+    static_assert(kStateMask == 3, "text_of() and FlowTally know four states");
+    return {.tag = word >> WEIR_FLOW_TAG_SHIFT,
+            .backend = BackendId{static_cast<std::uint32_t>(word >> WEIR_FLOW_BACKEND_SHIFT &
+                                                            WEIR_FLOW_BACKEND_MASK)},
+            .state = static_cast<weir_flow_state>(word >> WEIR_FLOW_STATE_SHIFT & kStateMask),
+            .stamp = static_cast<std::uint32_t>(word & WEIR_FLOW_STAMP_MASK)};
+  }
   /// Since its last packet; comes round after three days.
   [[nodiscard]] std::uint32_t age(std::uint32_t now) const {
     return (now - stamp) & WEIR_FLOW_STAMP_MASK;
@@ -76,6 +85,10 @@ class FlowTallies {
 
 /// Since the last packet; nothing where the record holds no flow, or one whose time is up.
 std::optional<std::uint32_t> nat_age(const weir_nat_flow& record, std::uint32_t now);
+std::optional<std::uint32_t> nat_age(std::uint64_t owner, std::uint32_t stamp,
+                                     std::uint8_t protocol, std::uint32_t now);
+/// The state that an entry of the flow table would have; of a record that holds a flow.
+weir_flow_state flow_state_of(std::uint64_t owner);
 /// "unanswered", "answered", "established" or "closing", as NatCount has them.
 std::string_view nat_state_text(std::uint64_t owner);
 

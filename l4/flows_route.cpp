@@ -194,14 +194,15 @@ Result<ordered_json> nat_list(const Plane& plane, const Wish& wish, std::uint32_
   const Ticks ticks = plane.datapath().constants().ticks;
   ordered_json rows = ordered_json::array();
   std::uint64_t matched = 0;
-  Result<void> read = for_each_nat_flow(plane.datapath(), now, [&](const weir_nat_flow& record) {
-    const auto vip = vips.find(record.vip_id);
-    if (vip == vips.end() || !is_wanted(record, *vip->second, wish)) return;
-    if (++matched > wish.limit) return;
-    rows.push_back(nat_row(record, *vip->second,
-                           backend_in(*vip->second, BackendId{record.backend_id}),
-                           ticks.seconds_of(*nat_age(record, now))));
-  });
+  Result<void> read =
+      for_each_nat_flow(plane.datapath(), now, [&](const weir_nat_flow& record, std::uint32_t age) {
+        const auto vip = vips.find(record.vip_id);
+        if (vip == vips.end() || !is_wanted(record, *vip->second, wish)) return;
+        if (++matched > wish.limit) return;
+        rows.push_back(nat_row(record, *vip->second,
+                               backend_in(*vip->second, BackendId{record.backend_id}),
+                               ticks.seconds_of(age)));
+      });
   if (!read) return std::move(read).error();
   return ordered_json{{"nat_flows", std::move(rows)}, {"matched", matched}};
 }
@@ -229,15 +230,16 @@ struct Found {
 Result<Found> find_translated(const Plane& plane, const InstalledVip& vip, const weir_flow_key& key,
                               std::uint32_t now) {
   Found found;
-  Result<void> read = for_each_nat_flow(plane.datapath(), now, [&](const weir_nat_flow& record) {
-    if (record.vip_id != vip.id.value() || record.protocol != key.protocol ||
-        record.client_port_be != key.source_port_be ||
-        record.vip_port_be != key.destination_port_be || !same_bytes(record.client, key.source) ||
-        !same_bytes(record.vip, key.destination))
-      return;
-    found = {backend_in(vip, BackendId{record.backend_id}), nat_state_text(record.owner),
-             plane.datapath().constants().ticks.seconds_of(*nat_age(record, now))};
-  });
+  Result<void> read =
+      for_each_nat_flow(plane.datapath(), now, [&](const weir_nat_flow& record, std::uint32_t age) {
+        if (record.vip_id != vip.id.value() || record.protocol != key.protocol ||
+            record.client_port_be != key.source_port_be ||
+            record.vip_port_be != key.destination_port_be ||
+            !same_bytes(record.client, key.source) || !same_bytes(record.vip, key.destination))
+          return;
+        found = {backend_in(vip, BackendId{record.backend_id}), nat_state_text(record.owner),
+                 plane.datapath().constants().ticks.seconds_of(age)};
+      });
   if (!read) return std::move(read).error();
   return found;
 }
@@ -366,9 +368,7 @@ const InstalledVip* vip_for(const std::map<VipKey, InstalledVip>& vips, const Vi
 }
 
 AdminReply flows_request(const Plane& plane, const AdminRequest& request) {
-  const Result<ordered_json> answered = answer(plane, request);
-  if (!answered) return control::error_reply(answered.error());
-  return {200, answered->dump(-1, ' ', false, ordered_json::error_handler_t::replace)};
+  return control::reply_of(answer(plane, request));
 }
 
 }  // namespace weir::l4

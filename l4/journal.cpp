@@ -76,8 +76,12 @@ std::optional<Line> line_of(std::string_view text) {
   return line;
 }
 
-Line line_for(std::string_view head, std::string_view body, bool pending) {
-  return {head.size(), body.size(), sum_of(head), sum_of(body), pending};
+JournalRecord place_of(std::uint64_t offset, const Line& line) {
+  return {.offset = offset,
+          .body_offset = offset + kLineBytes + line.head_bytes + 1,
+          .body_bytes = line.body_bytes,
+          .body_sum = line.body_sum,
+          .head = {}};
 }
 
 /// Exactly so many bytes, or an error: the caller knows that they are there.
@@ -142,11 +146,8 @@ class Reader {
     if (!head) return std::move(head).error();
     if (sum_of(*head) != line->head_sum)
       return damage(path_, offset + kLineBytes, "the head is not what was written");
-    contents_.records.push_back({.offset = offset,
-                                 .body_offset = offset + kLineBytes + line->head_bytes + 1,
-                                 .body_bytes = line->body_bytes,
-                                 .body_sum = line->body_sum,
-                                 .head = *std::move(head)});
+    contents_.records.push_back(place_of(offset, *line));
+    contents_.records.back().head = *std::move(head);
     contents_.bytes += line->record_bytes();
     return {};
   }
@@ -206,19 +207,15 @@ UniqueFd open_to_write(const std::string& path) {
 
 }  // namespace
 
-std::string record_text(std::string_view head, std::string_view body, bool pending) {
-  std::string text = line_text(line_for(head, body, pending));
-  text.reserve(text.size() + head.size() + body.size() + 2);
-  text.append(head).append("\n").append(body).append("\n");
-  return text;
-}
-
-JournalRecord first_record(std::string_view head, std::string_view body) {
-  return {.offset = 0,
-          .body_offset = kLineBytes + head.size() + 1,
-          .body_bytes = body.size(),
-          .body_sum = sum_of(body),
-          .head = {}};
+NewRecord new_record(std::uint64_t offset, std::string_view head, std::string_view body,
+                     RecordStatus status) {
+  WEIR_ASSERT(head.size() <= kHeadBytesMax && body.size() <= kBodyBytesMax);  // the store's limits
+  const Line line{head.size(), body.size(), sum_of(head), sum_of(body),
+                  status == RecordStatus::kPending};
+  NewRecord record{line_text(line), place_of(offset, line)};
+  record.text.reserve(line.record_bytes());
+  record.text.append(head).append("\n").append(body).append("\n");
+  return record;
 }
 
 Result<JournalContents> read_journal(const std::string& path) {
@@ -240,19 +237,13 @@ Result<std::string> read_body(const std::string& path, const JournalRecord& reco
 
 Result<PendingRecord> PendingRecord::append(const std::string& path, std::uint64_t end,
                                             std::string_view head, std::string_view body) {
-  WEIR_ASSERT(head.size() <= kHeadBytesMax && body.size() <= kBodyBytesMax);  // the store's limits
   if (Result<void> clean = cut_journal(path, end); !clean) return std::move(clean).error();
   const UniqueFd file = open_to_write(path);
   if (!file) return write_error("opening", path);
-  const std::string text = record_text(head, body, true);
-  JournalRecord record{.offset = end,
-                       .body_offset = end + kLineBytes + head.size() + 1,
-                       .body_bytes = body.size(),
-                       .body_sum = sum_of(body),
-                       .head = std::string{head}};
-  PendingRecord pending{path, std::move(record),
-                        end + text.size()};  // removes what a failure leaves
-  if (Result<void> written = write_at(file, path, end, text); !written)
+  const NewRecord record = new_record(end, head, body, RecordStatus::kPending);
+  PendingRecord pending{path, record.place,
+                        end + record.text.size()};  // removes what a failure leaves
+  if (Result<void> written = write_at(file, path, end, record.text); !written)
     return std::move(written).error();
   return pending;
 }

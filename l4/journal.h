@@ -22,7 +22,8 @@
 /// SipHash.
 namespace weir::l4 {
 
-/// Where a record lies in its file, and its head. The body is read when it is asked for.
+/// Where a record lies in its file, and with read_journal() its head. The body is read when it is
+/// asked for.
 struct JournalRecord {
   std::uint64_t offset = 0;
   std::uint64_t body_offset = 0;
@@ -31,14 +32,19 @@ struct JournalRecord {
   std::string head;
 };
 
-/// A record as it lies in a file. Heads and bodies have no limit here; readers have kHeadBytesMax
-/// and kBodyBytesMax.
-std::string record_text(std::string_view head, std::string_view body, bool pending);
-/// Where the record lies that begins a file with this text.
-JournalRecord first_record(std::string_view head, std::string_view body);
-
 inline constexpr std::uint64_t kHeadBytesMax = 1 << 20;
 inline constexpr std::uint64_t kBodyBytesMax = 512 << 20;
+
+enum class RecordStatus : std::uint8_t { kPending, kCounts };
+
+/// A record to be written, as it lies in its file from `place.offset` on. `place` has no head.
+struct NewRecord {
+  std::string text;
+  JournalRecord place;
+};
+/// The caller sees to it that head and body are no larger than kHeadBytesMax and kBodyBytesMax.
+NewRecord new_record(std::uint64_t offset, std::string_view head, std::string_view body,
+                     RecordStatus status);
 
 /// What a file holds.
 struct JournalContents {

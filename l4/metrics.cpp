@@ -115,10 +115,10 @@ control::AdminReply metrics_reply(Plane& plane, std::size_t series_max) {
                          .revision = plane.desired().revision,
                          .in_desired_state = plane.in_desired_state(),
                          .warnings = plane.warnings().size()};
-  for (const control::Vip& vip : services_of(plane.desired())) {
-    ++reading.vips;
-    reading.backends += vip.backends.size();
-  }
+  const ServiceView services{plane.desired()};
+  reading.vips = services.all().size();
+  for (const control::Vip* vip : services.all())
+    reading.backends += vip->backends.size();
   const HealthBoard::Summary health = plane.health().summary();
   reading.backends_checked = health.backends_checked;
   reading.backends_down = health.backends_down;

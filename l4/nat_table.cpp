@@ -1,9 +1,8 @@
 #include "l4/nat_table.h"
 
-#include <netinet/in.h>
-
 #include <algorithm>
 #include <bit>
+#include <optional>
 
 #include "bpf/nat_state.h"
 #include "l4/mapped_array.h"
@@ -30,6 +29,10 @@ void count(NatCount& counts, std::uint64_t owner) {
   }
 }
 
+std::optional<std::uint32_t> age_of(weir_nat_flow& record, std::uint64_t owner, std::uint32_t now) {
+  return nat_age(owner, read_now(record.stamp), read_now(record.protocol), now);
+}
+
 }  // namespace
 
 std::uint32_t nat_records(std::uint32_t nat_flows_max) {
@@ -43,13 +46,10 @@ Result<BackendFlows> count_nat_flows_of(int map_fd, std::uint32_t backend, std::
   for (weir_nat_flow& record : records->values()) {
     if (read_now(record.backend_id) != backend) continue;
     const std::uint64_t owner = read_now(record.owner);
-    NatCount counts;
-    count(counts, owner);
-    const std::uint32_t idle_s = (stamp - read_now(record.stamp)) & WEIR_FLOW_STAMP_MASK;
-    const bool is_tcp = read_now(record.protocol) == IPPROTO_TCP;
-    if (counts.used() == counts.closing || idle_s > weir_nat_timeout_s(owner, is_tcp)) continue;
+    const auto age = age_of(record, owner, stamp);
+    if (!age || flow_state_of(owner) == WEIR_FLOW_CLOSING) continue;
     ++flows.alive;
-    flows.idle += idle_s > WEIR_FLOW_LONG_IDLE_S ? 1 : 0;
+    flows.idle += *age > WEIR_FLOW_LONG_IDLE_S ? 1 : 0;
   }
   return flows;
 }
@@ -63,9 +63,7 @@ Result<NatCount> count_nat_flows(int map_fd, std::uint32_t stamp) {
   NatCount counts;
   for (weir_nat_flow& record : read) {
     const std::uint64_t owner = read_now(record.owner);
-    const std::uint32_t idle_s = (stamp - read_now(record.stamp)) & WEIR_FLOW_STAMP_MASK;
-    const bool is_tcp = read_now(record.protocol) == IPPROTO_TCP;
-    if (idle_s <= weir_nat_timeout_s(owner, is_tcp)) count(counts, owner);
+    if (age_of(record, owner, stamp)) count(counts, owner);
   }
   const std::uint64_t share = all.size() / read.size();
   counts.capacity = all.size();

@@ -70,8 +70,9 @@ Result<UniqueFd> lock_state(const std::string& directory) {
 
 Result<void> check_duplicates(const DesiredState& state) {
   std::set<control::VipKey> keys;
-  for (const control::Vip& vip : control::l4_services(state.model))
-    keys.insert(vip.key());
+  const ServiceView services{state};
+  for (const control::Vip* vip : services.of_file())
+    keys.insert(vip->key());
   for (const control::Vip& vip : state.manual_vips) {
     if (keys.insert(vip.key()).second) continue;
     return Error{
@@ -86,8 +87,9 @@ Result<void> check_duplicates(const DesiredState& state) {
 }
 
 bool has_nat(const DesiredState& state) {
-  return std::ranges::any_of(services_of(state), [](const control::Vip& vip) {
-    return vip.mode == control::ForwardMode::kNat;
+  const ServiceView services{state};
+  return std::ranges::any_of(services.all(), [](const control::Vip* vip) {
+    return vip->mode == control::ForwardMode::kNat;
   });
 }
 
@@ -112,8 +114,9 @@ std::vector<std::string> owner_changes(const DesiredState& have, const DesiredSt
                        std::string_view words) {
     if (by_hand.manual_vips.empty()) return;
     std::set<control::VipKey> keys;
-    for (const control::Vip& vip : control::l4_services(by_file.model))
-      keys.insert(vip.key());
+    const ServiceView services{by_file};
+    for (const control::Vip* vip : services.of_file())
+      keys.insert(vip->key());
     for (const control::Vip& vip : by_hand.manual_vips) {
       if (keys.contains(vip.key()))
         lines.push_back(fmt::format("vip {}: owner {}", control::vip_text(vip.key()), words));
@@ -128,23 +131,7 @@ std::vector<std::string> owner_changes(const DesiredState& have, const DesiredSt
 
 Revision next_revision(const DesiredState& last, std::string cause,
                        std::vector<std::string> changes) {
-  return {last.revision + 1, std::chrono::system_clock::to_time_t(std::chrono::system_clock::now()),
-          std::move(cause), std::move(changes)};
-}
-
-std::optional<control::Vip> service_of(const DesiredState& state, const control::VipKey& key) {
-  control::Model gateways;
-  gateways.gateways = state.model.gateways;
-  const std::vector<control::Vip> of_gateways = control::l4_services(gateways);
-  for (const std::vector<control::Vip>* vips :
-       {&state.model.vips, &of_gateways, &state.manual_vips}) {
-    const auto found = std::ranges::find(*vips, key, &control::Vip::key);
-    if (found == vips->end()) continue;
-    std::vector<control::Vip> one{*found};
-    control::apply_overrides(one, state.overrides);
-    return std::move(one.front());
-  }
-  return std::nullopt;
+  return {last.revision + 1, unix_now_s(), std::move(cause), std::move(changes)};
 }
 
 SipKey seed_of(const std::string& hash_seed) {
@@ -249,8 +236,9 @@ Result<void> Plane::adopt_programmer() {
 }
 
 /// What is pinned was given up where a failure could not be taken back; pins that were refused wait
-/// for unload().
-Result<void> Plane::ensure_adopted() {
+/// for unload(), and until then nothing can be wanted that is loaded somewhere.
+Result<void> Plane::ensure_adopted(const LoadSettings& wanted) {
+  if (refused_ && !wanted.devices.empty()) return *refused_;
   if (datapath_ || refused_) return {};
   return adopt();
 }
@@ -282,10 +270,10 @@ void Plane::import_pinned_vips() {
 }
 
 Result<void> Plane::validate(const DesiredState& next) {
-  if (refused_ && !next.load.devices.empty()) return *refused_;
-  if (Result<void> ready = ensure_adopted(); !ready) return ready;
+  if (Result<void> ready = ensure_adopted(next.load); !ready) return ready;
   if (Result<void> distinct = check_duplicates(next); !distinct) return distinct;
-  if (Result<void> fits = Programmer::check_capacity(services_of(next)); !fits) return fits;
+  const ServiceView services{next};
+  if (Result<void> fits = Programmer::check_capacity(services.all()); !fits) return fits;
   Result<std::vector<Attachment>> attached = attachments();
   if (!attached) return std::move(attached).error();
   for (const std::string& device : next.load.devices) {
@@ -328,14 +316,16 @@ std::vector<std::string> Plane::preview(const DesiredState& next) const {
   return changes;
 }
 
-Result<void> Plane::change(DesiredState next, const std::string& cause) {
-  control::drop_stale_overrides(next.overrides, services_of(next));
-  if (same_wish(next, desired_) && !failed_) return {};
-  if (Result<void> valid = validate(next); !valid) return valid;
+Result<std::vector<std::string>> Plane::change(DesiredState next, const std::string& cause) {
+  if (!next.overrides.empty()) control::drop_stale_overrides(next.overrides, services_of(next));
+  std::vector<std::string> changes;
+  if (same_wish(next, desired_) && !failed_) return changes;
+  if (Result<void> valid = validate(next); !valid) return std::move(valid).error();
+  changes = preview(next);
   next.revision = desired_.revision + 1;
   // A full disk is found out before the kernel is touched; not all steps can be taken back.
-  Result<Store::Pending> staged = store_.stage(next_revision(desired_, cause, preview(next)), next,
-                                               small_change(desired_, next));
+  Result<Store::Pending> staged =
+      store_.stage(next_revision(desired_, cause, changes), next, small_change(desired_, next));
   if (!staged) return std::move(staged).error();
   Result<void> done = reconcile(next);
   // On disk before anybody is told that it was done. A crash before this line brings the kernel
@@ -343,13 +333,13 @@ Result<void> Plane::change(DesiredState next, const std::string& cause) {
   if (done) done = staged->commit();
   if (!done) {
     restore();
-    return done;
+    return std::move(done).error();
   }
   failed_.reset();
   desired_ = std::move(next);
   set_targets();
   log_info("revision {}: {}", desired_.revision, cause);
-  return {};
+  return changes;
 }
 
 /// After a failure: read back what is in the kernel, whatever the step was, and go to the state
@@ -545,8 +535,7 @@ std::vector<std::string> Plane::warnings() const {
   if (desired_.revision == 0 && !desired_.manual_vips.empty())
     out.emplace_back(
         "there was no state on disk: what runs was taken over, with names, weights and health "
-        "checks "
-        "lost; apply the configuration again");
+        "checks lost; apply the configuration again");
   if (desired_.model.node.hash_seed.empty())
     out.emplace_back(
         "node.hashSeed is not set: the built-in seed is public, so that clients can "

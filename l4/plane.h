@@ -75,8 +75,8 @@ class Plane {
 
   /// Validates, changes the kernel, writes the disk: all of it, or after a failure what was before.
   /// The revision is counted here; a state equal to the present one changes nothing. `cause` stands
-  /// in the history.
-  Result<void> change(DesiredState next, const std::string& cause);
+  /// in the history. Returns what was changed, as preview() says it.
+  Result<std::vector<std::string>> change(DesiredState next, const std::string& cause);
 
   /// The same for one VIP by hand, without a copy of what there is besides, or a table of the
   /// kernel touched but its own.
@@ -136,13 +136,13 @@ class Plane {
   Result<void> start();
   // plane_edit.cpp
   Result<void> validate_edit(const VipEdit& edit);
-  Result<Store::Pending> stage_edit(const VipEdit& edit, const std::optional<control::Vip>& before,
-                                    const std::vector<control::BackendOverride>& old_overrides);
+  Result<Store::Pending> stage_edit(const VipEdit& edit, const std::optional<control::Vip>& had,
+                                    bool has_other_overrides);
   Result<void> program(const control::VipKey& key);
   void acknowledge(const std::string& cause);
 
   Result<void> adopt();
-  Result<void> ensure_adopted();
+  Result<void> ensure_adopted(const LoadSettings& wanted);
   Result<void> adopt_programmer();
   Result<void> set_node_rules(const DesiredState& next);
   void import_pinned_vips();
@@ -193,13 +193,6 @@ class Plane {
   Instant next_probe_{};
   Instant next_attempt_{};
 };
-
-/// The VIP by hand of this key, or null.
-const control::Vip* find_manual(const DesiredState& state, const control::VipKey& key);
-/// One of the services, without a copy of the others.
-std::optional<control::Vip> service_of(const DesiredState& state, const control::VipKey& key);
-/// Whether the file has a VIP or a gateway's listener of this key.
-bool file_owns(const DesiredState& state, const control::VipKey& key);
 
 /// The next revision, made now.
 Revision next_revision(const DesiredState& last, std::string cause,

@@ -51,20 +51,6 @@ std::vector<control::Vip> ranges_beside(const DesiredState& state, const control
   return beside;
 }
 
-/// Whether the kernel's tables can hold what is wanted; looks at VIPs where they are, because they
-/// may be many.
-Result<void> check_room(const DesiredState& state) {
-  control::Model gateways;
-  gateways.gateways = state.model.gateways;
-  const std::vector<control::Vip> of_gateways = control::l4_services(gateways);
-  std::vector<const control::Vip*> all;
-  for (const auto* list : {&state.model.vips, &state.manual_vips, &of_gateways}) {
-    for (const control::Vip& vip : *list)
-      all.push_back(&vip);
-  }
-  return Programmer::check_capacity(all);
-}
-
 bool takes_more_room(const std::optional<control::Vip>& before,
                      const std::optional<control::Vip>& after) {
   return after && (!before || after->backends.size() > before->backends.size());
@@ -97,24 +83,6 @@ std::vector<std::string> lines_between(const std::optional<control::Vip>& before
 
 }  // namespace
 
-const control::Vip* find_manual(const DesiredState& state, const control::VipKey& key) {
-  const auto found = std::ranges::find(state.manual_vips, key, &control::Vip::key);
-  return found == state.manual_vips.end() ? nullptr : &*found;
-}
-
-bool file_owns(const DesiredState& state, const control::VipKey& key) {
-  const auto has_listener = [&](const control::Gateway& gateway) {
-    return std::ranges::find(gateway.addresses, key.address) != gateway.addresses.end() &&
-           std::ranges::any_of(gateway.listeners, [&](const control::Listener& listener) {
-             return control::PortRange::only(listener.port) == key.ports;
-           });
-  };
-  if (std::ranges::find(state.model.vips, key, &control::Vip::key) != state.model.vips.end())
-    return true;
-  return key.protocol == control::Protocol::kTcp && key.is_single_address() &&
-         std::ranges::any_of(state.model.gateways, has_listener);
-}
-
 Result<void> Plane::edit(const VipEdit& edit) {
   const control::Vip* present = find_manual(desired_, edit.key);
   const std::optional<control::Vip> before =
@@ -122,13 +90,14 @@ Result<void> Plane::edit(const VipEdit& edit) {
   std::vector<control::BackendOverride> overrides = overrides_after(desired_.overrides, edit);
   if (before == edit.vip && overrides == desired_.overrides && !failed_) return {};
   if (Result<void> valid = validate_edit(edit); !valid) return valid;
+  const std::optional<control::Vip> had = service_of(desired_, edit.key);
   const std::size_t index = put_manual(desired_, edit.key, edit.vip);
   std::swap(desired_.overrides, overrides);
   const auto undo = [&] {
     put_back(desired_, edit, before, index);
     std::swap(desired_.overrides, overrides);
   };
-  Result<Store::Pending> staged = stage_edit(edit, before, overrides);
+  Result<Store::Pending> staged = stage_edit(edit, had, overrides != desired_.overrides);
   if (!staged) {
     undo();
     return std::move(staged).error();
@@ -148,8 +117,7 @@ Result<void> Plane::override_backends(const control::VipKey& vip,
                                       std::vector<control::BackendOverride> overrides,
                                       const std::string& cause) {
   if (overrides == desired_.overrides && !failed_) return {};
-  if (refused_ && !desired_.load.devices.empty()) return *refused_;
-  if (Result<void> ready = ensure_adopted(); !ready) return ready;
+  if (Result<void> ready = ensure_adopted(desired_.load); !ready) return ready;
   const std::optional<control::Vip> before = service_of(desired_, vip);
   std::swap(desired_.overrides, overrides);
   const StateChange change{.set = {}, .removed = {}, .load = {}, .overrides = desired_.overrides};
@@ -176,8 +144,7 @@ void Plane::acknowledge(const std::string& cause) {
 
 /// As validate() does for all of them.
 Result<void> Plane::validate_edit(const VipEdit& edit) {
-  if (refused_ && !desired_.load.devices.empty()) return *refused_;
-  if (Result<void> ready = ensure_adopted(); !ready) return ready;
+  if (Result<void> ready = ensure_adopted(desired_.load); !ready) return ready;
   if (file_owns(desired_, edit.key))
     return Error{ErrorCode::kConflict,
                  fmt::format("VIP {} belongs to {}", control::vip_text(edit.key), desired_.file),
@@ -188,12 +155,14 @@ Result<void> Plane::validate_edit(const VipEdit& edit) {
   return control::check_vips_together(together);
 }
 
-/// `desired_` has the new values already.
-Result<Store::Pending> Plane::stage_edit(
-    const VipEdit& edit, const std::optional<control::Vip>& before,
-    const std::vector<control::BackendOverride>& old_overrides) {
-  if (takes_more_room(before, edit.vip)) {
-    if (Result<void> fits = check_room(desired_); !fits) return std::move(fits).error();
+/// `desired_` has the new values already; `had` is what was wanted before, overrides included.
+Result<Store::Pending> Plane::stage_edit(const VipEdit& edit,
+                                         const std::optional<control::Vip>& had,
+                                         bool has_other_overrides) {
+  if (takes_more_room(had, edit.vip)) {
+    const ServiceView services{desired_};
+    if (Result<void> fits = Programmer::check_capacity(services.all()); !fits)
+      return std::move(fits).error();
   }
   StateChange change;
   if (edit.vip) {
@@ -201,11 +170,7 @@ Result<Store::Pending> Plane::stage_edit(
   } else {
     change.removed.push_back(edit.key);
   }
-  if (old_overrides != desired_.overrides) change.overrides = desired_.overrides;
-  std::vector<control::Vip> shown = list_of(before);  // as it was wanted
-  control::apply_overrides(shown, old_overrides);
-  const std::optional<control::Vip> had =
-      shown.empty() ? std::nullopt : std::optional{shown.front()};
+  if (has_other_overrides) change.overrides = desired_.overrides;
   return store_.stage(
       next_revision(desired_, edit.cause, lines_between(had, service_of(desired_, edit.key))),
       desired_, std::move(change));

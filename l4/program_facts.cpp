@@ -8,6 +8,7 @@
 #include <span>
 #include <system_error>
 
+#include "l4/base/clock.h"
 #include "l4/base/fd.h"
 #include "l4/base/hex.h"
 #include "l4/kernel_objects.h"
@@ -15,9 +16,10 @@
 namespace weir::l4 {
 namespace {
 
-std::int64_t clock_s(clockid_t clock) {
+/// Since the kernel's start, suspended time included.
+std::int64_t uptime_s() {
   timespec now{};
-  ::clock_gettime(clock, &now);  // cannot fail for the clocks below
+  ::clock_gettime(CLOCK_BOOTTIME, &now);  // cannot fail for this clock
   return now.tv_sec;
 }
 
@@ -33,13 +35,12 @@ Result<std::vector<ProgramFacts>> read_programs(const std::string& pin_directory
     if (!fd) return Error::from_errno(fmt::format("opening {}", pin->path().string()));
     const Result<bpf_prog_info> info = program_info(fd.get());
     if (!info) return info.error();
-    // The kernel counts from its start, suspended time included.
     const std::int64_t age_s =
-        clock_s(CLOCK_BOOTTIME) - static_cast<std::int64_t>(info->load_time / 1'000'000'000);
+        uptime_s() - static_cast<std::int64_t>(info->load_time / 1'000'000'000);
     programs.push_back({.name = pin->path().filename().string(),
                         .id = info->id,
                         .tag = hex_of(std::as_bytes(std::span{info->tag})),
-                        .loaded_unix_s = clock_s(CLOCK_REALTIME) - age_s});
+                        .loaded_unix_s = unix_now_s() - age_s});
   }
   if (error && error != std::errc::no_such_file_or_directory)  // before the first load
     return Error::from_errno(fmt::format("reading {}", directory), error.value());

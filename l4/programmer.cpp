@@ -95,14 +95,6 @@ std::vector<control::Vip> Programmer::installed() const {
   return vips;
 }
 
-Result<void> Programmer::check_capacity(const std::vector<control::Vip>& want) {
-  std::vector<const control::Vip*> pointers;
-  pointers.reserve(want.size());
-  for (const control::Vip& vip : want)
-    pointers.push_back(&vip);
-  return check_capacity(pointers);
-}
-
 Result<void> Programmer::check_capacity(std::span<const control::Vip* const> want) {
   std::size_t backends = 0;
   std::size_t ranges = 0;

@@ -123,7 +123,6 @@ class Programmer {
 
   /// Whether the kernel's tables can hold these VIPs, before anything is touched.
   static Result<void> check_capacity(std::span<const control::Vip* const> want);
-  static Result<void> check_capacity(const std::vector<control::Vip>& want);
 
  private:
   Programmer(Tables& tables, const ProgrammerSettings& settings, Resolve resolve,

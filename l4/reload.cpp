@@ -1,18 +1,14 @@
 #include "l4/reload.h"
 
-#include <chrono>
 #include <utility>
 
+#include "l4/base/clock.h"
 #include "l4/base/log.h"
 #include "l4/control/config.h"
 #include "l4/proposal.h"
 
 namespace weir::l4 {
 namespace {
-
-std::int64_t unix_now() {
-  return std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
-}
 
 std::vector<std::string> lines_of(const std::vector<control::Diagnostic>& diagnostics) {
   std::vector<std::string> lines;
@@ -34,7 +30,7 @@ std::vector<std::string> try_file(Plane& plane, const std::string& file, std::st
   if (!proposal) return {proposal.error().text()};
   if (!proposal->diagnostics.empty()) return lines_of(proposal->diagnostics);
   const bool concerns_l7 = has_other_l7_part(plane.desired().model, proposal->next.model);
-  Result<void> done = plane.change(std::move(proposal->next), fmt::format("{} {}", why, file));
+  const auto done = plane.change(std::move(proposal->next), fmt::format("{} {}", why, file));
   if (!done) return {done.error().text()};
   for (const std::string& warning : proposal->warnings)
     log_warning("{}", warning);
@@ -53,7 +49,7 @@ void failed(Plane& plane, const std::string& file, std::vector<std::string> line
   ReloadStatus status = plane.reload_status();
   status.file = file;
   status.ok = false;
-  status.at_unix_s = unix_now();
+  status.at_unix_s = unix_now_s();
   status.revision = plane.desired().revision;
   status.diagnostics = std::move(lines);
   ++status.failures_total;
@@ -64,7 +60,7 @@ void succeeded(Plane& plane, const std::string& file) {
   ReloadStatus status = plane.reload_status();
   status.file = file;
   status.ok = true;
-  status.at_unix_s = status.last_ok_unix_s = unix_now();
+  status.at_unix_s = status.last_ok_unix_s = unix_now_s();
   status.revision = plane.desired().revision;
   status.diagnostics.clear();
   ++status.ok_total;

@@ -22,11 +22,10 @@ enum class Act : std::uint8_t { kTell, kDo };
 /// Says what would change, and changes it if asked to.
 AdminReply settle(Plane& plane, DesiredState next, const std::string& cause, Act act, json rest) {
   if (Result<void> valid = plane.validate(next); !valid) return control::error_reply(valid.error());
-  rest["changes"] = plane.preview(next);
-  if (act == Act::kDo) {
-    if (Result<void> done = plane.change(std::move(next), cause); !done)
-      return control::error_reply(done.error());
-  }
+  const Result<std::vector<std::string>> changes =
+      act == Act::kDo ? plane.change(std::move(next), cause) : plane.preview(next);
+  if (!changes) return control::error_reply(changes.error());
+  rest["changes"] = *changes;
   rest["revision"] = plane.desired().revision;
   return control::ok_reply(rest);
 }
@@ -126,16 +125,6 @@ AdminReply export_request(const Plane& plane) {
   model.node.interfaces = desired.load.devices;
   model.node.xdp_mode = desired.load.mode;
   return {200, control::to_yaml(model, desired.manual_vips), "application/yaml"};
-}
-
-std::string to_json(const ReloadStatus& status) {
-  if (status.file.empty()) return "null";
-  const json body{{"file", status.file},
-                  {"state", status.ok ? "ok" : "failed"},
-                  {"at", status.at_unix_s},
-                  {"revision", status.revision},
-                  {"diagnostics", status.diagnostics}};
-  return body.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
 }  // namespace weir::l4

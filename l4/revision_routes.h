@@ -1,7 +1,5 @@
 #pragma once
 
-#include <string>
-
 #include "l4/control/admin.h"
 #include "l4/plane.h"
 
@@ -18,8 +16,5 @@ control::AdminReply revisions_request(const Plane& plane, const control::AdminRe
 control::AdminReply rollback_request(Plane& plane, const control::AdminRequest& request);
 /// GET /v1/export: a configuration file.
 control::AdminReply export_request(const Plane& plane);
-
-/// The member "reload" of the status, as JSON; null where no file was read without being asked to.
-std::string to_json(const ReloadStatus& status);
 
 }  // namespace weir::l4

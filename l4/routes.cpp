@@ -160,6 +160,16 @@ Result<json> programs_json(const Plane& plane) {
   return out;
 }
 
+/// Null where no file was read without being asked to.
+json reload_json(const ReloadStatus& status) {
+  if (status.file.empty()) return {};
+  return {{"file", status.file},
+          {"state", status.ok ? "ok" : "failed"},
+          {"at", status.at_unix_s},
+          {"revision", status.revision},
+          {"diagnostics", status.diagnostics}};
+}
+
 Result<json> get_status(Plane& plane, Instant started) {
   Result<json> programs = programs_json(plane);
   if (!programs) return programs;
@@ -184,6 +194,7 @@ Result<json> get_status(Plane& plane, Instant started) {
     flows = *counted;
   }
   const DesiredState& desired = plane.desired();
+  const ServiceView services{desired};
   const auto uptime = std::chrono::duration_cast<std::chrono::seconds>(monotonic_now() - started);
   return json{{"version", kVersion},
               {"abi", WEIR_ABI_VERSION},
@@ -196,11 +207,11 @@ Result<json> get_status(Plane& plane, Instant started) {
               {"in_desired_state", plane.in_desired_state()},
               {"revision", desired.revision},
               {"file", desired.file.empty() ? json() : json(desired.file)},
-              {"reload", json::parse(to_json(plane.reload_status()))},
+              {"reload", reload_json(plane.reload_status())},
               {"loaded", plane.loaded()},
               {"devices", *std::move(devices)},
               {"workers", *std::move(workers)},
-              {"vips", services_of(desired).size()},
+              {"vips", services.all().size()},
               {"backends", backends},
               {"backends_unresolved", unresolved},
               {"health", health_summary(plane)},
@@ -348,8 +359,7 @@ Result<json> post_load(Plane& plane, const AdminRequest& request) {
   if (!load) return std::move(load).error();
   next.load = *std::move(load);
   const std::string cause = fmt::format("load {}", fmt::join(next.load.devices, " "));
-  Result<void> done = plane.change(std::move(next), cause);
-  if (!done) return std::move(done).error();
+  if (const auto done = plane.change(std::move(next), cause); !done) return done.error();
   Result<json> devices = devices_json(plane);
   if (!devices) return devices;
   return json{{"devices", *std::move(devices)}};
@@ -371,8 +381,7 @@ Result<json> post_unload(Plane& plane, const AdminRequest& request) {
 AdminReply vips_reply(const Plane& plane, const AdminRequest& request) {
   const auto backends = request.query.find("backends");
   if (backends == request.query.end()) return control::reply_of(get_vips(plane, request));
-  if (backends->second == "count" && !request.query.contains("vip"))
-    return {200, vip_list_json(plane)};
+  if (backends->second == "count" && !request.query.contains("vip")) return vip_list_request(plane);
   return control::error_reply(Error{ErrorCode::kInvalid,
                                     fmt::format("'backends' is '{}'", backends->second),
                                     "leave it out, or ask for all VIPs with backends=count"});

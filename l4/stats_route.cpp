@@ -156,9 +156,7 @@ Result<json> get_stats(const Plane& plane, const AdminRequest& request) {
 }  // namespace
 
 AdminReply stats_request(const Plane& plane, const AdminRequest& request) {
-  const Result<json> stats = get_stats(plane, request);
-  if (!stats) return control::error_reply(stats.error());
-  return {200, stats->dump()};
+  return control::reply_of(get_stats(plane, request));
 }
 
 }  // namespace weir::l4

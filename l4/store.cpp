@@ -11,6 +11,7 @@
 
 #include "l4/base/fd.h"
 #include "l4/base/log.h"
+#include "l4/control/json_text.h"
 
 namespace weir::l4 {
 namespace {
@@ -54,7 +55,7 @@ std::string head_json(const Revision& revision, Body body) {
                   {"cause", revision.cause},
                   {"changes", revision.changes},
                   {"body", body == Body::kWhole ? "state" : "change"}};
-  std::string text = head.dump(-1, ' ', false, json::error_handler_t::replace);
+  std::string text = control::json_text(head);
   WEIR_ASSERT(text.size() <= kHeadBytesMax);  // kChangesMax lines of kLineMax, escaped
   return text;
 }
@@ -313,13 +314,13 @@ Result<Store::Pending> Store::stage_file(Revision revision, const DesiredState& 
   const std::string head = head_json(kept, Body::kWhole);
   const std::string body = to_json(next);
   if (Result<void> fits = check_size(body); !fits) return std::move(fits).error();
-  const std::string text = record_text(head, body, /*pending=*/false);
-  Result<StagedFile> staged = StagedFile::stage(path_of(kept.number), text, kMode);
+  NewRecord record = new_record(0, head, body, RecordStatus::kCounts);
+  Result<StagedFile> staged = StagedFile::stage(path_of(kept.number), record.text, kMode);
   if (!staged)
     return std::move(staged).error().with_remedy(
         "nothing was changed; make room on the disk, or make it writable, and try again");
   return Pending{*this, std::move(kept),
-                 Pending::NewFile{*std::move(staged), first_record(head, body), text.size()}};
+                 Pending::NewFile{*std::move(staged), std::move(record.place), record.text.size()}};
 }
 
 Result<void> Store::Pending::commit() {
@@ -327,7 +328,6 @@ Result<void> Store::Pending::commit() {
     if (Result<void> done = appended->commit(); !done) return done;
     File& last = store_->files_.back();
     last.records.push_back(appended->record());
-    last.records.back().head.clear();
     last.bytes = appended->end();
   } else {
     NewFile& file = std::get<NewFile>(written_);

@@ -9,6 +9,7 @@
 
 #include "l4/api_bodies.h"
 #include "l4/base/hex.h"
+#include "l4/control/route_json.h"
 #include "l4/names.h"
 #include "l4/observe.h"
 #include "l4/trace.h"
@@ -263,9 +264,7 @@ Result<ordered_json> traced(const Plane& plane, const control::AdminRequest& req
 }  // namespace
 
 control::AdminReply trace_request(Plane& plane, const control::AdminRequest& request) {
-  const Result<ordered_json> answer = traced(plane, request);
-  if (!answer) return control::error_reply(answer.error());
-  return {200, answer->dump(-1, ' ', false, ordered_json::error_handler_t::replace)};
+  return control::reply_of(traced(plane, request));
 }
 
 }  // namespace weir::l4

@@ -42,18 +42,15 @@ json row_of(const Plane& plane, const control::Vip& vip, std::string_view owner)
 
 }  // namespace
 
-std::string vip_list_json(const Plane& plane) {
+control::AdminReply vip_list_request(const Plane& plane) {
   const DesiredState& desired = plane.desired();
+  const ServiceView services{desired};
   json vips = json::array();
-  for (const control::Vip& vip : desired.model.vips)
-    vips.push_back(row_of(plane, vip, "file"));
-  control::Model gateways;
-  gateways.gateways = desired.model.gateways;
-  for (const control::Vip& vip : control::l4_services(gateways))
-    vips.push_back(row_of(plane, vip, "file"));
+  for (const control::Vip* vip : services.of_file())
+    vips.push_back(row_of(plane, *vip, "file"));
   for (const control::Vip& vip : desired.manual_vips)
     vips.push_back(row_of(plane, vip, "manual"));
-  return json{{"revision", desired.revision}, {"vips", std::move(vips)}}.dump();
+  return control::ok_reply(json{{"revision", desired.revision}, {"vips", std::move(vips)}});
 }
 
 }  // namespace weir::l4

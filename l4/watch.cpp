@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "l4/base/hex.h"
+#include "l4/control/json_text.h"
 #include "l4/control/route_json.h"
 #include "l4/control/units.h"
 #include "l4/kernel_objects.h"
@@ -142,7 +143,7 @@ class Watching {
     add_named(line, "backend", names_.backends, event.backend_id);
     line["frame_bytes"] = event.frame_bytes;
     line["frame"] = hex_of(std::as_bytes(std::span{event.frame}.first(kept)));
-    return line.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+    return control::json_text(line) + "\n";
   }
 
   Plane& plane_;

@@ -319,9 +319,7 @@ control::AdminReply AdminApi::status() {
   return control::ok_reply(reply);
 }
 
-control::AdminReply AdminApi::config() {
-  return {200, control::to_json(submission_)};
-}
+control::AdminReply AdminApi::config() { return {200, control::to_json(submission_)}; }
 
 control::AdminReply AdminApi::stats() {
   const auto report = worker_->report(kReportTimeout);
@@ -342,7 +340,7 @@ control::AdminReply AdminApi::stats() {
       {"tcp", tcp_json(report->tcp)},
       {"network", network_json(report->network)},
       {"port", port_json(report->port)}};
-  return control::ok_reply({{"workers", json::array({std::move(worker)})}});
+  return control::ok_reply(json{{"workers", json::array({std::move(worker)})}});
 }
 
 control::AdminReply AdminApi::metrics() {
@@ -354,39 +352,45 @@ control::AdminReply AdminApi::metrics() {
   return {200, metrics_text(reply.body, facts), std::string{control::kExpositionType}};
 }
 
+namespace {
+
+control::AdminReply refusal_reply(const AdminApi::Refused& refused) {
+  return refused.error ? control::error_reply(*refused.error)
+                       : control::diagnostics_reply(refused.diagnostics);
+}
+
+/// What both POST /v1/check and POST /v1/apply answer.
+control::AdminReply changes_reply(std::uint64_t revision, const std::vector<std::string>& changes,
+                                  const std::vector<control::LeftOut>& left_out) {
+  return control::ok_reply(json{{"revision", revision},
+                                {"changes", changes},
+                                {"warnings", json::array()},
+                                {"left_out", control::left_out_json(left_out)}});
+}
+
+}  // namespace
+
 control::AdminReply AdminApi::check(const control::AdminRequest& request) {
   const auto submission = control::submission_from_json(request.body);
   if (!submission) return control::error_reply(submission.error());
   auto outcome = prepare(*submission, 1);
-  if (const Refused* refused = std::get_if<Refused>(&outcome))
-    return refused->error ? control::error_reply(*refused->error)
-                          : control::diagnostics_reply(refused->diagnostics);
+  if (const Refused* refused = std::get_if<Refused>(&outcome)) return refusal_reply(*refused);
   const Prepared& prepared = std::get<Prepared>(outcome);
-  const json reply = {{"revision", revision_},
-                      {"changes", describe_changes(model_, prepared.model)},
-                      {"warnings", json::array()},
-                      {"left_out", control::left_out_json(prepared.left_out)}};
-  return control::ok_reply(reply);
+  return changes_reply(revision_, describe_changes(model_, prepared.model), prepared.left_out);
 }
 
 control::AdminReply AdminApi::apply(const control::AdminRequest& request) {
   const auto submission = control::submission_from_json(request.body);
   if (!submission) return control::error_reply(submission.error());
   auto outcome = prepare(*submission, 1);
-  if (const Refused* refused = std::get_if<Refused>(&outcome))
-    return refused->error ? control::error_reply(*refused->error)
-                          : control::diagnostics_reply(refused->diagnostics);
+  if (const Refused* refused = std::get_if<Refused>(&outcome)) return refusal_reply(*refused);
   Prepared& prepared = std::get<Prepared>(outcome);
   const std::vector<std::string> changes = describe_changes(model_, prepared.model);
-  const json left_out = control::left_out_json(prepared.left_out);
+  const std::vector<control::LeftOut> left_out = prepared.left_out;
   // Even without a change in words a certificate file may have a new content: always a new one.
   if (auto installed = install(std::move(prepared), *submission); !installed)
     return control::error_reply(installed.error());
-  const json reply = {{"revision", revision_},
-                      {"changes", changes},
-                      {"warnings", json::array()},
-                      {"left_out", left_out}};
-  return control::ok_reply(reply);
+  return changes_reply(revision_, changes, left_out);
 }
 
 }  // namespace weir::l7

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 
 namespace weir {
 
@@ -25,6 +26,11 @@ inline constexpr Instant kNever = Instant::max();
 inline Instant monotonic_now() {
   return Instant{
       std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now().time_since_epoch())};
+}
+
+/// Seconds since 1970, for what people read; jumps where the host's clock is set.
+inline std::int64_t unix_now_s() {
+  return std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
 }
 
 /// A clock that tests and simulations move by hand.

@@ -71,9 +71,7 @@ class Conversation {
 
   /// Fills in the body. What is returned is why not.
   std::optional<AdminReply> read_body(RequestHead& head, Reservation& reservation) {
-    if (!head.is_chunked && head.content_length == 0) return std::nullopt;
-    if (!service_->takes_bodies)
-      return http_problem_reply(413, Error{ErrorCode::kInvalid, "nothing here takes a body"});
+    if (!head.has_body()) return std::nullopt;
     if (!reservation.grow_by(head.content_length)) return busy();
     if (head.expects_continue && pending_.empty() &&
         !channel_.write_all("HTTP/1.1 100 Continue\r\n\r\n", monotonic_now() + kIdleTimeout))
@@ -185,16 +183,27 @@ AdminReply handled(AdminService& service, const AdminRequest& request) {
   }
 }
 
+/// Before the body is read: what a scraper sends is of no use to anybody.
+std::optional<AdminReply> out_of_scope(const RequestHead& head, AdminScope scope) {
+  if (scope == AdminScope::kEverything) return std::nullopt;
+  if (head.has_body())
+    return http_problem_reply(413, Error{ErrorCode::kInvalid, "nothing here takes a body"});
+  if (head.request.method == "GET" && head.request.path == "/metrics") return std::nullopt;
+  return http_problem_reply(404,
+                            Error{ErrorCode::kNotFound, "there is nothing here but GET /metrics"});
+}
+
 }  // namespace
 
-void serve_admin_client(AdminChannel& channel, AdminService& service) {
+void serve_admin_client(AdminChannel& channel, AdminService& service, AdminScope scope) {
   Conversation conversation{channel, &service};
   MaybeHead read = conversation.read_head();
   if (auto* refusal = std::get_if<AdminReply>(&read)) {
     conversation.answer(std::move(*refusal), true, false);
   } else if (auto* head = std::get_if<RequestHead>(&read)) {
     Reservation reservation{service.body_bytes};
-    auto problem = conversation.read_body(*head, reservation);
+    auto problem = out_of_scope(*head, scope);
+    if (!problem) problem = conversation.read_body(*head, reservation);
     conversation.answer(problem ? *std::move(problem) : handled(service, head->request),
                         head->body_is_wanted, head->is_http_1_0);
   } else {

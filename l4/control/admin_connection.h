@@ -3,6 +3,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <mutex>
 #include <string>
 
@@ -26,11 +27,14 @@ struct AdminService {
   std::mutex one_at_a_time = {};            // the handler's turn
   std::atomic<bool> is_stopping = false;    // ends replies that have no end
   std::atomic<std::size_t> body_bytes = 0;  // of kBodyBytesTotalMax
-  bool takes_bodies = true;
 };
 
+/// What a client may ask for.
+enum class AdminScope : std::uint8_t { kEverything, kMetrics };
+
 /// Reads a request from the channel, has it answered, and says that no more will come.
-void serve_admin_client(AdminChannel& channel, AdminService& service);
+void serve_admin_client(AdminChannel& channel, AdminService& service,
+                        AdminScope scope = AdminScope::kEverything);
 
 /// Ends a connection so that what was written arrives: closing over bytes that nobody read would
 /// reset a TCP connection.

@@ -204,7 +204,7 @@ std::optional<AdminReply> check_content(const Fields& fields, const RequestHead&
     return http_problem_reply(403, Error{ErrorCode::kDenied, "this API does not serve web pages",
                                          "send no Origin: ask from a program"});
   }
-  if (!head.is_chunked && head.content_length == 0) return std::nullopt;
+  if (!head.has_body()) return std::nullopt;
   if (fields.content_encoding && !equals_ignoring_case(*fields.content_encoding, "identity"))
     return refused(415, fmt::format("the body has the encoding '{}'", *fields.content_encoding),
                    "send it plain");

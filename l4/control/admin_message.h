@@ -28,6 +28,8 @@ struct RequestHead {
   bool expects_continue = false;
   bool is_chunked = false;
   std::size_t content_length = 0;
+
+  [[nodiscard]] bool has_body() const { return is_chunked || content_length > 0; }
 };
 
 /// `head` ends with the empty line. What breaks a rule gets the reply that says which.

@@ -6,6 +6,7 @@
 
 #include "l4/control/admin.h"
 #include "l4/control/admin_message.h"
+#include "l4/control/json_text.h"
 #include "l4/control/route_json.h"
 
 namespace weir::control {
@@ -15,11 +16,6 @@ using Json = nlohmann::ordered_json;  // for what is written: people read it
 /// For what is read: its members are found in a tree, not one after the other. A body with millions
 /// of members must not take hours.
 using ReadJson = nlohmann::json;
-
-/// Text that came from outside may hold anything; JSON must be UTF-8.
-std::string dump(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
 
 struct CodeWords {
   ErrorCode code;
@@ -56,7 +52,7 @@ Json problem(std::string type, std::string_view title, int status, const Error& 
 }
 
 AdminReply problem_reply(int status, const Json& body) {
-  return {status, dump(body), std::string{kProblemType}};
+  return {status, json_text(body), std::string{kProblemType}};
 }
 
 std::string text_at(const ReadJson& object, const char* key) {
@@ -131,8 +127,8 @@ AdminReply unknown_path_reply(const AdminRequest& request,
 }
 
 std::string to_json(const ConfigSubmission& submission) {
-  return dump(
-      {{"file", submission.file}, {"text", submission.text}, {"partial", submission.partial}});
+  return json_text(
+      Json{{"file", submission.file}, {"text", submission.text}, {"partial", submission.partial}});
 }
 
 Result<ConfigSubmission> submission_from_json(std::string_view text) {

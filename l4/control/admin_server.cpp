@@ -87,16 +87,10 @@ struct Door {
 
 /// Stays in place behind a pointer because its threads refer to it.
 struct AdminServer::Impl {
-  explicit Impl(Handler handler)
-      : service{std::move(handler)}, metrics_service{[this](const AdminRequest& request) {
-          return scraped(request);
-        }} {
-    metrics_service.takes_bodies = false;
-  }
+  explicit Impl(Handler handler) : service{std::move(handler)} {}
 
   std::string socket_path;
   AdminService service;
-  AdminService metrics_service;  // before the handler of the other
   std::optional<AdminTls> tls;
   UniqueFd wake;  // an eventfd: a place is free again, or the end
   std::array<Door, 3> doors{Door{Entry::kLocal, kLocalPlaces}, Door{Entry::kTls, kTlsPlaces},
@@ -125,19 +119,11 @@ struct AdminServer::Impl {
 
   Door& door_of(Entry entry) { return doors.at(static_cast<std::size_t>(entry)); }
 
-  AdminReply scraped(const AdminRequest& request) {
-    if (request.method != "GET" || request.path != "/metrics") {
-      return http_problem_reply(
-          404, Error{ErrorCode::kNotFound, "there is nothing here but GET /metrics"});
-    }
-    const std::lock_guard lock{service.one_at_a_time};
-    return service.handler(request);
-  }
-
   void serve(int fd, Entry entry) {
     if (entry == Entry::kTls) return serve_tls(fd);
     PlainChannel channel{fd};
-    serve_admin_client(channel, entry == Entry::kMetrics ? metrics_service : service);
+    serve_admin_client(channel, service,
+                       entry == Entry::kMetrics ? AdminScope::kMetrics : AdminScope::kEverything);
   }
 
   void serve_tls(int fd) {
@@ -269,7 +255,6 @@ struct AdminServer::Impl {
 
   void stop() {
     service.is_stopping = true;
-    metrics_service.is_stopping = true;
     wake_up();
     thread.join();
     for (Door& each : doors) {

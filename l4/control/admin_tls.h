@@ -7,8 +7,7 @@
 #include "l4/control/admin.h"
 #include "l4/control/admin_channel.h"
 
-/// TLS of the admin API's server, both sides with certificates. Besides l7/tls, the only place with
-/// OpenSSL.
+/// TLS of the admin API's server, both sides with certificates.
 namespace weir::control {
 
 /// What is shared by all connections. Certificates are read once; a new one takes a restart, which

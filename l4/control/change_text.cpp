@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "l4/control/json_text.h"
 #include "l4/control/model_json.h"
 
 namespace weir::control {
@@ -19,7 +20,7 @@ std::string value_text(const Json& value) {
     const auto text = value.get<std::string>();
     return text.empty() ? "none" : text;
   }
-  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return json_text(value);
 }
 
 const Json& member_of(const Json& object, const std::string& name) {

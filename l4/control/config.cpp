@@ -184,10 +184,9 @@ void ConfigParser::check_port_ranges() {
     keys.push_back(key);
     vips.push_back(&named);
   }
-  const auto place = [&](std::size_t i) { return std::pair{vips[i]->at.line, vips[i]->at.column}; };
   for (const CrossingRanges& crossing : crossing_ranges(keys)) {
-    const auto [first, later] = std::minmax(crossing.one, crossing.other,
-                                            [&](auto a, auto b) { return place(a) < place(b); });
+    const auto [first, later] = std::minmax(
+        crossing.one, crossing.other, [&](auto a, auto b) { return vips[a]->at < vips[b]->at; });
     reader_.report(
         vips[later]->at,
         fmt::format("{} has ports {}, which overlap {} of {} in line {}", vips[later]->owner,
@@ -241,12 +240,15 @@ ParseOutcome parse_config(std::string_view text, const std::string& file, std::s
     }
   }
   outcome.warnings = reader.take_warnings();
-  outcome.diagnostics = reader.take_diagnostics();
-  if (outcome.diagnostics.size() > kDiagnosticsMax) {
-    outcome.left_out = outcome.diagnostics.size() - kDiagnosticsMax;
-    outcome.diagnostics.resize(kDiagnosticsMax);
-  }
+  set_diagnostics(outcome, reader.take_diagnostics());
   return outcome;
+}
+
+void set_diagnostics(ParseOutcome& outcome, std::vector<Diagnostic> diagnostics) {
+  outcome.diagnostics = std::move(diagnostics);
+  if (outcome.diagnostics.size() <= kDiagnosticsMax) return;
+  outcome.left_out = outcome.diagnostics.size() - kDiagnosticsMax;
+  outcome.diagnostics.resize(kDiagnosticsMax);
 }
 
 }  // namespace weir::control

@@ -33,7 +33,7 @@ struct Diagnostic {
 struct Position {
   std::size_t line = 0;
   std::size_t column = 0;
-  friend bool operator==(const Position&, const Position&) = default;
+  friend auto operator<=>(const Position&, const Position&) = default;
 };
 
 /// Where in the file the values stand that later checks may have something to say about. Of a

@@ -154,4 +154,7 @@ void ConfigParser::read_list(const Fields& fields, std::string_view key, std::st
   }
 }
 
+/// The first kDiagnosticsMax of them, and how many more there are.
+void set_diagnostics(ParseOutcome& outcome, std::vector<Diagnostic> diagnostics);
+
 }  // namespace weir::control

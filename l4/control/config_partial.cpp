@@ -14,10 +14,6 @@ namespace {
 /// objects, and who comes second to a name may come second to a port as well.
 constexpr int kRoundsMax = 64;
 
-bool is_before(Position left, Position right) {
-  return std::pair{left.line, left.column} < std::pair{right.line, right.column};
-}
-
 /// The place of an object in the tree: of a section's value, which child.
 struct Place {
   std::size_t section = 0;
@@ -40,7 +36,7 @@ std::size_t step_of(const YamlNode& section) { return section.kind == YamlKind::
 std::optional<std::size_t> child_at(const YamlNode& node, Position at) {
   std::optional<std::size_t> found;
   for (std::size_t i = 0; i < node.children.size(); i += step_of(node)) {
-    if (is_before(at, node.children[i].at)) break;
+    if (at < node.children[i].at) break;
     found = i;
   }
   return found;
@@ -85,15 +81,6 @@ bool take_out(YamlNode& root, const std::vector<Diagnostic>& diagnostics,
   return true;
 }
 
-ParseOutcome refused(ParseOutcome outcome, std::vector<Diagnostic> diagnostics) {
-  outcome.diagnostics = std::move(diagnostics);
-  if (outcome.diagnostics.size() > kDiagnosticsMax) {
-    outcome.left_out = outcome.diagnostics.size() - kDiagnosticsMax;
-    outcome.diagnostics.resize(kDiagnosticsMax);
-  }
-  return outcome;
-}
-
 }  // namespace
 
 PartialOutcome parse_config_partially(std::string_view text, const std::string& file,
@@ -116,7 +103,8 @@ PartialOutcome parse_config_partially(std::string_view text, const std::string& 
     if (diagnostics.empty()) return result;
     if (!take_out(*root, diagnostics, result.left_out)) break;
   }
-  return {refused(std::move(result.outcome), std::move(diagnostics)), {}};
+  set_diagnostics(result.outcome, std::move(diagnostics));
+  return {std::move(result.outcome), {}};
 }
 
 }  // namespace weir::control

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "l4/control/json_text.h"
 #include "l4/control/model_json.h"
 #include "l4/control/rules.h"
 
@@ -133,7 +134,7 @@ bool is_plain(const std::string& text) {
 
 std::string scalar_text(const Json& value) {
   if (value.is_string() && is_plain(value.get<std::string>())) return value.get<std::string>();
-  return value.dump(-1, ' ', false, Json::error_handler_t::replace);  // JSON is YAML
+  return json_text(value);  // JSON is YAML
 }
 
 std::string flow_text(const Json& value) {
@@ -210,8 +211,8 @@ std::string to_yaml(const Model& model, const std::vector<Vip>& manual) {
   std::string out = "# What runs, as a configuration file. Applied here it changes no traffic.\n";
   if (!node.hash_seed.empty() && node.hash_seed_file.empty())
     out +=
-        "# The hash seed stood in the configuration itself and is not shown: add it to node "
-        "before\n"
+        "# The hash seed stood in the configuration itself and is not shown: "
+        "add it to node before\n"
         "# applying this, as hashSeed: {file: …}, or clients are spread anew.\n";
   const Json vips = std::move(file["vips"]);
   file.erase("vips");

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "l4/base/hex.h"
+#include "l4/control/json_text.h"
 #include "l4/control/model.h"
 #include "l4/control/units.h"
 
@@ -19,10 +20,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 /// For what is read, as in vip_json.cpp: found in a tree, however many members there are.
 using ReadJson = nlohmann::json;
-
-std::string dump(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
 
 bool is_http(ProbeKind kind) { return kind == ProbeKind::kHttp || kind == ProbeKind::kHttps; }
 
@@ -67,14 +64,8 @@ Json probe_file_json(const HealthCheck& check) {
   return json;
 }
 
-Error unfit(std::string_view member, const ReadJson& found, std::string_view expectation) {
-  constexpr std::size_t kShownMax = 80;
-  return Error{
-      ErrorCode::kInvalid,
-      fmt::format(
-          "health.{} is {}", member,
-          found.dump(-1, ' ', false, ReadJson::error_handler_t::replace).substr(0, kShownMax)),
-      fmt::format("use {}", expectation)};
+Error unfit_member(std::string_view member, const ReadJson& found, std::string_view expectation) {
+  return unfit(fmt::format("health.{}", member), found, expectation);
 }
 
 struct NumberMember {
@@ -129,7 +120,7 @@ std::vector<std::string_view> members_of(ProbeKind kind) {
 
 Result<void> read_number(const ReadJson& value, const NumberMember& number, HealthCheck& check) {
   if (!value.is_number_unsigned() || value.get<std::uint64_t>() > UINT32_MAX)
-    return unfit(number.name, value, "a whole number");
+    return unfit_member(number.name, value, "a whole number");
   check.*number.field = value.get<std::uint32_t>();
   return {};
 }
@@ -138,17 +129,18 @@ Result<std::string> read_bytes(const ReadJson& value, std::string_view name) {
   if (value.is_string()) return value.get<std::string>();
   const bool is_hex =
       value.is_object() && value.size() == 1 && value.contains("hex") && value["hex"].is_string();
-  if (!is_hex) return unfit(name, value, R"(a text, or {"hex": "0a0b"})");
+  if (!is_hex) return unfit_member(name, value, R"(a text, or {"hex": "0a0b"})");
   std::optional<std::string> bytes = bytes_of_hex(value["hex"].get<std::string>());
-  if (!bytes) return unfit(name, value, "two hexadecimal digits a byte");
+  if (!bytes) return unfit_member(name, value, "two hexadecimal digits a byte");
   return *std::move(bytes);
 }
 
 Result<void> read_statuses(const ReadJson& value, HealthCheck& check) {
-  if (!value.is_array()) return unfit("statuses", value, R"(a list such as ["200-299", "404"])");
+  if (!value.is_array())
+    return unfit_member("statuses", value, R"(a list such as ["200-299", "404"])");
   check.statuses.clear();
   for (const ReadJson& item : value) {
-    if (!item.is_string()) return unfit("statuses", value, "texts such as 200-299");
+    if (!item.is_string()) return unfit_member("statuses", value, "texts such as 200-299");
     Result<StatusRange> range = parse_status(item.get<std::string>());
     if (!range) return std::move(range).error().while_doing("health.statuses");
     check.statuses.push_back(*range);
@@ -160,13 +152,13 @@ Result<void> read_member(const std::string& name, const ReadJson& value, HealthC
   if (value.is_null() || name == "kind") return {};
   if (name == "port") {
     if (!value.is_number_unsigned() || value.get<std::uint64_t>() - 1 >= 65535)
-      return unfit("port", value, "a number from 1 to 65535");
+      return unfit_member("port", value, "a number from 1 to 65535");
     check.port = wire::Port{value.get<std::uint16_t>()};
     return {};
   }
   if (name == "statuses") return read_statuses(value, check);
   if (name == "verify") {
-    if (!value.is_boolean()) return unfit("verify", value, "true or false");
+    if (!value.is_boolean()) return unfit_member("verify", value, "true or false");
     check.verify = value.get<bool>();
     return {};
   }
@@ -174,7 +166,7 @@ Result<void> read_member(const std::string& name, const ReadJson& value, HealthC
     if (name == number.name) return read_number(value, number, check);
   for (const TextMember& text : kTexts) {
     if (name != text.name) continue;
-    if (!value.is_string()) return unfit(name, value, "a text");
+    if (!value.is_string()) return unfit_member(name, value, "a text");
     check.*text.field = value.get<std::string>();
   }
   for (const TextMember& bytes : kBytes) {
@@ -215,7 +207,7 @@ std::string to_json(const HealthCheck& check) {
     if (belongs(bytes, check.kind)) json[std::string{bytes.name}] = bytes_json(check.*bytes.field);
   if (is_http(check.kind)) json["statuses"] = statuses_json(check);
   if (check.kind == ProbeKind::kHttps) json["verify"] = check.verify;
-  return dump(json);
+  return json_text(json);
 }
 
 Result<HealthCheck> health_from_json(std::string_view text) {
@@ -255,7 +247,7 @@ std::string health_file_json(const HealthCheck& check) {
   json["grace"] = time_text(check.grace_ms);
   json["failOpen"] = fmt::format("{}%", check.fail_open_percent);
   json["slowStart"] = time_text(check.slow_start_ms);
-  return dump(json);
+  return json_text(json);
 }
 
 std::string health_text(const HealthCheck& check) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <utility>
 
 namespace weir::control {
@@ -104,7 +105,13 @@ Result<ProbeKind> parse_probe_kind(std::string_view text) {
 
 std::vector<Vip> l4_services(const Model& model) {
   std::vector<Vip> services = model.vips;
-  for (const Gateway& gateway : model.gateways) {
+  std::ranges::move(gateway_services(model.gateways), std::back_inserter(services));
+  return services;
+}
+
+std::vector<Vip> gateway_services(const std::vector<Gateway>& gateways) {
+  std::vector<Vip> services;
+  for (const Gateway& gateway : gateways) {
     for (const wire::IpAddress& address : gateway.addresses) {
       std::vector<wire::Port> ports_done;
       for (const Listener& listener : gateway.listeners) {

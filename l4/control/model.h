@@ -333,6 +333,8 @@ struct Model {
 /// that a listener of it has, one TCP VIP of mode kL7 named "<gateway>/<listener>" (the first
 /// listener of that port).
 std::vector<Vip> l4_services(const Model& model);
+/// Those of them that are gateways'.
+std::vector<Vip> gateway_services(const std::vector<Gateway>& gateways);
 
 /// "203.0.113.53:53/udp", "[2001:db8::25]:25/tcp", "203.0.113.0/28:any/tcp",
 /// "[2001:db8::/64]:5000-5999/udp". A prefix of one address is written without its length.

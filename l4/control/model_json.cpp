@@ -4,16 +4,13 @@
 
 #include "l4/control/config.h"
 #include "l4/control/health_json.h"
+#include "l4/control/json_text.h"
 
 namespace weir::control {
 namespace {
 
 // Members in the order in which they are written: people read this.
 using Json = nlohmann::ordered_json;
-
-std::string dump(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
 
 // ---- writing: the configuration file's spelling of everything ----------------------------------
 
@@ -202,7 +199,7 @@ std::string to_json(const Model& model) {
   for (const Service& service : model.services)
     json["services"][service.name] = file_json(service);
   json["httpRoutes"] = file_list(model.http_routes);
-  return dump(json);
+  return json_text(json);
 }
 
 Result<Model> model_from_json(std::string_view text) {

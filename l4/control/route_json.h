@@ -14,6 +14,7 @@
 
 #include "l4/control/admin.h"
 #include "l4/control/config_partial.h"
+#include "l4/control/json_text.h"
 
 /// What routes of the admin API read and say in the same way. For their sources alone: no other
 /// header has JSON in it.
@@ -69,12 +70,14 @@ inline nlohmann::json left_out_json(const std::vector<LeftOut>& left_out) {
   return list;
 }
 
-/// Text that came from outside may hold anything; JSON must be UTF-8.
-inline AdminReply ok_reply(const nlohmann::json& body) {
-  return {200, body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)};
+/// With nlohmann::json or ordered_json.
+template <typename Json>
+AdminReply ok_reply(const Json& body) {
+  return {200, json_text(body)};
 }
 
-inline AdminReply reply_of(const Result<nlohmann::json>& outcome) {
+template <typename Json>
+AdminReply reply_of(const Result<Json>& outcome) {
   return outcome ? ok_reply(*outcome) : error_reply(outcome.error());
 }
 

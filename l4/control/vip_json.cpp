@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "l4/control/health_json.h"
+#include "l4/control/json_text.h"
 #include "l4/control/model_json.h"
 #include "l4/control/rules.h"
 
@@ -16,10 +17,6 @@ using Json = nlohmann::ordered_json;
 /// For what is read: its members are found in a tree, not one after the other. A body with millions
 /// of members must not take hours.
 using ReadJson = nlohmann::json;
-
-std::string dump(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
 
 // ---- writing ------------------------------------------------------------------------------------
 
@@ -76,16 +73,6 @@ Json json_of(const Vip& vip) {
 }
 
 // ---- reading ------------------------------------------------------------------------------------
-
-Error unfit(std::string_view where, const ReadJson& found, std::string_view expectation) {
-  constexpr std::size_t kShownMax = 80;
-  return Error{
-      ErrorCode::kInvalid,
-      fmt::format(
-          "{} is {}", where,
-          found.dump(-1, ' ', false, ReadJson::error_handler_t::replace).substr(0, kShownMax)),
-      fmt::format("use {}", expectation)};
-}
 
 Result<void> check_members(const ReadJson& object, std::string_view where,
                            std::initializer_list<std::string_view> known) {
@@ -284,8 +271,7 @@ Result<Vip> read_vip(const ReadJson& json) {
   if (Result<void> read = read_limits(json, vip.limits); !read) return std::move(read).error();
   if (Result<void> read = read_quic(json, vip.quic); !read) return std::move(read).error();
   if (const auto health = json.find("health"); health != json.end() && !health->is_null()) {
-    Result<HealthCheck> check =
-        health_from_json(health->dump(-1, ' ', false, ReadJson::error_handler_t::replace));
+    Result<HealthCheck> check = health_from_json(json_text(*health));
     if (!check) return std::move(check).error();
     vip.health = *std::move(check);
   }
@@ -309,8 +295,8 @@ Result<ReadJson> parse_json(std::string_view text) {
 
 }  // namespace
 
-std::string to_json(const Backend& backend) { return dump(json_of(backend)); }
-std::string to_json(const Vip& vip) { return dump(json_of(vip)); }
+std::string to_json(const Backend& backend) { return json_text(json_of(backend)); }
+std::string to_json(const Vip& vip) { return json_text(json_of(vip)); }
 
 Result<Backend> backend_from_json(std::string_view text) {
   const Result<ReadJson> json = parse_json(text);

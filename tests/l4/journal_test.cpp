@@ -12,6 +12,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
+std::string record_text(std::string_view head, std::string_view body,
+                        RecordStatus status = RecordStatus::kCounts) {
+  return new_record(0, head, body, status).text;
+}
+
 class JournalTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -40,7 +45,7 @@ class JournalTest : public ::testing::Test {
 };
 
 TEST_F(JournalTest, ARecordIsFoundWithItsBody) {
-  write(record_text("head", "a body\nof two lines", false));
+  write(record_text("head", "a body\nof two lines"));
   const JournalContents read = contents();
   ASSERT_EQ(read.records.size(), 1U);
   EXPECT_EQ(read.records[0].head, "head");
@@ -50,7 +55,7 @@ TEST_F(JournalTest, ARecordIsFoundWithItsBody) {
 }
 
 TEST_F(JournalTest, ARecordCountsOnceItIsCommittedAndIsGoneOtherwise) {
-  const std::string first = record_text("1", "one", false);
+  const std::string first = record_text("1", "one");
   write(first);
   {
     Result<PendingRecord> pending = PendingRecord::append(path_, first.size(), "2", "two");
@@ -61,7 +66,7 @@ TEST_F(JournalTest, ARecordCountsOnceItIsCommittedAndIsGoneOtherwise) {
   EXPECT_EQ(text(), first) << "what was not committed is taken off";
   Result<PendingRecord> pending = PendingRecord::append(path_, first.size(), "2", "two");
   ASSERT_TRUE(pending->commit());
-  EXPECT_EQ(text(), first + record_text("2", "two", false));
+  EXPECT_EQ(text(), first + record_text("2", "two"));
   const JournalContents read = contents();
   ASSERT_EQ(read.records.size(), 2U);
   EXPECT_EQ(read.records[1].offset, pending->record().offset);
@@ -70,8 +75,8 @@ TEST_F(JournalTest, ARecordCountsOnceItIsCommittedAndIsGoneOtherwise) {
 }
 
 TEST_F(JournalTest, WhateverAKilledWriterLeavesBehindIsPassedOver) {
-  const std::string first = record_text("1", "one", false);
-  const std::string second = record_text("2", "the second record", true);
+  const std::string first = record_text("1", "one");
+  const std::string second = record_text("2", "the second record", RecordStatus::kPending);
   for (std::size_t size = 1; size <= second.size(); ++size) {
     write(first + second.substr(0, size));
     const JournalContents read = contents();
@@ -90,7 +95,7 @@ TEST_F(JournalTest, WhateverAKilledWriterLeavesBehindIsPassedOver) {
 }
 
 TEST_F(JournalTest, AnyByteThatChangedInWhatCountsIsFoundAndItsPlaceNamed) {
-  const std::string whole = record_text("1", "one", false) + record_text("2", "two", false);
+  const std::string whole = record_text("1", "one") + record_text("2", "two");
   for (std::size_t at = 0; at < whole.size(); ++at) {
     std::string damaged = whole;
     damaged[at] = damaged[at] == 'x' ? 'y' : 'x';
@@ -112,18 +117,18 @@ TEST_F(JournalTest, AnyByteThatChangedInWhatCountsIsFoundAndItsPlaceNamed) {
 }
 
 TEST_F(JournalTest, WhatCountedAndLostItsEndIsDamage) {
-  const std::string whole = record_text("1", "one", false);
-  for (std::size_t size = record_text("", "", false).size(); size < whole.size(); ++size) {
+  const std::string whole = record_text("1", "one");
+  for (std::size_t size = record_text("", "").size(); size < whole.size(); ++size) {
     write(whole.substr(0, size));
     ASSERT_FALSE(read_journal(path_)) << size;
   }
 }
 
 TEST_F(JournalTest, ZerosAmidRecordsAreDamage) {
-  const std::string record = record_text("1", "one", false);
+  const std::string record = record_text("1", "one");
   write(record + std::string(record.size(), '\0') + "\n" + record);
   EXPECT_FALSE(read_journal(path_));
-  write(record + record_text("2", "two", true) + record);
+  write(record + record_text("2", "two", RecordStatus::kPending) + record);
   EXPECT_FALSE(read_journal(path_)) << "nothing follows what does not count";
 }
 

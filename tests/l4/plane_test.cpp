@@ -374,9 +374,8 @@ TEST_F(PlaneTest, AnExportThatIsAppliedChangesTheOwnerAndNothingElse) {
   const control::AdminReply exported = ask("GET", "/v1/export");
   EXPECT_EQ(exported.content_type, "application/yaml");
   const json answer = apply(exported.body);
-  EXPECT_EQ(answer.at("changes"),
-            json({"vip 203.0.113.53:53/udp: name none → 203.0.113.53-53-udp",
-                  "vip 203.0.113.53:53/udp: owner manual → file"}));
+  EXPECT_EQ(answer.at("changes"), json({"vip 203.0.113.53:53/udp: name none → 203.0.113.53-53-udp",
+                                        "vip 203.0.113.53:53/udp: owner manual → file"}));
   EXPECT_EQ(ask_well("GET", "/v1/vips", {}, {{"vip", kVip}}).at("vips")[0].at("owner"), "file");
   EXPECT_EQ(ask("DELETE", "/v1/vips", {}, {{"vip", kVip}}).status, 409);
   EXPECT_TRUE(apply(ask("GET", "/v1/export").body).at("changes").empty());

@@ -231,7 +231,7 @@ TEST_F(StoreTest, ARecordThatIsNoStateIsAnError) {
   const std::string head =
       R"({"revision": 1, "at": 0, "cause": "x", "changes": [], "body": "state"})";
   for (const char* body : {"", "{", "[]", R"({"format": 99})", R"({"format": 2, "file": 5})"}) {
-    write(file(1), record_text(head, body, false));
+    write(file(1), new_record(0, head, body, RecordStatus::kCounts).text);
     const Result<DesiredState> read = open().read();
     ASSERT_FALSE(read) << body;
     EXPECT_NE(read.error().text().find("at byte 0"), std::string::npos) << read.error().text();
@@ -239,7 +239,7 @@ TEST_F(StoreTest, ARecordThatIsNoStateIsAnError) {
   for (const char* wrong :
        {"{}", "x", R"({"revision": 2, "at": 0, "cause": "x", "changes": [], "body": "state"})",
         R"({"revision": 1, "at": 0, "cause": "x", "changes": [], "body": "change"})"}) {
-    write(file(1), record_text(wrong, "{}", false));
+    write(file(1), new_record(0, wrong, "{}", RecordStatus::kCounts).text);
     EXPECT_FALSE(Store::open(directory_)) << wrong;
   }
   write(file(1), "");

@@ -38,9 +38,7 @@ class ApiCase(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        if os.geteuid() != 0:
-            print("SKIPPED: this needs root, because it makes network namespaces")
-            raise unittest.SkipTest("not root")
+        need_root()
         cls.lab = weirlab.Lab(f"weirapi{os.getpid()}")
         cls.addClassCleanup(cls.lab.close)
         cls.lab.directory.chmod(0o755)  # what keeps others out is the socket itself

@@ -31,9 +31,7 @@ class RevisionCase(unittest.TestCase):
     DISK = "64m"
 
     def setUp(self):
-        if os.geteuid() != 0:
-            print("SKIPPED: the lab needs root, because it makes network namespaces")
-            raise unittest.SkipTest("not root")
+        need_root()
         self.lab = weirlab.Lab(f"weirtest{os.getpid()}r")
         self.addCleanup(self.lab.close)
         self.lab.remove_leftovers()

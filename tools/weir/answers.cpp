@@ -4,6 +4,8 @@
 
 #include <utility>
 
+#include "l4/control/json_text.h"
+
 namespace weir::cli {
 
 using control::AdminClient;
@@ -23,8 +25,7 @@ Failure failure_of(const std::vector<Diagnostic>& diagnostics, const std::string
 
 Answer ask(const AdminClient& client, const std::string& method, const std::string& path,
            const Json& body) {
-  const std::string text =
-      body.is_null() ? "" : body.dump(-1, ' ', false, Json::error_handler_t::replace);
+  const std::string text = body.is_null() ? "" : control::json_text(body);
   const Result<AdminReply> reply = client.request(method, path, text);
   if (!reply) {
     Failure failure = failure_of(reply.error());
@@ -45,22 +46,6 @@ Answer ask(const AdminClient& client, const std::string& method, const std::stri
                                client.daemon(), method, path)};
   }
   return json;
-}
-
-Json at(const Json& object, const std::string& key) {
-  if (!object.is_object()) return nullptr;
-  const auto found = object.find(key);
-  return found == object.end() ? Json{} : *found;
-}
-
-std::string text_at(const Json& object, const std::string& key) {
-  const Json value = at(object, key);
-  return value.is_string() ? value.get<std::string>() : std::string{};
-}
-
-Json list_at(const Json& object, const std::string& key) {
-  Json value = at(object, key);
-  return value.is_array() ? value : Json::array();
 }
 
 std::vector<Json> row_of(const Json& object, const std::vector<std::string>& columns) {

@@ -7,6 +7,7 @@
 #include "l4/control/admin.h"
 #include "l4/control/config.h"
 #include "tools/weir/commands.h"
+#include "tools/weir/members.h"
 
 /// What the verbs share: asking a daemon, and turning its JSON into sections of a report.
 namespace weir::cli {
@@ -19,11 +20,6 @@ Failure failure_of(const std::vector<control::Diagnostic>& diagnostics, const st
 /// A JSON object, or why there is none.
 Answer ask(const control::AdminClient& client, const std::string& method, const std::string& path,
            const Json& body = {});
-
-/// The member, or null when it is not there: an older daemon may know less.
-Json at(const Json& object, const std::string& key);
-std::string text_at(const Json& object, const std::string& key);
-Json list_at(const Json& object, const std::string& key);
 
 std::vector<Json> row_of(const Json& object, const std::vector<std::string>& columns);
 Section section_of(std::string name, std::vector<std::string> columns, const Json& objects);

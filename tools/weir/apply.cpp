@@ -58,7 +58,10 @@ Outcome trouble(Failure failure) {
   return failure;
 }
 
-Outcome differences(const Joint& joint, const std::vector<Json>& answers) {
+Outcome differences(const Joint& joint) {
+  auto asked = ask_all(joint);
+  if (auto* failure = std::get_if<Failure>(&asked)) return trouble(std::move(*failure));
+  const auto& answers = std::get<std::vector<Json>>(asked);
   Report report{{Section{"changes", {"daemon", "change"}, {}}}, {}};
   Section& section = report.sections.front();
   for (std::size_t i = 0; i < answers.size(); ++i) {
@@ -89,10 +92,7 @@ Outcome diff(const Daemons& daemons, const DiffOptions& options) {
   if (options.revision) {
     auto found = way_back(daemons, *options.revision, options.to);
     if (auto* failure = std::get_if<Failure>(&found)) return trouble(std::move(*failure));
-    const Joint& joint = std::get<Return>(found).joint;
-    auto answers = ask_all(joint);
-    if (auto* failure = std::get_if<Failure>(&answers)) return trouble(std::move(*failure));
-    return differences(joint, std::get<std::vector<Json>>(answers));
+    return differences(std::get<Return>(found).joint);
   }
   ApplyOptions file{.file = options.file, .to = options.to, .partial = options.partial};
   if (file.file.empty()) {
@@ -104,10 +104,7 @@ Outcome diff(const Daemons& daemons, const DiffOptions& options) {
   }
   auto prepared = hand(daemons, file);
   if (auto* failure = std::get_if<Failure>(&prepared)) return trouble(std::move(*failure));
-  const Joint& joint = std::get<Handed>(prepared).joint;
-  auto answers = ask_all(joint);
-  if (auto* failure = std::get_if<Failure>(&answers)) return trouble(std::move(*failure));
-  return differences(joint, std::get<std::vector<Json>>(answers));
+  return differences(std::get<Handed>(prepared).joint);
 }
 
 }  // namespace weir::cli

@@ -162,8 +162,7 @@ Outcome do_all(const Joint& joint) {
       if (is_open) {
         refused.message += fmt::format(
             "; it may have applied it all the same, and nothing was taken back: see weir status "
-            "and "
-            "weir history, then apply again");
+            "and weir history, then apply again");
         return refused;
       }
       if (answers.empty()) return nothing_changed(std::move(refused), joint.file);

@@ -163,6 +163,7 @@ struct DoctorOptions {
 /// Examines the machine; what the daemons say is added where they answer. The report's exit status
 /// is that of the worst finding.
 Outcome doctor(const Daemons& daemons, const DoctorOptions& options, OutputFormat format);
+
 struct DiffOptions {
   std::string file;                       ///< empty: the one that was applied last
   std::optional<std::uint64_t> revision;  ///< instead of a file

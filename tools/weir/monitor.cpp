@@ -10,6 +10,7 @@
 #include <memory>
 
 #include "l4/base/clock.h"
+#include "l4/control/json_text.h"
 #include "tools/weir/answers.h"
 #include "tools/weir/capture_file.h"
 #include "tools/weir/packet_text.h"
@@ -170,7 +171,7 @@ class Watch {
     if (format_ == OutputFormat::kJson) {
       Json line = event;
       line["packet"] = packet;
-      write(line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+      write(control::json_text(line) + "\n");
       return;
     }
     write(fmt::format("{} {} {:<16} {} {}  {}\n", local_time(number_at(event, "time_ns")),

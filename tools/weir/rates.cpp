@@ -3,33 +3,27 @@
 #include <algorithm>
 #include <map>
 
+#include "tools/weir/members.h"
+
 namespace weir::cli {
 namespace {
 
 constexpr double kNanosecondsPerSecond = 1e9;
 constexpr int kBitsPerByte = 8;
 
-const Json& member(const Json& object, const std::string& name) {
-  static const Json kNull;
-  if (!object.is_object()) return kNull;
-  const auto found = object.find(name);
-  return found == object.end() ? kNull : *found;
-}
-
 void add_row_rates(const Json& before, Json& row, double seconds) {
-  row["packets_per_s"] = rate_of(member(before, "packets"), member(row, "packets"), seconds);
-  Json bytes = rate_of(member(before, "bytes"), member(row, "bytes"), seconds);
+  row["packets_per_s"] = rate_of(at(before, "packets"), at(row, "packets"), seconds);
+  Json bytes = rate_of(at(before, "bytes"), at(row, "bytes"), seconds);
   row["bits_per_s"] = bytes.is_null() ? Json{} : Json(bytes.get<double>() * kBitsPerByte);
   if (row.contains("new_flows"))
-    row["new_flows_per_s"] =
-        rate_of(member(before, "new_flows"), member(row, "new_flows"), seconds);
+    row["new_flows_per_s"] = rate_of(at(before, "new_flows"), at(row, "new_flows"), seconds);
 }
 
 /// Packets for the VIP less those that were sent. The counters are read a moment apart, so that a
 /// few packets of difference mean nothing: never below zero.
 Json drops_of(const Json& before, const Json& row, double seconds) {
-  const Json received = rate_of(member(before, "packets"), member(row, "packets"), seconds);
-  const Json sent = rate_of(member(before, "sent_packets"), member(row, "sent_packets"), seconds);
+  const Json received = rate_of(at(before, "packets"), at(row, "packets"), seconds);
+  const Json sent = rate_of(at(before, "sent_packets"), at(row, "sent_packets"), seconds);
   if (received.is_null() || sent.is_null()) return nullptr;
   return std::max(0.0, received.get<double>() - sent.get<double>());
 }
@@ -39,7 +33,7 @@ std::map<std::string, const Json*> rows_by(const Json& rows, const std::string& 
   std::map<std::string, const Json*> found;
   if (!rows.is_array()) return found;
   for (const Json& row : rows) {
-    if (member(row, name).is_string()) found[member(row, name).get<std::string>()] = &row;
+    if (at(row, name).is_string()) found[at(row, name).get<std::string>()] = &row;
   }
   return found;
 }
@@ -51,8 +45,8 @@ void for_each_row(const Json& before, Json& after, const std::string& name, cons
   if (!after.is_array()) return;
   const std::map<std::string, const Json*> earlier = rows_by(before, name);
   for (Json& row : after) {
-    if (!member(row, name).is_string()) continue;
-    const auto found = earlier.find(member(row, name).get<std::string>());
+    if (!at(row, name).is_string()) continue;
+    const auto found = earlier.find(at(row, name).get<std::string>());
     add(found == earlier.end() ? kNull : *found->second, row);
   }
 }
@@ -60,8 +54,8 @@ void for_each_row(const Json& before, Json& after, const std::string& name, cons
 }  // namespace
 
 std::optional<double> seconds_between(const Json& before, const Json& after) {
-  const Json& from = member(before, "read_at_ns");
-  const Json& to = member(after, "read_at_ns");
+  const Json& from = at(before, "read_at_ns");
+  const Json& to = at(after, "read_at_ns");
   if (!from.is_number_integer() || !to.is_number_integer()) return std::nullopt;
   const double seconds = (to.get<double>() - from.get<double>()) / kNanosecondsPerSecond;
   if (seconds <= 0) return std::nullopt;
@@ -81,15 +75,15 @@ Json with_rates(const Json& before, const Json& after) {
   if (!seconds) return out;
   const auto add = [&](const Json& earlier, Json& row) { add_row_rates(earlier, row, *seconds); };
   for (const std::string list : {"verdicts", "return"}) {
-    if (out.contains(list)) for_each_row(member(before, list), out[list], "verdict", add);
+    if (out.contains(list)) for_each_row(at(before, list), out[list], "verdict", add);
   }
-  if (out.contains("total") && out["total"].is_object()) add(member(before, "total"), out["total"]);
+  if (out.contains("total") && out["total"].is_object()) add(at(before, "total"), out["total"]);
   if (!out.contains("vips")) return out;
-  for_each_row(member(before, "vips"), out["vips"], "vip", [&](const Json& earlier, Json& row) {
+  for_each_row(at(before, "vips"), out["vips"], "vip", [&](const Json& earlier, Json& row) {
     add(earlier, row);
     row["drops_per_s"] = drops_of(earlier, row, *seconds);
     if (row.contains("backends"))
-      for_each_row(member(earlier, "backends"), row["backends"], "address", add);
+      for_each_row(at(earlier, "backends"), row["backends"], "address", add);
   });
   return out;
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <string_view>
 
+#include "l4/control/json_text.h"
 #include "tools/weir/numbers.h"
 
 namespace weir::cli {
@@ -38,7 +39,7 @@ std::string cell_text(const Json& value) {
   }
   if (value.is_boolean()) return value.get<bool>() ? "yes" : "no";
   if (value.is_number_float()) return fmt::format("{:.2f}", value.get<double>());
-  if (!value.is_array()) return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  if (!value.is_array()) return control::json_text(value);
   std::string text;
   for (const Json& item : value)
     text += (text.empty() ? "" : ", ") + cell_text(item);
@@ -161,7 +162,7 @@ std::string as_json(const Report& report) {
       list.push_back(object_of(section, row));
   }
   if (!report.notes.empty()) json["notes"] = report.notes;
-  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  return control::json_text(json, 2) + "\n";
 }
 
 }  // namespace

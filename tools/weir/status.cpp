@@ -24,13 +24,13 @@ void add_problem(std::string& condition, const std::string& problem) {
 /// The sum of it, which is what a person looks for first.
 std::string condition_of(const Json& status) {
   const std::size_t warnings = list_at(status, "warnings").size();
-  const Json unresolved = at(status, "backends_unresolved");
+  const Json& unresolved = at(status, "backends_unresolved");
   std::string condition = "well";
   if (at(status, "in_desired_state") == false)
     condition = "NOT AS CONFIGURED, see the warnings";
   else if (at(status, "loaded") == false)
     condition = "not loaded on any device";
-  else if (unresolved.is_number() && unresolved > 0)
+  else if (is_positive(unresolved))
     condition = fmt::format("{} of its backends cannot be reached", unresolved.dump());
   const Json health = at(status, "health");
   if (const Json empty = at(health, "vips_without_healthy_backends"); is_positive(empty))

@@ -7,6 +7,7 @@
 #include <cwchar>
 #include <utility>
 
+#include "tools/weir/members.h"
 #include "tools/weir/numbers.h"
 #include "tools/weir/rates.h"
 
@@ -19,31 +20,18 @@ constexpr std::size_t kLabelWidthMin = 24;
 constexpr std::size_t kNameWidthMin = 8;
 constexpr std::size_t kFilterMax = 64;
 
-const Json& member(const Json& object, const char* name) {
-  static const Json kNull;
-  if (!object.is_object()) return kNull;
-  const auto found = object.find(name);
-  return found == object.end() ? kNull : *found;
-}
-
-std::string text_in(const Json& object, const char* name) {
-  const Json& value = member(object, name);
-  return value.is_string() ? value.get<std::string>() : std::string{};
-}
-
 std::optional<double> number_in(const Json& object, const char* name) {
-  const Json& value = member(object, name);
+  const Json& value = at(object, name);
   return value.is_number() ? std::optional{value.get<double>()} : std::nullopt;
 }
 
 TopRow row_of(const Json& json, const char* label) {
-  return {.label = text_in(json, label),
-          .name = text_in(json, "name"),
+  return {.label = text_at(json, label),
+          .name = text_at(json, "name"),
           .packets = number_in(json, "packets_per_s"),
           .bits = number_in(json, "bits_per_s"),
           .new_flows = number_in(json, "new_flows_per_s"),
-          .drops = number_in(json, "drops_per_s"),
-          .packets_total = static_cast<std::uint64_t>(number_in(json, "packets").value_or(0))};
+          .drops = number_in(json, "drops_per_s")};
 }
 
 std::string rate_text(const std::optional<double>& rate) {
@@ -156,19 +144,19 @@ std::string fitted(std::string_view text, std::size_t width, bool is_number) {
 TopReading top_reading(const Json& before, const Json& after, const std::string& open) {
   const Json json = with_rates(before, after);
   TopReading reading;
-  const Json& total = member(json, "total");
+  const Json& total = at(json, "total");
   reading.packets = number_in(total, "packets_per_s");
   reading.bits = number_in(total, "bits_per_s");
-  for (const Json& verdict : member(json, "verdicts")) {
+  for (const Json& verdict : at(json, "verdicts")) {
     const auto rate = number_in(verdict, "packets_per_s");
     if (!rate) continue;
-    reading.drops = reading.drops.value_or(0) + (text_in(verdict, "action") == "drop" ? *rate : 0);
+    reading.drops = reading.drops.value_or(0) + (text_at(verdict, "action") == "drop" ? *rate : 0);
   }
-  for (const Json& vip : member(json, "vips")) {
+  for (const Json& vip : at(json, "vips")) {
     if (open.empty()) {
       reading.rows.push_back(row_of(vip, "vip"));
-    } else if (text_in(vip, "vip") == open) {
-      for (const Json& backend : member(vip, "backends"))
+    } else if (text_at(vip, "vip") == open) {
+      for (const Json& backend : at(vip, "backends"))
         reading.rows.push_back(row_of(backend, "address"));
     }
   }

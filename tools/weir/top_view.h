@@ -22,7 +22,6 @@ struct TopRow {
   std::optional<double> bits;
   std::optional<double> new_flows;
   std::optional<double> drops;
-  std::uint64_t packets_total = 0;
 };
 
 /// All of it, of the node or of one VIP.

@@ -5,6 +5,7 @@
 #include "l4/base/bytes.h"
 #include "l4/base/hex.h"
 #include "l4/control/config_files.h"
+#include "l4/control/json_text.h"
 #include "tools/weir/answers.h"
 #include "tools/weir/capture_file.h"
 #include "tools/weir/packet_text.h"
@@ -68,7 +69,7 @@ std::string as_json(const Frames& frames, Json answer) {
     packet["in"] = packet_text(frames[i]);
     packet["out"] = text_at(packet, "action") == "drop" ? Json{} : Json(packet_text(out));
   }
-  return answer.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  return control::json_text(answer, 2) + "\n";
 }
 
 }  // namespace

@@ -95,11 +95,11 @@ TEST(PartialConfig, WhatNoObjectIsToBlameForRefusesTheWholeFile) {
 }
 
 TEST(PartialConfig, InOneLineObjectsAreToldApartByTheirColumns) {
-  const PartialOutcome partial = parse_config_partially(
-      R"({"version": 1, "node": {"l7": {"addresses": ["10.0.0.5/24"]}},)"
-      R"( "services": {"a": {"endpoints": ["x"]},)"
-      R"( "b": {"endpoints": ["10.0.0.1:1"]}}})",
-      "f", nothing);
+  const PartialOutcome partial =
+      parse_config_partially(R"({"version": 1, "node": {"l7": {"addresses": ["10.0.0.5/24"]}},)"
+                             R"( "services": {"a": {"endpoints": ["x"]},)"
+                             R"( "b": {"endpoints": ["10.0.0.1:1"]}}})",
+                             "f", nothing);
   EXPECT_TRUE(partial.outcome.ok());
   EXPECT_EQ(objects_of(partial), std::vector<std::string>{"service 'a'"});
 }
