@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "l4/base/assert.h"
 #include "l4/base/file.h"
 #include "l4/base/log.h"
 #include "l4/control/config.h"
@@ -57,6 +58,8 @@ json network_json(const net::InterfaceCounters& c) {
           {"neighbor_evicted", n.evicted},
           {"segments_delivered", c.segments_delivered},
           {"partial_checksums", c.partial_checksums},
+          {"decapsulated_ipip", c.decapsulated_ipip},
+          {"decapsulated_gue", c.decapsulated_gue},
           {"dropped_link_broadcast", c.dropped_link_broadcast},
           {"dropped_ether_type", c.dropped_ether_type},
           {"dropped_truncated", c.dropped_truncated},
@@ -76,41 +79,32 @@ json network_json(const net::InterfaceCounters& c) {
           {"dropped_icmp_quote", c.dropped_icmp_quote},
           {"dropped_udp", c.dropped_udp},
           {"address_conflicts", c.address_conflicts},
+          {"questions_left", c.questions_left},
+          {"dropped_tunnel_source", c.dropped_tunnel_source},
+          {"dropped_tunnel_malformed", c.dropped_tunnel_malformed},
+          {"dropped_tunnel_destination", c.dropped_tunnel_destination},
+          {"dropped_tunnel_ecn", c.dropped_tunnel_ecn},
           {"arp_answered", c.arp_answered},
           {"ndp_answered", c.ndp_answered},
           {"echo_answered", c.echo_answered},
           {"unreachable_sent", c.unreachable_sent},
+          {"address_defended", c.address_defended},
           {"dropped_no_buffer", c.dropped_no_buffer},
           {"dropped_no_route", c.dropped_no_route},
           {"dropped_no_source", c.dropped_no_source},
           {"dropped_too_big", c.dropped_too_big},
-          {"dropped_send_queue", c.dropped_send_queue}};
+          {"dropped_send_queue", c.dropped_send_queue},
+          {"path_mtu_lowered", c.path_mtu_lowered},
+          {"path_mtu_evicted", c.path_mtu_evicted}};
 }
 
 json tcp_json(const tcp::StackCounters& c) {
-  return {{"connections", c.connections},
-          {"half_open", c.half_open},
-          {"time_wait", c.time_wait},
-          {"accepted", c.accepted},
-          {"connected", c.connected},
-          {"failed_connects", c.failed_connects},
-          {"segments_received", c.segments_received},
-          {"segments_sent", c.segments_sent},
-          {"bytes_received", c.bytes_received},
-          {"bytes_sent", c.bytes_sent},
-          {"retransmitted_segments", c.retransmitted_segments},
-          {"fast_retransmits", c.fast_retransmits},
-          {"retransmission_timeouts", c.retransmission_timeouts},
-          {"duplicate_segments", c.duplicate_segments},
-          {"out_of_order_segments", c.out_of_order_segments},
-          {"dropped_malformed", c.dropped_malformed},
-          {"dropped_no_memory", c.dropped_no_memory},
-          {"dropped_backlog", c.dropped_backlog},
-          {"resets_sent", c.resets_sent},
-          {"resets_received", c.resets_received},
-          {"challenge_acks", c.challenge_acks},
-          {"time_wait_evicted", c.time_wait_evicted},
-          {"buffer_chunks", c.buffer_chunks}};
+  json result;
+  for (const auto& [name, value] : tcp::kStackLevels)
+    result[std::string{name}] = c.*value;
+  for (const auto& [name, value] : tcp::kStackEvents)
+    result[std::string{name}] = c.*value;
+  return result;
 }
 
 json http_json(const proxy::WorkerReport& report) {
@@ -149,6 +143,43 @@ json upstream_json(const proxy::UpstreamCounters& c) {
           {"idle_closed", c.idle_closed}};
 }
 
+json steering_json(const proxy::MailCounters& c) {
+  return {{"misrouted_out", c.misrouted_out},
+          {"misrouted_in", c.misrouted_in},
+          {"misrouted_dropped", c.misrouted_dropped},
+          {"unknown_shown", c.unknown_shown},
+          {"errors_out", c.errors_out},
+          {"neighbors_out", c.neighbors_out},
+          {"neighbors_in", c.neighbors_in}};
+}
+
+json worker_json(std::size_t index, const proxy::WorkerReport& report) {
+  const std::uint64_t turns = std::max<std::uint64_t>(report.turns, 1);
+  return {{"index", index},
+          {"revision", report.revision},
+          {"turns", report.turns},
+          {"busy_turns", report.busy_turns},
+          {"busy_share", static_cast<double>(report.busy_turns) / static_cast<double>(turns)},
+          {"sleeps", report.sleeps},
+          {"generations", report.core.generations},
+          {"http", http_json(report)},
+          {"upstream", upstream_json(report.upstream)},
+          {"tcp", tcp_json(report.tcp)},
+          {"network", network_json(report.network)},
+          {"port", port_json(report.port)},
+          {"steering", steering_json(report.mail)}};
+}
+
+/// "weir-w0", or "weir-w0 to weir-w3".
+std::string device_names(const std::string& prefix, std::size_t workers) {
+  return workers < 2 ? prefix + "0" : fmt::format("{0}0 to {0}{1}", prefix, workers - 1);
+}
+
+Error worker_hangs(std::size_t index, std::string_view what) {
+  return Error{ErrorCode::kUnavailable, fmt::format("worker {} does not {}", index, what),
+               "restart weir-l7 and report it"};
+}
+
 /// Every change that a person would want to read about, one line each.
 std::vector<std::string> describe_changes(const control::Model& have, const control::Model& want) {
   std::vector<std::string> changes;
@@ -176,12 +207,14 @@ std::vector<std::string> describe_changes(const control::Model& have, const cont
 
 }  // namespace
 
-net::InterfaceConfig interface_config(const control::Model& model) {
+net::InterfaceConfig interface_config(const control::Model& model, std::size_t worker) {
   net::InterfaceConfig config;
+  config.speaks = worker == 0;  // the balancer sends neighbours' questions to that one
   // The carrier is a veth: what local peers send over it has checksums that no hardware will
   // finish.
   config.accept_partial_checksums = true;
   config.addresses = model.node.l7.addresses;
+  config.tunnel_sources = model.node.l7.tunnel_sources;
   for (const wire::IpAddress& gateway : model.node.l7.gateways)
     (gateway.is_v4() ? config.gateway_v4 : config.gateway_v6) = gateway;
   for (const control::Gateway& gateway : model.gateways)
@@ -226,7 +259,7 @@ Result<void> AdminApi::write_state(const control::ConfigSubmission& submission) 
 }
 
 std::variant<AdminApi::Prepared, AdminApi::Refused> AdminApi::prepare(
-    const control::ConfigSubmission& submission, std::size_t workers) {
+    const control::ConfigSubmission& submission) {
   control::PartialOutcome parsed =
       submission.partial
           ? control::parse_config_partially(
@@ -235,12 +268,16 @@ std::variant<AdminApi::Prepared, AdminApi::Refused> AdminApi::prepare(
           : control::PartialOutcome{control::parse_config(submission.text, submission.file), {}};
   control::ParseOutcome& outcome = parsed.outcome;
   if (!outcome.ok()) return Refused{std::move(outcome.diagnostics), std::nullopt};
-  if (outcome.model.node.l7.workers != workers)
-    return Refused{{},
-                   Error{ErrorCode::kUnsupported,
-                         fmt::format("node.l7.workers is {}, this weir-l7 runs {}",
-                                     outcome.model.node.l7.workers, workers),
-                         "set it to 1: more than one worker is not available yet"}};
+  const std::size_t workers = outcome.model.node.l7.workers;
+  if (!workers_.empty() && workers != workers_.size())
+    return Refused{
+        {},
+        Error{
+            ErrorCode::kUnsupported,
+            fmt::format("node.l7.workers is {}, this weir-l7 runs {}", workers, workers_.size()),
+            fmt::format("to change it, apply the file to weir-l4 alone (--only l4), remove {} and "
+                        "restart weir-l7",
+                        state_file_.string())}};
   Prepared prepared;
   prepared.model = std::move(outcome.model);
   prepared.left_out = std::move(parsed.left_out);
@@ -258,9 +295,11 @@ Result<void> AdminApi::install(Prepared prepared, control::ConfigSubmission subm
   submission.partial = !prepared.left_out.empty();
   if (auto written = write_state(submission); !written) return written;
   const std::uint64_t revision = prepared.snapshot->revision;
-  if (!worker_->install(interface_config(prepared.model), std::move(prepared.generations.front())))
-    return Error{ErrorCode::kUnavailable, "the worker does not take messages",
-                 "restart weir-l7 and report it"};
+  WEIR_ASSERT(prepared.generations.size() == workers_.size());  // prepare() sees to it
+  for (std::size_t i = 0; i < workers_.size(); ++i)
+    if (!workers_[i]->install(interface_config(prepared.model, i),
+                              std::move(prepared.generations[i])))
+      return worker_hangs(i, "take messages");
   revision_ = revision;
   submission_ = std::move(submission);
   model_ = std::move(prepared.model);
@@ -269,8 +308,8 @@ Result<void> AdminApi::install(Prepared prepared, control::ConfigSubmission subm
 }
 
 Result<void> AdminApi::start(Prepared prepared, control::ConfigSubmission submission,
-                             proxy::Worker& worker) {
-  worker_ = &worker;
+                             std::vector<proxy::Worker*> workers) {
+  workers_ = std::move(workers);
   return install(std::move(prepared), std::move(submission));
 }
 
@@ -311,8 +350,8 @@ control::AdminReply AdminApi::status() {
                 {"memory_bytes", control::read_process_facts().resident_bytes},
                 {"revision", revision_},
                 {"file", submission_.file},
-                {"device", device_},
-                {"workers", 1},
+                {"device", device_names(device_, workers_.size())},
+                {"workers", workers_.size()},
                 {"listeners", binds},
                 {"services", model_.services.size()},
                 {"http_routes", model_.http_routes.size()}};
@@ -322,25 +361,13 @@ control::AdminReply AdminApi::status() {
 control::AdminReply AdminApi::config() { return {200, control::to_json(submission_)}; }
 
 control::AdminReply AdminApi::stats() {
-  const auto report = worker_->report(kReportTimeout);
-  if (!report)
-    return control::error_reply(Error{ErrorCode::kUnavailable, "the worker does not answer",
-                                      "restart weir-l7 and report it"});
-  const std::uint64_t turns = std::max<std::uint64_t>(report->turns, 1);
-  json worker = {
-      {"index", 0},
-      {"revision", report->revision},
-      {"turns", report->turns},
-      {"busy_turns", report->busy_turns},
-      {"busy_share", static_cast<double>(report->busy_turns) / static_cast<double>(turns)},
-      {"sleeps", report->sleeps},
-      {"generations", report->core.generations},
-      {"http", http_json(*report)},
-      {"upstream", upstream_json(report->upstream)},
-      {"tcp", tcp_json(report->tcp)},
-      {"network", network_json(report->network)},
-      {"port", port_json(report->port)}};
-  return control::ok_reply(json{{"workers", json::array({std::move(worker)})}});
+  json workers = json::array();
+  for (std::size_t i = 0; i < workers_.size(); ++i) {
+    const auto report = workers_[i]->report(kReportTimeout);
+    if (!report) return control::error_reply(worker_hangs(i, "answer"));
+    workers.push_back(worker_json(i, *report));
+  }
+  return control::ok_reply(json{{"workers", std::move(workers)}});
 }
 
 control::AdminReply AdminApi::metrics() {
@@ -373,7 +400,7 @@ control::AdminReply changes_reply(std::uint64_t revision, const std::vector<std:
 control::AdminReply AdminApi::check(const control::AdminRequest& request) {
   const auto submission = control::submission_from_json(request.body);
   if (!submission) return control::error_reply(submission.error());
-  auto outcome = prepare(*submission, 1);
+  auto outcome = prepare(*submission);
   if (const Refused* refused = std::get_if<Refused>(&outcome)) return refusal_reply(*refused);
   const Prepared& prepared = std::get<Prepared>(outcome);
   return changes_reply(revision_, describe_changes(model_, prepared.model), prepared.left_out);
@@ -382,7 +409,7 @@ control::AdminReply AdminApi::check(const control::AdminRequest& request) {
 control::AdminReply AdminApi::apply(const control::AdminRequest& request) {
   const auto submission = control::submission_from_json(request.body);
   if (!submission) return control::error_reply(submission.error());
-  auto outcome = prepare(*submission, 1);
+  auto outcome = prepare(*submission);
   if (const Refused* refused = std::get_if<Refused>(&outcome)) return refusal_reply(*refused);
   Prepared& prepared = std::get<Prepared>(outcome);
   const std::vector<std::string> changes = describe_changes(model_, prepared.model);

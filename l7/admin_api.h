@@ -19,20 +19,23 @@
 
 namespace weir::l7 {
 
-/// What the L7 plane of a model means for the network interface of a worker.
-net::InterfaceConfig interface_config(const control::Model& model);
+/// What the L7 plane of a model means for the network interface of a worker. All workers have the
+/// same addresses; the first speaks for them.
+net::InterfaceConfig interface_config(const control::Model& model, std::size_t worker);
 
 /// The control side of weir-l7: the configuration in use, its revision, and the admin API over it.
 /// Lives on the control thread; workers get what they need through their mailboxes.
 class AdminApi {
  public:
-  /// `state_file` keeps the configuration that was applied last, for the next start.
+  /// `state_file` keeps the configuration that was applied last, for the next start; `device` is
+  /// what the names of the workers' devices begin with.
   AdminApi(std::filesystem::path state_file, std::string device);
 
   /// The configuration that a start without --config goes on with, if there is one.
   [[nodiscard]] Result<std::optional<control::ConfigSubmission>> read_state() const;
 
   /// Checks a configuration, certificates included, and builds everything that goes live with it.
+  /// The number of workers is that of the first one; one with another number is refused.
   struct Prepared {
     control::Model model;
     std::shared_ptr<const proxy::Snapshot> snapshot;
@@ -44,12 +47,13 @@ class AdminApi {
     std::optional<Error> error;
     [[nodiscard]] std::string text() const;
   };
-  [[nodiscard]] std::variant<Prepared, Refused> prepare(const control::ConfigSubmission& submission,
-                                                        std::size_t workers);
+  [[nodiscard]] std::variant<Prepared, Refused> prepare(
+      const control::ConfigSubmission& submission);
 
-  /// From here on requests are served with this worker.
+  /// From here on requests are served with these workers, one for each prepared generation. They
+  /// outlive the API.
   Result<void> start(Prepared prepared, control::ConfigSubmission submission,
-                     proxy::Worker& worker);
+                     std::vector<proxy::Worker*> workers);
 
   control::AdminReply handle(const control::AdminRequest& request);
 
@@ -70,7 +74,7 @@ class AdminApi {
   std::filesystem::path state_file_;
   std::string device_;
   Instant started_;
-  proxy::Worker* worker_ = nullptr;
+  std::vector<proxy::Worker*> workers_;  // by number; none before start()
   std::uint64_t revision_ = 0;
   control::ConfigSubmission submission_;  // partial: something was left out, and is again
   control::Model model_;

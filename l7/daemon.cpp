@@ -1,9 +1,12 @@
-/// weir-l7: the L7 plane of one node. Opens the worker's end of the carrier with DPDK, runs one
-/// worker on it, and serves the admin API. SIGTERM ends it.
+/// weir-l7: the L7 plane of one node. Opens the workers' ends of the carrier with DPDK, runs a
+/// worker on each, and serves the admin API. SIGTERM ends it.
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <linux/capability.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
@@ -11,14 +14,17 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "l4/base/capabilities.h"
 #include "l4/base/fd.h"
@@ -30,6 +36,7 @@
 #include "l4/control/config.h"
 #include "l7/admin_api.h"
 #include "l7/port/dpdk_port.h"
+#include "l7/proxy/mail.h"
 #include "l7/proxy/worker.h"
 #include "tools/man/page.h"
 
@@ -41,7 +48,7 @@ struct Options {
   control::AdminFlags admin{.socket = std::string{control::kL7SocketDefault}};
   std::string state_dir = "/var/lib/weir";
   std::string access_log = "/var/log/weir/access.log";
-  std::string device = "weir-w0";
+  std::string device = "weir-w";
   std::string log_format = "text";
 };
 
@@ -115,8 +122,120 @@ Result<control::ConfigSubmission> first_submission(const Options& options, const
   return std::move(**kept);
 }
 
+std::vector<int> allowed_cpus() {
+  cpu_set_t set{};
+  std::vector<int> cpus;
+  if (::sched_getaffinity(0, sizeof(set), &set) != 0) return cpus;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+    if (CPU_ISSET(static_cast<unsigned>(cpu), &set)) cpus.push_back(cpu);
+  return cpus;
+}
+
+void pin_this_thread(int cpu) {
+  cpu_set_t set{};
+  CPU_SET(static_cast<unsigned>(cpu), &set);
+  // It may have been taken away since it was listed; the worker then runs where it is put.
+  static_cast<void>(::pthread_setaffinity_np(::pthread_self(), sizeof(set), &set));
+}
+
+/// The workers, each with its port, and their threads while they run.
+class WorkerSet {
+ public:
+  /// Opens the devices and makes the workers, on this thread.
+  static Result<std::unique_ptr<WorkerSet>> open(const std::string& device_prefix,
+                                                 const control::Model& model);
+  ~WorkerSet() { stop(); }
+  WorkerSet(const WorkerSet&) = delete;
+  WorkerSet& operator=(const WorkerSet&) = delete;
+
+  /// A thread for each. While the process may use as many CPUs as there are workers, each gets one
+  /// of the last of them to itself, as far as we are concerned; the rest of us runs anywhere.
+  void start();
+  /// Ends all threads before any worker is destroyed: until then they speak to each other.
+  void stop();
+
+  [[nodiscard]] std::vector<proxy::Worker*> all() const {
+    std::vector<proxy::Worker*> workers;
+    for (const Seat& seat : seats_)
+      workers.push_back(seat.worker.get());
+    return workers;
+  }
+
+ private:
+  struct Seat {  // in this order: packets and letters that a worker holds go back first
+    std::unique_ptr<port::DpdkPort> port;
+    std::unique_ptr<proxy::Worker> worker;
+    std::thread thread;
+  };
+  WorkerSet() = default;
+
+  std::unique_ptr<proxy::MailRoom> room_;  // none for a single worker
+  std::vector<Seat> seats_;
+  std::atomic<bool> stop_{false};
+};
+
+Result<std::unique_ptr<WorkerSet>> WorkerSet::open(const std::string& device_prefix,
+                                                   const control::Model& model) {
+  const std::uint32_t count = model.node.l7.workers;
+  // What a port takes with the largest MTU, and some room.
+  constexpr std::uint32_t kMegabytesPerPort = 96;
+  constexpr std::uint32_t kMegabytes = 160;
+  if (auto started = port::start_dpdk({.memory_mb = kMegabytes + count * kMegabytesPerPort});
+      !started)
+    return std::move(started).error();
+  std::unique_ptr<WorkerSet> set{new WorkerSet};
+  std::size_t frame_bytes_max = 0;
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const std::string device = fmt::format("{}{}", device_prefix, i);
+    auto port = port::DpdkPort::open({.device = device});
+    if (!port) {
+      Error error = std::move(port).error().while_doing(fmt::format("opening {}", device));
+      if (i == 0) return error;
+      return std::move(error).while_doing(fmt::format("starting {} workers", count));
+    }
+    const std::size_t frame_bytes = (*port)->capabilities().mtu + sizeof(wire::EthernetHeader);
+    frame_bytes_max = std::max(frame_bytes_max, frame_bytes);
+    set->seats_.push_back({std::move(*port), nullptr, {}});
+  }
+  if (count > 1) set->room_ = std::make_unique<proxy::MailRoom>(count, frame_bytes_max);
+  for (std::uint32_t i = 0; i < count; ++i) {
+    auto worker = proxy::Worker::create(*set->seats_[i].port, interface_config(model, i), {},
+                                        Random::from_system(), monotonic_now(),
+                                        {.room = set->room_.get(), .index = i});
+    if (!worker) return std::move(worker).error();
+    set->seats_[i].worker = std::move(*worker);
+  }
+  return set;
+}
+
+void WorkerSet::start() {
+  const std::vector<int> cpus = allowed_cpus();
+  const bool pinned = cpus.size() >= seats_.size();
+  if (pinned)
+    log_info("workers are pinned to CPUs: {}",
+             fmt::join(cpus.end() - static_cast<std::ptrdiff_t>(seats_.size()), cpus.end(), ", "));
+  else
+    log_warning("{} workers share {} CPUs, so they delay each other", seats_.size(), cpus.size());
+  for (std::size_t i = 0; i < seats_.size(); ++i) {
+    const int cpu = pinned ? cpus[cpus.size() - seats_.size() + i] : -1;
+    seats_[i].thread = std::thread{[this, i, cpu] {
+      ::prctl(PR_SET_NAME, fmt::format("weir-worker-{}", i).c_str());
+      if (cpu >= 0) pin_this_thread(cpu);
+      seats_[i].worker->run(stop_);
+    }};
+  }
+}
+
+void WorkerSet::stop() {
+  stop_.store(true);
+  for (Seat& seat : seats_)
+    if (seat.worker) seat.worker->wake();
+  for (Seat& seat : seats_)
+    if (seat.thread.joinable()) seat.thread.join();
+}
+
 /// The control thread: logs, retired configurations and signals, until told to stop.
-void supervise(int signals, proxy::Worker& worker, LogWriter& log) {
+void supervise(int signals, const std::vector<proxy::Worker*>& workers, LogWriter& log) {
   while (true) {
     signalfd_siginfo info;
     while (::read(signals, &info, sizeof(info)) == sizeof(info)) {
@@ -126,8 +245,10 @@ void supervise(int signals, proxy::Worker& worker, LogWriter& log) {
       }
       if (auto opened = log.reopen(); !opened) log_error("{}", opened.error().text());
     }
-    log.drain(worker.access_log());
-    worker.destroy_retired();
+    for (proxy::Worker* worker : workers) {
+      log.drain(worker->access_log());
+      worker->destroy_retired();
+    }
     std::this_thread::sleep_for(std::chrono::milliseconds{50});
   }
 }
@@ -140,43 +261,35 @@ Result<void> run(const Options& options) {
   AdminApi api{std::filesystem::path{options.state_dir} / "l7.json", options.device};
   Result<control::ConfigSubmission> first = first_submission(options, api);
   if (!first) return std::move(first).error();
-  auto outcome = api.prepare(*first, 1);
+  auto outcome = api.prepare(*first);
   if (const auto* refused = std::get_if<AdminApi::Refused>(&outcome))
     return Error{ErrorCode::kInvalid, refused->text()};
   auto& prepared = std::get<AdminApi::Prepared>(outcome);
 
   Result<LogWriter> log = LogWriter::open(options.access_log);
   if (!log) return std::move(log).error();
-  if (auto started = port::start_dpdk({}); !started) return started;
-  auto port = port::DpdkPort::open({.device = options.device});
-  if (!port) return std::move(port).error().while_doing(fmt::format("opening {}", options.device));
+  auto opened = WorkerSet::open(options.device, prepared.model);
+  if (!opened) return std::move(opened).error();
+  WorkerSet& workers = **opened;
+  if (auto started = api.start(std::move(prepared), *first, workers.all()); !started)
+    return started;
 
-  auto worker = proxy::Worker::create(**port, interface_config(prepared.model), {},
-                                      Random::from_system(), monotonic_now());
-  if (!worker) return std::move(worker).error();
-  if (auto started = api.start(std::move(prepared), *first, **worker); !started) return started;
-
-  // From here on bytes from outside are parsed. Only taking the driver's program off the device at
-  // the end still needs a right.
+  // From here on bytes from outside are parsed. Only taking the driver's programs off the devices
+  // at the end still needs a right.
   if (auto dropped = keep_only_capabilities({CAP_NET_ADMIN}); !dropped) return dropped;
 
-  std::atomic<bool> stop{false};
-  std::thread thread{[&] {
-    ::prctl(PR_SET_NAME, "weir-worker-0");
-    (*worker)->run(stop);
-  }};
+  workers.start();
   std::error_code ignored;  // starting the server tells what is wrong with the place
   std::filesystem::create_directories(std::filesystem::path{options.admin.socket}.parent_path(),
                                       ignored);
   auto server = control::AdminServer::start(
       *admin, [&](const control::AdminRequest& request) { return api.handle(request); });
   if (server) control::log_doors(*admin);
-  if (server) supervise(signals->get(), **worker, *log);
-  stop.store(true);
-  (*worker)->wake();
+  if (server) supervise(signals->get(), workers.all(), *log);
   if (server) server->stop();
-  thread.join();
-  log->drain((*worker)->access_log());
+  workers.stop();
+  for (proxy::Worker* worker : workers.all())
+    log->drain(worker->access_log());
   if (!server) return std::move(server).error();
   return {};
 }
@@ -194,7 +307,9 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--access-log", options.access_log, "one line of JSON per request; - for stdout")
       ->capture_default_str();
-  app.add_option("--device", options.device, "the worker's end of the carrier that weir-l4 makes")
+  app.add_option("--device", options.device,
+                 "what the workers' ends of the carrier that weir-l4 makes are called, without "
+                 "their number: worker 0 opens weir-w0")
       ->capture_default_str();
   app.add_option("--log-format", options.log_format, "text for people, json for programs")
       ->check(CLI::IsMember({"text", "json"}))

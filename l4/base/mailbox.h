@@ -30,13 +30,33 @@ class Mailbox {
   }
 
   [[nodiscard]] std::optional<T> pop() {
-    const std::size_t head = head_.load(std::memory_order_relaxed);  // only we write it
-    if (head == tail_.load(std::memory_order_acquire)) return std::nullopt;
-    std::optional<T> value{std::move(slots_[head & (slots_.size() - 1)])};
-    // Release: the producer that sees the new head may overwrite the slot.
-    head_.store(head + 1, std::memory_order_release);
+    T* const oldest = front();
+    if (oldest == nullptr) return std::nullopt;
+    std::optional<T> value{std::move(*oldest)};
+    drop_front();
     return value;
   }
+
+  // For what is looked at in place. Both are the consumer's.
+
+  /// The oldest value, which stays in its slot until drop_front(); nullptr when there is none.
+  [[nodiscard]] T* front() {
+    const std::size_t head = head_.load(std::memory_order_relaxed);  // only we write it
+    if (head == tail_.load(std::memory_order_acquire)) return nullptr;
+    return &slots_[head & (slots_.size() - 1)];
+  }
+  /// Only after front() has given something.
+  void drop_front() {
+    // Release: the producer that sees the new head may overwrite the slot.
+    head_.store(head_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+  }
+
+  /// The producer's: what push() would answer.
+  [[nodiscard]] bool full() const {
+    return tail_.load(std::memory_order_relaxed) - head_.load(std::memory_order_acquire) ==
+           slots_.size();
+  }
+  [[nodiscard]] std::size_t capacity() const { return slots_.size(); }
 
  private:
   static constexpr std::size_t kCacheLine = 64;

@@ -15,6 +15,7 @@ constexpr std::size_t kSeedBytesMin = 16;
 constexpr std::uint32_t kWorkersMax = 64;  // WEIR_L7_WORKERS_MAX of bpf/abi.h
 constexpr std::uint32_t kIcmpRateMax = 1'000'000;
 constexpr std::size_t kSnatAddressesMax = 64;
+constexpr std::size_t kTunnelSourcesMax = 64;  // weir-l7 looks at all of them for a packet
 constexpr std::uint16_t kSnatPortMin = 1024;
 
 constexpr std::array<Choice<XdpMode>, 3> kXdpModes{
@@ -97,7 +98,8 @@ void ConfigParser::parse_seed(const YamlNode& node) {
 }
 
 void ConfigParser::parse_l7(const YamlNode& node) {
-  Fields fields{reader_, node, "node.l7", {{"workers", "carrier", "addresses", "gateways"}}};
+  Fields fields{
+      reader_, node, "node.l7", {{"workers", "carrier", "addresses", "gateways", "tunnelSources"}}};
   L7Settings& l7 = model_.node.l7;
   if (const YamlNode* workers = fields.find("workers")) {
     l7.workers = static_cast<std::uint32_t>(
@@ -146,6 +148,40 @@ void ConfigParser::parse_l7(const YamlNode& node) {
     return address;
   };
   read_list(fields, "gateways", "addresses", kAddressesMax, read_gateway, l7.gateways);
+  parse_tunnel_sources(fields, l7);
+}
+
+void ConfigParser::parse_tunnel_sources(const Fields& fields, L7Settings& l7) {
+  const auto read_source = [&](const YamlNode& item, std::size_t) -> std::optional<wire::Prefix> {
+    const std::string what = "a tunnelSource of node.l7";
+    const std::optional<wire::Prefix> source = reader_.network(item, what);
+    if (!source) return std::nullopt;
+    if (source->length == 0) {
+      reader_.report(item.at, fmt::format("{} is {}, which is everybody", what, source->text()),
+                     "the balancers alone: a tunnel's source can send under any client's address");
+      return std::nullopt;
+    }
+    if (std::ranges::find(l7.tunnel_sources, *source) != l7.tunnel_sources.end()) {
+      reader_.report(item.at, fmt::format("{} is {} twice", what, source->text()),
+                     "each source once");
+      return std::nullopt;
+    }
+    const wire::Family family = source->address.family();
+    const bool has_end = std::ranges::any_of(l7.addresses, [&](const wire::Prefix& prefix) {
+      return prefix.address.family() == family;
+    });
+    if (!has_end) {
+      const bool v4 = family == wire::Family::kIpv4;
+      reader_.report(item.at,
+                     fmt::format("{} is {}, but node.l7.addresses has no {} address", what,
+                                 source->text(), v4 ? "IPv4" : "IPv6"),
+                     fmt::format("an address for its tunnel to end at, such as {}",
+                                 v4 ? "10.0.0.5/24" : "2001:db8::5/64"));
+      return std::nullopt;
+    }
+    return source;
+  };
+  read_list(fields, "tunnelSources", "prefixes", kTunnelSourcesMax, read_source, l7.tunnel_sources);
 }
 
 void ConfigParser::parse_icmp(const YamlNode& node) {

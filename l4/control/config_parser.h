@@ -46,6 +46,7 @@ class ConfigParser {
   void parse_node(const YamlNode& node);
   void parse_interfaces(const Fields& fields);
   void parse_l7(const YamlNode& node);
+  void parse_tunnel_sources(const Fields& fields, L7Settings& l7);
   void parse_seed(const YamlNode& node);
   void parse_block_list(const YamlNode& node);
   void parse_icmp(const YamlNode& node);

@@ -183,6 +183,9 @@ struct L7Settings {
   std::vector<wire::Prefix> addresses;
   /// Next hop for everything that no network above contains, at most one per family.
   std::vector<wire::IpAddress> gateways;
+  /// Balancers on other hosts, whose tunnel packets (modes ipip and gue) to the addresses above are
+  /// taken apart. Whoever is in it can send under any client's address.
+  std::vector<wire::Prefix> tunnel_sources = {};
   friend bool operator==(const L7Settings&, const L7Settings&) = default;
 };
 

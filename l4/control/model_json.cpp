@@ -32,6 +32,8 @@ Json file_json(const NodeSettings& node) {
   json["l7"] = {{"workers", node.l7.workers},
                 {"addresses", text_list(node.l7.addresses)},
                 {"gateways", text_list(node.l7.gateways)}};
+  if (!node.l7.tunnel_sources.empty())
+    json["l7"]["tunnelSources"] = text_list(node.l7.tunnel_sources);
   if (!node.block_list.empty()) json["sources"] = {{"deny", text_list(node.block_list)}};
   json["icmp"] = {{"echo", node.icmp.echo}, {"rate", fmt::format("{}/s", node.icmp.rate_per_s)}};
   json["l4"] = {{"flows", node.l4.flows_max},

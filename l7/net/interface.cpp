@@ -33,12 +33,16 @@ constexpr std::uint32_t kUnreachableBurst = 20;
 constexpr std::size_t kQuoteIpv4 = 576 - sizeof(wire::Ipv4Header) - sizeof(wire::IcmpHeader);
 constexpr std::size_t kQuoteIpv6 = 1280 - sizeof(wire::Ipv6Header) - sizeof(wire::IcmpHeader);
 
-// Below these a "packet too big" is a mistake or an attack: RFC 8201, section 4, and for IPv4 the
-// smallest datagram that every host takes (RFC 791, section 3.1).
-constexpr std::uint16_t kMtuMinIpv6 = 1280;
-constexpr std::uint16_t kMtuMinIpv4 = 576;
-
 constexpr Duration kConfirmInterval = std::chrono::seconds{1};
+
+// How often a new address is announced, and how far apart: ANNOUNCE_NUM and ANNOUNCE_INTERVAL of
+// RFC 5227, section 1.1; MAX_NEIGHBOR_ADVERTISEMENT and RetransTimer of RFC 4861, section 10.
+constexpr unsigned kAnnouncementsArp = 2;
+constexpr Duration kAnnounceIntervalArp = std::chrono::seconds{2};
+constexpr unsigned kAnnouncementsNdp = 3;
+constexpr Duration kAnnounceIntervalNdp = std::chrono::seconds{1};
+// DEFEND_INTERVAL of RFC 5227: two hosts that both insist must not fill the link with it.
+constexpr Duration kDefendInterval = std::chrono::seconds{10};
 
 namespace icmp {  // RFC 792
 constexpr std::uint8_t kEchoReply = 0;
@@ -65,6 +69,12 @@ EtherType ether_type_of(const IpAddress& address) {
   return address.is_v4() ? EtherType::kIpv4 : EtherType::kIpv6;
 }
 
+/// What an IP packet of `mtu` bytes has room for.
+std::uint16_t size_behind_header(const IpAddress& address, std::size_t mtu) {
+  const std::size_t header = address.is_v4() ? sizeof(wire::Ipv4Header) : sizeof(wire::Ipv6Header);
+  return static_cast<std::uint16_t>(mtu - header);
+}
+
 }  // namespace
 
 Interface::Interface(const InterfaceConfig& config, port::PacketPort& port, Random random,
@@ -72,9 +82,11 @@ Interface::Interface(const InterfaceConfig& config, port::PacketPort& port, Rand
     : port_{port},
       mac_{port.capabilities().mac},
       mtu_{port.capabilities().mtu},
+      path_mtus_{random, start},
       neighbors_{*this, random, start},
       echo_limit_{kEchoPerSecond, kEchoBurst, start},
-      unreachable_limit_{kUnreachablePerSecond, kUnreachableBurst, start} {
+      unreachable_limit_{kUnreachablePerSecond, kUnreachableBurst, start},
+      now_{start} {
   errors_.reserve(kErrorsMax);
   configure(config);
 }
@@ -97,18 +109,29 @@ void Interface::configure(const InterfaceConfig& config) {
   const auto repeated = std::ranges::unique(local_, {}, &LocalAddress::address);
   local_.erase(repeated.begin(), repeated.end());
 
-  for (const LocalAddress& local : local_) {
+  std::erase_if(announcements_, [&](const Announcement& announcement) {
+    return ownership(announcement.address) != Owned::kOwn;
+  });
+  for (LocalAddress& local : local_) {
     if (local.owned != Owned::kOwn) continue;
     const auto known = std::ranges::lower_bound(before, local.address, {}, &LocalAddress::address);
     const bool is_new =
         known == before.end() || known->address != local.address || known->owned != Owned::kOwn;
-    if (is_new) announce(local.address);
+    if (!is_new) {
+      local.defend_after = known->defend_after;
+      continue;
+    }
+    announce(local.address);
+    const unsigned times = local.address.is_v4() ? kAnnouncementsArp : kAnnouncementsNdp;
+    announcements_.push_back({.address = local.address, .left = times - 1});
   }
+  tunnel_overhead_ = tunnel_overhead_max();
 }
 
 InterfaceCounters Interface::counters() const {
   InterfaceCounters counters = counters_;
   counters.neighbor = neighbors_.counters();
+  counters.path_mtu_evicted = path_mtus_.evicted();
   return counters;
 }
 
@@ -119,9 +142,19 @@ std::optional<TransportError> Interface::poll_error() {
   return error;
 }
 
-void Interface::advance(Instant now) { neighbors_.advance(now); }
+void Interface::advance(Instant now) {
+  now_ = now;
+  neighbors_.advance(now);
+  path_mtus_.advance(now);
+  repeat_announcements(now);
+}
 
-Instant Interface::next_deadline() const { return neighbors_.next_deadline(); }
+Instant Interface::next_deadline() const {
+  Instant deadline = neighbors_.next_deadline();
+  for (const Announcement& announcement : announcements_)
+    deadline = std::min(deadline, announcement.due == kNever ? now_ : announcement.due);
+  return deadline;
+}
 
 // Addresses and routes.
 
@@ -151,9 +184,26 @@ std::optional<IpAddress> Interface::source_towards(const IpAddress& target) cons
   return any;
 }
 
+Interface::LocalAddress* Interface::find_own(const IpAddress& address) {
+  const auto found = std::ranges::lower_bound(local_, address, {}, &LocalAddress::address);
+  const bool is_own =
+      found != local_.end() && found->address == address && found->owned == Owned::kOwn;
+  return is_own ? &*found : nullptr;
+}
+
+/// The most that a balancer of ours puts around a packet. A source of the one family sends to an
+/// own address of that family, whatever is inside.
+std::size_t Interface::tunnel_overhead_max() const {
+  std::size_t most = 0;
+  for (const wire::Prefix& source : config_.tunnel_sources)
+    most = std::max(most, tunnel_overhead(source.address.family()));
+  return most;
+}
+
 /// Tells the link about an address once: a gratuitous ARP request (RFC 5227, section 3) or an
 /// unsolicited advertisement (RFC 4861, section 7.2.6).
 void Interface::announce(const IpAddress& address) {
+  if (!config_.speaks) return;
   if (address.is_v4()) {
     send_arp({.operation = wire::ArpMessage::Operation::kRequest,
               .sender_mac = mac_,
@@ -169,6 +219,33 @@ void Interface::announce(const IpAddress& address) {
                                                .overrides = true},
                                               address, kAllNodes);
   if (packet) enqueue(std::move(packet), EtherType::kIpv6, wire::multicast_mac(kAllNodes));
+}
+
+/// Neither ARP nor NDP is acknowledged, so a lost announcement is made up for by the next.
+void Interface::repeat_announcements(Instant now) {
+  if (announcements_.empty()) return;
+  for (Announcement& announcement : announcements_) {
+    const bool begins = announcement.due == kNever;
+    if (!begins && now < announcement.due) continue;
+    announcement.due =
+        now + (announcement.address.is_v4() ? kAnnounceIntervalArp : kAnnounceIntervalNdp);
+    if (begins) continue;
+    announce(announcement.address);
+    --announcement.left;
+  }
+  std::erase_if(announcements_,
+                [](const Announcement& announcement) { return announcement.left == 0; });
+}
+
+/// Somebody else claims one of our addresses. The operator gave it to us, so we do not let go of it
+/// but say so (RFC 5227, section 2.4, case (c)); the same over IPv6, where no rule forbids it, for
+/// an advertisement that overrides has just led the neighbours astray.
+void Interface::defend(LocalAddress& own, Instant now) {
+  ++counters_.address_conflicts;
+  if (!config_.speaks || now < own.defend_after) return;
+  own.defend_after = now + kDefendInterval;
+  ++counters_.address_defended;
+  announce(own.address);
 }
 
 // Input.
@@ -205,8 +282,8 @@ void Interface::input_arp(std::span<const std::byte> bytes, Instant now) {
     ++counters_.dropped_malformed_arp;
     return;
   }
-  if (ownership(message->sender) == Owned::kOwn) {
-    if (message->sender_mac != mac_) ++counters_.address_conflicts;
+  if (LocalAddress* own = find_own(message->sender)) {
+    if (message->sender_mac != mac_) defend(*own, now);
     return;
   }
   const bool for_us = ownership(message->target) == Owned::kOwn;
@@ -214,6 +291,10 @@ void Interface::input_arp(std::span<const std::byte> bytes, Instant now) {
   if (for_us && is_request) {
     // A probe (RFC 5227, section 2.1) has no sender address to learn.
     if (is_on_link(message->sender)) neighbors_.learn(message->sender, message->sender_mac, now);
+    if (!config_.speaks) {
+      ++counters_.questions_left;
+      return;
+    }
     ++counters_.arp_answered;
     send_arp({.operation = wire::ArpMessage::Operation::kReply,
               .sender_mac = mac_,
@@ -294,6 +375,62 @@ std::optional<Segment> Interface::input_ip(port::Packet packet, const EthernetHe
   const IpDatagram& datagram = std::get<IpDatagram>(parsed);
   if (!is_for_us(datagram, ethernet.destination.is_multicast())) return std::nullopt;
   packet.truncate(datagram.total_length);  // Ethernet pads short frames
+  if (!config_.tunnel_sources.empty() && ownership(datagram.destination) == Owned::kOwn) {
+    if (const auto kind = tunnel_kind(datagram, packet.bytes()))
+      return input_tunnel(std::move(packet), ethernet, datagram, *kind, now);
+  }
+  return input_transport(std::move(packet), ethernet, datagram, now);
+}
+
+/// Takes the outer headers off. Who sent the packet is found out first, and then whether it is for
+/// us at all; from there on it is treated, and counted, as if it had come by itself.
+std::optional<Segment> Interface::input_tunnel(port::Packet packet, const EthernetHeader& ethernet,
+                                               const IpDatagram& outer, TunnelKind kind,
+                                               Instant now) {
+  const bool is_listed = std::ranges::any_of(
+      config_.tunnel_sources,
+      [&](const wire::Prefix& prefix) { return prefix.contains(outer.source); });
+  if (!is_listed) {
+    ++counters_.dropped_tunnel_source;
+    return std::nullopt;
+  }
+  const TunnelParse parsed = parse_tunnel(kind, outer, packet.bytes());
+  if (const TunnelFault* fault = std::get_if<TunnelFault>(&parsed)) {
+    ++(*fault == TunnelFault::kChecksum ? counters_.dropped_checksum
+                                        : counters_.dropped_tunnel_malformed);
+    return std::nullopt;
+  }
+  const Tunnel& tunnel = std::get<Tunnel>(parsed);
+  packet.trim_front(tunnel.inner_offset);
+  packet.truncate(tunnel.inner_length);
+  const IpParse inner_parsed = tunnel.family == wire::Family::kIpv4 ? parse_ipv4(packet.bytes())
+                                                                    : parse_ipv6(packet.bytes());
+  if (const IpFault* fault = std::get_if<IpFault>(&inner_parsed)) {
+    count_fault(*fault);
+    return std::nullopt;
+  }
+  IpDatagram inner = std::get<IpDatagram>(inner_parsed);
+  if (ownership(inner.destination) != Owned::kVip) {
+    ++counters_.dropped_tunnel_destination;
+    return std::nullopt;
+  }
+  const std::optional<Ecn> ecn = decapsulated_ecn(outer.ecn, inner.ecn);
+  if (!ecn) {
+    ++counters_.dropped_tunnel_ecn;
+    return std::nullopt;
+  }
+  inner.ecn = *ecn;
+  inner.in_tunnel = true;
+  if (!is_for_us(inner, ethernet.destination.is_multicast())) return std::nullopt;
+  packet.truncate(inner.total_length);
+  ++(kind == TunnelKind::kGue ? counters_.decapsulated_gue : counters_.decapsulated_ipip);
+  return input_transport(std::move(packet), ethernet, inner, now);
+}
+
+/// A datagram for us, without what followed it in the frame.
+std::optional<Segment> Interface::input_transport(port::Packet packet,
+                                                  const EthernetHeader& ethernet,
+                                                  const IpDatagram& datagram, Instant now) {
   const bool is_v4 = datagram.source.is_v4();
   switch (IpProtocol{datagram.protocol}) {
     case IpProtocol::kTcp:
@@ -314,7 +451,7 @@ std::optional<Segment> Interface::input_ip(port::Packet packet, const EthernetHe
       return std::nullopt;
     case IpProtocol::kIpip:
     case IpProtocol::kIpv6:
-      break;  // tunnels from a balancer on another host are not taken apart here yet
+      break;  // for a VIP, or in a tunnel already, or nobody may send us any
   }
   ++counters_.dropped_protocol;  // also for every number that is no enumerator
   return std::nullopt;
@@ -345,6 +482,7 @@ std::optional<Segment> Interface::input_tcp(port::Packet segment, const Ethernet
   return Segment{.source = datagram.source,
                  .destination = datagram.destination,
                  .protocol = IpProtocol::kTcp,
+                 .ecn = datagram.ecn,
                  .packet = std::move(segment)};
 }
 
@@ -393,9 +531,8 @@ void Interface::input_icmp(port::Packet message, const IpDatagram& datagram, Ins
   if (header->type == icmp::kEchoRequest) {
     answer_echo(std::move(message), datagram, now);
   } else if (header->type == icmp::kUnreachable && header->code == icmp::kCodeFragmentationNeeded) {
-    // Routers from before RFC 1191 leave the MTU out; the floor is then the safe guess.
     const auto told = static_cast<std::uint16_t>(header->rest.host());
-    input_error(message, TransportError::Kind::kPacketTooBig, std::max(told, kMtuMinIpv4));
+    input_error(message, TransportError::Kind::kPacketTooBig, told);
   } else if (header->type == icmp::kUnreachable) {
     input_error(message, TransportError::Kind::kUnreachable, 0);
   } else if (header->type == icmp::kTimeExceeded) {
@@ -418,7 +555,7 @@ void Interface::input_icmpv6(port::Packet message, const IpDatagram& datagram, I
   }
   if (header->type == icmpv6::kSolicitation || header->type == icmpv6::kAdvertisement) {
     const auto parsed = wire::NeighborMessage::parse(message.bytes());
-    if (parsed && datagram.time_to_live == kTimeToLiveNeighbor)
+    if (parsed && datagram.time_to_live == kTimeToLiveNeighbor && !datagram.in_tunnel)
       input_neighbor(*parsed, datagram, now);
     else
       ++counters_.dropped_malformed_ndp;
@@ -433,7 +570,7 @@ void Interface::input_icmpv6(port::Packet message, const IpDatagram& datagram, I
     answer_echo(std::move(message), datagram, now);
   } else if (header->type == icmpv6::kPacketTooBig) {
     const std::uint32_t told = header->rest.host();
-    if (told < kMtuMinIpv6) {
+    if (told < kPathMtuMinIpv6) {
       ++counters_.dropped_malformed_icmp;
       return;
     }
@@ -457,8 +594,8 @@ void Interface::input_neighbor(const wire::NeighborMessage& message, const IpDat
       ++counters_.dropped_malformed_ndp;
       return;
     }
-    if (ownership(message.target) == Owned::kOwn) {
-      ++counters_.address_conflicts;  // our own frames do not come back
+    if (LocalAddress* own = find_own(message.target)) {
+      if (message.link_address != mac_) defend(*own, now);
       return;
     }
     neighbors_.answer({.address = message.target,
@@ -478,6 +615,10 @@ void Interface::input_neighbor(const wire::NeighborMessage& message, const IpDat
   }
   if (message.link_address && is_on_link(datagram.source))
     neighbors_.learn(datagram.source, *message.link_address, now);
+  if (!config_.speaks) {
+    ++counters_.questions_left;
+    return;
+  }
   ++counters_.ndp_answered;
   const wire::NeighborMessage reply{.kind = wire::NeighborMessage::Kind::kAdvertisement,
                                     .target = message.target,
@@ -508,6 +649,12 @@ void Interface::input_error(const port::Packet& message, TransportError::Kind ki
     ++counters_.dropped_error_queue;
     return;
   }
+  if (kind == TransportError::Kind::kPacketTooBig && quoted->source.address.is_v4()) {
+    // Routers from before RFC 1191 leave the MTU out, and may add to the length that they quote
+    // (section 5): nothing that we sent was longer than our MTU.
+    if (mtu == 0) mtu = next_lower_mtu(std::min<std::uint32_t>(quoted->packet_length, mtu_));
+    mtu = std::max(mtu, kPathMtuMinIpv4);
+  }
   errors_.push_back({.kind = kind,
                      .local = quoted->source,
                      .remote = quoted->destination,
@@ -527,25 +674,35 @@ port::Packet Interface::allocate_own() {
 }
 
 void Interface::send(port::Packet segment, const IpAddress& source, const IpAddress& destination,
-                     Instant now) {
+                     Ecn ecn, Instant now) {
   if (ownership(source) == Owned::kNo) {
     ++counters_.dropped_no_source;
     return;
   }
-  if (segment.size() > segment_size(destination)) {
+  // Held against the device alone: a segment that is too long for the path gets its connection the
+  // ICMP error from which it learns that; to drop it here would leave it waiting.
+  if (segment.size() > size_behind_header(destination, mtu_)) {
     ++counters_.dropped_too_big;
     return;
   }
   finish_transport_checksum(segment.bytes(), source, destination, IpProtocol::kTcp,
                             kTcpChecksumOffset);
-  prepend_ip_header(segment, source, destination, IpProtocol::kTcp, kTimeToLive);
+  prepend_ip_header(segment, source, destination, IpProtocol::kTcp, kTimeToLive, ecn);
   route(std::move(segment), destination, now);
 }
 
 std::uint16_t Interface::segment_size(const IpAddress& destination) const {
-  const std::size_t header =
-      destination.is_v4() ? sizeof(wire::Ipv4Header) : sizeof(wire::Ipv6Header);
-  return static_cast<std::uint16_t>(mtu_ - header);
+  return size_behind_header(destination, path_mtus_.mtu(destination, mtu_));
+}
+
+std::uint16_t Interface::receive_segment_size(const IpAddress& local,
+                                              const IpAddress& remote) const {
+  const std::size_t overhead = ownership(local) == Owned::kVip ? tunnel_overhead_ : 0;
+  return size_behind_header(remote, mtu_ - overhead);
+}
+
+void Interface::lower_path_mtu(const IpAddress& destination, std::uint16_t mtu, Instant now) {
+  if (mtu < mtu_ && path_mtus_.lower(destination, mtu, now)) ++counters_.path_mtu_lowered;
 }
 
 void Interface::route(port::Packet packet, const IpAddress& destination, Instant now) {

@@ -10,9 +10,11 @@
 #include "l4/base/random.h"
 #include "l4/wire/address.h"
 #include "l4/wire/neighbor_messages.h"
+#include "l7/net/decap.h"
 #include "l7/net/ip.h"
 #include "l7/net/neighbor.h"
 #include "l7/net/packet_queue.h"
+#include "l7/net/path_mtu.h"
 #include "l7/net/token_bucket.h"
 #include "l7/net/transport.h"
 #include "l7/port/port.h"
@@ -28,9 +30,16 @@ struct InterfaceConfig {
   /// Addresses that a balancer sends us packets for: accepted as destination, valid as source,
   /// never announced and never answered for in ARP or NDP, for they are not ours on the link.
   std::vector<wire::IpAddress> vips = {};
+  /// Balancers on other hosts: from these, and to an own address, tunnel packets are taken apart,
+  /// and what is in them may be for a VIP. Whoever is listed decides what source the inner packet
+  /// appears to come from. None: tunnel packets are like any other protocol that nobody speaks.
+  std::vector<wire::Prefix> tunnel_sources = {};
   /// Kernel peers on a veth leave TCP checksums for the hardware to finish: the field then holds
   /// the sum of the pseudo header only. Accept that too (checksums protect nothing on a veth).
   bool accept_partial_checksums = false;
+  /// Announces own addresses and answers questions for them. One of several interfaces with the
+  /// same addresses does; the others learn from the questions that they are shown.
+  bool speaks = true;
 };
 
 /// One field per reason; all since start, written by the owner's core only.
@@ -38,6 +47,8 @@ struct InterfaceCounters {
   std::uint64_t frames_received = 0;
   std::uint64_t segments_delivered = 0;  ///< handed to the transport
   std::uint64_t partial_checksums = 0;   ///< of these, with an unfinished checksum
+  std::uint64_t decapsulated_ipip = 0;   ///< came in a tunnel, and the inner packet was looked at
+  std::uint64_t decapsulated_gue = 0;
   std::uint64_t frames_sent = 0;
 
   // Received and dropped.
@@ -56,17 +67,23 @@ struct InterfaceCounters {
   std::uint64_t dropped_malformed_arp = 0;
   std::uint64_t dropped_malformed_ndp = 0;  ///< fails the checks of RFC 4861, section 7.1
   std::uint64_t dropped_malformed_icmp = 0;
-  std::uint64_t dropped_icmp_type = 0;    ///< a message without meaning for us
-  std::uint64_t dropped_icmp_quote = 0;   ///< an error about something we did not send
-  std::uint64_t dropped_error_queue = 0;  ///< more errors than the transport fetched
-  std::uint64_t dropped_udp = 0;          ///< no UDP service; answered with port unreachable
-  std::uint64_t address_conflicts = 0;    ///< somebody else claims an own address
+  std::uint64_t dropped_icmp_type = 0;           ///< a message without meaning for us
+  std::uint64_t dropped_icmp_quote = 0;          ///< an error about something we did not send
+  std::uint64_t dropped_error_queue = 0;         ///< more errors than the transport fetched
+  std::uint64_t dropped_udp = 0;                 ///< no UDP service; answered with port unreachable
+  std::uint64_t address_conflicts = 0;           ///< somebody else claims an own address
+  std::uint64_t dropped_tunnel_source = 0;       ///< a tunnel packet of an unlisted source
+  std::uint64_t dropped_tunnel_malformed = 0;    ///< a balancer's, but its headers make no sense
+  std::uint64_t dropped_tunnel_destination = 0;  ///< the inner packet is for no VIP
+  std::uint64_t dropped_tunnel_ecn = 0;          ///< congestion marked, but the inner is not ECT
 
   // Answered by the interface itself.
+  std::uint64_t questions_left = 0;  ///< ARP and NDP, to the interface that speaks
   std::uint64_t arp_answered = 0;
   std::uint64_t ndp_answered = 0;
   std::uint64_t echo_answered = 0;
   std::uint64_t unreachable_sent = 0;
+  std::uint64_t address_defended = 0;     ///< a conflict was answered by an announcement
   std::uint64_t limited_echo = 0;         ///< not answered because of the rate limit
   std::uint64_t limited_unreachable = 0;  ///< not sent because of the rate limit
 
@@ -76,6 +93,10 @@ struct InterfaceCounters {
   std::uint64_t dropped_no_source = 0;   ///< we have no such address (any more)
   std::uint64_t dropped_too_big = 0;     ///< longer than the MTU
   std::uint64_t dropped_send_queue = 0;  ///< the port refused frames for too long
+
+  // Path MTUs.
+  std::uint64_t path_mtu_lowered = 0;
+  std::uint64_t path_mtu_evicted = 0;  ///< made room for another destination
 
   NeighborCounters neighbor;
 };
@@ -92,8 +113,12 @@ struct InterfaceCounters {
 /// came, addressed to its own device. Replies to VIP clients are routed like all else (on-link or
 /// by the gateway) and nothing is learnt from their packets, for the same reason.
 ///
+/// What a balancer on another host sends in a tunnel is taken out of it (decap.h), and is then as
+/// if it had come by itself: replies go straight to the client, with the VIP as their source.
+/// Tunnels end at own addresses and lead to VIPs, so there is never one in another.
+///
 /// Not done here: duplicate address detection (addresses are configured by the operator), multicast
-/// listener reports, reassembly, router discovery, and per-destination path MTU.
+/// listener reports, reassembly, and router discovery.
 class Interface final : public SegmentOutput, private NeighborOutput {
  public:
   Interface(const InterfaceConfig& config, port::PacketPort& port, Random random, Instant start);
@@ -115,14 +140,17 @@ class Interface final : public SegmentOutput, private NeighborOutput {
   // SegmentOutput
   [[nodiscard]] port::Packet allocate() override;
   void send(port::Packet segment, const wire::IpAddress& source, const wire::IpAddress& destination,
-            Instant now) override;
+            Ecn ecn, Instant now) override;
   [[nodiscard]] std::uint16_t segment_size(const wire::IpAddress& destination) const override;
+  [[nodiscard]] std::uint16_t receive_segment_size(const wire::IpAddress& local,
+                                                   const wire::IpAddress& remote) const override;
+  void lower_path_mtu(const wire::IpAddress& destination, std::uint16_t mtu, Instant now) override;
 
   /// Hands queued frames to the port. Returns how many it did not take; they stay in order at the
   /// head for the next call, which should come soon.
   std::size_t flush(Instant now);
 
-  /// Runs the neighbour timers that are due.
+  /// Runs the timers that are due, of neighbours and announcements; path MTUs age by this time.
   void advance(Instant now);
   [[nodiscard]] Instant next_deadline() const;
 
@@ -133,6 +161,13 @@ class Interface final : public SegmentOutput, private NeighborOutput {
   struct LocalAddress {
     wire::IpAddress address;
     Owned owned = Owned::kNo;
+    Instant defend_after{};  // a conflict is answered from here on
+  };
+  /// An address that is to be announced again.
+  struct Announcement {
+    wire::IpAddress address;
+    unsigned left = 0;
+    Instant due = kNever;  // kNever: set by the next advance(), for configure() knows no time
   };
 
   // Addresses and routes.
@@ -141,12 +176,20 @@ class Interface final : public SegmentOutput, private NeighborOutput {
   [[nodiscard]] std::optional<wire::IpAddress> next_hop_to(
       const wire::IpAddress& destination) const;
   [[nodiscard]] std::optional<wire::IpAddress> source_towards(const wire::IpAddress& target) const;
+  [[nodiscard]] LocalAddress* find_own(const wire::IpAddress& address);
   void announce(const wire::IpAddress& address);
+  void repeat_announcements(Instant now);
+  void defend(LocalAddress& own, Instant now);
+  [[nodiscard]] std::size_t tunnel_overhead_max() const;
 
   // Input, by layer. A frame that is not handed on is freed where it is last looked at.
   void input_arp(std::span<const std::byte> bytes, Instant now);
   std::optional<Segment> input_ip(port::Packet packet, const wire::EthernetHeader& ethernet,
                                   const IpParse& parsed, Instant now);
+  std::optional<Segment> input_tunnel(port::Packet packet, const wire::EthernetHeader& ethernet,
+                                      const IpDatagram& outer, TunnelKind kind, Instant now);
+  std::optional<Segment> input_transport(port::Packet packet, const wire::EthernetHeader& ethernet,
+                                         const IpDatagram& datagram, Instant now);
   std::optional<Segment> input_tcp(port::Packet segment, const wire::EthernetHeader& ethernet,
                                    const IpDatagram& datagram, Instant now);
   void input_udp(port::Packet packet, const IpDatagram& datagram, Instant now);
@@ -183,7 +226,10 @@ class Interface final : public SegmentOutput, private NeighborOutput {
   wire::MacAddress mac_;
   std::uint16_t mtu_;
   InterfaceConfig config_;
-  std::vector<LocalAddress> local_;  // sorted by address, each once
+  std::vector<LocalAddress> local_;          // sorted by address, each once
+  std::vector<Announcement> announcements_;  // few, and soon none
+  std::size_t tunnel_overhead_ = 0;          // see tunnel_overhead_max()
+  PathMtuCache path_mtus_;
   NeighborCache neighbors_;
   PacketQueue send_queue_{kSendQueueMax};
   std::vector<TransportError> errors_;  // a ring would be more than this rare queue needs
@@ -191,6 +237,7 @@ class Interface final : public SegmentOutput, private NeighborOutput {
   TokenBucket unreachable_limit_;
   wire::IpAddress confirmed_;  // the neighbour confirmed last, and when: once a second is enough
   Instant confirmed_at_{};
+  Instant now_;  // of the last advance()
   InterfaceCounters counters_;
 };
 

@@ -17,6 +17,11 @@ constexpr std::uint8_t kRouting = 43;
 constexpr std::uint8_t kFragment = 44;
 constexpr std::uint8_t kDestinationOptions = 60;
 
+constexpr unsigned kTrafficClassShift = 20;  // in the first word of an IPv6 header
+
+/// The two low bits of the traffic class, which IPv4 calls type of service.
+Ecn ecn_of(std::uint32_t traffic_class) { return static_cast<Ecn>(traffic_class & 3U); }
+
 /// RFC 8200, section 4.2: the two highest bits of an unknown option say what to do with the packet;
 /// only 00 lets it pass. Pad1, PadN and router alert all have 00, so no option needs a name here.
 bool options_let_pass(std::span<const std::byte> options) {
@@ -88,6 +93,7 @@ IpParse parse_ipv4(std::span<const std::byte> bytes) {
                     .destination = IpAddress::v4(header->destination),
                     .protocol = header->protocol,
                     .time_to_live = header->time_to_live,
+                    .ecn = ecn_of(header->type_of_service),
                     .payload_offset = header_length,
                     .total_length = total_length};
 }
@@ -100,6 +106,7 @@ IpParse parse_ipv6(std::span<const std::byte> bytes) {
                       .destination = IpAddress::v6(header->destination),
                       .protocol = header->next_header,
                       .time_to_live = header->hop_limit,
+                      .ecn = ecn_of(header->version_class_flow.host() >> kTrafficClassShift),
                       .payload_offset = sizeof(wire::Ipv6Header),
                       .total_length = sizeof(wire::Ipv6Header) + header->payload_length.host()};
   if (datagram.total_length > bytes.size()) return IpFault::kTruncated;
@@ -134,6 +141,7 @@ std::optional<QuotedSegment> parse_quoted_tcp(std::span<const std::byte> bytes) 
     if (!reader.take_bytes(header_length - sizeof(wire::Ipv4Header))) return std::nullopt;
     quoted.source.address = IpAddress::v4(header->source);
     quoted.destination.address = IpAddress::v4(header->destination);
+    quoted.packet_length = header->total_length.host();
   } else {
     // We send no extension headers, so an answer to one of ours quotes none.
     const auto header = reader.take<wire::Ipv6Header>();
@@ -141,6 +149,7 @@ std::optional<QuotedSegment> parse_quoted_tcp(std::span<const std::byte> bytes) 
       return std::nullopt;
     quoted.source.address = IpAddress::v6(header->source);
     quoted.destination.address = IpAddress::v6(header->destination);
+    quoted.packet_length = sizeof(*header) + std::uint32_t{header->payload_length.host()};
   }
   const auto source_port = reader.take<wire::be16>();
   const auto destination_port = reader.take<wire::be16>();
@@ -179,10 +188,12 @@ void finish_transport_checksum(std::span<std::byte> segment, const IpAddress& so
 }
 
 void prepend_ip_header(port::Packet& packet, const IpAddress& source, const IpAddress& destination,
-                       IpProtocol protocol, std::uint8_t time_to_live) {
+                       IpProtocol protocol, std::uint8_t time_to_live, Ecn ecn) {
   const std::size_t payload = packet.size();
   if (!source.is_v4()) {
     wire::Ipv6Header header;
+    header.version_class_flow = wire::be32{header.version_class_flow.host() |
+                                           static_cast<std::uint32_t>(ecn) << kTrafficClassShift};
     header.payload_length = wire::be16{static_cast<std::uint16_t>(payload)};
     header.next_header = static_cast<std::uint8_t>(protocol);
     header.hop_limit = time_to_live;
@@ -193,6 +204,7 @@ void prepend_ip_header(port::Packet& packet, const IpAddress& source, const IpAd
   }
   // Identification stays zero: it only matters to fragments (RFC 6864, section 4.1).
   wire::Ipv4Header header;
+  header.type_of_service = static_cast<std::uint8_t>(ecn);
   header.total_length = wire::be16{static_cast<std::uint16_t>(sizeof(header) + payload)};
   header.flags_and_offset = wire::be16{wire::Ipv4Header::kDontFragment};
   header.time_to_live = time_to_live;

@@ -8,6 +8,7 @@
 
 #include "l4/wire/address.h"
 #include "l4/wire/headers.h"
+#include "l7/net/transport.h"
 #include "l7/port/packet.h"
 
 /// IP headers: what comes in is checked, what goes out is written. Pure functions over bytes.
@@ -29,8 +30,10 @@ struct IpDatagram {
   wire::IpAddress destination;
   std::uint8_t protocol = 0;
   std::uint8_t time_to_live = 0;
+  Ecn ecn = Ecn::kNotCapable;
   std::size_t payload_offset = 0;
   std::size_t total_length = 0;  ///< what follows in the frame is padding
+  bool in_tunnel = false;        ///< came in another packet, and so from no neighbour
 };
 
 using IpParse = std::variant<IpDatagram, IpFault>;
@@ -46,6 +49,7 @@ struct QuotedSegment {
   wire::Endpoint source;
   wire::Endpoint destination;
   std::uint32_t sequence = 0;
+  std::uint32_t packet_length = 0;  ///< IP header included; some routers do not quote it right
 };
 /// Nothing unless `bytes` begins with a first fragment of TCP and holds its first eight bytes.
 [[nodiscard]] std::optional<QuotedSegment> parse_quoted_tcp(std::span<const std::byte> bytes);
@@ -68,6 +72,6 @@ void finish_transport_checksum(std::span<std::byte> segment, const wire::IpAddre
 /// Prepends an IP header with "don't fragment" set (RFC 1191; IPv6 has no other way).
 void prepend_ip_header(port::Packet& packet, const wire::IpAddress& source,
                        const wire::IpAddress& destination, wire::IpProtocol protocol,
-                       std::uint8_t time_to_live);
+                       std::uint8_t time_to_live, Ecn ecn = Ecn::kNotCapable);
 
 }  // namespace weir::net

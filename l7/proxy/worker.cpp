@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <thread>
 
+#include "l4/base/assert.h"
+
 namespace weir::proxy {
 namespace {
 
@@ -25,6 +27,8 @@ constexpr Duration kSleepMax = std::chrono::seconds{1};
 
 constexpr std::size_t kMailboxSlots = 64;
 
+constexpr std::uint32_t kWorkersMax = 64;  // a bit for each in posted_to_
+
 std::vector<wire::IpAddress> own_addresses(const net::InterfaceConfig& config) {
   std::vector<wire::IpAddress> addresses;
   for (const wire::Prefix& prefix : config.addresses)
@@ -37,15 +41,21 @@ std::vector<wire::IpAddress> own_addresses(const net::InterfaceConfig& config) {
 Result<std::unique_ptr<Worker>> Worker::create(port::PacketPort& port,
                                                const net::InterfaceConfig& config,
                                                const tcp::StackOptions& options, Random random,
-                                               Instant start) {
+                                               Instant start, Colleagues colleagues) {
   UniqueFd wake_fd{::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
   if (!wake_fd) return Error::from_errno("making the worker's wake-up descriptor");
+  tcp::StackOptions own = options;
+  if (colleagues.room != nullptr) {
+    own.worker = colleagues.index;
+    own.workers = colleagues.room->workers();
+  }
   return std::unique_ptr<Worker>{
-      new Worker{port, config, options, random, start, std::move(wake_fd)}};
+      new Worker{port, config, own, random, start, colleagues, std::move(wake_fd)}};
 }
 
 Worker::Worker(port::PacketPort& port, const net::InterfaceConfig& config,
-               const tcp::StackOptions& options, Random random, Instant start, UniqueFd wake_fd)
+               const tcp::StackOptions& options, Random random, Instant start,
+               Colleagues colleagues, UniqueFd wake_fd)
     : port_{port},
       interface_{config, port, Random{random.next()}, start},
       stack_{options, interface_, Random{random.next()}, start},
@@ -54,8 +64,15 @@ Worker::Worker(port::PacketPort& port, const net::InterfaceConfig& config,
       burst_(kBurst),
       commands_{kMailboxSlots},
       reports_{kMailboxSlots},
-      retired_{kMailboxSlots} {
-  core_.set_sources(own_addresses(config));
+      retired_{kMailboxSlots},
+      colleagues_{colleagues},
+      ports_{options.ephemeral_first, options.ephemeral_last, options.worker, options.workers},
+      own_addresses_{own_addresses(config)} {
+  core_.set_sources(own_addresses_);
+  if (is_alone()) return;
+  WEIR_ASSERT(options.workers <= kWorkersMax);  // the configuration has the same limit
+  colleagues_.room->attach(colleagues_.index, wake_fd_.get());
+  stack_.set_unknown_flow(this);
 }
 
 Worker::~Worker() = default;
@@ -64,8 +81,10 @@ bool Worker::turn(Instant now) {
   ++turns_;
   bool busy = take_commands();
   busy = receive(now) || busy;
+  if (!is_alone()) busy = take_letters(now) || busy;
   while (const auto error = interface_.poll_error())
-    stack_.error(*error, now);
+    input_error(*error, now);
+  ring_colleagues();
   interface_.advance(now);
   stack_.advance(now);
   core_.advance(now);
@@ -90,9 +109,11 @@ bool Worker::receive(Instant now) {
   bool received = false;
   for (int i = 0; i < kBurstsPerTurn; ++i) {
     const std::size_t count = port_.receive(burst_);
-    for (std::size_t k = 0; k < count; ++k)
+    for (std::size_t k = 0; k < count; ++k) {
+      if (!is_alone()) show_if_neighbor(burst_[k]);
       if (auto segment = interface_.input(std::move(burst_[k]), now))
-        stack_.input(std::move(*segment), now);
+        input(std::move(*segment), now);
+    }
     received = received || count > 0;
     if (count < burst_.size()) break;
   }
@@ -112,14 +133,23 @@ void Worker::run(const std::atomic<bool>& stop) {
       continue;
     }
     if (now - last_busy < kSpin) continue;
-    const Duration sleep = std::min<Duration>(next_deadline() - now, kSleepMax);
-    if (sleep < kSleepMin) continue;
-    port_.reap();
-    ++sleeps_;
-    port_.wait(sleep, wake_fd_.get());
-    clear_wake();
+    const Duration longest = std::min<Duration>(next_deadline() - now, kSleepMax);
+    if (longest < kSleepMin) continue;
+    sleep(longest);
     last_busy = monotonic_now();
   }
+}
+
+/// Nothing that comes from now on is missed: frames and the control thread's commands make their
+/// descriptors readable and keep them so, and letters are looked for after colleagues have been
+/// told to ring.
+void Worker::sleep(Duration longest) {
+  port_.reap();
+  if (!is_alone() && !colleagues_.room->may_sleep(colleagues_.index)) return;
+  ++sleeps_;
+  port_.wait(longest, wake_fd_.get());
+  if (!is_alone()) colleagues_.room->woke(colleagues_.index);
+  clear_wake();
 }
 
 // ---- control -----------------------------------------------------------------------------------
@@ -133,12 +163,17 @@ bool Worker::take_commands() {
       static_cast<void>(reports_.push(make_report()));
       continue;
     }
-    interface_.configure(command->config);
-    core_.set_sources(own_addresses(command->config));
+    configure(command->config);
     revision_ = command->generation->snapshot().revision;
     core_.install(std::move(command->generation));
   }
   return taken;
+}
+
+void Worker::configure(const net::InterfaceConfig& config) {
+  interface_.configure(config);
+  own_addresses_ = own_addresses(config);
+  core_.set_sources(own_addresses_);
 }
 
 std::unique_ptr<WorkerReport> Worker::make_report() const {
@@ -149,6 +184,7 @@ std::unique_ptr<WorkerReport> Worker::make_report() const {
   report->core = core_.counters();
   report->upstream = core_.upstream_counters();
   report->services = core_.service_counters();
+  report->mail = mail_counters_;
   report->log_dropped = core_.log_dropped();
   report->turns = turns_;
   report->busy_turns = busy_turns_;

@@ -14,6 +14,8 @@
 #include "l7/port/port.h"
 #include "l7/proxy/core.h"
 #include "l7/proxy/generation.h"
+#include "l7/proxy/mail.h"
+#include "l7/tcp/ports.h"
 #include "l7/tcp/stack.h"
 
 namespace weir::proxy {
@@ -26,6 +28,7 @@ struct WorkerReport {
   CoreCounters core;
   UpstreamCounters upstream;
   std::vector<ServiceCounters> services;
+  MailCounters mail;
   std::uint64_t log_dropped = 0;
   std::uint64_t turns = 0;
   std::uint64_t busy_turns = 0;  ///< turns that found something to do
@@ -33,18 +36,32 @@ struct WorkerReport {
   std::uint64_t revision = 0;  ///< of the configuration in use; 0: none yet
 };
 
+/// Which of a node's workers this is, and how it speaks to the others.
+struct Colleagues {
+  MailRoom* room = nullptr;  ///< outlives the worker; none: it is alone
+  std::uint32_t index = 0;
+};
+
 /// One core's share of the L7 plane: port, interface, TCP stack and proxy, run to completion turn
 /// by turn. Nothing of it is shared with another worker. turn() is deterministic in its arguments
 /// and the port, so that a simulation can drive whole workers; run() is turn() on the real clock.
 ///
-/// The control thread speaks to it only by install() and report(), through mailboxes.
-class Worker {
+/// The control thread speaks to it only by install() and report(), through mailboxes, and so do its
+/// colleagues (mail.h). With several workers, the balancer steers each flow to one of them; what
+/// arrives at the wrong one is not reset but passed on:
+///
+///   to an own address, port of a connection that we open   to the port's owner (ports.h)
+///   to a VIP, of a flow unknown here and not a SYN          round, until one knows it; the last
+///                                                           that has seen it answers with RST
+///   ICMP error about one of our own ports                   to the port's owner
+///   ARP and NDP                                             used here, and a copy to all others
+class Worker final : private tcp::UnknownFlow {
  public:
   static Result<std::unique_ptr<Worker>> create(port::PacketPort& port,
                                                 const net::InterfaceConfig& config,
                                                 const tcp::StackOptions& options, Random random,
-                                                Instant start);
-  ~Worker();
+                                                Instant start, Colleagues colleagues = {});
+  ~Worker() override;
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
@@ -77,10 +94,29 @@ class Worker {
   };
 
   Worker(port::PacketPort& port, const net::InterfaceConfig& config,
-         const tcp::StackOptions& options, Random random, Instant start, UniqueFd wake_fd);
+         const tcp::StackOptions& options, Random random, Instant start, Colleagues colleagues,
+         UniqueFd wake_fd);
   bool take_commands();
+  void configure(const net::InterfaceConfig& config);
   bool receive(Instant now);
+  void sleep(Duration longest);
   void clear_wake() const;
+
+  // Colleagues (worker_mail.cpp).
+  [[nodiscard]] bool is_alone() const { return colleagues_.room == nullptr; }
+  void input(net::Segment segment, Instant now);
+  void input_error(const net::TransportError& error, Instant now);
+  void show_if_neighbor(const port::Packet& frame);
+  bool take_letters(Instant now);
+  void open_letter(Postbox& box, Instant now);
+  void open_segment(const SegmentLetter& letter, std::span<const std::byte> bytes, Instant now);
+  void ring_colleagues();
+  [[nodiscard]] port::Packet copy_of(std::span<const std::byte> bytes);
+  [[nodiscard]] bool post(std::uint32_t to, Letter letter, std::span<const std::byte> bytes);
+  [[nodiscard]] std::optional<std::uint32_t> owner_of(const wire::IpAddress& local,
+                                                      std::uint16_t port) const;
+  // tcp::UnknownFlow
+  [[nodiscard]] bool take(net::Segment& segment, Instant now) override;
 
   port::PacketPort& port_;
   net::Interface interface_;
@@ -91,6 +127,15 @@ class Worker {
   Mailbox<Command> commands_;
   Mailbox<std::unique_ptr<WorkerReport>> reports_;
   Mailbox<std::unique_ptr<Generation>> retired_;
+  Colleagues colleagues_;
+  tcp::PortShare ports_;
+  std::vector<wire::IpAddress> own_addresses_;
+  std::uint64_t posted_to_ = 0;  // a bit for each colleague, in this turn
+  // Of the segment that is with the stack: who has looked for its flow, us included, and whether
+  // we have looked in vain.
+  std::uint32_t seen_ = 1;
+  bool unknown_ = false;
+  MailCounters mail_counters_;
   std::uint64_t turns_ = 0;
   std::uint64_t busy_turns_ = 0;
   std::uint64_t sleeps_ = 0;

@@ -71,6 +71,8 @@ class ByteQueue {
 
   [[nodiscard]] std::size_t size() const { return static_cast<std::size_t>(end_ - front_); }
   [[nodiscard]] bool empty() const { return front_ == end_; }
+  /// How many bytes were ever put in.
+  [[nodiscard]] std::uint64_t position() const { return end_; }
   [[nodiscard]] const ChunkPool& pool() const { return pool_; }
 
   /// Copies to the end as much as the pool allows; says how much.

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "l4/base/assert.h"
+#include "l7/tcp/handshake.h"
 
 // Life, time and the user's side of a connection. What arrives is in connection_input.cpp, what
 // leaves in connection_output.cpp.
@@ -11,58 +12,81 @@
 namespace weir::tcp {
 namespace {
 
-// With the initial time-out of 1 s this is 63 s (RFC 9293, section 3.8.3: at least 3 minutes is
-// asked of the active side only; a half-open passive connection is a cost without a customer).
-constexpr std::uint8_t kSynAckRetransmissionsMax = 5;
+using wire::TcpHeader;
 
 // Probes back off like retransmissions, up to RttEstimator::kMax.
 constexpr std::uint8_t kProbeBackoffMax = 12;
 
 }  // namespace
 
-Connection::Connection(const FlowKey& key, ChunkPool& pool, const StackOptions& options)
+Connection::Connection(const FlowKey& key, Pools& pools, const StackOptions& options)
     : key_{key},
-      receive_queue_{pool, ChunkPool::Use::kReceive},
-      send_queue_{pool, ChunkPool::Use::kSend},
+      sent_{pools.sent},
+      receive_queue_{pools.chunks, ChunkPool::Use::kReceive},
+      send_queue_{pools.chunks, ChunkPool::Use::kSend},
       rtt_{options.retransmission_timeout_min} {
-  while ((options.receive_buffer_bytes >> receive_shift_) > UINT16_MAX)
-    ++receive_shift_;
+  receive_shift_ = receive_shift(options);
 }
 
-void Connection::start_send_side(Seq initial) {
+void Connection::start_send_side(Context& context, Seq initial) {
   iss_ = snd_una_ = initial;
   snd_nxt_ = snd_max_ = initial + 1;
   syn_due_ = wants_output_ = true;
+  send_mss_ = context.output.segment_size(key_.remote_address) -
+              static_cast<std::uint32_t>(sizeof(wire::TcpHeader));
+  receive_mss_ = receive_mss(context.output, key_);
 }
 
 void Connection::open_active(Context& context, Seq initial) {
   state_ = ConnectionState::kSynSent;
   active_ = owned_by_user_ = true;
-  start_send_side(initial);
-  receive_mss_ = send_mss_ = context.output.segment_size(key_.remote_address) -
-                             static_cast<std::uint32_t>(sizeof(wire::TcpHeader));
+  ecn_offered_ = context.options.ecn_active;
+  start_send_side(context, initial);
   state_deadline_ = context.now + context.options.connect_timeout;
 }
 
-void Connection::open_passive(Context& context, Seq initial, const SegmentView& syn) {
+void Connection::open_passive(Context& context, const Accepted& accepted) {
+  const HalfOpen& record = accepted.record;
   state_ = ConnectionState::kSynReceived;
-  start_send_side(initial);
-  receive_mss_ = send_mss_ = context.output.segment_size(key_.remote_address) -
-                             static_cast<std::uint32_t>(sizeof(wire::TcpHeader));
-  learn_from_syn(syn);
+  start_send_side(context, record.iss);
+  syn_due_ = wants_output_ = false;
+  irs_ = record.irs;
+  rcv_nxt_ = last_ack_sent_ = record.irs + 1;
+  rcv_edge_ = rcv_nxt_ + std::uint32_t{syn_window(context.options)};
+  send_mss_ = std::min<std::uint32_t>(send_mss_, record.peer.mss);
+  sack_permitted_ = record.peer.sack_permitted;
+  scaling_ = record.peer.window_scale.has_value();
+  send_shift_ = record.peer.window_scale.value_or(0);
+  if (!scaling_) receive_shift_ = 0;
+  stamping_ = record.peer.timestamps;
+  stamp_recent_ = record.ts_recent;
+  stamp_recent_at_ = context.now;
+  ecn_ = record.peer.ecn;
+  snd_wnd_ = snd_wnd_max_ = record.window;
+  snd_wl1_ = irs_;
+  snd_wl2_ = iss_;
+  snd_una_ = iss_ + 1;
+  syn_retransmissions_ = record.retransmissions;
+  establish(context, accepted.answered_at);
 }
 
-void Connection::establish(Context& context) {
+void Connection::establish(Context& context, std::optional<Instant> answered_at) {
   state_ = fin_queued_ ? ConnectionState::kFinWait1 : ConnectionState::kEstablished;
-  state_deadline_ = released_ ? context.now + context.options.linger_timeout : kNever;
+  state_deadline_ =
+      released_ ? std::min(state_deadline_, context.now + context.options.linger_timeout) : kNever;
   retransmission_deadline_ = kNever;
   syn_due_ = false;
-  if (syn_retransmissions_ == 0) {
-    rtt_.sample(context.now - measured_at_);
-  } else {
+  if (answered_at) {
+    rtt_.sample(context.now - *answered_at);
+    min_rtt_.sample(context.now - *answered_at, context.now);
+  } else if (syn_retransmissions_ > 0) {
     rtt_.syn_was_lost();
   }
-  congestion_.start(send_mss_, syn_retransmissions_);
+  round_end_ = limited_end_ = snd_nxt_;
+  last_received_at_ = context.now;
+  if (context.options.keepalive_idle > Duration{0})
+    keepalive_deadline_ = context.now + context.options.keepalive_idle;
+  congestion_.start(context.options.congestion, send_mss_, syn_retransmissions_);
   wants_output_ = true;
   if (active_) {
     news.connected = true;
@@ -84,8 +108,9 @@ void Connection::fail(Failure failure) {
 
 void Connection::finish() {
   state_ = ConnectionState::kClosed;
-  retransmission_deadline_ = ack_deadline_ = retry_deadline_ = kNever;
-  state_deadline_ = progress_deadline_ = kNever;
+  retransmission_deadline_ = probe_deadline_ = ack_deadline_ = retry_deadline_ = kNever;
+  state_deadline_ = progress_deadline_ = keepalive_deadline_ = kNever;
+  sent_.clear();
   wants_output_ = syn_due_ = ack_now_ = starved_ = persisting_ = false;
   reassembly_.clear();
 }
@@ -100,12 +125,21 @@ void Connection::abort(Context& context) {
 // ---- time ---------------------------------------------------------------------------------------
 
 Instant Connection::next_deadline() const {
-  return std::min({retransmission_deadline_, ack_deadline_, retry_deadline_, state_deadline_,
-                   progress_deadline_});
+  return std::min({retransmission_deadline_, probe_deadline_, ack_deadline_, retry_deadline_,
+                   state_deadline_, progress_deadline_, keepalive_deadline_});
 }
 
 void Connection::on_timer(Context& context) {
+  // A peer that has answered the last probe of its closed window is to have the next one before it
+  // is judged, and those come further and further apart.
+  const bool is_closed = persisting_ || snd_wnd_ == 0;
+  if (progress_deadline_ <= context.now && !released_ && is_closed &&
+      last_received_at_ >= last_sent_at_ && retransmission_deadline_ != kNever)
+    progress_deadline_ = retransmission_deadline_ + context.options.user_timeout;
   if (state_deadline_ <= context.now || progress_deadline_ <= context.now) return time_out(context);
+  if (keepalive_deadline_ <= context.now) on_keepalive_timer(context);
+  if (state_ == ConnectionState::kClosed) return;
+  if (probe_deadline_ <= context.now) on_probe_timer(context);  // may spare the time-out
   if (retransmission_deadline_ <= context.now) on_retransmission_timer(context);
   if (ack_deadline_ <= context.now) {
     ack_deadline_ = kNever;
@@ -139,25 +173,7 @@ void Connection::time_out(Context& context) {
   fail(Failure::kTimedOut);
 }
 
-void Connection::on_retransmission_timer(Context& context) {
-  retransmission_deadline_ = kNever;
-  wants_output_ = true;
-  if (state_ == ConnectionState::kSynSent || state_ == ConnectionState::kSynReceived)
-    return retransmit_syn(context);
-  if (persisting_) return probe_window(context);
-
-  // RFC 6298, section 5.4 to 5.6, and RFC 5681, section 3.1: everything in flight counts as lost;
-  // sending starts again at snd_una with a window of one segment.
-  ++context.counters.retransmission_timeouts;
-  congestion_.on_timeout(in_flight(), rtt_.backoff() == 0);
-  recovery_.on_timeout(snd_max_);
-  rtt_.back_off();
-  measuring_rtt_ = false;  // Karn
-  snd_nxt_ = snd_una_;
-}
-
 void Connection::retransmit_syn(Context& context) {
-  if (!active_ && syn_retransmissions_ >= kSynAckRetransmissionsMax) return time_out(context);
   ++context.counters.retransmission_timeouts;
   ++syn_retransmissions_;
   rtt_.back_off();
@@ -172,10 +188,45 @@ void Connection::probe_window(Context& context) {
   const std::uint32_t length = std::min(allowed, queued);
   const bool fin =
       fin_queued_ && !fin_acknowledged_ && length == queued && (length < snd_wnd_ || length == 0);
-  send_data(context, snd_una_, length, fin);
+  if (send_data(context, snd_una_, length, fin)) {
+    ++context.counters.window_probes;
+    snd_max_ = later_of(snd_max_, snd_una_ + length + (fin ? 1U : 0U));
+  }
   if (probes_ < kProbeBackoffMax) ++probes_;
   retransmission_deadline_ =
       context.now + std::min(RttEstimator::kMax, rtt_.timeout() * (1 << probes_));
+}
+
+/// RFC 9293, section 3.8.4: a segment that has nothing new, for which the peer must say what it
+/// expects. Only silence counts: whatever arrives moves the next one on.
+void Connection::on_keepalive_timer(Context& context) {
+  const StackOptions& options = context.options;
+  keepalive_deadline_ = last_received_at_ + options.keepalive_idle;
+  if (keepalive_deadline_ > context.now) return;
+  keepalive_deadline_ = context.now + options.keepalive_interval;
+  if (!sent_.empty() || persisting_) return;  // something waits for an answer anyway
+  if (keepalives_ >= options.keepalive_probes) return time_out(context);
+  SegmentHeader probe = header(context, snd_una_ - 1, TcpHeader::kAck);
+  if (!send_control_segment(context, key_, probe)) return;
+  acknowledged_now();
+  ++keepalives_;
+  ++context.counters.keepalive_probes;
+}
+
+ConnectionInfo Connection::info() const {
+  const auto queued = static_cast<std::uint32_t>(send_queue_.size());
+  return {.state = state_,
+          .repair = repair_,
+          .congestion_window = congestion_.window(),
+          .slow_start_threshold = congestion_.threshold(),
+          .in_flight = in_flight(),
+          .send_window = snd_wnd_,
+          .send_mss = send_mss_,
+          .unsent = queued - std::min(queued, outstanding()),
+          .bytes_written = send_queue_.position(),
+          .smoothed_rtt = rtt_.smoothed(),
+          .min_rtt = min_rtt_.value(),
+          .retransmission_timeout = rtt_.timeout()};
 }
 
 // ---- the user's side ----------------------------------------------------------------------------
@@ -223,7 +274,8 @@ std::size_t Connection::write(const StackOptions& options, std::span<const std::
   return written;
 }
 
-void Connection::end_starvation() {
+void Connection::end_starvation(const StackOptions& options) {
+  if (std::exchange(window_held_, false)) consume(options, 0);
   starved_ = false;
   if (!std::exchange(wants_writable_, false)) return;
   news.writable = true;

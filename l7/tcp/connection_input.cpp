@@ -1,7 +1,10 @@
 #include <algorithm>
+#include <utility>
 
 #include "l4/base/assert.h"
 #include "l7/tcp/connection.h"
+#include "l7/tcp/handshake.h"
+#include "l7/tcp/stamp.h"
 
 namespace weir::tcp {
 namespace {
@@ -9,27 +12,13 @@ namespace {
 using wire::TcpHeader;
 
 constexpr Duration kDelayedAck = std::chrono::milliseconds{40};
-constexpr std::uint8_t kSegmentsPerAck = 2;  // RFC 9293, section 3.8.6.3
+
+// RFC 7323, section 5.5: after 24 days without a segment the order of time stamps says nothing.
+constexpr Duration kStampsOutdated = std::chrono::hours{24 * 24};
 
 // Between two answers to segments that nobody waits for an answer to (RFC 5961, section 7): two
 // confused sides would otherwise answer each other at the speed of the link.
 constexpr Duration kChallengeInterval = std::chrono::milliseconds{500};
-
-// Without an MSS option (RFC 9293, section 3.7.1).
-constexpr std::uint16_t kMssDefaultV4 = 536;
-constexpr std::uint16_t kMssDefaultV6 = 1220;
-// Below that, headers would be all we send; no network needs it, a hostile peer may ask for it.
-constexpr std::uint32_t kMssMin = 88;
-
-// Smaller path MTUs are refused: an attacker who guesses right must not make us crawl. 552 is the
-// traditional floor for IPv4, 1280 that of IPv6 (RFC 8200, section 5).
-constexpr std::uint32_t kPathMtuMinV4 = 552;
-constexpr std::uint32_t kPathMtuMinV6 = 1280;
-
-std::uint32_t peer_mss(const SegmentOptions& options, bool is_v4) {
-  const std::uint16_t mss = options.mss.value_or(is_v4 ? kMssDefaultV4 : kMssDefaultV6);
-  return std::max<std::uint32_t>(mss, kMssMin);
-}
 
 }  // namespace
 
@@ -53,14 +42,24 @@ void Connection::input(Context& context, const SegmentView& segment) {
 
 // ---- handshake ----------------------------------------------------------------------------------
 
-void Connection::learn_from_syn(const SegmentView& syn) {
+void Connection::learn_from_syn(Context& context, const SegmentView& syn) {
   irs_ = syn.seq;
-  rcv_nxt_ = rcv_edge_ = syn.seq + 1;
-  send_mss_ = std::min(send_mss_, peer_mss(syn.options, key_.remote_address.is_v4()));
+  rcv_nxt_ = rcv_edge_ = last_ack_sent_ = syn.seq + 1;
+  send_mss_ =
+      std::min<std::uint32_t>(send_mss_, peer_mss(syn.options, key_.remote_address.family()));
   sack_permitted_ = syn.options.sack_permitted;
   scaling_ = syn.options.window_scale.has_value();
   send_shift_ = syn.options.window_scale.value_or(0);
   if (!scaling_) receive_shift_ = 0;
+  stamping_ = context.options.timestamps && syn.options.timestamps.has_value();
+  if (stamping_) {
+    stamp_recent_ = syn.options.timestamps->value;
+    stamp_recent_at_ = context.now;
+  }
+  // RFC 3168, section 6.1.1: both bits on a SYN ask, ECE alone on its answer agrees.
+  const bool ece = (syn.flags & TcpHeader::kEce) != 0;
+  const bool cwr = (syn.flags & TcpHeader::kCwr) != 0;
+  ecn_ = syn.has_ack() ? ecn_offered_ && ece && !cwr : context.options.ecn && ece && cwr;
   snd_wnd_ = snd_wnd_max_ = syn.window;  // not scaled in a SYN
   snd_wl1_ = syn.seq;
   snd_wl2_ = syn.has_ack() ? syn.ack : iss_;
@@ -79,14 +78,14 @@ void Connection::input_syn_sent(Context& context, const SegmentView& segment) {
   if (!segment.syn()) return;
   // Text or FIN on a SYN is not taken: it costs the rare peer who does that one retransmission and
   // spares a path that would hardly ever be tested.
-  learn_from_syn(segment);
+  learn_from_syn(context, segment);
   if (!ack_acceptable) {
     state_ = ConnectionState::kSynReceived;  // simultaneous open
     syn_due_ = wants_output_ = true;
     return;
   }
   snd_una_ = snd_nxt_ = snd_max_ = segment.ack;
-  establish(context);
+  establish(context, syn_answered_at());
   ack_now_ = true;
 }
 
@@ -96,7 +95,7 @@ bool Connection::complete_handshake(Context& context, const SegmentView& segment
     return false;
   }
   snd_una_ = segment.ack;
-  establish(context);
+  establish(context, syn_answered_at());
   return true;
 }
 
@@ -106,13 +105,18 @@ bool Connection::complete_handshake(Context& context, const SegmentView& segment
 void Connection::input_synchronized(Context& context, const SegmentView& segment) {
   SegmentView view = segment;
   if (state_ == ConnectionState::kSynReceived && view.syn() && view.seq == irs_ && !view.rst()) {
-    if (!active_ || !view.has_ack()) {
+    if (!view.has_ack()) {
       syn_due_ = wants_output_ = true;  // our answer was lost
       return;
     }
     // The second half of a simultaneous open: the SYN is known, its ACK is news.
     view.seq += 1;
+    view.window = static_cast<std::uint16_t>(view.window >> send_shift_);  // a SYN's is not scaled
     view.flags &= static_cast<std::uint8_t>(~TcpHeader::kSyn);
+  }
+  if (is_old_duplicate(view, context.now)) {
+    ++context.counters.old_duplicates;
+    return answer_unacceptable(context, view);
   }
   if (!acceptable(view)) return answer_unacceptable(context, view);
   if (view.rst()) return input_reset(context, view);
@@ -120,7 +124,29 @@ void Connection::input_synchronized(Context& context, const SegmentView& segment
   if (!view.has_ack()) return;
   if (state_ == ConnectionState::kSynReceived && !complete_handshake(context, view)) return;
   if (!input_ack(context, view)) return;
-  if (view.length() > 0 && state_ != ConnectionState::kClosed) receive_text(context, view);
+  remember_stamp(view,
+                 context.now);  // not before the ACK was found possible: a blind guess has none
+  if (view.length() == 0 || state_ == ConnectionState::kClosed) return;
+  note_congestion_marks(context, view);
+  receive_text(context, view);
+}
+
+/// PAWS (RFC 7323, section 5.3, R1). A segment without the option is let in although section 3.2
+/// asks to drop it: older systems leave it out of some ACKs. RST is judged by its number alone.
+bool Connection::is_old_duplicate(const SegmentView& segment, Instant now) const {
+  if (!stamping_ || !segment.options.timestamps || segment.rst()) return false;
+  return stamp_before(segment.options.timestamps->value, stamp_recent_) &&
+         now - stamp_recent_at_ < kStampsOutdated;
+}
+
+/// Section 4.3, (2), and section 5.3, R3: only from segments that our last ACK had asked for.
+void Connection::remember_stamp(const SegmentView& segment, Instant now) {
+  if (!stamping_ || !segment.options.timestamps || segment.rst()) return;
+  if (segment.seq > last_ack_sent_) return;
+  const std::uint32_t value = segment.options.timestamps->value;
+  if (stamp_before(value, stamp_recent_) && now - stamp_recent_at_ < kStampsOutdated) return;
+  stamp_recent_ = value;
+  stamp_recent_at_ = now;
 }
 
 bool Connection::acceptable(const SegmentView& segment) const {
@@ -136,6 +162,8 @@ void Connection::answer_unacceptable(Context& context, const SegmentView& segmen
   // What carries text or a FIN is sent by someone who waits for an ACK; it is never held back.
   if (segment.payload.empty() && !segment.fin()) return challenge(context);
   ++context.counters.duplicate_segments;
+  if (!segment.payload.empty() && segment.end() <= rcv_nxt_)
+    note_duplicate(segment.seq, segment.end());
   // Delivered text means that our last ACK may be lost.
   if (!send_ack(context)) ack_now_ = wants_output_ = true;
 }
@@ -144,7 +172,7 @@ void Connection::answer_unacceptable(Context& context, const SegmentView& segmen
 void Connection::input_reset(Context& context, const SegmentView& segment) {
   if (segment.seq != rcv_nxt_) return challenge(context);
   ++context.counters.resets_received;
-  const bool connecting = active_ && state_ == ConnectionState::kSynReceived;
+  const bool connecting = state_ == ConnectionState::kSynReceived;
   if (connecting) ++context.counters.failed_connects;
   fail(connecting ? Failure::kRefused : Failure::kReset);
 }
@@ -164,94 +192,18 @@ bool Connection::input_ack(Context& context, const SegmentView& segment) {
     challenge(context);
     return false;
   }
-  if (segment.ack > snd_una_) {
-    accept_new_ack(context, segment.ack);
-  } else if (is_duplicate_ack(segment)) {
-    accept_duplicate_ack(context);
-  }
+  // After a pause the peer starts slowly again, and waits for every ACK.
+  if (context.now - last_received_at_ > rtt_.timeout()) quick_acks_ = kQuickAcks;
+  last_received_at_ = context.now;
+  keepalives_ = 0;
+  if (segment.ack >= snd_una_) accept_ack(context, segment);
   if (state_ == ConnectionState::kClosed) return false;
   if (segment.ack >= snd_una_) update_send_window(segment);
   // A closed window is the peer's right as long as it answers (RFC 9293, section 3.8.6.1); how long
   // to bear with it is for the user to say, and once he is gone, for the user time-out.
-  if (persisting_ && !released_) progress_deadline_ = context.now + context.options.user_timeout;
+  if ((persisting_ || snd_wnd_ == 0) && !released_ && progress_deadline_ != kNever)
+    progress_deadline_ = context.now + context.options.user_timeout;
   return true;
-}
-
-/// RFC 5681, section 2. With nothing in flight (a window probe is not) it means nothing.
-bool Connection::is_duplicate_ack(const SegmentView& segment) const {
-  return segment.ack == snd_una_ && segment.length() == 0 && in_flight() > 0 &&
-         std::uint32_t{segment.window} << send_shift_ == snd_wnd_;
-}
-
-void Connection::accept_duplicate_ack(Context& context) {
-  switch (recovery_.on_duplicate_ack(snd_una_, snd_max_)) {
-    case Recovery::Action::kNone:
-      return;
-    case Recovery::Action::kSendNew:
-      if (recovery_.active()) congestion_.on_duplicate_in_recovery();
-      wants_output_ = true;
-      return;
-    case Recovery::Action::kRetransmit:
-      ++context.counters.fast_retransmits;
-      congestion_.enter_recovery(in_flight());
-      retransmit_first(context);
-      wants_output_ = true;
-      return;
-  }
-}
-
-void Connection::accept_new_ack(Context& context, Seq ack) {
-  const std::uint32_t flight = in_flight();
-  const std::uint32_t acked = snd_una_.distance_to(ack);
-  const auto text = std::min(acked, static_cast<std::uint32_t>(send_queue_.size()));
-  send_queue_.consume(text);
-  if (acked > text) fin_acknowledged_ = true;  // one more than the text, since ack <= snd_max
-  snd_una_ = ack;
-  snd_nxt_ = later_of(snd_nxt_, ack);
-  if (measuring_rtt_ && ack >= measured_end_) {
-    rtt_.sample(context.now - measured_at_);
-    measuring_rtt_ = false;
-  }
-  switch (recovery_.on_new_ack(ack)) {
-    case Recovery::Progress::kNormal:
-      congestion_.on_ack(acked, flight);
-      after_progress(context, true);
-      break;
-    case Recovery::Progress::kFirstPartial:
-      congestion_.on_partial_ack(acked);
-      after_progress(context, true);
-      retransmit_first(context);
-      break;
-    case Recovery::Progress::kPartial:
-      congestion_.on_partial_ack(acked);
-      after_progress(context, false);
-      retransmit_first(context);
-      break;
-    case Recovery::Progress::kFinished:
-      congestion_.leave_recovery(in_flight());
-      after_progress(context, true);
-      break;
-  }
-  if (fin_acknowledged_) our_fin_acknowledged(context);
-}
-
-void Connection::after_progress(Context& context, bool restart_timer) {
-  wants_output_ = true;
-  const bool all = snd_una_ == snd_max_;
-  progress_deadline_ = all ? kNever : context.now + context.options.user_timeout;
-  // RFC 6298, sections 5.2 and 5.3; emit() arms it again for what it sends.
-  if (in_flight() == 0) {
-    retransmission_deadline_ = kNever;
-    persisting_ = false;
-  } else if (restart_timer) {
-    retransmission_deadline_ = context.now + rtt_.timeout();
-    persisting_ = false;
-  }
-  if (wants_writable_ && !starved_ &&
-      writable_bytes(context.options) >= send_limit(context.options) / 2) {
-    wants_writable_ = false;
-    news.writable = true;
-  }
 }
 
 void Connection::our_fin_acknowledged(Context& context) {
@@ -282,13 +234,27 @@ void Connection::our_fin_acknowledged(Context& context) {
 
 void Connection::update_send_window(const SegmentView& segment) {
   // Only from segments at least as new as the last that told us (RFC 9293, section 3.10.7.4).
-  if (snd_wl1_ > segment.seq || (snd_wl1_ == segment.seq && snd_wl2_ > segment.ack)) return;
+  // An ACK beyond that one's is newer whatever its number, which a repetition has from before: the
+  // edge must not move with SND.UNA alone.
+  const bool is_newer = segment.ack > snd_wl2_ || snd_wl1_ < segment.seq ||
+                        (snd_wl1_ == segment.seq && snd_wl2_ == segment.ack);
+  if (!is_newer) return;
   const std::uint32_t window = std::uint32_t{segment.window} << send_shift_;
   if (window > snd_wnd_) wants_output_ = true;
   snd_wnd_ = window;
   snd_wnd_max_ = std::max(snd_wnd_max_, window);
-  snd_wl1_ = segment.seq;
-  snd_wl2_ = segment.ack;
+  snd_wl1_ = later_of(snd_wl1_, segment.seq);
+  snd_wl2_ = later_of(snd_wl2_, segment.ack);
+}
+
+/// RFC 3168, section 6.1.3: a mark is echoed with every ACK until the peer has said CWR.
+void Connection::note_congestion_marks(Context& context, const SegmentView& segment) {
+  if (!ecn_) return;
+  if ((segment.flags & TcpHeader::kCwr) != 0) ecn_echo_ = false;
+  if (segment.ecn != net::Ecn::kCongested) return;
+  ++context.counters.congestion_marks;
+  // The first of a row is news that the sender waits for.
+  if (!std::exchange(ecn_echo_, true)) ack_now_ = wants_output_ = true;
 }
 
 // ---- text and FIN -------------------------------------------------------------------------------
@@ -305,6 +271,7 @@ void Connection::receive_text(Context& context, const SegmentView& segment) {
   Seq start = segment.seq;
   if (start < rcv_nxt_) {
     const std::size_t old = std::min<std::size_t>(start.distance_to(rcv_nxt_), text.size());
+    if (old > 0) note_duplicate(start, start + static_cast<std::uint32_t>(old));
     text = text.subspan(old);
     start += static_cast<std::uint32_t>(old);
   }
@@ -339,7 +306,9 @@ void Connection::receive_in_order(Context& context, std::span<const std::byte> t
   }
   Seq next = rcv_nxt_ + static_cast<std::uint32_t>(taken);
   if (!reassembly_.empty()) {
-    const Seq filled = reassembly_.advance(next);
+    Seq filled = reassembly_.advance(next);
+    // A peer that has sent text beyond its own FIN has ended its stream there.
+    if (peer_fin_) filled = earlier_of(filled, later_of(next, *peer_fin_));
     receive_queue_.extend(next.distance_to(filled));
     next = filled;
     ack_now_ = true;  // a gap was filled: the sender may be in recovery (RFC 5681, section 4.2)
@@ -349,7 +318,11 @@ void Connection::receive_in_order(Context& context, std::span<const std::byte> t
   // The window may have been moved on by as much as the scale's rounding hides.
   rcv_edge_ = later_of(rcv_edge_, rcv_nxt_);
   news.readable = taken > 0 || news.readable;
-  if (++segments_unacknowledged_ >= kSegmentsPerAck) ack_now_ = true;
+  const auto size = static_cast<std::uint32_t>(text.size());
+  largest_received_ = std::max(largest_received_, size);
+  unacknowledged_ += size;
+  // RFC 9293, section 3.8.6.3: at least every second full segment, full being what this peer sends.
+  if (unacknowledged_ >= 2 * largest_received_ || quick_acks_ > 0) ack_now_ = true;
   if (ack_now_) {
     wants_output_ = true;
   } else {
@@ -360,6 +333,10 @@ void Connection::receive_in_order(Context& context, std::span<const std::byte> t
 void Connection::receive_ahead(Context& context, Seq start, std::span<const std::byte> text) {
   ++context.counters.out_of_order_segments;
   const Seq end = start + static_cast<std::uint32_t>(text.size());
+  if (reassembly_.covers(start, end)) {
+    note_duplicate(start, end);
+    ++context.counters.duplicate_segments;
+  }
   const bool room = !receive_queue_.pool().short_for(ChunkPool::Use::kReceive) &&
                     reassembly_.fits(start, end) &&
                     receive_queue_.write_ahead(rcv_nxt_.distance_to(start), text);
@@ -372,6 +349,11 @@ void Connection::receive_ahead(Context& context, Seq start, std::span<const std:
   if (!send_ack(context)) ack_now_ = wants_output_ = true;
 }
 
+/// RFC 2883: told with the next ACK, and only the first of several.
+void Connection::note_duplicate(Seq start, Seq end) {
+  if (sack_permitted_ && !duplicate_) duplicate_ = SackBlock{start, end};
+}
+
 /// After release() the peer may still be talking while our last bytes travel. It is heard out, up
 /// to one buffer, so that a RST does not overtake what we have sent; RFC 9293, section 3.6.1, would
 /// reset at the first byte.
@@ -380,7 +362,7 @@ void Connection::discard_text(Context& context, Seq start, std::size_t count) {
     if (start > rcv_nxt_ && count > 0) send_ack(context);
     return;
   }
-  discarded_ += count;
+  discarded_ += static_cast<std::uint32_t>(count);
   rcv_nxt_ += static_cast<std::uint32_t>(count);
   if (discarded_ > context.options.receive_buffer_bytes) {
     send_reset(context);
@@ -433,17 +415,15 @@ void Connection::on_error(Context& context, const net::TransportError& error) {
     case net::TransportError::Kind::kTimeExceeded:
       return;
     case net::TransportError::Kind::kPacketTooBig: {
-      const std::uint32_t headers = (key_.remote_address.is_v4() ? 20U : 40U) + 20U;
-      const std::uint32_t floor = key_.remote_address.is_v4() ? kPathMtuMinV4 : kPathMtuMinV6;
-      const std::uint32_t mss = std::max<std::uint32_t>(error.mtu, floor) - headers;
+      context.output.lower_path_mtu(key_.remote_address, error.mtu, context.now);
+      const std::uint32_t mss = context.output.segment_size(key_.remote_address) -
+                                static_cast<std::uint32_t>(sizeof(TcpHeader));
       if (mss >= send_mss_) return;
+      path_mss_top_ = path_mss_max_ = 0;  // told, and not to be searched for
+      if (state_ != ConnectionState::kSynSent && state_ != ConnectionState::kSynReceived)
+        return shrink_segments(mss);
       send_mss_ = mss;
       congestion_.set_mss(mss);
-      if (state_ == ConnectionState::kSynSent || state_ == ConnectionState::kSynReceived) return;
-      // What was too big is gone, and not by congestion: send it again, smaller, at the same pace.
-      snd_nxt_ = snd_una_;
-      measuring_rtt_ = false;
-      wants_output_ = true;
       return;
     }
   }

@@ -17,7 +17,8 @@ bool send_control_segment(Context& context, const FlowKey& key, SegmentHeader he
   build_segment(packet, header, 0);
   ++context.counters.segments_sent;
   if ((header.flags & TcpHeader::kRst) != 0) ++context.counters.resets_sent;
-  context.output.send(std::move(packet), key.local_address, key.remote_address, context.now);
+  context.output.send(std::move(packet), key.local_address, key.remote_address,
+                      net::Ecn::kNotCapable, context.now);
   return true;
 }
 

@@ -2,7 +2,9 @@
 
 namespace weir::tcp {
 
-/// A place in one IntrusiveList. Destroying a linked object takes it out.
+/// A place in one IntrusiveList: a base of the object, one for each list that it may be in, told
+/// apart by `Tag`. Destroying a linked object takes it out.
+template <typename Tag>
 class ListLink {
  public:
   ListLink() = default;
@@ -19,15 +21,14 @@ class ListLink {
   }
 
  private:
-  template <typename T, ListLink T::*>
+  template <typename T, typename ListTag>
   friend class IntrusiveList;
   ListLink* next_ = nullptr;
   ListLink* previous_ = nullptr;
-  void* owner_ = nullptr;  // set when linked; spares the arithmetic from member to object
 };
 
 /// First in, first out, without allocation. An object is in it at most once.
-template <typename T, ListLink T::*Link>
+template <typename T, typename Tag>
 class IntrusiveList {
  public:
   IntrusiveList() { head_.next_ = head_.previous_ = &head_; }
@@ -41,9 +42,8 @@ class IntrusiveList {
 
   /// Does nothing when the object is in the list already.
   void push(T& object) {
-    ListLink& link = object.*Link;
+    ListLink<Tag>& link = object;
     if (link.linked()) return;
-    link.owner_ = &object;
     link.previous_ = head_.previous_;
     link.next_ = &head_;
     head_.previous_->next_ = &link;
@@ -53,13 +53,13 @@ class IntrusiveList {
   /// The oldest object, taken out; nullptr when empty.
   T* pop() {
     if (empty()) return nullptr;
-    ListLink* link = head_.next_;
+    ListLink<Tag>* link = head_.next_;
     link->unlink();
-    return static_cast<T*>(link->owner_);  // push() stored a T*
+    return static_cast<T*>(link);  // push() took it from a T
   }
 
  private:
-  ListLink head_;
+  ListLink<Tag> head_;
 };
 
 }  // namespace weir::tcp

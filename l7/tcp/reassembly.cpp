@@ -25,6 +25,13 @@ Touched touched_by(std::span<const SackBlock> ranges, Seq start, Seq end) {
 
 }  // namespace
 
+bool Reassembly::covers(Seq start, Seq end) const {
+  const auto ranges = std::span{ranges_}.first(count_);
+  return std::any_of(ranges.begin(), ranges.end(), [&](const SackBlock& range) {
+    return range.start <= start && end <= range.end;
+  });
+}
+
 bool Reassembly::fits(Seq start, Seq end) const {
   const Touched touched = touched_by(std::span{ranges_}.first(count_), start, end);
   return touched.first != touched.last || count_ < kRangesMax;
@@ -45,7 +52,7 @@ bool Reassembly::insert(Seq start, Seq end) {
     std::move(ranges_.begin() + last, ranges_.begin() + count_, ranges_.begin() + first + 1);
     count_ = static_cast<std::uint8_t>(count_ - (last - first - 1));
   }
-  latest_ = start;
+  note_recent(ranges_[first]);
   return true;
 }
 
@@ -58,16 +65,33 @@ Seq Reassembly::advance(Seq next) {
   return next;
 }
 
+/// The range is what came last; what was remembered of its parts is forgotten.
+void Reassembly::note_recent(const SackBlock& range) {
+  const auto end = recent_.begin() + recent_count_;
+  const auto kept = std::remove_if(
+      recent_.begin(), end, [&](Seq start) { return range.start <= start && start < range.end; });
+  const auto count =
+      std::min<std::size_t>(static_cast<std::size_t>(kept - recent_.begin()), recent_.size() - 1);
+  std::move_backward(recent_.begin(), recent_.begin() + count, recent_.begin() + count + 1);
+  recent_[0] = range.start;
+  recent_count_ = static_cast<std::uint8_t>(count + 1);
+}
+
 std::size_t Reassembly::sack_blocks(std::span<SackBlock> out) const {
   const auto ranges = std::span{ranges_}.first(count_);
-  const auto holds_latest = [this](const SackBlock& range) {
-    return range.start <= latest_ && latest_ < range.end;
-  };
-  const auto latest = std::find_if(ranges.begin(), ranges.end(), holds_latest);
   std::size_t count = 0;
-  if (latest != ranges.end() && !out.empty()) out[count++] = *latest;
-  for (auto range = ranges.begin(); range != ranges.end() && count < out.size(); ++range)
-    if (range != latest) out[count++] = *range;
+  const auto put = [&](const SackBlock& range) {
+    const auto written = out.first(count);
+    if (count < out.size() && std::ranges::find(written, range) == written.end())
+      out[count++] = range;
+  };
+  for (const Seq start : std::span{recent_}.first(recent_count_)) {
+    const auto range = std::ranges::find_if(ranges, [start](const SackBlock& candidate) {
+      return candidate.start <= start && start < candidate.end;
+    });
+    if (range != ranges.end()) put(*range);
+  }
+  std::ranges::for_each(ranges, put);
   return count;
 }
 

@@ -21,6 +21,9 @@ class Reassembly {
   [[nodiscard]] bool empty() const { return count_ == 0; }
   [[nodiscard]] std::size_t ranges() const { return count_; }
 
+  /// Whether all of [start, end) is there already.
+  [[nodiscard]] bool covers(Seq start, Seq end) const;
+
   /// Whether insert() would succeed.
   [[nodiscard]] bool fits(Seq start, Seq end) const;
 
@@ -31,16 +34,19 @@ class Reassembly {
   /// ranges continue it.
   Seq advance(Seq next);
 
-  /// Writes the ranges as SACK blocks, the one that grew last first (RFC 2018, section 4), as many
-  /// as `out` takes; says how many.
+  /// Writes the ranges as SACK blocks, the one that grew last first and the others by how lately
+  /// they did (RFC 2018, section 4), as many as `out` takes; says how many.
   std::size_t sack_blocks(std::span<SackBlock> out) const;
 
-  void clear() { count_ = 0; }
+  void clear() { count_ = recent_count_ = 0; }
 
  private:
+  void note_recent(const SackBlock& range);
+
   std::array<SackBlock, kRangesMax> ranges_{};
   std::uint8_t count_ = 0;
-  Seq latest_;  // start of the segment that came last; lies in one of the ranges
+  std::uint8_t recent_count_ = 0;
+  std::array<Seq, kSackBlocksMax> recent_{};  // starts of what came last, the latest first
 };
 
 }  // namespace weir::tcp

@@ -1,10 +1,38 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 
 #include "l4/base/clock.h"
 
 namespace weir::tcp {
+
+/// The smallest round trip of the last ten to twenty seconds: what the path takes without a queue.
+class MinRtt {
+ public:
+  void sample(Duration rtt, Instant now) {
+    if (now - since_ > kPeriod) {
+      previous_us_ = now - since_ > 2 * kPeriod ? kNone : current_us_;
+      current_us_ = kNone;
+      since_ = now;
+    }
+    const auto us = std::chrono::duration_cast<std::chrono::microseconds>(rtt).count();
+    current_us_ =
+        std::min(current_us_, static_cast<std::uint32_t>(std::min<std::int64_t>(us, kNone - 1)));
+  }
+  /// Zero before the first sample, and for less than a microsecond.
+  [[nodiscard]] Duration value() const {
+    const std::uint32_t least = std::min(previous_us_, current_us_);
+    return std::chrono::microseconds{least == kNone ? 0 : least};
+  }
+
+ private:
+  static constexpr Duration kPeriod = std::chrono::seconds{10};
+  static constexpr std::uint32_t kNone = UINT32_MAX;
+  std::uint32_t previous_us_ = kNone;
+  std::uint32_t current_us_ = kNone;
+  Instant since_{};
+};
 
 /// Round-trip estimate and retransmission time-out (RFC 6298). Which samples may be taken (Karn's
 /// rule, section 3) is the caller's business.
@@ -38,16 +66,19 @@ class RttEstimator {
 
   /// The handshake needed a retransmission and gave no sample.
   void syn_was_lost() {
-    unmeasured_timeout_ = kAfterLostSyn;
+    syn_lost_ = true;
     backoff_ = 0;
   }
+
+  /// The timer was wrong: what it waited for had only been slow.
+  void undo_back_off() { backoff_ = 0; }
 
   [[nodiscard]] bool measured() const { return measured_; }
   [[nodiscard]] Duration smoothed() const { return smoothed_; }
   [[nodiscard]] unsigned backoff() const { return backoff_; }
 
   [[nodiscard]] Duration timeout() const {
-    Duration base = unmeasured_timeout_;
+    Duration base = syn_lost_ ? kAfterLostSyn : kInitial;
     if (measured_)
       base = std::max(timeout_min_, smoothed_ + std::max(kGranularity, 4 * variation_));
     return std::min(kMax, std::min(kMax, base) * (std::int64_t{1} << backoff_));
@@ -59,9 +90,9 @@ class RttEstimator {
   Duration timeout_min_;
   Duration smoothed_{};
   Duration variation_{};
-  Duration unmeasured_timeout_ = kInitial;
-  unsigned backoff_ = 0;
+  std::uint8_t backoff_ = 0;
   bool measured_ = false;
+  bool syn_lost_ = false;
 };
 
 }  // namespace weir::tcp

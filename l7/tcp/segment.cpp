@@ -13,9 +13,15 @@ constexpr std::uint8_t kOptionMss = 2;
 constexpr std::uint8_t kOptionWindowScale = 3;
 constexpr std::uint8_t kOptionSackPermitted = 4;
 constexpr std::uint8_t kOptionSack = 5;
+constexpr std::uint8_t kOptionTimestamps = 8;
 
 constexpr std::uint8_t kWindowScaleMax = 14;  // RFC 7323, section 2.3
 constexpr std::uint8_t kWordBytes = 4;
+
+struct TimestampsOnWire {
+  wire::be32 value;
+  wire::be32 echo;
+};
 
 struct SackBlockOnWire {
   wire::be32 start;
@@ -44,6 +50,12 @@ bool read_option(std::uint8_t kind, std::span<const std::byte> value, SegmentOpt
         options.sack[options.sack_count++] = {Seq{block->start.host()}, Seq{block->end.host()}};
       }
       return reader.remaining() == 0;
+    case kOptionTimestamps: {
+      const auto stamps = reader.take<TimestampsOnWire>();
+      if (!stamps || reader.remaining() != 0) return false;
+      options.timestamps = {stamps->value.host(), stamps->echo.host()};
+      return true;
+    }
     default:
       return true;  // RFC 9293, section 3.1: unknown options are skipped by their length
   }
@@ -100,6 +112,14 @@ void write_options(std::span<std::byte> out, const SegmentOptions& options) {
     writer.byte(3);
     writer.byte(*options.window_scale);
   }
+  if (options.timestamps) {
+    writer.byte(kOptionNop);
+    writer.byte(kOptionNop);
+    writer.byte(kOptionTimestamps);
+    writer.byte(2 + sizeof(TimestampsOnWire));
+    writer.put(TimestampsOnWire{wire::be32{options.timestamps->value},
+                                wire::be32{options.timestamps->echo}});
+  }
   if (options.sack_count > 0) {
     writer.byte(kOptionNop);
     writer.byte(kOptionNop);
@@ -141,6 +161,7 @@ std::size_t options_size(const SegmentOptions& options) {
   if (options.mss) size += 4;
   if (options.sack_permitted) size += 4;
   if (options.window_scale) size += 4;
+  if (options.timestamps) size += 4 + sizeof(TimestampsOnWire);
   if (options.sack_count > 0) size += 4 + options.sack_count * sizeof(SackBlockOnWire);
   return size;
 }

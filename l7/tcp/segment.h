@@ -7,6 +7,7 @@
 #include <span>
 
 #include "l4/wire/headers.h"
+#include "l7/net/transport.h"
 #include "l7/port/packet.h"
 #include "l7/tcp/seq.h"
 
@@ -19,15 +20,23 @@ struct SackBlock {
   friend bool operator==(const SackBlock&, const SackBlock&) = default;
 };
 
-/// As many as fit the option space beside nothing else: (40 - 2 NOP - 2) / 8.
+/// As many as fit the option space beside nothing else: (40 - 2 NOP - 2) / 8. Beside time stamps it
+/// is one less, which sack_blocks_max() says.
 inline constexpr std::size_t kSackBlocksMax = 4;
 
+/// RFC 7323, section 3.2. The units are each side's own.
+struct Timestamps {
+  std::uint32_t value = 0;  ///< TSval
+  std::uint32_t echo = 0;   ///< TSecr; means nothing without ACK
+  friend bool operator==(const Timestamps&, const Timestamps&) = default;
+};
+
 /// The options we understand (RFC 9293, section 3.2; RFC 7323; RFC 2018). Others are skipped.
-/// Time stamps are neither offered nor accepted yet, so they do not appear.
 struct SegmentOptions {
   std::optional<std::uint16_t> mss;
   std::optional<std::uint8_t> window_scale;
   bool sack_permitted = false;
+  std::optional<Timestamps> timestamps;
   std::array<SackBlock, kSackBlocksMax> sack{};
   std::size_t sack_count = 0;
 };
@@ -39,7 +48,8 @@ struct SegmentView {
   Seq seq;
   Seq ack;
   std::uint8_t flags = 0;
-  std::uint16_t window = 0;  ///< as it stands in the header, not scaled
+  std::uint16_t window = 0;              ///< as it stands in the header, not scaled
+  net::Ecn ecn = net::Ecn::kNotCapable;  ///< of the IP header; parse_segment() does not see it
   SegmentOptions options;
   std::span<const std::byte> payload;
 
@@ -70,6 +80,11 @@ struct SegmentHeader {
   std::uint16_t window = 0;
   SegmentOptions options;
 };
+
+/// How many SACK blocks fit a header beside time stamps, or without them.
+[[nodiscard]] constexpr std::size_t sack_blocks_max(bool with_timestamps) {
+  return with_timestamps ? kSackBlocksMax - 1 : kSackBlocksMax;
+}
 
 /// Bytes that the options take in a header, padding included.
 [[nodiscard]] std::size_t options_size(const SegmentOptions& options);

@@ -8,6 +8,9 @@
 #include "l4/base/timer_wheel.h"
 #include "l7/tcp/connection.h"
 #include "l7/tcp/flow_table.h"
+#include "l7/tcp/listener.h"
+#include "l7/tcp/ports.h"
+#include "l7/tcp/stamp.h"
 #include "l7/tcp/time_wait.h"
 
 namespace weir::tcp {
@@ -17,17 +20,14 @@ namespace {
 // the rest leaves with the next turn of the loop.
 constexpr unsigned kFairShare = 16;
 constexpr unsigned kFlushRoundsMax = 1024;
+constexpr unsigned kWokenMax = 64;
 
-// Ports are tried in a row from a secret starting point. Used ones cluster behind it only when
-// nearly all are taken, and then the oldest come first again; a longer search would stall the core.
-constexpr unsigned kPortTriesMax = 1024;
+// How many bytes of buffer go with one record of the scoreboard: with small segments in flight the
+// records run out before the buffer does, and whoever sends them waits.
+constexpr std::size_t kBytesPerRecord = 256;
 
 // RFC 6528, section 3: the clock part of an initial sequence number ticks every 4 µs.
 constexpr Duration kSequenceTick = std::chrono::microseconds{4};
-
-// How far a reused TIME-WAIT pair's numbers start beyond the old ones: more than a window of old
-// duplicates without time stamps (RFC 9293, section 3.4.3).
-constexpr std::uint32_t kReuseGap = 64 * 1024;
 
 std::array<std::uint64_t, 2> draw_secret(Random& random) { return {random.next(), random.next()}; }
 
@@ -42,7 +42,11 @@ struct Stack::State {
         flow_hash{draw_secret(random)},
         sequence_hash{draw_secret(random)},
         port_hash{draw_secret(random)},
+        stamp_hash{draw_secret(random)},
+        listener{wanted, random, stamp_hash, start},
+        ports{{wanted.ephemeral_first, wanted.ephemeral_last, wanted.worker, wanted.workers}},
         chunks{wanted.buffer_pool_bytes},
+        sent{wanted.buffer_pool_bytes / kBytesPerRecord},
         wheel{start},
         connections{wanted.connections_max},
         flows{wanted.connections_max},
@@ -55,12 +59,13 @@ struct Stack::State {
   [[nodiscard]] Connection* get(ConnectionId id) { return connections.get(id); }
   Connection* create(const FlowKey& key, std::uint64_t hash);
   [[nodiscard]] Seq initial_sequence(const FlowKey& key) const;
-  [[nodiscard]] bool in_use(const FlowKey& key, std::uint64_t hash);
+  [[nodiscard]] PortUse use_of(const FlowKey& key, std::uint64_t hash);
 
-  void input_unknown(const FlowKey& key, std::uint64_t hash, const SegmentView& segment);
+  void input_unknown(const FlowKey& key, std::uint64_t hash, const SegmentView& view,
+                     net::Segment& segment);
   void input_time_wait(const FlowKey& key, std::uint64_t hash, const TimeWaitRecord& record,
                        const SegmentView& segment);
-  void open_passive(const FlowKey& key, std::uint64_t hash, const SegmentView& syn, Seq initial);
+  void accept(const Accepted& accepted, std::uint64_t hash, const SegmentView& view);
 
   /// Calls act(connection) and draws the consequences of whatever it has changed. Every call that
   /// may change a connection goes through here.
@@ -81,20 +86,27 @@ struct Stack::State {
   FlowHash flow_hash;
   FlowHash sequence_hash;
   FlowHash port_hash;
+  FlowHash stamp_hash;
+  Listener listener;
+  PortChooser ports;
+  UnknownFlow* unknown_flow = nullptr;
   StackCounters counters;
   // The members below are in this order because connections, when they are destroyed, give back
   // chunks and leave the wheel.
   ChunkPool chunks;
+  SentPool sent;
+  Connection::Pools pools{chunks, sent};
   TimerWheel wheel;
   Slab<Connection> connections;
   FlowTable flows;
   TimeWaitTable time_wait;
   std::unordered_map<wire::Endpoint, UserData> listeners;
-  IntrusiveList<Connection, &Connection::ready_link> ready;
-  IntrusiveList<Connection, &Connection::dirty_link> dirty;
-  IntrusiveList<Connection, &Connection::starved_link> starved;
+  std::uint32_t simultaneous = 0;    // connections in SYN-RECEIVED: both sides have opened
+  std::uint32_t accept_waiting = 0;  // accepted, and not yet fetched
+  IntrusiveList<Connection, ReadyList> ready;
+  IntrusiveList<Connection, DirtyList> dirty;
+  IntrusiveList<Connection, StarvedList> starved;
   Instant now;  // of the turn that is running, for calls without a time of their own
-  std::uint32_t next_port = 0;
 };
 
 // ---- connections --------------------------------------------------------------------------------
@@ -107,12 +119,13 @@ Connection* Stack::State::find(const FlowKey& key, std::uint64_t hash) {
 }
 
 Connection* Stack::State::create(const FlowKey& key, std::uint64_t hash) {
-  const ConnectionId id = connections.emplace(key, chunks, options);
+  const ConnectionId id = connections.emplace(key, pools, options);
   if (!id) return nullptr;
   Connection* connection = connections.get(id);
   connection->id = id;
   connection->hash = hash;
   connection->timer.user = id.raw();
+  connection->stamp_offset = stamp_offset(stamp_hash, key);
   connection->in_flow_table = true;
   flows.insert(hash, id.index);
   return connection;
@@ -123,15 +136,20 @@ Seq Stack::State::initial_sequence(const FlowKey& key) const {
   return Seq{clock + static_cast<std::uint32_t>(sequence_hash(key))};
 }
 
-bool Stack::State::in_use(const FlowKey& key, std::uint64_t hash) {
-  return find(key, hash) != nullptr || time_wait.find(hash, key) != nullptr;
+PortUse Stack::State::use_of(const FlowKey& key, std::uint64_t hash) {
+  if (find(key, hash) != nullptr || listener.find(hash, key) != nullptr) return PortUse::kTaken;
+  const TimeWaitRecord* const record = time_wait.find(hash, key);
+  if (record == nullptr) return PortUse::kFree;
+  const std::uint32_t tsval = stamp_at(stamp_offset(stamp_hash, key), now);
+  const bool reusable = options.timestamps && may_reuse_for_connect(*record, now, tsval);
+  return reusable ? PortUse::kReusable : PortUse::kTaken;
 }
 
 void Stack::State::settle(Connection& connection, bool was_half_open) {
   if (connection.state() == ConnectionState::kTimeWait) enter_time_wait(connection);
   const bool is_half_open = connection.state() == ConnectionState::kSynReceived;
-  if (is_half_open && !was_half_open) ++counters.half_open;
-  if (was_half_open && !is_half_open) --counters.half_open;
+  if (is_half_open && !was_half_open) ++simultaneous;
+  if (was_half_open && !is_half_open) --simultaneous;
 
   if (connection.state() == ConnectionState::kClosed) {
     leave_flow_table(connection);
@@ -140,8 +158,8 @@ void Stack::State::settle(Connection& connection, bool was_half_open) {
       return;
     }
     TimerWheel::cancel(connection.timer);
-    connection.dirty_link.unlink();
-    connection.starved_link.unlink();
+    connection.ListLink<DirtyList>::unlink();
+    connection.ListLink<StarvedList>::unlink();
   } else {
     if (connection.wants_output()) dirty.push(connection);
     if (connection.starved()) starved.push(connection);
@@ -153,7 +171,11 @@ void Stack::State::settle(Connection& connection, bool was_half_open) {
 void Stack::State::enter_time_wait(Connection& connection) {
   Context lent = context();
   connection.emit(lent, 1);  // the ACK of the peer's FIN
-  const TimeWaitRecord record{connection.key(), connection.send_next(), connection.receive_next()};
+  TimeWaitRecord record;
+  record.key = connection.key();
+  record.send_next = connection.send_next();
+  record.receive_next = connection.receive_next();
+  record.stamps = connection.last_stamps(now);
   leave_flow_table(connection);
   if (time_wait.add(connection.hash, record, now)) ++counters.time_wait_evicted;
   connection.finish();
@@ -173,23 +195,70 @@ void Stack::State::arm(Connection& connection) {
   wheel.arm(connection.timer, deadline);
 }
 
-/// Writers that the pool turned away are told once a fair part of it is free again.
+/// Writers that the pool turned away, and peers whose window it closed, hear when it has room
+/// again: a few at a time, so that the first do not take it all.
 void Stack::State::wake_starved() {
-  while (!starved.empty() && !chunks.short_for(ChunkPool::Use::kSend)) {
-    with(*starved.pop(), [](Connection& connection) { connection.end_starvation(); });
+  for (unsigned woken = 0; woken < kWokenMax && !starved.empty(); ++woken) {
+    if (chunks.exhausted_for(ChunkPool::Use::kSend) ||
+        chunks.exhausted_for(ChunkPool::Use::kReceive))
+      return;
+    with(*starved.pop(), [this](Connection& woken_up) { woken_up.end_starvation(options); });
   }
 }
 
 // ---- input --------------------------------------------------------------------------------------
 
-void Stack::State::input_unknown(const FlowKey& key, std::uint64_t hash,
-                                 const SegmentView& segment) {
-  if (const TimeWaitRecord* record = time_wait.find(hash, key))
-    return input_time_wait(key, hash, *record, segment);
-  if (segment.syn() && !segment.has_ack() && !segment.rst() && listeners.contains(key.local()))
-    return open_passive(key, hash, segment, initial_sequence(key));
+/// A segment of no connection: half open, in TIME-WAIT, new, or nobody's.
+void Stack::State::input_unknown(const FlowKey& key, std::uint64_t hash, const SegmentView& view,
+                                 net::Segment& segment) {
   Context lent = context();
-  answer_with_reset(lent, key, segment);
+  if (HalfOpen* record = listener.find(hash, key)) {
+    // A SYN that was repeated may have reached another stack the second time, so that two have
+    // answered it. What acknowledges the other's answer belongs to a flow that we do not know.
+    const bool answers_another = view.has_ack() && view.ack != record->iss + 1;
+    if (answers_another && unknown_flow != nullptr && unknown_flow->take(segment, now)) return;
+    if (const auto accepted = listener.on_segment(lent, hash, *record, view))
+      accept(*accepted, hash, view);
+    return;
+  }
+  if (const TimeWaitRecord* record = time_wait.find(hash, key))
+    return input_time_wait(key, hash, *record, view);
+  const auto listening = listeners.find(key.local());
+  if (listening != listeners.end()) {
+    if (!view.syn() && !view.has_ack() && !view.rst()) return;  // RFC 9293, section 3.10.7.2
+    if (view.syn() && !view.has_ack() && !view.rst())
+      return static_cast<void>(
+          listener.on_syn(lent, key, hash, view, listening->second, initial_sequence(key), false));
+    if (const auto accepted = listener.check_cookie(lent, key, view, listening->second)) {
+      ++counters.cookies_accepted;
+      return accept(*accepted, hash, view);
+    }
+  }
+  if (unknown_flow != nullptr && unknown_flow->take(segment, now)) return;
+  answer_with_reset(lent, key, view);
+}
+
+/// The third segment of a handshake. Without a place for the connection it is dropped, and comes
+/// again when the SYN-ACK is repeated or the peer has something to say.
+void Stack::State::accept(const Accepted& accepted, std::uint64_t hash, const SegmentView& view) {
+  if (accept_waiting >= options.accept_queue_max) {
+    ++counters.dropped_backlog;
+    return;
+  }
+  const FlowKey key = accepted.record.key;
+  Connection* connection = create(key, hash);
+  if (connection == nullptr) {
+    ++counters.dropped_no_memory;
+    return;
+  }
+  connection->user = accepted.record.user;
+  ++accept_waiting;
+  with(*connection, [&](Connection& opened) {
+    Context lent = context();
+    opened.open_passive(lent, accepted);
+    opened.input(lent, view);
+  });
+  if (listener.find(hash, key) != nullptr) listener.remove(hash, key);
 }
 
 /// RFC 9293, section 3.10.7.4, in TIME-WAIT. RST is ignored: believing it would end the protection
@@ -198,41 +267,35 @@ void Stack::State::input_time_wait(const FlowKey& key, std::uint64_t hash,
                                    const TimeWaitRecord& record, const SegmentView& segment) {
   if (segment.rst()) return;
   const TimeWaitRecord old = record;  // the table changes below
-  // A new connection whose numbers lie beyond the old one's (RFC 1122, section 4.2.2.13).
-  if (segment.syn() && !segment.has_ack() && segment.seq > old.receive_next &&
-      listeners.contains(key.local())) {
-    time_wait.remove(hash, key);
-    const Seq fresh = initial_sequence(key);
-    const Seq after = old.send_next + kReuseGap;
-    return open_passive(key, hash, segment, later_of(fresh, after));
+  Context lent = context();
+  const auto listening = listeners.find(key.local());
+  const auto stamps = options.timestamps ? segment.options.timestamps : std::nullopt;
+  if (segment.syn() && !segment.has_ack() && listening != listeners.end() &&
+      may_reuse_for_syn(old, segment.seq, stamps)) {
+    // Without a place in the queue the record stays: a cookie's numbers would not lie beyond it.
+    if (listener.on_syn(lent, key, hash, segment, listening->second,
+                        sequence_after(old, initial_sequence(key)), true)) {
+      ++counters.time_wait_reused;
+      time_wait.remove(hash, key);
+    }
+    return;
   }
   if (segment.length() == 0) return;  // answering ACKs with ACKs would never end
-  if (segment.fin()) time_wait.restart(hash, key, now);
   SegmentHeader ack;
   ack.seq = old.send_next;
   ack.ack = old.receive_next;
   ack.flags = wire::TcpHeader::kAck;
-  Context lent = context();
+  std::optional<TimeWaitStamps> moved;
+  if (old.stamps) {
+    const std::uint32_t tsval = stamp_at(stamp_offset(stamp_hash, key), now);
+    const std::uint32_t received =
+        segment.options.timestamps ? segment.options.timestamps->value : old.stamps->received;
+    moved = TimeWaitStamps{.received = received, .sent = tsval};
+    ack.options.timestamps = Timestamps{tsval, old.stamps->received};
+  }
+  // Only its own FIN: another would hold the pair for as long as somebody likes.
+  if (segment.fin() && segment.end() == old.receive_next) time_wait.restart(hash, key, now, moved);
   send_control_segment(lent, key, ack);
-}
-
-void Stack::State::open_passive(const FlowKey& key, std::uint64_t hash, const SegmentView& syn,
-                                Seq initial) {
-  if (counters.half_open >= options.half_open_max) {
-    ++counters.dropped_backlog;
-    return;
-  }
-  Connection* connection = create(key, hash);
-  if (connection == nullptr) {
-    ++counters.dropped_no_memory;
-    return;
-  }
-  connection->user = listeners.find(key.local())->second;
-  with(*connection, [&](Connection& opened) {
-    // state() was Closed when with() looked, so the half-open count goes up there.
-    Context lent = context();
-    opened.open_passive(lent, initial, syn);
-  });
 }
 
 // ---- the public face ----------------------------------------------------------------------------
@@ -252,43 +315,51 @@ Result<ConnectionId> Stack::connect(const wire::IpAddress& local, const wire::En
                                     UserData user, Instant now) {
   State& state = *state_;
   state.now = now;
-  const unsigned range = state.options.ephemeral_last - state.options.ephemeral_first + 1U;
   FlowKey key{{local, wire::Port{0}}, remote};
-  // RFC 6056, section 3.3.3: a secret offset for each destination, and a walk from there.
-  const auto offset = static_cast<std::uint32_t>(state.port_hash(key) >> 32);
-  for (unsigned tries = 0; tries < std::min(range, kPortTriesMax); ++tries) {
-    const std::uint32_t step = (offset + state.next_port++) % range;
-    key.local_port = static_cast<std::uint16_t>(state.options.ephemeral_first + step);
-    const std::uint64_t hash = state.flow_hash(key);
-    if (state.in_use(key, hash)) continue;
-    Connection* connection = state.create(key, hash);
-    if (connection == nullptr) {
-      ++state.counters.dropped_no_memory;
-      ++state.counters.failed_connects;
-      return Error{ErrorCode::kUnavailable,
-                   fmt::format("connecting to {}: all {} connections of this worker are in use",
-                               remote.text(), state.options.connections_max)};
-    }
-    connection->user = user;
-    state.with(*connection, [&](Connection& opened) {
-      Context lent = state.context();
-      opened.open_active(lent, state.initial_sequence(key));
-    });
-    return connection->id;
+  const auto chosen = state.ports.choose(state.port_hash(key), [&](std::uint16_t port) {
+    key.local_port = port;
+    return state.use_of(key, state.flow_hash(key));
+  });
+  if (!chosen) {
+    ++state.counters.failed_connects;
+    return Error{
+        ErrorCode::kUnavailable,
+        fmt::format("connecting from {} to {}: no local port between {} and {} is free",
+                    local.text(), remote.text(), state.options.ephemeral_first,
+                    state.options.ephemeral_last),
+        "add source addresses or endpoints, keep connections open longer, or run fewer workers"};
   }
-  ++state.counters.failed_connects;
-  return Error{
-      ErrorCode::kUnavailable,
-      fmt::format("connecting from {} to {}: no local port between {} and {} is free", local.text(),
-                  remote.text(), state.options.ephemeral_first, state.options.ephemeral_last),
-      "add source addresses or keep connections open longer"};
+  key.local_port = chosen->port;
+  const std::uint64_t hash = state.flow_hash(key);
+  Connection* connection = state.create(key, hash);
+  if (connection == nullptr) {
+    ++state.counters.dropped_no_memory;
+    ++state.counters.failed_connects;
+    return Error{ErrorCode::kUnavailable,
+                 fmt::format("connecting to {}: all {} connections of this worker are in use",
+                             remote.text(), state.options.connections_max)};
+  }
+  connection->user = user;
+  Seq initial = state.initial_sequence(key);
+  if (chosen->use == PortUse::kReusable) {
+    initial = sequence_after(*state.time_wait.find(hash, key), initial);
+    state.time_wait.remove(hash, key);
+    ++state.counters.time_wait_reused;
+  }
+  state.with(*connection, [&](Connection& opened) {
+    Context lent = state.context();
+    opened.open_active(lent, initial);
+  });
+  return connection->id;
 }
+
+void Stack::set_unknown_flow(UnknownFlow* unknown) { state_->unknown_flow = unknown; }
 
 void Stack::input(net::Segment segment, Instant now) {
   State& state = *state_;
   state.now = now;
   ++state.counters.segments_received;
-  const auto view = parse_segment(std::as_const(segment.packet).bytes());
+  auto view = parse_segment(std::as_const(segment.packet).bytes());
   if (!view) {
     ++state.counters.dropped_malformed;
     return;
@@ -297,7 +368,8 @@ void Stack::input(net::Segment segment, Instant now) {
                     {segment.source, wire::Port{view->source_port}}};
   const std::uint64_t hash = state.flow_hash(key);
   Connection* connection = state.find(key, hash);
-  if (connection == nullptr) return state.input_unknown(key, hash, *view);
+  view->ecn = segment.ecn;
+  if (connection == nullptr) return state.input_unknown(key, hash, *view, segment);
   state.with(*connection, [&](Connection& found) {
     Context lent = state.context();
     found.input(lent, *view);
@@ -327,6 +399,8 @@ void Stack::advance(Instant now) {
       due.on_timer(lent);
     });
   });
+  Context lent = state.context();
+  state.listener.advance(lent);
   state.time_wait.expire(now);
   state.wake_starved();
 }
@@ -347,13 +421,15 @@ void Stack::flush(Instant now) {
 Instant Stack::next_deadline() const {
   const State& state = *state_;
   if (!state.dirty.empty()) return state.now;
-  return std::min(state.wheel.next_deadline(), state.time_wait.next_expiry());
+  return std::min(
+      {state.wheel.next_deadline(), state.listener.next_deadline(), state.time_wait.next_expiry()});
 }
 
 std::optional<Readiness> Stack::poll() {
   Connection* connection = state_->ready.pop();
   if (connection == nullptr) return std::nullopt;
   const News news = std::exchange(connection->news, News{});
+  if (news.accepted) --state_->accept_waiting;
   return Readiness{.connection = connection->id,
                    .user = connection->user,
                    .accepted = news.accepted,
@@ -419,7 +495,7 @@ void Stack::release(ConnectionId id) {
   State& state = *state_;
   Connection* connection = state.get(id);
   if (connection == nullptr) return;
-  connection->ready_link.unlink();
+  connection->ListLink<ReadyList>::unlink();
   state.with(*connection,
              [&](Connection& released) { released.release(state.options, state.now); });
 }
@@ -452,9 +528,21 @@ Failure Stack::failure(ConnectionId id) const {
   return connection == nullptr ? Failure::kNone : connection->failure();
 }
 
+std::optional<ConnectionInfo> Stack::info(ConnectionId id) const {
+  const Connection* connection = state_->get(id);
+  if (connection == nullptr) return std::nullopt;
+  return connection->info();
+}
+
+void Stack::set_nagle(ConnectionId id, bool on) {
+  if (Connection* connection = state_->get(id)) connection->set_nagle(on);
+}
+
 const StackCounters& Stack::counters() const {
-  state_->counters.connections = state_->connections.size();
+  state_->counters.connections = state_->connections.size() + state_->listener.half_open();
+  state_->counters.half_open = state_->simultaneous + state_->listener.half_open();
   state_->counters.time_wait = state_->time_wait.size();
+  state_->counters.segments_outstanding = static_cast<std::uint32_t>(state_->sent.used());
   state_->counters.buffer_chunks = static_cast<std::uint32_t>(state_->chunks.used());
   return state_->counters;
 }

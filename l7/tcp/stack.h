@@ -11,6 +11,10 @@
 #include "l4/base/slab.h"
 #include "l4/wire/address.h"
 #include "l7/net/transport.h"
+#include "l7/tcp/congestion.h"
+#include "l7/tcp/connection_info.h"
+#include "l7/tcp/counters.h"
+#include "l7/tcp/unknown_flow.h"
 
 namespace weir::tcp {
 
@@ -36,7 +40,8 @@ enum class Failure : std::uint8_t { kNone, kRefused, kReset, kTimedOut, kUnreach
 
 struct StackOptions {
   std::uint32_t connections_max = 65536;
-  std::uint32_t half_open_max = 4096;                   ///< connections in SYN-RECEIVED
+  std::uint32_t half_open_max = 4096;                   ///< records of SYNs; then cookies
+  std::uint32_t accept_queue_max = 4096;                ///< accepted and not yet fetched by poll()
   std::uint32_t receive_buffer_bytes = 256 * 1024;      ///< per connection, the largest window
   std::uint32_t send_buffer_bytes = 256 * 1024;         ///< per connection
   std::uint32_t buffer_pool_bytes = 256 * 1024 * 1024;  ///< of all connections together
@@ -45,37 +50,23 @@ struct StackOptions {
   Duration connect_timeout = std::chrono::seconds{3};
   std::uint16_t ephemeral_first = 32768;
   std::uint16_t ephemeral_last = 60999;
+  std::uint32_t worker = 0;   ///< connections are opened from the ports of this worker (ports.h)
+  std::uint32_t workers = 1;  ///< of so many
   std::uint32_t time_wait_max = 65536;               ///< records; then the oldest gives way
   Duration user_timeout = std::chrono::seconds{30};  ///< for data without progress
   Duration fin_timeout = std::chrono::seconds{60};   ///< FIN-WAIT-1, FIN-WAIT-2, CLOSING
   Duration last_ack_timeout = std::chrono::seconds{30};
+  CongestionAlgorithm congestion = CongestionAlgorithm::kCubic;
+  bool rack = true;           ///< losses by time (RFC 8985); else by counting SACKs (RFC 6675)
+  bool timestamps = true;     ///< offered by connect(), and accepted (RFC 7323)
+  bool ecn = true;            ///< agreed to when a peer asks (RFC 3168)
+  bool ecn_active = false;    ///< asked for by connect()
+  bool pacing = true;         ///< where the round trip is longer than a millisecond
+  bool path_probing = true;   ///< smaller segments when none arrive (RFC 4821)
+  Duration keepalive_idle{};  ///< silence before the first probe (RFC 1122, 4.2.3.6); zero: never
+  Duration keepalive_interval = std::chrono::seconds{75};
+  std::uint32_t keepalive_probes = 9;                   ///< unanswered ones that end a connection
   Duration linger_timeout = std::chrono::seconds{120};  ///< a released connection's whole rest
-};
-
-struct StackCounters {
-  std::uint64_t segments_received = 0;
-  std::uint64_t segments_sent = 0;
-  std::uint64_t bytes_received = 0;  ///< payload, in order, once
-  std::uint64_t bytes_sent = 0;      ///< payload, without retransmissions
-  std::uint64_t retransmitted_segments = 0;
-  std::uint64_t fast_retransmits = 0;
-  std::uint64_t retransmission_timeouts = 0;
-  std::uint64_t duplicate_segments = 0;
-  std::uint64_t out_of_order_segments = 0;
-  std::uint64_t dropped_malformed = 0;
-  std::uint64_t dropped_no_memory = 0;  ///< a limit of this stack was reached
-  std::uint64_t dropped_backlog = 0;    ///< half_open_max was reached
-  std::uint64_t resets_sent = 0;
-  std::uint64_t resets_received = 0;
-  std::uint64_t challenge_acks = 0;
-  std::uint64_t accepted = 0;
-  std::uint64_t connected = 0;
-  std::uint64_t failed_connects = 0;
-  std::uint64_t time_wait_evicted = 0;
-  std::uint32_t connections = 0;    ///< now
-  std::uint32_t half_open = 0;      ///< now
-  std::uint32_t time_wait = 0;      ///< now
-  std::uint32_t buffer_chunks = 0;  ///< now, 4 KiB each, of buffer_pool_bytes
 };
 
 /// TCP over IPv4 and IPv6 (RFC 9293) for one core. Performs no I/O and reads no clock: segments,
@@ -104,6 +95,9 @@ class Stack {
   [[nodiscard]] Result<ConnectionId> connect(const wire::IpAddress& local,
                                              const wire::Endpoint& remote, UserData user,
                                              Instant now);
+
+  /// Whom to ask before a segment of no known flow is answered with RST; nullptr: nobody.
+  void set_unknown_flow(UnknownFlow* unknown);
 
   void input(net::Segment segment, Instant now);
   void error(const net::TransportError& error, Instant now);
@@ -142,6 +136,11 @@ class Stack {
   [[nodiscard]] wire::Endpoint local(ConnectionId id) const;
   [[nodiscard]] wire::Endpoint remote(ConnectionId id) const;
   [[nodiscard]] Failure failure(ConnectionId id) const;
+  /// How the connection is doing; nothing when it does not exist.
+  [[nodiscard]] std::optional<ConnectionInfo> info(ConnectionId id) const;
+  /// Nagle's algorithm (RFC 9293, section 3.7.4) is off unless asked for: whoever writes here
+  /// writes whole messages.
+  void set_nagle(ConnectionId id, bool on);
   [[nodiscard]] const StackCounters& counters() const;
 
  private:

@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 
 #include "bpf/hash.h"
+#include "l7/tcp/ports.h"
 #include "tests/bpf/balancer_fixture.h"
 
 namespace weir::testing {
@@ -100,7 +101,10 @@ INSTANTIATE_TEST_SUITE_P(
              WEIR_DROP_TRUNCATED}),
     name_of);
 
-// 40000 % 3 == 1, 40001 % 3 == 2, 40002 % 3 == 0.
+// The stack opens its connections from ports of which it believes the same.
+static_assert(tcp::owner_of_port(40000, kWorkers) == 1);
+static_assert(tcp::owner_of_port(40001, kWorkers) == 2);
+static_assert(tcp::owner_of_port(40002, kWorkers) == 0);
 INSTANTIATE_TEST_SUITE_P(
     ForItsOwnAddress, L7HandOff,
     ::testing::Values(

@@ -30,8 +30,10 @@ constexpr Duration kStep = TimerWheel::kTick;
 
 wire::IpAddress address(std::string_view text) { return *wire::IpAddress::parse(text); }
 
-net::InterfaceConfig worker_config() {
-  return {.addresses = {{address(kWorkerAddress), 24}}, .vips = {address(ProxyWorld::kVip)}};
+net::InterfaceConfig worker_config(std::size_t worker) {
+  return {.addresses = {{address(kWorkerAddress), 24}},
+          .vips = {address(ProxyWorld::kVip)},
+          .speaks = worker == 0};
 }
 
 net::InterfaceConfig world_config() {
@@ -106,21 +108,16 @@ const port::PortCapabilities& ProxyWorld::WorkerPort::capabilities() const {
   return link_.capabilities();
 }
 
-void ProxyWorld::WorkerPort::fetch() {
+void ProxyWorld::WorkerPort::tidy() {
   arrived_.erase(arrived_.begin(), arrived_.begin() + static_cast<std::ptrdiff_t>(next_));
   next_ = 0;
-  std::array<port::Packet, 64> burst;
-  while (arrived_.size() + burst.size() <= kFrames) {
-    const std::size_t count = link_.receive(burst);
-    for (port::Packet& frame : std::span{burst}.first(count)) {
-      port::Packet copy = pool_.allocate();
-      WEIR_ASSERT(copy);  // a turn takes more frames out than this ring holds
-      fill(copy, std::as_const(frame).bytes());
-      frame.reset();
-      arrived_.push_back(std::move(copy));
-    }
-    if (count < burst.size()) return;
-  }
+}
+
+void ProxyWorld::WorkerPort::arrive(std::span<const std::byte> frame) {
+  port::Packet copy = pool_.allocate();
+  WEIR_ASSERT(copy);  // a turn takes more frames out than this ring holds
+  fill(copy, frame);
+  arrived_.push_back(std::move(copy));
 }
 
 void ProxyWorld::WorkerPort::deliver() {
@@ -149,11 +146,18 @@ std::size_t ProxyWorld::WorkerPort::send(std::span<port::Packet> burst) {
 
 // ---- the world ----------------------------------------------------------------------------------
 
-ProxyWorld::ProxyWorld(const Options& options)
-    : link_{options.link, now_}, worker_port_{link_.port(Side::kA)} {
+ProxyWorld::ProxyWorld(const Options& options) : link_{options.link, now_}, steer_{options.steer} {
   Random random{options.seed};
-  worker_ = std::move(*proxy::Worker::create(worker_port_, worker_config(), options.worker,
-                                             Random{random.next()}, now_));
+  constexpr std::size_t kEthernetBytes = 14;
+  if (options.workers > 1)
+    room_ = std::make_unique<proxy::MailRoom>(
+        options.workers, link_.port(Side::kA).capabilities().mtu + kEthernetBytes);
+  for (std::uint32_t i = 0; i < options.workers; ++i) {
+    ports_.emplace_back(link_.port(Side::kA));
+    workers_.push_back(std::move(*proxy::Worker::create(ports_.back(), worker_config(i),
+                                                        options.worker, Random{random.next()}, now_,
+                                                        {.room = room_.get(), .index = i})));
+  }
   interface_ = std::make_unique<net::Interface>(world_config(), link_.port(Side::kB),
                                                 Random{random.next()}, now_);
   stack_ = std::make_unique<tcp::Stack>(options.world, *interface_, Random{random.next()}, now_);
@@ -183,9 +187,13 @@ control::Model ProxyWorld::model_for(const std::vector<wire::Endpoint>& endpoint
 }
 
 void ProxyWorld::install(const control::Model& model) {
-  auto generation = proxy::Generation::create(proxy::build_snapshot(model, ++revision_));
-  WEIR_ASSERT(generation);  // certificates of tests can be read
-  WEIR_ASSERT(worker_->install(worker_config(), std::move(*generation)));  // it takes one per turn
+  const std::shared_ptr<const proxy::Snapshot> snapshot = proxy::build_snapshot(model, ++revision_);
+  for (std::size_t i = 0; i < workers_.size(); ++i) {
+    auto generation = proxy::Generation::create(snapshot);
+    WEIR_ASSERT(generation);  // certificates of tests can be read
+    // It takes one per turn.
+    WEIR_ASSERT(workers_[i]->install(worker_config(i), std::move(*generation)));
+  }
   turn();
 }
 
@@ -210,19 +218,38 @@ void ProxyWorld::turn() {
     const auto action = actions_.extract(actions_.begin());
     action.mapped()();
   }
-  turn_worker();
+  turn_workers();
   turn_world();
 }
 
-void ProxyWorld::turn_worker() {
+void ProxyWorld::fetch() {
+  std::array<port::Packet, 64> burst;
+  for (WorkerPort& port : ports_)
+    port.tidy();
+  const auto has_room = [&](const WorkerPort& port) { return port.room() >= burst.size(); };
+  while (std::ranges::all_of(ports_, has_room)) {
+    const std::size_t count = link_.port(Side::kA).receive(burst);
+    for (port::Packet& frame : std::span{burst}.first(count)) {
+      const auto bytes = std::as_const(frame).bytes();
+      ports_[steer_ ? steer_(bytes) : 0].arrive(bytes);
+      frame.reset();
+    }
+    if (count < burst.size()) return;
+  }
+}
+
+void ProxyWorld::turn_workers() {
   bool busy = true;
   for (int i = 0; busy; ++i) {
     WEIR_ASSERT(i < kTurnsPerInstant);
-    worker_port_.fetch();
-    if (observer_ != nullptr) observer_->before_turn();
-    busy = worker_->turn(now_);
-    if (observer_ != nullptr) observer_->after_turn();
-    worker_port_.deliver();
+    fetch();
+    busy = false;
+    for (std::size_t worker = 0; worker < workers_.size(); ++worker) {
+      if (observer_ != nullptr) observer_->before_turn();
+      busy = workers_[worker]->turn(now_) || busy;
+      if (observer_ != nullptr) observer_->after_turn();
+      ports_[worker].deliver();
+    }
   }
 }
 
@@ -275,8 +302,11 @@ void ProxyWorld::serve(Peer& peer) {
 }
 
 Instant ProxyWorld::next_event() const {
-  return std::min({link_.next_event(), worker_->next_deadline(), interface_->next_deadline(),
-                   stack_->next_deadline(), actions_.empty() ? kNever : actions_.begin()->first});
+  Instant next = std::min({link_.next_event(), interface_->next_deadline(), stack_->next_deadline(),
+                           actions_.empty() ? kNever : actions_.begin()->first});
+  for (const auto& worker : workers_)
+    next = std::min(next, worker->next_deadline());
+  return next;
 }
 
 void ProxyWorld::run_for(Duration duration) {
@@ -312,31 +342,34 @@ void ProxyWorld::hang_up() {
 }
 
 std::string ProxyWorld::left_over() {
-  worker_->destroy_retired();
-  const proxy::WorkerReport report = this->report();
   std::string text;
   const auto expect = [&](std::string_view what, std::uint64_t count, std::uint64_t wanted) {
     if (count != wanted) text += fmt::format("{} {}, ", count, what);
   };
-  expect("client connections", report.core.connections, 0);
-  expect("generations", report.core.generations, 1);
-  expect("upstream connections", report.upstream.open, 0);
-  expect("idle upstream connections", report.upstream.idle, 0);
-  expect("log lines dropped", report.log_dropped, 0);
   const auto expect_stack = [&](std::string_view whose, const tcp::StackCounters& tcp) {
     expect(fmt::format("connections of {}", whose), tcp.connections, 0);
     expect(fmt::format("half open of {}", whose), tcp.half_open, 0);
     expect(fmt::format("in TIME-WAIT of {}", whose), tcp.time_wait, 0);
     expect(fmt::format("chunks of {}", whose), tcp.buffer_chunks, 0);
   };
-  expect_stack("the worker", report.tcp);
+  for (std::size_t i = 0; i < workers_.size(); ++i) {
+    workers_[i]->destroy_retired();
+    const proxy::WorkerReport report = this->report(i);
+    expect("client connections", report.core.connections, 0);
+    expect("generations", report.core.generations, 1);
+    expect("upstream connections", report.upstream.open, 0);
+    expect("idle upstream connections", report.upstream.idle, 0);
+    expect("log lines dropped", report.log_dropped, 0);
+    expect_stack(fmt::format("worker {}", i), report.tcp);
+  }
   expect_stack("the world", stack_->counters());
   return text;
 }
 
 std::string ProxyWorld::drain_log() {
   std::string log;
-  worker_->access_log().drain(log);
+  for (const auto& worker : workers_)
+    worker->access_log().drain(log);
   return log;
 }
 

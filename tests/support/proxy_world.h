@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -95,9 +96,9 @@ class TurnObserver {
   virtual void after_turn() = 0;
 };
 
-/// One whole proxy::Worker on side A of a simulated link, and on side B everybody it speaks to:
-/// clients and backends over one TCP stack. Time is virtual, one thread runs it all, and the same
-/// seed gives the same run.
+/// One whole proxy::Worker, or several, on side A of a simulated link, and on side B everybody they
+/// speak to: clients and backends over one TCP stack. Time is virtual, one thread runs it all, and
+/// the same seed gives the same run.
 ///
 ///   ProxyWorld world{{}};
 ///   Backend& app = world.add_backend(8001, answering("HTTP/1.1 204 \r\n\r\n"));
@@ -112,6 +113,9 @@ class ProxyWorld {
     tcp::StackOptions worker{};
     tcp::StackOptions world{};
     std::uint64_t seed = 1;
+    std::uint32_t workers = 1;
+    /// Which worker a frame goes to, as a balancer would choose; to the first without it.
+    std::function<std::uint32_t(std::span<const std::byte>)> steer = {};
   };
 
   explicit ProxyWorld(const Options& options);
@@ -150,8 +154,10 @@ class ProxyWorld {
   [[nodiscard]] std::string left_over();
 
   [[nodiscard]] Instant now() const { return now_; }
-  [[nodiscard]] proxy::Worker& worker() { return *worker_; }
-  [[nodiscard]] proxy::WorkerReport report() const { return *worker_->make_report(); }
+  [[nodiscard]] proxy::Worker& worker(std::size_t index = 0) { return *workers_[index]; }
+  [[nodiscard]] proxy::WorkerReport report(std::size_t index = 0) const {
+    return *workers_[index]->make_report();
+  }
   [[nodiscard]] const tcp::StackCounters& world_counters() const { return stack_->counters(); }
   [[nodiscard]] SimLink& link() { return link_; }
   [[nodiscard]] std::string drain_log();
@@ -163,7 +169,10 @@ class ProxyWorld {
   class WorkerPort final : public port::PacketPort {
    public:
     explicit WorkerPort(port::PacketPort& link);
-    void fetch();
+    /// Forgets the frames that have been received.
+    void tidy();
+    [[nodiscard]] std::size_t room() const { return kFrames - arrived_.size(); }
+    void arrive(std::span<const std::byte> frame);
     void deliver();
     [[nodiscard]] const port::PortCapabilities& capabilities() const override;
     [[nodiscard]] port::PortCounters counters() const override { return link_.counters(); }
@@ -182,7 +191,8 @@ class ProxyWorld {
     std::vector<port::Packet> leaving_;
   };
 
-  void turn_worker();
+  void fetch();
+  void turn_workers();
   void turn_world();
   void on_ready(const tcp::Readiness& ready);
   void serve(Peer& peer);
@@ -190,8 +200,10 @@ class ProxyWorld {
 
   Instant now_{std::chrono::seconds{1000}};
   SimLink link_;
-  WorkerPort worker_port_;
-  std::unique_ptr<proxy::Worker> worker_;
+  std::function<std::uint32_t(std::span<const std::byte>)> steer_;
+  std::unique_ptr<proxy::MailRoom> room_;  // none for a single worker
+  std::deque<WorkerPort> ports_;
+  std::vector<std::unique_ptr<proxy::Worker>> workers_;
   std::unique_ptr<net::Interface> interface_;
   std::unique_ptr<tcp::Stack> stack_;
   std::deque<Backend> backends_;

@@ -51,10 +51,15 @@ class SegmentWire final : public net::SegmentOutput {
   }
   port::Packet allocate() override { return pool_.allocate(); }
   void send(port::Packet segment, const wire::IpAddress& source, const wire::IpAddress& destination,
-            Instant) override {
-    sent.push_back({source, destination, wire::IpProtocol::kTcp, std::move(segment)});
+            net::Ecn ecn, Instant) override {
+    sent.push_back({source, destination, wire::IpProtocol::kTcp, ecn, std::move(segment)});
   }
   [[nodiscard]] std::uint16_t segment_size(const wire::IpAddress&) const override { return 1480; }
+  [[nodiscard]] std::uint16_t receive_segment_size(const wire::IpAddress&,
+                                                   const wire::IpAddress& remote) const override {
+    return segment_size(remote);
+  }
+  void lower_path_mtu(const wire::IpAddress&, std::uint16_t, Instant) override {}
 
  private:
   FixedPool pool_;  // above what it owns the buffers of

@@ -311,8 +311,8 @@ http {{
                    seconds)
         return process
 
-    def start_l7(self, config):
-        process = self.start("weir-l7", "node", BUILD / "l7" / "weir-l7", "--config", config,
+    def start_l7(self, config, host="node"):
+        process = self.start("weir-l7", host, BUILD / "l7" / "weir-l7", "--config", config,
                              "--socket", self.l7_socket, "--state-dir", self.directory / "state",
                              "--access-log", self.directory / "access.log")
         wait_until("weir-l7 to answer", lambda: self.alive("weir-l7") and self.l7_socket.exists(), 30)

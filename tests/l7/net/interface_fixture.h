@@ -43,6 +43,8 @@ inline std::vector<std::string> outcomes(const InterfaceCounters& counters) {
   static constexpr std::pair<std::string_view, std::uint64_t C::*> kNames[] = {
       {"segments_delivered", &C::segments_delivered},
       {"partial_checksums", &C::partial_checksums},
+      {"decapsulated_ipip", &C::decapsulated_ipip},
+      {"decapsulated_gue", &C::decapsulated_gue},
       {"dropped_link_broadcast", &C::dropped_link_broadcast},
       {"dropped_ether_type", &C::dropped_ether_type},
       {"dropped_truncated", &C::dropped_truncated},
@@ -63,10 +65,16 @@ inline std::vector<std::string> outcomes(const InterfaceCounters& counters) {
       {"dropped_error_queue", &C::dropped_error_queue},
       {"dropped_udp", &C::dropped_udp},
       {"address_conflicts", &C::address_conflicts},
+      {"questions_left", &C::questions_left},
+      {"dropped_tunnel_source", &C::dropped_tunnel_source},
+      {"dropped_tunnel_malformed", &C::dropped_tunnel_malformed},
+      {"dropped_tunnel_destination", &C::dropped_tunnel_destination},
+      {"dropped_tunnel_ecn", &C::dropped_tunnel_ecn},
       {"arp_answered", &C::arp_answered},
       {"ndp_answered", &C::ndp_answered},
       {"echo_answered", &C::echo_answered},
       {"unreachable_sent", &C::unreachable_sent},
+      {"address_defended", &C::address_defended},
       {"limited_echo", &C::limited_echo},
       {"limited_unreachable", &C::limited_unreachable},
       {"dropped_no_buffer", &C::dropped_no_buffer},
@@ -74,6 +82,8 @@ inline std::vector<std::string> outcomes(const InterfaceCounters& counters) {
       {"dropped_no_source", &C::dropped_no_source},
       {"dropped_too_big", &C::dropped_too_big},
       {"dropped_send_queue", &C::dropped_send_queue},
+      {"path_mtu_lowered", &C::path_mtu_lowered},
+      {"path_mtu_evicted", &C::path_mtu_evicted},
   };
   // Every field is in the table: the totals are two, the rest are those above.
   static_assert(sizeof(InterfaceCounters) ==
@@ -89,10 +99,13 @@ class InterfaceTest : public ::testing::Test {
  protected:
   InterfaceTest() { restart(dual_stack_config()); }
 
-  /// A new interface; its announcements have left already.
+  /// A new interface; its announcements have left already, the last of them after three seconds.
   void restart(const InterfaceConfig& config) {
     interface_.emplace(config, link.port(testing::Side::kA), Random{1}, clock.now());
-    sent();
+    for (int i = 0; i < 4; ++i) {
+      pass(std::chrono::seconds{1});
+      sent();
+    }
   }
 
   std::optional<Segment> receive(const std::vector<std::byte>& frame) {

@@ -59,29 +59,88 @@ port::Packet bare_segment(Interface& interface, std::string_view payload = "") {
   return packet;
 }
 
-TEST_F(InterfaceTest, OwnAddressesAreAnnouncedOnceAndVipsNever) {
+/// The address that a frame tells the link about, if it is an announcement.
+std::optional<IpAddress> announced_by(const std::vector<std::byte>& frame) {
+  if (!ethernet_of(frame).destination.is_multicast()) return std::nullopt;
+  if (ethernet_of(frame).type.host() == 0x0806) {
+    const auto arp = wire::ArpMessage::parse(std::span{frame}.subspan(kEthernet));
+    if (!arp || arp->sender != arp->target) return std::nullopt;
+    return arp->sender;
+  }
+  const auto message = wire::NeighborMessage::parse(decode(frame).payload);
+  if (!message || !message->overrides || message->solicited) return std::nullopt;
+  return message->target;
+}
+
+std::vector<IpAddress> announced_by(const std::vector<std::vector<std::byte>>& frames) {
+  std::vector<IpAddress> addresses;
+  for (const auto& frame : frames)
+    addresses.push_back(announced_by(frame).value_or(IpAddress{}));
+  return addresses;
+}
+
+TEST_F(InterfaceTest, OwnAddressesAreAnnouncedTwiceOrThriceAndVipsNever) {
+  using ::testing::UnorderedElementsAre;
   interface_.emplace(dual_stack_config(), link.port(Side::kA), Random{1}, clock.now());
-  const auto frames = sent();
-  ASSERT_EQ(frames.size(), 3U);  // IPv6 link-local, IPv4, IPv6: in the order of the addresses
-  std::vector<IpAddress> announced;
-  for (const auto& frame : frames) {
-    EXPECT_TRUE(ethernet_of(frame).destination.is_multicast());
-    if (ethernet_of(frame).type.host() == 0x0806) {
-      const auto arp = wire::ArpMessage::parse(std::span{frame}.subspan(kEthernet));
-      EXPECT_EQ(arp->sender, arp->target);
-      announced.push_back(arp->sender);
-    } else {
-      const auto message = wire::NeighborMessage::parse(decode(frame).payload);
-      EXPECT_TRUE(message->overrides);
-      EXPECT_FALSE(message->solicited);
-      announced.push_back(message->target);
+  const IpAddress local = wire::link_local_address(link.port(Side::kA).capabilities().mac);
+  EXPECT_THAT(announced_by(sent()), UnorderedElementsAre(kOwn, kOwn6, local));
+  EXPECT_LE(interface_->next_deadline(), clock.now()) << "the spacing begins with the first turn";
+  pass(0ms);
+  EXPECT_EQ(interface_->next_deadline(), clock.now() + 1s);
+  pass(999ms);
+  EXPECT_THAT(sent(), IsEmpty());
+  pass(1ms);
+  EXPECT_THAT(announced_by(sent()), UnorderedElementsAre(kOwn6, local));
+  pass(1s);
+  EXPECT_THAT(announced_by(sent()), UnorderedElementsAre(kOwn, kOwn6, local));
+  for (int i = 0; i < 10; ++i) {
+    pass(1s);
+    EXPECT_THAT(sent(), IsEmpty());
+  }
+  interface_->configure(dual_stack_config());
+  EXPECT_THAT(sent(), IsEmpty()) << "nothing is new";
+}
+
+TEST_F(InterfaceTest, AnAddressThatIsTakenAwayIsNotAnnouncedAgain) {
+  InterfaceConfig config = dual_stack_config();
+  config.addresses.push_back({IpAddress::v4(192, 0, 2, 11), 24});
+  interface_->configure(config);
+  EXPECT_THAT(announced_by(sent()), ElementsAre(IpAddress::v4(192, 0, 2, 11)));
+  pass(1s);
+  interface_->configure(dual_stack_config());
+  pass(5s);
+  EXPECT_THAT(sent(), IsEmpty());
+}
+
+TEST_F(InterfaceTest, AClaimToAnOwnAddressIsAnsweredOnceInTenSeconds) {
+  const auto target = std::as_bytes(std::span{kOwn6.bytes});
+  struct {
+    IpAddress address;
+    testing::PacketBuilder claim;
+  } const cases[] = {
+      {kOwn, arp_reply(kOwn, kPeer)},
+      {kOwn6, icmp(kPeer6, kOwn6, 136).time_to_live(255).payload({target.begin(), target.end()})}};
+  for (const auto& [address, claim] : cases) {
+    for (int round = 0; round < 3; ++round) {
+      EXPECT_FALSE(receive(claim));
+      EXPECT_THAT(announced_by(sent()), ElementsAre(address));
+      EXPECT_FALSE(receive(claim));
+      pass(9999ms);
+      interface_->configure(dual_stack_config());  // which is no way round it
+      EXPECT_FALSE(receive(claim));
+      EXPECT_THAT(sent(), IsEmpty());
+      pass(1ms);
     }
   }
-  const auto mac = link.port(Side::kA).capabilities().mac;
-  EXPECT_THAT(announced,
-              ::testing::UnorderedElementsAre(kOwn, kOwn6, wire::link_local_address(mac)));
-  interface_->configure(dual_stack_config());
-  EXPECT_THAT(sent(), IsEmpty());
+  EXPECT_EQ(interface_->counters().address_conflicts, 18U);
+  EXPECT_EQ(interface_->counters().address_defended, 6U);
+}
+
+TEST_F(InterfaceTest, AnAnnouncementOfOursThatComesBackIsNoClaim) {
+  interface_.emplace(dual_stack_config(), link.port(Side::kA), Random{1}, clock.now());
+  for (const auto& frame : sent())
+    EXPECT_FALSE(receive(frame));
+  EXPECT_EQ(interface_->counters().address_conflicts, 0U);
 }
 
 TEST_F(InterfaceTest, ArpForAVipIsNotAnswered) {
@@ -89,6 +148,18 @@ TEST_F(InterfaceTest, ArpForAVipIsNotAnswered) {
   EXPECT_FALSE(receive(neighbor_solicitation(kPeer6, kVip6)));
   EXPECT_THAT(sent(), IsEmpty());
   EXPECT_EQ(interface_->counters().arp_answered, 0U);
+}
+
+TEST_F(InterfaceTest, OneThatDoesNotSpeakLearnsFromQuestionsAndLeavesTheAnswers) {
+  InterfaceConfig config = dual_stack_config();
+  config.speaks = false;
+  interface_.emplace(config, link.port(Side::kA), Random{1}, clock.now());
+  EXPECT_FALSE(receive(arp_request(kPeer, kOwn)));
+  EXPECT_FALSE(receive(neighbor_solicitation(kPeer6, kOwn6)));
+  EXPECT_THAT(sent(), IsEmpty());
+  EXPECT_EQ(interface_->counters().questions_left, 2U);
+  EXPECT_EQ(interface_->counters().arp_answered + interface_->counters().ndp_answered, 0U);
+  EXPECT_EQ(interface_->counters().neighbor.resolved, 1U) << "NDP's question has no link address";
 }
 
 TEST_F(InterfaceTest, AnArpRequestIsAnsweredToTheOneWhoAsked) {
@@ -244,7 +315,8 @@ TEST_F(InterfaceTest, ErrorsAboutOurSegmentsReachTheTransport) {
       {icmp(router, kVip, 3, 1).payload(ours), TransportError::Kind::kUnreachable, 0},
       {icmp(router, kVip, 3, 4).icmp_rest(1400).payload(ours), TransportError::Kind::kPacketTooBig,
        1400},
-      {icmp(router, kVip, 3, 4).payload(ours), TransportError::Kind::kPacketTooBig, 576},
+      {icmp(router, kVip, 3, 4).icmp_rest(100).payload(ours), TransportError::Kind::kPacketTooBig,
+       552},
       {icmp(router, kVip, 11).payload(ours), TransportError::Kind::kTimeExceeded, 0},
       {icmp(router6, kVip6, 1, 0).payload(ours6), TransportError::Kind::kUnreachable, 0},
       {icmp(router6, kVip6, 2).icmp_rest(1280).payload(ours6), TransportError::Kind::kPacketTooBig,
@@ -266,6 +338,58 @@ TEST_F(InterfaceTest, ErrorsAboutOurSegmentsReachTheTransport) {
   EXPECT_THAT(outcomes(interface_->counters()), IsEmpty());
 }
 
+TEST_F(InterfaceTest, ARouterThatNamesNoMtuIsTakenToHaveTheNextSmallerOne) {
+  struct {
+    std::uint16_t quoted_length;
+    std::uint16_t mtu;
+  } const cases[] = {
+      {1500, 1492}, {1492, 1006}, {1006, 552}, {552, 552},
+      {40, 552},    {1520, 1492},  // it adds the header's length (RFC 1191, section 5)
+      {65535, 1492}};
+  for (const auto& [quoted_length, mtu] : cases) {
+    const auto ours = tcp(at(kVip, 80), at(kClient, 4000)).total_length(quoted_length).ip_bytes();
+    EXPECT_FALSE(receive(icmp(kPeer, kVip, 3, 4).payload(ours)));
+    const auto error = interface_->poll_error();
+    ASSERT_TRUE(error);
+    EXPECT_EQ(error->kind, TransportError::Kind::kPacketTooBig);
+    EXPECT_EQ(error->mtu, mtu) << quoted_length;
+  }
+}
+
+TEST_F(InterfaceTest, AnErrorAloneDoesNotLowerThePathMtu) {
+  const auto ours = tcp(at(kVip, 80), at(kClient, 4000)).ip_bytes();
+  EXPECT_FALSE(receive(icmp(kPeer, kVip, 3, 4).icmp_rest(1000).payload(ours)));
+  EXPECT_EQ(interface_->segment_size(kClient), 1480) << "the transport has not confirmed it";
+}
+
+TEST_F(InterfaceTest, ALoweredPathMtuHoldsForThatDestinationUntilItIsOld) {
+  interface_->lower_path_mtu(kClient, 1400, clock.now());
+  interface_->lower_path_mtu(kClient6, 1300, clock.now());
+  EXPECT_EQ(interface_->segment_size(kClient), 1380);
+  EXPECT_EQ(interface_->segment_size(kClient6), 1260);
+  EXPECT_EQ(interface_->segment_size(kPeer), 1480);
+  EXPECT_EQ(interface_->segment_size(kPeer6), 1460);
+  EXPECT_EQ(interface_->receive_segment_size(kVip, kClient), 1480) << "the way here may be wider";
+  interface_->lower_path_mtu(kPeer, 1500, clock.now());
+  interface_->lower_path_mtu(kPeer, 9000, clock.now());
+  EXPECT_EQ(interface_->segment_size(kPeer), 1480);
+  EXPECT_EQ(interface_->counters().path_mtu_lowered, 2U) << "only what the device is too big for";
+  pass(599s);
+  EXPECT_EQ(interface_->segment_size(kClient), 1380);
+  pass(1s);
+  EXPECT_EQ(interface_->segment_size(kClient), 1480);
+}
+
+TEST_F(InterfaceTest, ASegmentThatIsTooLongForThePathStillLeaves) {
+  // Its connection has not heard of the path MTU yet, and would not otherwise.
+  introduce_peer();
+  interface_->lower_path_mtu(kClient, 600, clock.now());
+  interface_->send(bare_segment(*interface_, std::string(1460, 'x')), kVip, kClient,
+                   Ecn::kNotCapable, clock.now());
+  EXPECT_EQ(sent().size(), 1U);
+  EXPECT_EQ(interface_->counters().dropped_too_big, 0U);
+}
+
 TEST_F(InterfaceTest, ErrorsBeyondTheQueueAreCounted) {
   const auto ours = tcp(at(kVip, 80), at(kClient, 4000)).ip_bytes();
   for (int i = 0; i < 70; ++i)
@@ -274,7 +398,8 @@ TEST_F(InterfaceTest, ErrorsBeyondTheQueueAreCounted) {
 }
 
 TEST_F(InterfaceTest, ASegmentWaitsForTheGatewayAndThenGoesThere) {
-  interface_->send(bare_segment(*interface_, "hello"), kVip, kClient, clock.now());
+  interface_->send(bare_segment(*interface_, "hello"), kVip, kClient, Ecn::kNotCapable,
+                   clock.now());
   const auto question = sent();
   ASSERT_EQ(question.size(), 1U);
   const auto arp = wire::ArpMessage::parse(std::span{question[0]}.subspan(kEthernet));
@@ -300,7 +425,7 @@ TEST_F(InterfaceTest, NothingIsLearntFromPacketsForVips) {
   // From the network of the VIP's clients and from our own alike.
   EXPECT_TRUE(receive(tcp(at(kClient, 4000), at(kVip, 80)).syn()));
   EXPECT_TRUE(receive(tcp(at(kPeer, 4000), at(kVip, 80)).ack()));
-  interface_->send(bare_segment(*interface_), kVip, kPeer, clock.now());
+  interface_->send(bare_segment(*interface_), kVip, kPeer, Ecn::kNotCapable, clock.now());
   const auto frames = sent();
   ASSERT_EQ(frames.size(), 1U);
   EXPECT_EQ(ethernet_of(frames[0]).type.host(), 0x0806) << "the peer's address has to be asked for";
@@ -311,13 +436,13 @@ TEST_F(InterfaceTest, AcknowledgementsToAnOwnAddressSpareTheQuestion) {
   for (int i = 0; i < 20; ++i) {
     pass(10s);
     EXPECT_TRUE(receive(tcp(at(kPeer, 80), at(kOwn, 4000)).ack()));
-    interface_->send(bare_segment(*interface_), kOwn, kPeer, clock.now());
+    interface_->send(bare_segment(*interface_), kOwn, kPeer, Ecn::kNotCapable, clock.now());
     ASSERT_EQ(sent().size(), 1U) << "a question went out in round " << i;
   }
 }
 
 TEST_F(InterfaceTest, TheQuestionIsRepeatedAndThenTheSegmentGivenUp) {
-  interface_->send(bare_segment(*interface_), kOwn, kPeer, clock.now());
+  interface_->send(bare_segment(*interface_), kOwn, kPeer, Ecn::kNotCapable, clock.now());
   EXPECT_EQ(sent().size(), 1U);
   EXPECT_LE(interface_->next_deadline(), clock.now() + 1001ms);
   for (int i = 0; i < 2; ++i) {
@@ -334,7 +459,7 @@ TEST_F(InterfaceTest, WhatThePortRefusesStaysInOrder) {
   introduce_peer();
   for (int i = 0; i < 100; ++i)
     interface_->send(bare_segment(*interface_, std::string(1, static_cast<char>(i))), kOwn, kPeer,
-                     clock.now());
+                     Ecn::kNotCapable, clock.now());
   link.refuse_sends(Side::kA, 20);  // of the first burst of 32
   EXPECT_EQ(interface_->flush(clock.now()), 88U);
   const auto frames = sent();
@@ -346,23 +471,24 @@ TEST_F(InterfaceTest, WhatThePortRefusesStaysInOrder) {
 TEST_F(InterfaceTest, TheSendQueueIsBounded) {
   introduce_peer();
   for (int i = 0; i < 1100; ++i)
-    interface_->send(bare_segment(*interface_), kOwn, kPeer, clock.now());
+    interface_->send(bare_segment(*interface_), kOwn, kPeer, Ecn::kNotCapable, clock.now());
   EXPECT_EQ(interface_->counters().dropped_send_queue, 76U);
   EXPECT_EQ(sent().size(), 1024U);
   EXPECT_EQ(link.pool(Side::kA).in_use(), 0U);
 }
 
 TEST_F(InterfaceTest, SegmentsThatCannotLeaveAreCounted) {
-  interface_->send(bare_segment(*interface_), kPeer, kClient, clock.now());
+  interface_->send(bare_segment(*interface_), kPeer, kClient, Ecn::kNotCapable, clock.now());
   EXPECT_EQ(interface_->counters().dropped_no_source, 1U);
   InterfaceConfig config = dual_stack_config();
   config.gateway_v6.reset();
   interface_->configure(config);
-  interface_->send(bare_segment(*interface_), kVip6, kClient6, clock.now());
+  interface_->send(bare_segment(*interface_), kVip6, kClient6, Ecn::kNotCapable, clock.now());
   EXPECT_EQ(interface_->counters().dropped_no_route, 1U);
   EXPECT_EQ(interface_->segment_size(kClient), 1480);
   EXPECT_EQ(interface_->segment_size(kClient6), 1460);
-  interface_->send(bare_segment(*interface_, std::string(1461, 'x')), kVip, kClient, clock.now());
+  interface_->send(bare_segment(*interface_, std::string(1461, 'x')), kVip, kClient,
+                   Ecn::kNotCapable, clock.now());
   EXPECT_EQ(interface_->counters().dropped_too_big, 1U);
 }
 
@@ -417,12 +543,12 @@ class TwoInterfacesTest : public ::testing::TestWithParam<std::pair<IpAddress, I
 TEST_P(TwoInterfacesTest, FindEachOtherAndExchangeSegments) {
   const auto& [mine, theirs] = GetParam();
   run(10ms);
-  a.send(bare_segment(a, "over"), mine, theirs, clock.now());
+  a.send(bare_segment(a, "over"), mine, theirs, Ecn::kNotCapable, clock.now());
   run(10ms);
   ASSERT_EQ(received[1].size(), 1U);
   EXPECT_EQ(received[1][0].source, mine);
   EXPECT_EQ(received[1][0].packet.bytes().back(), std::byte{'r'});
-  b.send(bare_segment(b, "and out"), theirs, mine, clock.now());
+  b.send(bare_segment(b, "and out"), theirs, mine, Ecn::kNotCapable, clock.now());
   run(10ms);
   ASSERT_EQ(received[0].size(), 1U);
   EXPECT_EQ(b.counters().neighbor.solicitations_sent, 1U)
@@ -432,9 +558,9 @@ TEST_P(TwoInterfacesTest, FindEachOtherAndExchangeSegments) {
 
 TEST_P(TwoInterfacesTest, FindEachOtherAlthoughTheFirstQuestionIsLost) {
   const auto& [mine, theirs] = GetParam();
-  run(10ms);
+  run(4s);  // their announcements, which are answers too, are over
   link.direction(Side::kA).lose_numbers = {link.counters(Side::kA).offered};
-  a.send(bare_segment(a, "over"), mine, theirs, clock.now());
+  a.send(bare_segment(a, "over"), mine, theirs, Ecn::kNotCapable, clock.now());
   run(500ms);
   EXPECT_TRUE(received[1].empty());
   run(600ms);

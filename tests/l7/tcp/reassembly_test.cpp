@@ -61,7 +61,7 @@ TEST(Reassembly, ARangeTooManyIsRefusedAndNothingChanges) {
   EXPECT_EQ(reassembly.ranges(), Reassembly::kRangesMax - 1);
 }
 
-TEST(Reassembly, TheRangeThatGrewLastIsReportedFirst) {
+TEST(Reassembly, RangesAreReportedByHowLatelyTheyGrew) {
   Reassembly reassembly;
   reassembly.insert(Seq{100}, Seq{200});
   reassembly.insert(Seq{300}, Seq{400});
@@ -69,7 +69,7 @@ TEST(Reassembly, TheRangeThatGrewLastIsReportedFirst) {
   reassembly.insert(Seq{400}, Seq{450});
   EXPECT_EQ(
       blocks_of(reassembly),
-      (std::vector<SackBlock>{{Seq{300}, Seq{450}}, {Seq{100}, Seq{200}}, {Seq{500}, Seq{600}}}));
+      (std::vector<SackBlock>{{Seq{300}, Seq{450}}, {Seq{500}, Seq{600}}, {Seq{100}, Seq{200}}}));
 }
 
 }  // namespace

@@ -1,0 +1,97 @@
+#include <algorithm>
+
+#include "l7/tcp/connection.h"
+
+// How large a segment the path carries: told by ICMP (RFC 1191, RFC 8201), or found out where ICMP
+// does not come through (RFC 4821).
+//
+// Two time-outs in a row for a segment that is larger than what every path carries are the sign of
+// a black hole: smaller segments from there on. Then the size is searched upwards with single
+// segments of real data, whose loss means nothing for the congestion window (section 7.2).
+
+namespace weir::tcp {
+namespace {
+
+// RFC 4821, section 7.2, with IPv4's share of tunnels in mind; what Linux starts from, too.
+constexpr std::uint32_t kBaseMssV4 = 1024;
+constexpr std::uint32_t kBaseMssV6 = 1220;
+constexpr unsigned kTimeoutsOfABlackHole = 2;
+
+// The search ends when this is all there is to be won, and is begun anew after ten minutes, since
+// paths change (RFC 4821, section 7.3; RFC 1191, section 6.3).
+constexpr std::uint32_t kSearchStep = 32;
+constexpr Duration kSearchAgain = std::chrono::minutes{10};
+constexpr Duration kAfterFailure = std::chrono::seconds{1};
+
+}  // namespace
+
+void Connection::shrink_segments(std::uint32_t mss) {
+  send_mss_ = mss;
+  path_probe_mss_ = 0;
+  congestion_.set_mss(mss);
+  // What was too big is gone, and not by congestion: again, smaller, at the same pace.
+  for (SentSegment* at = sent_.first(); at != nullptr; at = at->by_sequence.next)
+    if (at->length > payload_max() + (fin_queued_ && at == sent_.last() ? 1U : 0U))
+      sent_.mark_lost(*at);
+  if (sent_.bytes_lost() > 0 && repair_ == Repair::kNone) {
+    begin_episode(Repair::kTimeout);
+    may_undo_ = false;
+  }
+  wants_output_ = true;
+}
+
+void Connection::suspect_black_hole(Context& context) {
+  const std::uint32_t base = key_.remote_address.is_v4() ? kBaseMssV4 : kBaseMssV6;
+  if (!context.options.path_probing || rtt_.backoff() < kTimeoutsOfABlackHole) return;
+  if (send_mss_ <= base || sent_.first() == nullptr || sent_.first()->length <= base) return;
+  ++context.counters.black_holes;
+  path_mss_top_ = path_mss_max_ = send_mss_;
+  path_probe_after_ = context.now + kAfterFailure;
+  shrink_segments(base);
+}
+
+/// The payload of a probe that may leave now; 0: none.
+std::uint32_t Connection::path_probe_length(Instant now) {
+  if (path_mss_top_ <= send_mss_ || path_probe_mss_ != 0 || now < path_probe_after_) return 0;
+  if (repair_ != Repair::kNone) return 0;
+  if (path_mss_max_ <= send_mss_) path_mss_max_ = path_mss_top_;  // the search begins anew
+  const std::uint32_t size = path_mss_max_ - send_mss_ < 2 * kSearchStep
+                                 ? path_mss_max_
+                                 : (send_mss_ + path_mss_max_ + 1) / 2;
+  return payload_max() + (size - send_mss_);
+}
+
+void Connection::on_path_probe_sent(SentSegment& segment, std::uint32_t length) {
+  segment.path_probe = true;
+  path_probe_mss_ = send_mss_ + (length - payload_max());
+}
+
+void Connection::on_path_probe_delivered(Instant now) {
+  if (path_probe_mss_ == 0) return;
+  send_mss_ = std::max(send_mss_, path_probe_mss_);
+  congestion_.set_mss(send_mss_);
+  path_probe_mss_ = 0;
+  path_probe_after_ = now;
+}
+
+/// The loss of a probe alone says that it was too large: the same bytes leave in pieces, and the
+/// window stays.
+void Connection::on_path_probe_lost(Context& context, SentSegment& segment) {
+  path_probe_failed(context.now);
+  segment.path_probe = false;
+  const Seq end = segment.end();
+  for (SentSegment* at = &segment; at != nullptr && at->start < end; at = at->by_sequence.next)
+    if (!send_again(context, *at)) return;  // then it counts as lost
+}
+
+void Connection::path_probe_failed(Instant now) {
+  path_mss_max_ = std::max(path_probe_mss_, send_mss_ + 1) - 1;
+  path_probe_mss_ = 0;
+  path_probe_after_ = now + kAfterFailure;
+  if (path_mss_max_ - send_mss_ < kSearchStep) {
+    path_mss_max_ = send_mss_;
+    path_probe_after_ = now + kSearchAgain;
+  }
+}
+
+}  // namespace weir::tcp

@@ -1,0 +1,80 @@
+#include "l7/admin_api.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <variant>
+
+#include "tests/support/proxy_world.h"
+
+namespace weir::l7 {
+namespace {
+
+control::ConfigSubmission config_with(unsigned workers) {
+  return {.file = "/etc/weir/weir.yaml",
+          .text = fmt::format("version: 1\n"
+                              "node:\n"
+                              "  interfaces: [eth0]\n"
+                              "  l7: {{workers: {}, addresses: [10.77.0.2/24]}}\n",
+                              workers)};
+}
+
+class AdminApiOfSeveralWorkers : public ::testing::Test {
+ protected:
+  AdminApiOfSeveralWorkers() { std::filesystem::create_directories(directory_); }
+  ~AdminApiOfSeveralWorkers() override { std::filesystem::remove_all(directory_); }
+
+  std::filesystem::path directory_ =
+      std::filesystem::path{::testing::TempDir()} / fmt::format("weir-admin-{}", ::getpid());
+  AdminApi api_{directory_ / "l7.json", "weir-w"};
+};
+
+TEST_F(AdminApiOfSeveralWorkers, PreparesAGenerationForEachWorkerOfTheFirstFile) {
+  for (const unsigned workers : {1U, 2U, 5U}) {
+    const auto outcome = api_.prepare(config_with(workers));
+    const auto* prepared = std::get_if<AdminApi::Prepared>(&outcome);
+    ASSERT_NE(prepared, nullptr) << std::get<AdminApi::Refused>(outcome).text();
+    EXPECT_EQ(prepared->generations.size(), workers);
+  }
+}
+
+TEST_F(AdminApiOfSeveralWorkers, RefuseAnotherNumberWhileTheyRunAndTakeTheSame) {
+  testing::ProxyWorld world{{.workers = 2}};
+  auto outcome = api_.prepare(config_with(2));
+  ASSERT_TRUE(api_.start(std::move(std::get<AdminApi::Prepared>(outcome)), config_with(2),
+                         {&world.worker(0), &world.worker(1)}));
+  world.run_for(std::chrono::milliseconds{1});
+  EXPECT_EQ(world.report(0).revision, 1U);
+  EXPECT_EQ(world.report(1).revision, 1U);
+
+  const auto apply = [&](unsigned workers) {
+    const control::ConfigSubmission wanted = config_with(workers);
+    const nlohmann::json body = {{"file", wanted.file}, {"text", wanted.text}};
+    return api_.handle({"POST", "/v1/apply", {}, body.dump()});
+  };
+  const control::AdminReply refused = apply(3);
+  EXPECT_GE(refused.status, 400);
+  EXPECT_NE(refused.body.find("node.l7.workers is 3, this weir-l7 runs 2"), std::string::npos)
+      << refused.body;
+  EXPECT_NE(refused.body.find("l7.json and restart weir-l7"), std::string::npos) << refused.body;
+  world.run_for(std::chrono::milliseconds{1});
+  EXPECT_EQ(world.report(1).revision, 1U);
+
+  EXPECT_EQ(apply(2).status, 200);
+  world.run_for(std::chrono::milliseconds{1});
+  EXPECT_EQ(world.report(0).revision, 2U);
+  EXPECT_EQ(world.report(1).revision, 2U);
+}
+
+TEST(InterfaceConfigOfAWorker, LetsTheFirstSpeakForAll) {
+  const control::Model model;
+  EXPECT_TRUE(interface_config(model, 0).speaks);
+  EXPECT_FALSE(interface_config(model, 1).speaks);
+}
+
+}  // namespace
+}  // namespace weir::l7

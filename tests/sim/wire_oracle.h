@@ -1,0 +1,107 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "l4/base/clock.h"
+#include "l7/tcp/seq.h"
+#include "tests/support/frame_view.h"
+#include "tests/support/sim_link.h"
+
+namespace weir::testing {
+
+/// Watches every segment between two hosts and says when one breaks a rule of TCP, knowing nothing
+/// of the stacks but what they put on the wire:
+///
+/// - nothing but SYN and RST before the handshake, nothing but RST and SYN after a RST;
+/// - no text beyond the right edge that the peer has announced and that has arrived, but for a
+/// probe
+///   of one number (RFC 9293, section 3.8.6.1);
+/// - one place for FIN, and no text behind it;
+/// - no acknowledgment of what was never sent;
+/// - no more in flight than an initial window (RFC 6928) and twice what was acknowledged so far
+///   (RFC 3465), and a segment for each duplicate ACK (limited transmit, RFC 3042, and fast
+///   recovery, RFC 5681); where the window itself is known, check_congestion() compares with that;
+/// - an ACK alone has a cause: something that arrived, or a reader who made room; what has none is
+///   let through at a trickle, for keep-alive and challenge ACKs.
+class WireOracle {
+ public:
+  /// A segment is put on the wire; `arrives` whole, or not.
+  void on_sent(Side from, const TcpFrame& frame, bool arrives, Instant now);
+  /// A segment whose checksums are right reaches a port.
+  void on_delivered(Side to, const TcpFrame& frame, Instant now);
+  /// A reader has taken bytes out of the receive buffer and may have to announce a window.
+  void on_read(Side side, std::uint16_t local_port, std::uint16_t remote_port);
+  /// To be called behind on_sent() with the congestion window as the stack itself says. Looks only
+  /// at new text while everything arrives in order: in recovery the wire does not show what the
+  /// sender believes to be in flight.
+  void check_congestion(Side side, std::uint16_t local_port, std::uint16_t remote_port,
+                        std::uint64_t window);
+
+  /// What the losses may have cost, in first time-outs: one for each, and twice as many each time
+  /// when the same segment, or its ACK, is lost again; at most `most` for one.
+  [[nodiscard]] double time_outs(double most) const;
+
+  /// What was broken first, or empty.
+  [[nodiscard]] const std::string& violation() const { return violation_; }
+
+ private:
+  /// One direction of one connection: what its sender has said and heard.
+  struct Half {
+    std::optional<tcp::Seq> initial;
+    std::optional<std::uint8_t> scale;
+    tcp::Seq sent_end;             ///< one past the highest number ever sent
+    std::optional<tcp::Seq> fin;   ///< its number
+    bool reset = false;            ///< has sent RST
+    std::optional<tcp::Seq> edge;  ///< the furthest that has been announced to it
+    std::optional<tcp::Seq> acknowledged;
+    std::uint32_t window = 0;  ///< SND.WND, SND.WL1 and SND.WL2 as RFC 9293 keeps them
+    std::optional<tcp::Seq> window_seq;
+    tcp::Seq window_ack;
+    std::uint32_t last_seq = 0;  ///< of the last segment
+    std::uint32_t last_ack = 0;
+    unsigned losses_in_a_row = 0;      ///< of that segment
+    std::uint64_t duplicates = 0;      ///< ACKs that moved nothing
+    bool in_order = true;              ///< the peer has not told of a gap since it last moved on
+    std::optional<tcp::Seq> repaired;  ///< one past what had been sent at the last repetition
+    bool sent_new_text = false;        ///< the last segment did
+    std::uint32_t text_max = 0;        ///< longest text of a segment
+    std::uint64_t causes = 0;          ///< ACKs that may be sent
+    double trickle = kTrickleMax;      ///< and those without a cause
+    Instant trickle_at{};
+  };
+  struct Flow {
+    std::array<Half, 2> halves;  // by Side
+    bool mixed = false;          // two incarnations of one pair of ports overlap: not checked
+  };
+
+  /// Whether the window is taken from every segment that acknowledges something new. The letter of
+  /// RFC 9293, section 3.10.7.4, takes it only from segments with a number at least as high as the
+  /// last: an ACK on a retransmission then moves SND.UNA, and with it a window that nobody has
+  /// announced. To be true as soon as the stack does better; until then that much is let through.
+  static constexpr bool kEveryAckUpdatesTheWindow = false;
+
+  static constexpr double kTrickleMax = 20;
+  static constexpr double kTricklePerSecond = 8;
+
+  Flow& flow(Side side, std::uint16_t local_port, std::uint16_t remote_port);
+  void check_order(Half& half, const tcp::SegmentView& segment);
+  void check_text(Half& half, const tcp::SegmentView& segment);
+  static void follow_window(Half& half, const tcp::SegmentView& segment, std::uint32_t window);
+  void count_loss(Half& half, const Half& peer, const tcp::SegmentView& segment, bool arrives);
+  void check_ack_cause(Half& half, const tcp::SegmentView& segment, Instant now);
+  void violate(Side side, const tcp::SegmentView& segment, std::string_view what);
+
+  Side side_ = Side::kA;  // of the segment that is being looked at, for violate()
+  std::map<std::pair<std::uint16_t, std::uint16_t>, Flow> flows_;  // by ports of A and B
+  /// By how many losses of the same exchange there were before: 2 to that power each.
+  std::array<std::uint64_t, 16> losses_{};
+  std::string violation_;
+};
+
+}  // namespace weir::testing
