@@ -15,9 +15,9 @@ namespace {
 
 constexpr std::uint32_t kDuplicateThreshold = Rack::kDuplicateThreshold;
 
-// RFC 8985, section 7.2: how long a peer may sit on the ACK of a single segment. Linux waits 40 ms;
-// a peer that takes longer costs one segment that was not needed, and D-SACK says so.
-constexpr Duration kTailProbeAckDelay = std::chrono::milliseconds{40};
+// RFC 8985, section 7.2: how long a peer may sit on the ACK of a single segment. Linux waits 40 to
+// 44 ms; a peer that takes longer costs one segment that was not needed, and D-SACK says so.
+constexpr Duration kTailProbeAckDelay = std::chrono::milliseconds{50};
 constexpr Duration kAckDelayMax = std::chrono::milliseconds{500};  // RFC 1122, section 4.2.3.2
 constexpr Duration kTailProbeUnmeasured = std::chrono::seconds{1};
 

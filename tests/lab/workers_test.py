@@ -156,8 +156,12 @@ class TwoWorkers(LabCase):
         thread.join()
         print("system calls of the workers in two seconds:", counts)
         self.assertEqual(set(counts), set(range(WORKERS)))
+        # On a busy machine a worker may come to its first connections only now, and its heap grows
+        # with them; a call for each request would be thousands.
+        growth = {"mprotect", "brk", "mmap", "munmap"}
         for calls in counts.values():
-            self.assertLessEqual(set(calls), allowed)
+            self.assertLessEqual(set(calls) - growth, allowed)
+            self.assertLessEqual(sum(calls.get(name, 0) for name in growth - allowed), 32)
         self.assertGreater(sum(calls.get("sendto", 0) for calls in counts.values()), 50)
         self.assertNotIn("Non-2xx", result["wrk"])
 
