@@ -25,6 +25,11 @@ class Generation {
   [[nodiscard]] tls::ServerContext* tls_context(std::size_t bind) {
     return contexts_[bind] ? &*contexts_[bind] : nullptr;
   }
+  /// On the worker's thread, before the generation is handed on to be destroyed.
+  void leave_thread() {
+    for (std::optional<tls::ServerContext>& context : contexts_)
+      if (context) context->leave_thread();
+  }
   /// Round-robin position of a service.
   [[nodiscard]] std::uint32_t next_turn(ServiceIndex service) { return turns_[service]++; }
 

@@ -99,8 +99,10 @@ bool Worker::turn(Instant now) {
   // Frames that the port would not take keep the worker awake: only sending frees its ring.
   busy = interface_.flush(now) > 0 || busy;
   // Handed over to be destroyed elsewhere; when nobody takes them, they are destroyed here.
-  if (std::unique_ptr<Generation> retired = core_.take_retired())
+  if (std::unique_ptr<Generation> retired = core_.take_retired()) {
+    retired->leave_thread();
     static_cast<void>(retired_.push(std::move(retired)));
+  }
   if (busy) ++busy_turns_;
   return busy;
 }

@@ -426,6 +426,8 @@ ServerContext::ServerContext(ServerContext&&) noexcept = default;
 ServerContext& ServerContext::operator=(ServerContext&&) noexcept = default;
 ServerContext::~ServerContext() = default;
 
+void ServerContext::leave_thread() { OPENSSL_thread_stop_ex(state_->library.get()); }
+
 const std::vector<CertificateSummary>& ServerContext::certificates() const {
   return state_->summaries;
 }

@@ -39,6 +39,11 @@ class ServerContext {
   ServerContext& operator=(ServerContext&&) noexcept;
   ~ServerContext();
 
+  /// The calling thread has used it and will not again. To be called before another thread destroys
+  /// it: the library keeps clean-up work for each thread, which would meet freed memory when the
+  /// thread ends (OPENSSL_thread_stop_ex(3)).
+  void leave_thread();
+
   /// In the order of ServerOptions::certificates.
   [[nodiscard]] const std::vector<CertificateSummary>& certificates() const;
 
