@@ -2,7 +2,9 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <ostream>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tests/sim/tcp_simulation.h"
@@ -65,6 +67,8 @@ struct SabotageCase {
   std::string_view setting;
   std::string_view violation;
 };
+
+void PrintTo(const SabotageCase& tested, std::ostream* out) { *out << tested.name; }
 
 class SabotagedSimulation : public ::testing::TestWithParam<SabotageCase> {};
 

@@ -37,6 +37,12 @@ constexpr Duration kForgetTime = std::chrono::minutes{12};
 /// The delayed ACK, which a transfer through a small window waits for again and again.
 constexpr Duration kDelayedAck = milliseconds{40};
 
+/// Memory that never runs short in a run; less may close windows for good reasons.
+constexpr std::uint32_t kPlentyPoolBytes = 4'000'000;
+constexpr std::uint32_t kPlentyBuffers = 16'384;
+/// The MSS of the smallest MTU there is here.
+constexpr std::uint32_t kSegmentMin = 536;
+
 /// Sabotage: how far a selfish sender goes.
 constexpr std::uint32_t kFarBeyondAnyWindow = 1 << 20;
 
@@ -55,6 +61,12 @@ class Simulation {
   TcpSimulation run();
 
  private:
+  struct Read {
+    tcp::ConnectionId id;
+    std::uint16_t local;
+    std::uint16_t remote;
+  };
+
   static TcpConditions conditions_of(Random& random, const TcpSimulationOptions& options);
   static SimLink::Options link_options(const TcpConditions& conditions, std::uint64_t seed);
   [[nodiscard]] net::InterfaceConfig config(Side side) const;
@@ -65,6 +77,7 @@ class Simulation {
   void on_frame(const CapturedFrame& frame);
   void on_delivery(const DeliveredFrame& frame);
   void send_noise(Side to, std::span<const std::byte> frame);
+  void check_windows_told(Side side);
   void sabotage_after(Side side);
   [[nodiscard]] Instant next_event() const;
   [[nodiscard]] bool only_memories_left();
@@ -97,6 +110,7 @@ class Simulation {
   std::array<std::uint64_t, 2> tail_probes_{};  // that each had sent at its last frame
   std::unique_ptr<TcpUsers> users_;
   WireOracle oracle_;
+  std::vector<Read> reads_;      // of the side whose turn it is
   std::vector<Instant> stalls_;  // of the link, the next one last
   Instant down_at_ = kNever;     // kVanish
   port::Packet kept_;            // sabotage
@@ -130,8 +144,12 @@ Simulation::Simulation(const TcpSimulationOptions& options)
                                                     conditions_.tick[index(side)], random_);
   users_ = std::make_unique<TcpUsers>(conditions_, std::array{hosts_[0].get(), hosts_[1].get()},
                                       addresses_, Random{random_.next()}, now_);
-  users_->on_read = [this](Side side, std::uint16_t local, std::uint16_t remote) {
-    oracle_.on_read(side, local, remote);
+  users_->on_read = [this](const TcpUser& user) {
+    const tcp::Stack& stack = hosts_[index(user.side)]->stack();
+    const std::uint16_t local = stack.local(user.id).port.value();
+    const std::uint16_t remote = stack.remote(user.id).port.value();
+    oracle_.on_read(user.side, local, remote);
+    reads_.push_back({user.id, local, remote});
   };
   if (conditions_.plot != Plot::kCrossing)
     hosts_[1]->stack().listen({addresses_[1], wire::Port{TcpUsers::kPort}}, 0);
@@ -266,8 +284,23 @@ void Simulation::turn() {
     host.begin_turn(now_);
     users_->turn(side, now_);
     host.end_turn(now_);
+    check_windows_told(side);
     if (conditions_.sabotage != Sabotage::kNone) sabotage_after(side);
   }
+}
+
+/// Whoever has read everything and has memory must have said so.
+void Simulation::check_windows_told(Side side) {
+  const tcp::StackOptions& options = conditions_.stack[index(side)];
+  const bool plenty = options.buffer_pool_bytes >= kPlentyPoolBytes && conditions_.refuse == 0 &&
+                      conditions_.buffers[index(side)] >= kPlentyBuffers;
+  const tcp::Stack& stack = hosts_[index(side)]->stack();
+  for (const Read& read : reads_)
+    if (plenty && stack.exists(read.id) && stack.readable_bytes(read.id) == 0 &&
+        !stack.at_end(read.id))
+      oracle_.check_window_told(side, read.local, read.remote,
+                                std::min(2 * kSegmentMin, options.receive_buffer_bytes / 2));
+  reads_.clear();
 }
 
 void Simulation::sabotage_after(Side side) {

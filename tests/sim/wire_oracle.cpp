@@ -59,6 +59,12 @@ void WireOracle::on_sent(Side from, const TcpFrame& frame, bool arrives, Instant
   if (segment.has_ack() && (!peer.initial || segment.ack > peer.sent_end))
     violate(from, segment, "acknowledges what was never sent");
   if (!half.initial) return;
+  if (segment.has_ack()) {
+    const bool scaled = half.scale && peer.scale && !segment.syn();
+    const Seq edge = segment.ack + (std::uint32_t{segment.window} << (scaled ? *half.scale : 0));
+    half.told_ack = half.told ? tcp::later_of(half.told_ack, segment.ack) : segment.ack;
+    half.told = tcp::later_of(half.told.value_or(edge), edge);
+  }
   half.sent_new_text = !segment.payload.empty() && segment.end() > half.sent_end;
   if (segment.length() > 0 && segment.seq < half.sent_end) half.repaired = half.sent_end;
   half.sent_end = tcp::later_of(half.sent_end, segment.end());
@@ -169,6 +175,16 @@ void WireOracle::follow_window(Half& half, const SegmentView& segment, std::uint
 
 void WireOracle::on_read(Side side, std::uint16_t local_port, std::uint16_t remote_port) {
   ++flow(side, local_port, remote_port).halves[index(side)].causes;
+}
+
+void WireOracle::check_window_told(Side side, std::uint16_t local_port, std::uint16_t remote_port,
+                                   std::uint32_t room) {
+  const Half& half = flow(side, local_port, remote_port).halves[index(side)];
+  if (!half.told || !violation_.empty()) return;
+  const std::uint32_t told = half.told_ack.distance_to(*half.told);
+  if (told < room)
+    violation_ = fmt::format("{} {}>{}: has room for {} and has told of {}",
+                             side == Side::kA ? "A" : "B", local_port, remote_port, room, told);
 }
 
 void WireOracle::check_congestion(Side side, std::uint16_t local_port, std::uint16_t remote_port,

@@ -37,6 +37,11 @@ class WireOracle {
   void on_delivered(Side to, const TcpFrame& frame, Instant now);
   /// A reader has taken bytes out of the receive buffer and may have to announce a window.
   void on_read(Side side, std::uint16_t local_port, std::uint16_t remote_port);
+  /// A reader has left nothing in the receive buffer, and everything that this causes was sent: by
+  /// now the peer must have been told of at least `room` (RFC 9293, section 3.8.6.2.2). Without
+  /// it, a window that was closed stays so until a probe finds out.
+  void check_window_told(Side side, std::uint16_t local_port, std::uint16_t remote_port,
+                         std::uint32_t room);
   /// To be called behind on_sent() with the congestion window as the stack itself says. Looks only
   /// at new text while everything arrives in order: in recovery the wire does not show what the
   /// sender believes to be in flight.
@@ -58,6 +63,8 @@ class WireOracle {
     tcp::Seq sent_end;             ///< one past the highest number ever sent
     std::optional<tcp::Seq> fin;   ///< its number
     bool reset = false;            ///< has sent RST
+    std::optional<tcp::Seq> told;  ///< the furthest edge that it has announced itself
+    tcp::Seq told_ack;             ///< and what it has acknowledged
     std::optional<tcp::Seq> edge;  ///< the furthest that has been announced to it
     std::optional<tcp::Seq> acknowledged;
     std::uint32_t window = 0;  ///< SND.WND, SND.WL1 and SND.WL2 as RFC 9293 keeps them
