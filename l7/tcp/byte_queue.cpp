@@ -89,6 +89,18 @@ bool ByteQueue::write_ahead(std::size_t offset, std::span<const std::byte> bytes
   return written == bytes.size();
 }
 
+void ByteQueue::drop_ahead() {
+  if (empty()) return clear();
+  ahead_end_ = end_;
+  Chunk* last = head_;
+  while (last->next != nullptr && last->next->number * Chunk::kBytes < end_)
+    last = last->next;
+  Chunk* early = std::exchange(last->next, nullptr);
+  while (early != nullptr)
+    pool_.give_back(std::exchange(early, early->next), use_);
+  cursor_ = last;
+}
+
 void ByteQueue::read(std::size_t offset, std::span<std::byte> out) {
   WEIR_ASSERT(offset + out.size() <= size());
   std::uint64_t position = front_ + offset;

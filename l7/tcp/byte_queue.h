@@ -85,6 +85,9 @@ class ByteQueue {
   /// Takes bytes that were written ahead into the queue; the caller knows that they are there.
   void extend(std::size_t count) { end_ += count; }
 
+  /// Returns what was written ahead, as far as no byte of the queue shares its chunk.
+  void drop_ahead();
+
   /// Copies from `offset` bytes behind the front; all of `out` lies inside the queue.
   void read(std::size_t offset, std::span<std::byte> out);
 

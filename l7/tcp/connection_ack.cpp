@@ -179,16 +179,19 @@ void Connection::take_duplicate_without_sack(AckReport& ack) {
 void Connection::measure(Context& context, const SegmentView& segment, const AckReport& ack) {
   if (ack.newest_sent) min_rtt_.sample(context.now - *ack.newest_sent, context.now);
   if (ack.acked == 0) return;
-  if (ack.oldest_sent) {
+  if (ack.repeated) {
+    // What follows a repetition has waited for it, and its age is no round trip either (Karn). The
+    // echo says which sending the ACK answers (RFC 7323, section 4); not when it answers what the
+    // peer had already, for then it is that of the lost ACK (section 5.3, R2 before R3).
+    if (ack.duplicate || !stamping_ || !segment.options.timestamps) return;
+    const Duration rtt =
+        std::chrono::milliseconds{stamp(context.now) - segment.options.timestamps->echo};
+    if (rtt < RttEstimator::kMax) rtt_.sample(rtt);
+  } else if (ack.oldest_sent) {
     // The oldest, since a time-out has to bear with a peer that delays its ACKs; but not for longer
     // than peers do: then the ACK of the first was lost, and its age is no round trip.
     const bool one_flight = *ack.newest_sent - *ack.oldest_sent <= kAckDelayMax;
     rtt_.sample(context.now - (one_flight ? *ack.oldest_sent : *ack.newest_sent));
-  } else if (stamping_ && segment.options.timestamps && ack.repeated) {
-    // RFC 7323, section 4: the echo says which sending the ACK answers.
-    const Duration rtt =
-        std::chrono::milliseconds{stamp(context.now) - segment.options.timestamps->echo};
-    if (rtt < RttEstimator::kMax) rtt_.sample(rtt);
   }
 }
 

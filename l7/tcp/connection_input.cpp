@@ -299,7 +299,15 @@ void Connection::receive_text(Context& context, const SegmentView& segment) {
 }
 
 void Connection::receive_in_order(Context& context, std::span<const std::byte> text) {
-  const std::size_t taken = receive_queue_.append(text);
+  std::size_t taken = receive_queue_.append(text);
+  if (taken < text.size() && !reassembly_.empty()) {
+    // What came early must not keep out what it waits for: nobody would ever get memory back. The
+    // sender still has it (RFC 2018, section 8).
+    ++context.counters.early_text_dropped;
+    reassembly_.clear();
+    receive_queue_.drop_ahead();
+    taken += receive_queue_.append(text.subspan(taken));
+  }
   if (taken < text.size()) {
     ++context.counters.dropped_no_memory;
     ack_now_ = true;

@@ -207,10 +207,11 @@ void Simulation::on_frame(const CapturedFrame& frame) {
           users_->find(frame.from, segment.source_port, segment.destination_port)) {
     const tcp::Stack& stack = hosts_[index(frame.from)]->stack();
     const auto window = congestion_window(stack, user->id);
-    // A tail loss probe leaves whatever the window (RFC 8985, section 7.3).
+    // A tail loss probe leaves whatever the window (RFC 8985, section 7.3); and what the port has
+    // refused leaves later, when the window may be another.
     const std::uint64_t probes = stack.counters().tail_probes;
     const bool probed = std::exchange(tail_probes_[index(frame.from)], probes) != probes;
-    if (window && !probed)
+    if (window && !probed && conditions_.refuse == 0)
       oracle_.check_congestion(frame.from, segment.source_port, segment.destination_port, *window);
   }
   const bool is_ack = segment.length() == 0 && !segment.rst();

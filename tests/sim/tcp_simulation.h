@@ -34,8 +34,8 @@ struct TcpSimulationOptions {
 /// ARP and NDP really happen.
 ///
 /// Oracles:
-/// - each byte arrives once and in order, the end where the peer has ended, no reset without
-/// reason;
+/// - each byte arrives once and in order, the end where the peer has ended, no reset without a
+///   reason;
 /// - progress: a run ends within a bound that is computed from what happened to it, see bound();
 /// - no storms: segments are bounded by a multiple of what a perfect link would need and what this
 ///   one has lost; ACKs have causes;

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
+#include <span>
 
 namespace weir::testing {
 namespace {
@@ -112,8 +114,11 @@ void WireOracle::check_text(Half& half, const SegmentView& segment) {
     const std::uint64_t acknowledged = (*half.initial).distance_to(*half.acknowledged);
     const std::uint64_t flight = half.acknowledged->distance_to(
         tcp::later_of(tcp::later_of(segment.end(), half.sent_end), *half.acknowledged));
+    std::uint64_t sacked = 0;
+    for (const auto& [start, end] : half.sacked)
+      sacked += end - start;
     const std::uint64_t most =
-        kInitialWindowMax + 2 * acknowledged + (3 + half.duplicates) * half.text_max;
+        kInitialWindowMax + 2 * acknowledged + sacked + (3 + half.duplicates) * half.text_max;
     if (flight > most)
       return violate(side_, segment, fmt::format("{} bytes in flight, {} at most", flight, most));
     return;
@@ -157,20 +162,28 @@ void WireOracle::on_delivered(Side to, const TcpFrame& frame, Instant /*now*/) {
   }
   half.edge = tcp::later_of(half.edge.value_or(edge), edge);
   half.acknowledged = tcp::later_of(half.acknowledged.value_or(segment.ack), segment.ack);
-  if constexpr (!kEveryAckUpdatesTheWindow) {
-    follow_window(half, segment, window);
-    half.edge = tcp::later_of(*half.edge, *half.acknowledged + half.window);
-  }
+  take_sacks(half, segment);
 }
 
-void WireOracle::follow_window(Half& half, const SegmentView& segment, std::uint32_t window) {
-  if (segment.ack < *half.acknowledged) return;
-  const bool is_newer = !half.window_seq || *half.window_seq < segment.seq ||
-                        (*half.window_seq == segment.seq && half.window_ack <= segment.ack);
-  if (!is_newer && !segment.syn()) return;
-  half.window = window;
-  half.window_seq = segment.seq;
-  half.window_ack = segment.ack;
+void WireOracle::take_sacks(Half& half, const SegmentView& segment) {
+  if (!half.initial) return;
+  const std::uint64_t acknowledged = half.initial->distance_to(*half.acknowledged);
+  for (const tcp::SackBlock& block :
+       std::span{segment.options.sack}.first(segment.options.sack_count)) {
+    if (block.start < *half.acknowledged || block.end <= block.start) continue;
+    std::uint64_t start = half.initial->distance_to(block.start);
+    std::uint64_t end = half.initial->distance_to(block.end);
+    for (auto at = half.sacked.begin(); at != half.sacked.end();) {
+      const bool touches = at->first <= end && at->second >= start;
+      if (touches) {
+        start = std::min(start, at->first);
+        end = std::max(end, at->second);
+      }
+      at = touches ? half.sacked.erase(at) : std::next(at);
+    }
+    half.sacked[start] = end;
+  }
+  std::erase_if(half.sacked, [&](const auto& range) { return range.second <= acknowledged; });
 }
 
 void WireOracle::on_read(Side side, std::uint16_t local_port, std::uint16_t remote_port) {

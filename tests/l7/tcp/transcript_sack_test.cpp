@@ -157,6 +157,23 @@ TEST(TcpDsack, IsNotReportedWithoutPermission) {
 )"));
 }
 
+TEST(TcpSackBlocks, EarlyTextGivesWayToTheTextThatItWaitsFor) {
+  // RFC 2018, section 8: the receiver may give up what it has reported. Of eight chunks of memory
+  // six are full of what was written, and two of text behind gaps.
+  expect_transcript("set buffer_pool_bytes 32768\n" + accepted_sack(R"(
+  20 write 24480
+  20 skip
+  21 in  . 5001:6001 ack 1
+  21 out . 10001:10001 ack 1 sack 5001-6001
+  22 in  . 9001:10001 ack 1
+  22 out . 10001:10001 ack 1 sack 9001-10001 sack 5001-6001
+  23 in  . 1:1001 ack 1
+  23 out . 10001:10001 ack 1001
+  23 count early_text_dropped 1
+  24 read 1000
+)"));
+}
+
 // ---- the sender ---------------------------------------------------------------------------------
 
 TEST(TcpSackRecovery, OnlyTheHoleIsRepeated) {

@@ -122,6 +122,46 @@ TEST(TcpRto, IsRestartedByAnAckOfSomeOfTheData) {
 )"));
 }
 
+TEST(TcpRto, LearnsNothingFromWhatHadToWaitForARepetition) {
+  // RFC 6298, section 3 (Karn): the second segment was sent once, but its ACK has waited for the
+  // first, which was lost twice.
+  expect_transcript(accepted(R"(
+  20 write 2000
+  20 out . 1:1001
+  20 out P. 1001:2001
+ 220 out . 1:1001
+ 620 out . 1:1001
+ 900 in  . 1:1 ack 2001
+1000 write 100
+1000 out P. 2001:2101
+1010 in  . 1:1 ack 2101
+1100 write 100
+1100 out P. 2101:2201
+1300 out P. 2101:2201
+1310 in  . 1:1 ack 2201
+)"));
+}
+
+TEST(TcpRto, LearnsNothingFromTheEchoWithADuplicate) {
+  // RFC 7323, section 5.3: what the peer has already leaves TS.Recent alone, so the ACK of the
+  // second sending (RFC 2883) echoes the first. 200 ms would become 1100 with its age.
+  expect_transcript(accepted_stamped("sackok", R"(
+    set rack 0
+   20 write 100
+   20 out P. 1:101 ts 20:10
+  220 out P. 1:101 ts 220:10
+  620 out P. 1:101 ts 620:10
+  700 in  . 1:1 ack 101 sack 1-101 ts 21:20
+  800 write 100
+  800 out P. 101:201
+  810 in  . 1:1 ack 201 ts 810:800
+  900 write 100
+  900 out P. 201:301
+ 1100 out P. 201:301
+ 1110 in  . 1:1 ack 301 ts 1110:1100
+)"));
+}
+
 TEST(TcpRto, IsOffWhenAllIsAcknowledged) {
   // RFC 6298, section 5.2.
   expect_transcript(accepted(R"(
