@@ -202,6 +202,7 @@ class Connection : public ListLink<ReadyList>,
   void challenge(Context& context);
   [[nodiscard]] bool complete_handshake(Context& context, const SegmentView& segment);
   [[nodiscard]] bool input_ack(Context& context, const SegmentView& segment);
+  [[nodiscard]] bool is_text_alone(const SegmentView& segment) const;
   void our_fin_acknowledged(Context& context);
   void update_send_window(const SegmentView& segment);
   void note_congestion_marks(Context& context, const SegmentView& segment);

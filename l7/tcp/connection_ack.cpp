@@ -377,7 +377,9 @@ void Connection::move_window(Context& context, const AckReport& ack, std::uint32
 }
 
 void Connection::after_progress(Context& context) {
-  wants_output_ = true;
+  // With everything acknowledged and nothing queued there is nothing that emit() could do: between
+  // a request and its reply that is every ACK.
+  if (!send_queue_.empty() || !sent_.empty() || fin_queued_) wants_output_ = true;
   const bool all = snd_una_ == snd_max_;
   progress_deadline_ = all ? kNever : context.now + context.options.user_timeout;
   // RFC 6298, sections 5.2 and 5.3; emit() arms it again for what it sends.

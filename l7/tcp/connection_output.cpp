@@ -141,11 +141,10 @@ bool Connection::send_planned(Context& context, const Plan& plan) {
 
 std::uint32_t Connection::payload_max() const {
   // The MSS counts options (RFC 6691): time stamps, and SACK blocks beside them.
-  SegmentOptions options;
-  if (stamping_) options.timestamps = Timestamps{};
+  std::size_t options = stamping_ ? kTimestampsBytes : 0;
   const std::size_t blocks = reassembly_.ranges() + (duplicate_ ? 1 : 0);
-  options.sack_count = sack_permitted_ ? std::min(blocks, sack_blocks_max(stamping_)) : 0;
-  return send_mss_ - static_cast<std::uint32_t>(options_size(options));
+  if (sack_permitted_) options += sack_bytes(std::min(blocks, sack_blocks_max(stamping_)));
+  return send_mss_ - static_cast<std::uint32_t>(options);
 }
 
 bool Connection::must_wait_for_pace(const Context& context) const {

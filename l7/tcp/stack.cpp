@@ -68,7 +68,7 @@ struct Stack::State {
   void accept(const Accepted& accepted, std::uint64_t hash, const SegmentView& view);
 
   /// Calls act(connection) and draws the consequences of whatever it has changed. Every call that
-  /// may change a connection goes through here.
+  /// may change a connection goes through here, except consume() and write().
   template <typename Act>
   void with(Connection& connection, Act&& act) {
     const bool was_half_open = connection.state() == ConnectionState::kSynReceived;
@@ -76,6 +76,8 @@ struct Stack::State {
     settle(connection, was_half_open);
   }
   void settle(Connection& connection, bool was_half_open);
+  /// settle() after what moves neither state nor deadlines nor makes news: reading and writing.
+  void settle_bytes(Connection& connection);
   void enter_time_wait(Connection& connection);
   void leave_flow_table(Connection& connection);
   void arm(Connection& connection);
@@ -112,10 +114,12 @@ struct Stack::State {
 // ---- connections --------------------------------------------------------------------------------
 
 Connection* Stack::State::find(const FlowKey& key, std::uint64_t hash) {
+  Connection* found = nullptr;
   const auto index = flows.find(hash, [&](std::uint32_t candidate) {
-    return connections.get(connections.id_at(candidate))->key() == key;
+    found = connections.get(connections.id_at(candidate));
+    return found->key() == key;
   });
-  return index ? connections.get(connections.id_at(*index)) : nullptr;
+  return index ? found : nullptr;
 }
 
 Connection* Stack::State::create(const FlowKey& key, std::uint64_t hash) {
@@ -166,6 +170,12 @@ void Stack::State::settle(Connection& connection, bool was_half_open) {
     arm(connection);
   }
   if (connection.owned_by_user() && connection.news.any()) ready.push(connection);
+}
+
+void Stack::State::settle_bytes(Connection& connection) {
+  if (connection.state() == ConnectionState::kClosed) return;
+  if (connection.wants_output()) dirty.push(connection);
+  if (connection.starved()) starved.push(connection);
 }
 
 void Stack::State::enter_time_wait(Connection& connection) {
@@ -458,7 +468,8 @@ void Stack::consume(ConnectionId id, std::size_t count) {
   State& state = *state_;
   Connection* connection = state.get(id);
   if (connection == nullptr) return;
-  state.with(*connection, [&](Connection& read) { read.consume(state.options, count); });
+  connection->consume(state.options, count);
+  state.settle_bytes(*connection);
 }
 
 bool Stack::at_end(ConnectionId id) const {
@@ -470,9 +481,8 @@ std::size_t Stack::write(ConnectionId id, std::span<const std::byte> bytes) {
   State& state = *state_;
   Connection* connection = state.get(id);
   if (connection == nullptr) return 0;
-  std::size_t written = 0;
-  state.with(*connection,
-             [&](Connection& writer) { written = writer.write(state.options, bytes); });
+  const std::size_t written = connection->write(state.options, bytes);
+  state.settle_bytes(*connection);
   return written;
 }
 
