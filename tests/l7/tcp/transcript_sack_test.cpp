@@ -1,3 +1,5 @@
+#include <string>
+
 #include "tests/l7/tcp/transcript.h"
 
 // Selective acknowledgments: what the receiver reports (RFC 2018, section 4; RFC 2883), and what
@@ -330,6 +332,20 @@ TEST(TcpPrr, OneLeavesForEachThatArrivesWhileThePipeIsBelowTheThreshold) {
   33 abort
   33 out R. 12001:12001
 )"));
+}
+
+TEST(TcpDuplicateSack, ThatExplainsEveryRepetitionTakesTheRepairBack) {
+  // RFC 3708, section 2: on an ACK alone, and with text of a peer who is waited for by nobody.
+  for (const std::string news :
+       {"231 in . 1:1 ack 1001 sack 1-1001\n", "231 in P. 1:101 ack 1001 sack 1-1001\n231 skip\n"})
+    expect_transcript(accepted_sack(R"(
+  set rack 0
+  20 write 1000
+  20 out P. 1:1001
+ 220 out P. 1:1001
+ 230 in  . 1:1 ack 1001
+ 230 count spurious_repairs 0
+)" + news + " 231 count spurious_repairs 1\n"));
 }
 
 }  // namespace
