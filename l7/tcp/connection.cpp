@@ -279,10 +279,15 @@ std::size_t Connection::write(const StackOptions& options, std::span<const std::
 }
 
 void Connection::end_starvation(const StackOptions& options) {
-  if (std::exchange(window_held_, false)) consume(options, 0);
-  starved_ = false;
-  if (!std::exchange(wants_writable_, false)) return;
-  news.writable = true;
+  const ChunkPool& pool = receive_queue_.pool();
+  if (window_held_ && !pool.exhausted_for(ChunkPool::Use::kReceive)) {
+    window_held_ = false;
+    consume(options, 0);
+  }
+  if (starved_ && !pool.exhausted_for(ChunkPool::Use::kSend)) {
+    starved_ = false;
+    if (std::exchange(wants_writable_, false)) news.writable = true;
+  }
 }
 
 void Connection::close_write() {

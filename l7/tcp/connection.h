@@ -150,8 +150,10 @@ class Connection : public ListLink<ReadyList>,
   [[nodiscard]] Failure failure() const { return failure_; }
   [[nodiscard]] bool owned_by_user() const { return owned_by_user_; }
   [[nodiscard]] bool wants_output() const { return wants_output_; }
-  /// write() came up short because the pool did; nobody but the stack will notice its recovery.
+  /// write() came up short because the pool did, or a window is closed; nobody but the stack will
+  /// notice the pool's recovery.
   [[nodiscard]] bool starved() const { return starved_ || window_held_; }
+  /// As far as the pool has recovered: starved() says whether something is left.
   void end_starvation(const StackOptions& options);
   [[nodiscard]] Instant next_deadline() const;
   [[nodiscard]] ConnectionInfo info() const;

@@ -413,8 +413,8 @@ void Connection::on_retransmission_timeout(Context& context) {
   rtt_.back_off();
   probe_deadline_ = kNever;
   reorder_timer_ = false;
-  if (snd_wnd_ ==
-      0) {  // the peer has shrunk its window: not congestion, and the first is our probe
+  // The peer has shrunk its window: not congestion, and the first is our probe.
+  if (snd_wnd_ == 0) {
     sent_.mark_all_lost();
     if (repair_ == Repair::kNone) {
       begin_episode(Repair::kTimeout);
@@ -470,6 +470,10 @@ void Connection::send_tail_probe(Context& context) {
   const std::uint32_t room = snd_wnd_ - std::min(snd_wnd_, outstanding());
   const std::uint32_t length = std::min({unsent, payload_max(), room});
   tail_probe_repeats_ = length == 0;
+  if (length == 0 && sent_.last()->path_probe) {
+    sent_.last()->path_probe = false;
+    path_probe_failed(context.now);
+  }
   // A segment from before the path became narrower is cut, and its end is what is wanted.
   if (length == 0 && sent_.last()->length > payload_max() + 1 &&
       !sent_.split(*sent_.last(), sent_.last()->length - payload_max()))

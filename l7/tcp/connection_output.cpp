@@ -347,7 +347,8 @@ Seq Connection::control_seq() const {
 std::uint32_t Connection::receive_space(const StackOptions& options) const {
   std::uint32_t limit = options.receive_buffer_bytes;
   const ChunkPool& pool = receive_queue_.pool();
-  if (pool.short_for(ChunkPool::Use::kReceive)) limit = std::min(limit, kWindowWhenShort);
+  if (pool.short_for(ChunkPool::Use::kReceive))
+    limit = std::min(limit, std::max(kWindowWhenShort, 2 * receive_mss_));
   if (pool.exhausted_for(ChunkPool::Use::kReceive)) limit = 0;  // see announce_window()
   limit = std::min(limit, std::uint32_t{UINT16_MAX} << receive_shift_);
   const auto used = static_cast<std::uint32_t>(receive_queue_.size());

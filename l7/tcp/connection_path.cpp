@@ -45,7 +45,8 @@ void Connection::suspect_black_hole(Context& context) {
   if (!context.options.path_probing || rtt_.backoff() < kTimeoutsOfABlackHole) return;
   if (send_mss_ <= base || sent_.first() == nullptr || sent_.first()->length <= base) return;
   ++context.counters.black_holes;
-  path_mss_top_ = path_mss_max_ = send_mss_;
+  path_mss_top_ = std::max(path_mss_top_, send_mss_);
+  path_mss_max_ = send_mss_;
   path_probe_after_ = context.now + kAfterFailure;
   shrink_segments(base);
 }
@@ -85,6 +86,7 @@ void Connection::on_path_probe_lost(Context& context, SentSegment& segment) {
 }
 
 void Connection::path_probe_failed(Instant now) {
+  if (path_probe_mss_ == 0) return;  // known, or out of date since the segments were cut
   path_mss_max_ = std::max(path_probe_mss_, send_mss_ + 1) - 1;
   path_probe_mss_ = 0;
   path_probe_after_ = now + kAfterFailure;

@@ -33,8 +33,8 @@ std::array<std::uint64_t, 2> draw_secret(Random& random) { return {random.next()
 
 }  // namespace
 
-/// Random is used for the three secrets only. Ports and sequence numbers, which strangers see, are
-/// keyed hashes: outputs of the generator itself would give its state away.
+/// Random is used for secrets only. Ports and sequence numbers, which strangers see, are keyed
+/// hashes: outputs of the generator itself would give its state away.
 struct Stack::State {
   State(const StackOptions& wanted, net::SegmentOutput& out, Random& random, Instant start)
       : options{wanted},
@@ -65,10 +65,11 @@ struct Stack::State {
                      net::Segment& segment);
   void input_time_wait(const FlowKey& key, std::uint64_t hash, const TimeWaitRecord& record,
                        const SegmentView& segment);
-  void accept(const Accepted& accepted, std::uint64_t hash, const SegmentView& view);
+  bool accept(const Accepted& accepted, std::uint64_t hash, const SegmentView& view);
+  bool accept_cookie(const FlowKey& key, std::uint64_t hash, const SegmentView& view);
 
   /// Calls act(connection) and draws the consequences of whatever it has changed. Every call that
-  /// may change a connection goes through here, except consume() and write().
+  /// may change a connection goes through here, except consume(), write() and set_nagle().
   template <typename Act>
   void with(Connection& connection, Act&& act) {
     const bool was_half_open = connection.state() == ConnectionState::kSynReceived;
@@ -206,10 +207,11 @@ void Stack::State::arm(Connection& connection) {
 }
 
 /// Writers that the pool turned away, and peers whose window it closed, hear when it has room
-/// again: a few at a time, so that the first do not take it all.
+/// again: a few at a time, so that the first do not take it all. Neither waits for the other's
+/// share: a reader may be waiting for the writer's room. Who must still wait goes to the end.
 void Stack::State::wake_starved() {
   for (unsigned woken = 0; woken < kWokenMax && !starved.empty(); ++woken) {
-    if (chunks.exhausted_for(ChunkPool::Use::kSend) ||
+    if (chunks.exhausted_for(ChunkPool::Use::kSend) &&
         chunks.exhausted_for(ChunkPool::Use::kReceive))
       return;
     with(*starved.pop(), [this](Connection& woken_up) { woken_up.end_starvation(options); });
@@ -226,6 +228,8 @@ void Stack::State::input_unknown(const FlowKey& key, std::uint64_t hash, const S
     // A SYN that was repeated may have reached another stack the second time, so that two have
     // answered it. What acknowledges the other's answer belongs to a flow that we do not know.
     const bool answers_another = view.has_ack() && view.ack != record->iss + 1;
+    // The same for a first SYN that found no place and got a cookie.
+    if (answers_another && accept_cookie(key, hash, view)) return;
     if (answers_another && unknown_flow != nullptr && unknown_flow->take(segment, now)) return;
     if (const auto accepted = listener.on_segment(lent, hash, *record, view))
       accept(*accepted, hash, view);
@@ -239,27 +243,34 @@ void Stack::State::input_unknown(const FlowKey& key, std::uint64_t hash, const S
     if (view.syn() && !view.has_ack() && !view.rst())
       return static_cast<void>(
           listener.on_syn(lent, key, hash, view, listening->second, initial_sequence(key), false));
-    if (const auto accepted = listener.check_cookie(lent, key, view, listening->second)) {
-      ++counters.cookies_accepted;
-      return accept(*accepted, hash, view);
-    }
+    if (accept_cookie(key, hash, view)) return;
   }
   if (unknown_flow != nullptr && unknown_flow->take(segment, now)) return;
   answer_with_reset(lent, key, view);
 }
 
+/// Whether the segment answers a cookie of ours; what is then to be done with it is done.
+bool Stack::State::accept_cookie(const FlowKey& key, std::uint64_t hash, const SegmentView& view) {
+  const auto listening = listeners.find(key.local());
+  if (listening == listeners.end()) return false;
+  const auto accepted = listener.check_cookie(context(), key, view, listening->second);
+  if (!accepted) return false;
+  if (accept(*accepted, hash, view)) ++counters.cookies_accepted;
+  return true;
+}
+
 /// The third segment of a handshake. Without a place for the connection it is dropped, and comes
 /// again when the SYN-ACK is repeated or the peer has something to say.
-void Stack::State::accept(const Accepted& accepted, std::uint64_t hash, const SegmentView& view) {
+bool Stack::State::accept(const Accepted& accepted, std::uint64_t hash, const SegmentView& view) {
   if (accept_waiting >= options.accept_queue_max) {
     ++counters.dropped_backlog;
-    return;
+    return false;
   }
   const FlowKey key = accepted.record.key;
   Connection* connection = create(key, hash);
   if (connection == nullptr) {
     ++counters.dropped_no_memory;
-    return;
+    return false;
   }
   connection->user = accepted.record.user;
   ++accept_waiting;
@@ -269,6 +280,7 @@ void Stack::State::accept(const Accepted& accepted, std::uint64_t hash, const Se
     opened.input(lent, view);
   });
   if (listener.find(hash, key) != nullptr) listener.remove(hash, key);
+  return true;
 }
 
 /// RFC 9293, section 3.10.7.4, in TIME-WAIT. RST is ignored: believing it would end the protection

@@ -46,15 +46,6 @@ constexpr std::uint32_t kSegmentMin = 536;
 /// Sabotage: how far a selfish sender goes.
 constexpr std::uint32_t kFarBeyondAnyWindow = 1 << 20;
 
-/// The congestion window of a connection, where the stack tells it.
-template <typename Stack>
-std::optional<std::uint64_t> congestion_window(const Stack& stack, tcp::ConnectionId id) {
-  if constexpr (requires { stack.info(id)->congestion_window; }) {
-    if (const auto info = stack.info(id)) return info->congestion_window;
-  }
-  return std::nullopt;
-}
-
 class Simulation {
  public:
   explicit Simulation(const TcpSimulationOptions& options);
@@ -206,13 +197,14 @@ void Simulation::on_frame(const CapturedFrame& frame) {
   if (const TcpUser* user =
           users_->find(frame.from, segment.source_port, segment.destination_port)) {
     const tcp::Stack& stack = hosts_[index(frame.from)]->stack();
-    const auto window = congestion_window(stack, user->id);
+    const auto info = stack.info(user->id);
     // A tail loss probe leaves whatever the window (RFC 8985, section 7.3); and what the port has
     // refused leaves later, when the window may be another.
     const std::uint64_t probes = stack.counters().tail_probes;
     const bool probed = std::exchange(tail_probes_[index(frame.from)], probes) != probes;
-    if (window && !probed && conditions_.refuse == 0)
-      oracle_.check_congestion(frame.from, segment.source_port, segment.destination_port, *window);
+    if (info && !probed && conditions_.refuse == 0)
+      oracle_.check_congestion(frame.from, segment.source_port, segment.destination_port,
+                               info->congestion_window);
   }
   const bool is_ack = segment.length() == 0 && !segment.rst();
   if (conditions_.sabotage == Sabotage::kAckStorm && frame.from == Side::kB && is_ack &&

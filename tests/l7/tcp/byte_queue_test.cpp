@@ -183,6 +183,9 @@ TEST(ChunkPool, NeitherUseCanTakeTheLastQuarterFromTheOther) {
   while (Chunk* chunk = pool.take(ChunkPool::Use::kReceive))
     receiving.push_back(chunk);
   EXPECT_EQ(receiving.size(), 4U);
+  // Not its share, but all that there is: nobody may be told that there is room.
+  EXPECT_TRUE(pool.exhausted_for(ChunkPool::Use::kReceive));
+  EXPECT_TRUE(pool.short_for(ChunkPool::Use::kReceive));
   for (Chunk* chunk : sending)
     pool.give_back(chunk, ChunkPool::Use::kSend);
   for (Chunk* chunk : receiving)

@@ -238,6 +238,22 @@ TEST(TcpKeepalive, OurPeersProbeIsAnswered) {
       "20 in . 0:0 ack 1\n20 out . 1:1 ack 1\n2000 in . 0:0 ack 1\n2000 out . 1:1 ack 1\n"));
 }
 
+TEST(TcpKeepalive, OurPeersProbeIsAnsweredHoweverSoonItIsRepeated) {
+  // RFC 9293, section 3.8.6.1: Linux asks a closed window so, after one time-out and then two, and
+  // our word that it has opened may have been lost.
+  expect_transcript(accepted(R"(
+  20 in  . 0:0 ack 1
+  20 out . 1:1 ack 1
+ 220 in  . 0:0 ack 1
+ 220 out . 1:1 ack 1
+ 221 in  . -1:-1 ack 1  # an old number that nobody asks with is held back, RFC 5961, section 7
+ 221 out . 1:1 ack 1
+ 222 in  . -1:-1 ack 1
+ 223 in  . 0:0 ack 1
+ 223 out . 1:1 ack 1
+)"));
+}
+
 TEST(TcpKeepalive, OurPeersProbeWithAByteIsAnsweredEveryTime) {
   // RFC 1122, section 4.2.3.6: old implementations send one byte of garbage.
   expect_transcript(accepted(R"(
@@ -297,6 +313,7 @@ TEST(TcpBlackHole, AfterTimeOutsOfFullSegmentsSmallerOnesAreTried) {
    10 news accepted
    20 write 5600
  7000 skip 1400
+ 7000 count black_holes 1
  7000 abort
  7000 skip
 )");
