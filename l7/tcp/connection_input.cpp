@@ -212,7 +212,7 @@ bool Connection::input_ack(Context& context, const SegmentView& segment) {
 }
 
 /// Text for one who has nothing under way, which is all that the receiver of a stream sees: its ACK
-/// is the one that has been taken before. Spares a quarter of a segment in order (171 to 127 ns).
+/// is the one that has been taken before. Spares a quarter of a segment in order.
 bool Connection::is_text_alone(const SegmentView& segment) const {
   return segment.ack == snd_una_ && segment.length() > 0 && segment.options.sack_count == 0 &&
          sent_.empty() && repair_ == Repair::kNone && !tail_probe_end_;
