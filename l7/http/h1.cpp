@@ -183,8 +183,7 @@ FieldLines take_fields(LineScanner& scanner, HeaderList& fields, std::string_vie
 std::optional<Refusal> check_host(const RequestHead& head) {
   std::size_t hosts = 0;
   std::string_view value;
-  for (const Field field : head.fields) {
-    if (!equals_ignoring_case(field.name, "host")) continue;
+  for (const Field field : head.fields.find_all("Host")) {
     ++hosts;
     value = field.value;
   }

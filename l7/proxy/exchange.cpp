@@ -12,6 +12,13 @@ constexpr std::size_t kFramingBytes = 64;
 /// Interim responses to one request; a backend that sends more does not mean to answer.
 constexpr std::uint32_t kInterimHeadsMax = 64;
 
+/// The one change of protocol that is passed on; on a hop of its own, so in our words (RFC 9110,
+/// section 7.8).
+void add_upgrade(http::HeaderList& fields) {
+  fields.add("Connection", "Upgrade");
+  fields.add("Upgrade", "websocket");
+}
+
 /// Moves body bytes from one channel's input to another's output until one of them stops it.
 struct BodyStep {
   bool moved = false;
@@ -150,12 +157,8 @@ void Exchange::restart_request() {
 
 /// What we tell the backend about this hop, of what the client has told us about its own.
 void Exchange::set_hop_by_hop(http::HeaderList& fields) const {
-  // RFC 9110, sections 7.8 and 10.1.4: Connection names both.
-  if (upgrade_) {
-    fields.add("Connection", "Upgrade");
-    fields.add("Upgrade", "websocket");
-  }
-  if (wants_trailers_) {
+  if (upgrade_) add_upgrade(fields);
+  if (wants_trailers_) {  // RFC 9110, section 10.1.4: Connection names it
     fields.add("Connection", "TE");
     fields.add("TE", "trailers");
   }
@@ -262,8 +265,7 @@ PumpResult Exchange::begin_tunnel(UpstreamConnection& from, Channel& client, Ins
   http::ResponseHead& head = from.parser.head();
   status = http::number_of(head.status);
   http::remove_hop_by_hop(head.fields);
-  head.fields.add("Connection", "Upgrade");
-  head.fields.add("Upgrade", "websocket");
+  add_upgrade(head.fields);
   scratch_.clear();
   http::append_response_head(scratch_, head, {});
   client.output().append(scratch_);

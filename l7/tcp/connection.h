@@ -250,7 +250,7 @@ class Connection : public ListLink<ReadyList>,
   void on_path_probe_sent(SentSegment& segment, std::uint32_t length);
   void on_path_probe_delivered(Instant now);
   void on_path_probe_lost(Context& context, SentSegment& segment);
-  void path_probe_failed(Instant now);
+  void path_probe_failed(SentSegment& segment, Instant now);
 
   // connection_output.cpp
   [[nodiscard]] Plan plan_segment(const Context& context);

@@ -470,10 +470,8 @@ void Connection::send_tail_probe(Context& context) {
   const std::uint32_t room = snd_wnd_ - std::min(snd_wnd_, outstanding());
   const std::uint32_t length = std::min({unsent, payload_max(), room});
   tail_probe_repeats_ = length == 0;
-  if (length == 0 && sent_.last()->path_probe) {
-    sent_.last()->path_probe = false;
-    path_probe_failed(context.now);
-  }
+  // Before it is cut, or both pieces would be probes.
+  if (length == 0) path_probe_failed(*sent_.last(), context.now);
   // A segment from before the path became narrower is cut, and its end is what is wanted.
   if (length == 0 && sent_.last()->length > payload_max() + 1 &&
       !sent_.split(*sent_.last(), sent_.last()->length - payload_max()))

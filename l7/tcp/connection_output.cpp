@@ -195,7 +195,7 @@ bool Connection::send_new(Context& context, std::uint32_t length, bool fin) {
 }
 
 bool Connection::send_again(Context& context, SentSegment& segment) {
-  if (std::exchange(segment.path_probe, false)) path_probe_failed(context.now);
+  path_probe_failed(segment, context.now);
   const bool with_fin = fin_queued_ && !fin_acknowledged_ && segment.end() == fin_seq() + 1;
   const std::uint32_t text = segment.length - (with_fin ? 1U : 0U);
   const std::uint32_t length = std::min(text, payload_max());

@@ -66,7 +66,8 @@ struct Stack::State {
   void input_time_wait(const FlowKey& key, std::uint64_t hash, const TimeWaitRecord& record,
                        const SegmentView& segment);
   bool accept(const Accepted& accepted, std::uint64_t hash, const SegmentView& view);
-  bool accept_cookie(const FlowKey& key, std::uint64_t hash, const SegmentView& view);
+  bool accept_cookie(const FlowKey& key, std::uint64_t hash, const SegmentView& view,
+                     UserData user);
 
   /// Calls act(connection) and draws the consequences of whatever it has changed. Every call that
   /// may change a connection goes through here, except consume(), write() and set_nagle().
@@ -227,10 +228,11 @@ void Stack::State::input_unknown(const FlowKey& key, std::uint64_t hash, const S
   if (HalfOpen* record = listener.find(hash, key)) {
     // A SYN that was repeated may have reached another stack the second time, so that two have
     // answered it. What acknowledges the other's answer belongs to a flow that we do not know.
-    const bool answers_another = view.has_ack() && view.ack != record->iss + 1;
-    // The same for a first SYN that found no place and got a cookie.
-    if (answers_another && accept_cookie(key, hash, view)) return;
-    if (answers_another && unknown_flow != nullptr && unknown_flow->take(segment, now)) return;
+    // The first SYN may also have found no place here and got a cookie.
+    if (view.has_ack() && view.ack != record->iss + 1) {
+      if (accept_cookie(key, hash, view, record->user)) return;
+      if (unknown_flow != nullptr && unknown_flow->take(segment, now)) return;
+    }
     if (const auto accepted = listener.on_segment(lent, hash, *record, view))
       accept(*accepted, hash, view);
     return;
@@ -243,17 +245,16 @@ void Stack::State::input_unknown(const FlowKey& key, std::uint64_t hash, const S
     if (view.syn() && !view.has_ack() && !view.rst())
       return static_cast<void>(
           listener.on_syn(lent, key, hash, view, listening->second, initial_sequence(key), false));
-    if (accept_cookie(key, hash, view)) return;
+    if (accept_cookie(key, hash, view, listening->second)) return;
   }
   if (unknown_flow != nullptr && unknown_flow->take(segment, now)) return;
   answer_with_reset(lent, key, view);
 }
 
 /// Whether the segment answers a cookie of ours; what is then to be done with it is done.
-bool Stack::State::accept_cookie(const FlowKey& key, std::uint64_t hash, const SegmentView& view) {
-  const auto listening = listeners.find(key.local());
-  if (listening == listeners.end()) return false;
-  const auto accepted = listener.check_cookie(context(), key, view, listening->second);
+bool Stack::State::accept_cookie(const FlowKey& key, std::uint64_t hash, const SegmentView& view,
+                                 UserData user) {
+  const auto accepted = listener.check_cookie(context(), key, view, user);
   if (!accepted) return false;
   if (accept(*accepted, hash, view)) ++counters.cookies_accepted;
   return true;

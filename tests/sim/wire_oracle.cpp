@@ -62,8 +62,7 @@ void WireOracle::on_sent(Side from, const TcpFrame& frame, bool arrives, Instant
     violate(from, segment, "acknowledges what was never sent");
   if (!half.initial) return;
   if (segment.has_ack()) {
-    const bool scaled = half.scale && peer.scale && !segment.syn();
-    const Seq edge = segment.ack + (std::uint32_t{segment.window} << (scaled ? *half.scale : 0));
+    const Seq edge = edge_of(segment, half, peer);
     half.told_ack = half.told ? tcp::later_of(half.told_ack, segment.ack) : segment.ack;
     half.told = tcp::later_of(half.told.value_or(edge), edge);
   }
@@ -151,9 +150,7 @@ void WireOracle::on_delivered(Side to, const TcpFrame& frame, Instant /*now*/) {
   const Half& peer = flow.halves[1 - index(to)];
   if (segment.length() > 0) ++half.causes;
   if (!segment.has_ack() || segment.rst()) return;
-  const bool scaled = half.scale && peer.scale && !segment.syn();
-  const std::uint32_t window = std::uint32_t{segment.window} << (scaled ? *peer.scale : 0);
-  const Seq edge = segment.ack + window;
+  const Seq edge = edge_of(segment, peer, half);
   const bool moves_on = !half.acknowledged || segment.ack > *half.acknowledged;
   half.in_order = segment.options.sack_count == 0 && (moves_on || half.in_order);
   if (!moves_on && segment.length() == 0 && edge <= *half.edge) {  // RFC 5681, section 2
@@ -163,6 +160,11 @@ void WireOracle::on_delivered(Side to, const TcpFrame& frame, Instant /*now*/) {
   half.edge = tcp::later_of(half.edge.value_or(edge), edge);
   half.acknowledged = tcp::later_of(half.acknowledged.value_or(segment.ack), segment.ack);
   take_sacks(half, segment);
+}
+
+Seq WireOracle::edge_of(const SegmentView& segment, const Half& from, const Half& to) {
+  const bool scaled = from.scale && to.scale && !segment.syn();
+  return segment.ack + (std::uint32_t{segment.window} << (scaled ? *from.scale : 0));
 }
 
 void WireOracle::take_sacks(Half& half, const SegmentView& segment) {

@@ -91,6 +91,8 @@ class WireOracle {
   Flow& flow(Side side, std::uint16_t local_port, std::uint16_t remote_port);
   void check_order(Half& half, const tcp::SegmentView& segment);
   void check_text(Half& half, const tcp::SegmentView& segment);
+  /// The right edge of the window that a segment of `from` to `to` announces.
+  static tcp::Seq edge_of(const tcp::SegmentView& segment, const Half& from, const Half& to);
   static void take_sacks(Half& half, const tcp::SegmentView& segment);
   void count_loss(Half& half, const Half& peer, const tcp::SegmentView& segment, bool arrives);
   void check_ack_cause(Half& half, const tcp::SegmentView& segment, Instant now);

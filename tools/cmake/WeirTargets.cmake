@@ -12,8 +12,8 @@ set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g")
 set(CMAKE_C_FLAGS_DEBUG "-O1 -g")
 
 # Where there is ccache, it is used; -DCMAKE_CXX_COMPILER_LAUNCHER= turns it off, given for C too.
-# Paths are hashed relative to the tree, so that a second one takes from the first; times are not, or
-# nothing that was compiled with a precompiled header would be found again.
+# Paths are hashed relative to the tree, so that a second one takes from the first, but for tests, whose
+# precompiled header is another file there. Times are not hashed, or no test would be found again at all.
 find_program(WEIR_CCACHE ccache)
 if(WEIR_CCACHE)
   foreach(language IN ITEMS C CXX)
