@@ -174,8 +174,11 @@ H2Session::State::State(const H2Options& with, H2Shared& with_shared, Instant at
   nghttp2_option_set_max_outbound_ack(option, 100);
   nghttp2_option_set_max_continuations(option, kContinuationPiecesMax);
   nghttp2_option_set_peer_max_concurrent_streams(option, options.streams_max);
-  // Ours counts first; theirs stays as a second line.
-  nghttp2_option_set_stream_reset_rate_limit(option, 400, 40);
+  // Ours counts; theirs would read the clock.
+  nghttp2_option_set_stream_reset_rate_limit(option, 1U << 30, 1U << 30);
+  // Frames of other types are to be ignored, but not without being counted.
+  for (unsigned type = NGHTTP2_CONTINUATION + 1; type <= UINT8_MAX; ++type)
+    nghttp2_option_set_user_recv_extension_type(option, static_cast<std::uint8_t>(type));
   const auto create = is_server() ? nghttp2_session_server_new3 : nghttp2_session_client_new3;
   if (create(&session, callbacks, this, option, &mem) != 0) broken = true;
   nghttp2_option_del(option);

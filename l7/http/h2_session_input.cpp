@@ -46,6 +46,15 @@ void H2Session::State::set_input_callbacks(nghttp2_session_callbacks* callbacks)
   nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks, on_invalid_frame);
   nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
   nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
+  // Frames of unknown types have been counted when they begin; what is in them is not looked at.
+  nghttp2_session_callbacks_set_on_extension_chunk_recv_callback(
+      callbacks,
+      [](nghttp2_session*, const nghttp2_frame_hd*, const std::uint8_t*, std::size_t,
+         void*) -> int { return NGHTTP2_ERR_CANCEL; });
+  nghttp2_session_callbacks_set_unpack_extension_callback(
+      callbacks, [](nghttp2_session*, void**, const nghttp2_frame_hd*, void*) -> int {
+        return NGHTTP2_ERR_CANCEL;
+      });
 }
 
 int H2Session::State::abused(H2Abuse what) {
@@ -384,6 +393,10 @@ int H2Session::State::end_request_head(H2Stream& stream, bool ends) {
   stream.head_complete = true;
   stream.peer_ended = ends;
   mark(stream);
+  // Streams whose client has no opinion take turns; by RFC 9218 one would wait for another's end.
+  constexpr nghttp2_extpri kInTurn{NGHTTP2_EXTPRI_DEFAULT_URGENCY, 1};
+  if (!head.fields.contains("priority"))
+    return nghttp2_session_change_extpri_stream_priority(session, stream.id, &kInTurn, 0);
   return 0;
 }
 
