@@ -532,7 +532,8 @@ void H2Session::send_head(H2Stream& stream, const ResponseHead& head, BodyFramin
   State& s = *state_;
   WEIR_ASSERT(!stream.submitted);  // one final head each
   stream.submitted = true;
-  stream.out_finished = body.kind == BodyKind::kNone;
+  stream.out_finished = body.kind == BodyKind::kNone ||
+                        (body.kind == BodyKind::kLength && body.length == 0);
   if (stream.closed) return;
   const Digits status{number_of(head.status)};
   const Digits length{body.length};

@@ -414,7 +414,7 @@ int H2Session::State::end_response_head(H2Stream& stream, bool ends) {
     head.clear();
     return 0;
   }
-  const auto body = body_of(head.fields, ends, {BodyKind::kLength, 0});
+  const auto body = body_of(head.fields, ends, {});
   if (!body) {
     static_cast<void>(malformed(stream));
     return 0;
