@@ -377,8 +377,10 @@ bool Core::step_exchange(ClientId id, ClientConnection& client, Instant now) {
       ready ? exchange.pump_request(client.channel, *upstream) : PumpResult{};
   moved = upstream->channel.flush() || moved || request.moved;
   if (upstream->connected) moved = upstream->channel.fill() || moved;
-  if (upstream->channel.failed()) {
-    exchange.detail = upstream->channel.session()->failure_reason();
+  const bool cut = upstream->channel.handshaking() && upstream->channel.input_ended();
+  if (upstream->channel.failed() || cut) {
+    exchange.detail = cut ? "the endpoint has closed within the TLS handshake"
+                          : upstream->channel.session()->failure_reason();
     attempt_failed(id, client, Reason::kUpstreamTls, now);
     return true;
   }

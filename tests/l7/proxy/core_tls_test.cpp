@@ -467,6 +467,17 @@ TEST_F(ProxyCoreUpstreamTls, AnEndpointThatDoesNotSpeakTlsIsABadGateway) {
   EXPECT_EQ(app.received().find("shop.example"), std::string::npos);
 }
 
+TEST_F(ProxyCoreUpstreamTls, AnEndpointThatClosesInsteadOfShakingHandsIsABadGateway) {
+  Backend& app = world_.add_backend(8001, [](Peer& peer) {
+    if (!peer.received.empty()) peer.finish();
+  });
+  install(app);
+  Peer& client = connect_and_send(request());
+  world_.run_for(20ms);
+  EXPECT_EQ(client.received, own_answer("502 Bad Gateway"));
+  EXPECT_EQ(outcomes(), "502 upstream_tls");
+}
+
 TEST_F(ProxyCoreUpstreamTls, AConnectionIsNotKeptForAConfigurationThatTrustsOthers) {
   Backend& app = serve_upstream();
   Peer& client = connect_and_send(request());
