@@ -10,11 +10,12 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <chrono>
-#include <cstdlib>
-#include <fstream>
-#include <functional>
+#include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "l4/base/assert.h"
@@ -242,8 +243,18 @@ void run(double seconds, std::size_t certificates) {
 }  // namespace weir::tls
 
 int main(int argc, char** argv) {
-  const double seconds = argc > 1 ? std::atof(argv[1]) : 3;
-  const auto certificates = argc > 2 ? std::strtoul(argv[2], nullptr, 10) : 10'000;
+  double seconds = 3;
+  std::size_t certificates = 10'000;
+  const auto read = [&](int index, auto& into) {
+    if (argc <= index) return true;
+    const std::string_view text{argv[index]};
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), into);
+    return error == std::errc{} && end == text.data() + text.size();
+  };
+  if (!read(1, seconds) || !read(2, certificates) || certificates < 200) {
+    fmt::print(stderr, "usage: tls_bench [seconds per row] [certificates, 200 or more]\n");
+    return 2;
+  }
   weir::tls::run(seconds, certificates);
   return 0;
 }
