@@ -193,8 +193,7 @@ TEST_F(ClientCertificate, TheServersCoversItsNamesAndAddressesOnly) {
   EXPECT_FALSE(session_for("n.example").covers("a.example"));
 }
 
-// ---- towards a server
-// ----------------------------------------------------------------------------
+// ---- towards a server ---------------------------------------------------------------------------
 
 /// Two sessions of ours, one on each side.
 class Upstream : public Peers {
@@ -314,8 +313,7 @@ TEST_F(Upstream, NeedsAuthoritiesThatCanBeRead) {
   EXPECT_THAT(context.error().text(), HasSubstr("CA file " + files_.path("none.pem")));
 }
 
-// ---- OCSP
-// ----------------------------------------------------------------------------------------
+// ---- OCSP ---------------------------------------------------------------------------------------
 
 class Stapling : public Peers {
  protected:
