@@ -139,7 +139,7 @@ void request_response(benchmark::State& state) {
 }
 BENCHMARK(request_response)->Arg(1)->Arg(64)->Arg(10'000);
 
-/// Connect, close from the client, TIME-WAIT, close from the server: seven segments.
+/// Connect, close from the server, which keeps TIME-WAIT, close from the client: six segments.
 void connect_close(benchmark::State& state) {
   Pair pair;
   for (auto _ : state) {
@@ -153,6 +153,32 @@ void connect_close(benchmark::State& state) {
   state.SetItemsProcessed(state.iterations());
 }
 BENCHMARK(connect_close);
+
+/// A connection for one request of 64 bytes and its reply of 256, which the server closes behind:
+/// expected around a half more than without them.
+void connect_request_close(benchmark::State& state) {
+  Pair pair;
+  const std::vector<std::byte> request(64);
+  const std::vector<std::byte> response(256);
+  for (auto _ : state) {
+    const auto [id, accepted] = pair.open();
+    pair.client.write(id, request);
+    pair.turn();
+    while (const auto news = pair.server.poll()) {
+      pair.server.consume(news->connection, pair.server.readable_bytes(news->connection));
+      pair.server.write(news->connection, response);
+    }
+    pair.server.release(accepted);
+    pair.turn();
+    while (const auto news = pair.client.poll())
+      pair.client.consume(news->connection, pair.client.readable_bytes(news->connection));
+    pair.client.release(id);
+    pair.turn();
+    pair.turn();
+  }
+  state.SetItemsProcessed(state.iterations());
+}
+BENCHMARK(connect_request_close);
 
 // ---- one end's share of a segment ---------------------------------------------------------------
 
@@ -290,6 +316,30 @@ void between_cores(benchmark::State& state, Role role) {
 BENCHMARK_CAPTURE(between_cores, request_reply, Role::kRequests)->Arg(64)->Arg(1)->UseRealTime();
 /// Connect, request, reply, close: expected 300 k/s.
 BENCHMARK_CAPTURE(between_cores, connect_close, Role::kConnects)->Arg(64)->UseRealTime();
+
+/// The same two hosts, turn by turn in one thread: what both ends of an operation cost together,
+/// everything included, where no two cores are free at the same time. Expected less than twice what
+/// between_cores takes, since nothing waits for another core.
+void in_one_thread(benchmark::State& state, Role role) {
+  Hosts hosts{Role::kEcho, role, static_cast<std::uint32_t>(state.range(0))};
+  const Measurement& measured = hosts.client.client().measurement();
+  const auto reach = [&](std::uint64_t operations) {
+    while (measured.operations() < operations) {
+      const Instant now = monotonic_now();
+      hosts.turn_client(now);
+      hosts.turn_server(now);
+    }
+  };
+  reach(1000);
+  const std::uint64_t warm = measured.operations();
+  std::uint64_t wanted = warm;
+  for (auto _ : state)
+    reach(++wanted);
+  state.SetItemsProcessed(static_cast<std::int64_t>(measured.operations() - warm));
+  state.counters["failures"] = static_cast<double>(measured.failures());
+}
+BENCHMARK_CAPTURE(in_one_thread, request_reply, Role::kRequests)->Arg(64);
+BENCHMARK_CAPTURE(in_one_thread, connect_close, Role::kConnects)->Arg(64);
 
 /// Takes no part: the benchmark writes by itself.
 struct Quiet final : Application {

@@ -39,7 +39,6 @@ bool is_link(const std::string& path) {
 struct Step {
   std::string directory;
   std::string name;
-  friend auto operator<=>(const Step&, const Step&) = default;
 };
 
 /// Every name that is looked up where a link stands, and the last one.

@@ -143,7 +143,7 @@ void Relay::on_ready(const tcp::Readiness& ready, Instant now) {
 }
 
 void Relay::accept(tcp::ConnectionId accepted, Instant now) {
-  const PairId id = pairs_.emplace();
+  const PairId id = pairs_.emplace(Pair{});
   if (!id) {
     ++refused_;
     return stack_.abort(accepted, now);

@@ -17,21 +17,24 @@ class BigEndian {
 
  public:
   constexpr BigEndian() = default;
-  explicit constexpr BigEndian(Value host_order) {
-    for (std::size_t i = 0; i < sizeof(Value); ++i)
-      bytes_[i] = static_cast<std::uint8_t>(host_order >> (8 * (sizeof(Value) - 1 - i)));
-  }
+  explicit constexpr BigEndian(Value host_order)
+      : bytes_{std::bit_cast<std::array<std::uint8_t, sizeof(Value)>>(swapped(host_order))} {}
 
-  [[nodiscard]] constexpr Value host() const {
-    Value value = 0;
-    for (const std::uint8_t byte : bytes_)
-      value = static_cast<Value>((value << 8) | byte);
-    return value;
-  }
+  [[nodiscard]] constexpr Value host() const { return swapped(std::bit_cast<Value>(bytes_)); }
 
   friend constexpr bool operator==(const BigEndian&, const BigEndian&) = default;
 
  private:
+  /// One instruction. Of a loop over bytes GCC 12 makes shifts of each byte as soon as a value lies
+  /// beside others: 180 instructions instead of 85 to write a TCP header.
+  static constexpr Value swapped(Value value) {
+    static_assert(std::endian::native == std::endian::little);
+    if constexpr (sizeof(Value) == 2) return __builtin_bswap16(value);
+    if constexpr (sizeof(Value) == 4) return __builtin_bswap32(value);
+    if constexpr (sizeof(Value) == 8) return __builtin_bswap64(value);
+    return value;
+  }
+
   std::array<std::uint8_t, sizeof(Value)> bytes_{};
 };
 

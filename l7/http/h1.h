@@ -1,9 +1,12 @@
 #pragma once
 
+#include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -45,14 +48,36 @@ class LineScanner {
   };
 
   /// The next line; all its bytes, CRLF included, lie before `limit`.
-  [[nodiscard]] Line next(std::string_view text, std::size_t limit);
+  [[nodiscard]] Line next(std::string_view text, std::size_t limit) {
+    const std::size_t end = std::min(text.size(), limit);
+    if (stops_ == 0) look_ahead(text, end);
+    const std::size_t at =
+        stops_ == 0 ? end : stops_at_ + static_cast<std::size_t>(std::countr_zero(stops_));
+    if (at + 1 >= end || text[at] != '\r' || text[at + 1] != '\n')
+      return {.outcome = why_not(text, at, limit)};
+    const Line line{.outcome = Outcome::kLine, .begin = line_begin_, .end = at};
+    line_begin_ = at + 2;
+    // CR and LF are two stops, the latter only if it has been looked at.
+    stops_ &= stops_ - 1;
+    stops_ &= stops_ - 1;
+    scanned_ = std::max(scanned_, line_begin_);
+    return line;
+  }
   /// Where the next line starts.
   [[nodiscard]] std::size_t position() const { return line_begin_; }
-  void reset() { line_begin_ = scanned_ = 0; }
+  void reset() {
+    line_begin_ = scanned_ = 0;
+    stops_ = 0;
+  }
 
  private:
+  void look_ahead(std::string_view text, std::size_t end);
+  [[nodiscard]] static Outcome why_not(std::string_view text, std::size_t at, std::size_t limit);
+
   std::size_t line_begin_ = 0;
-  std::size_t scanned_ = 0;  // every byte of the line before this one is plain text
+  std::size_t scanned_ = 0;  // where to look on: what is before it is plain text or in stops_
+  std::size_t stops_at_ = 0;
+  std::uint64_t stops_ = 0;  // bit n: a control byte at stops_at_ + n, not yet dealt with
 };
 
 /// Parses request heads from a buffer in which the caller collects what arrives. One per
@@ -79,9 +104,12 @@ class RequestParser {
   [[nodiscard]] const RequestFraming& framing() const { return framing_; }
 
  private:
-  [[nodiscard]] std::size_t line_limit() const;
+  [[nodiscard]] std::size_t line_limit() const {
+    return have_request_line_ ? limits_.header_bytes : request_line_limit();
+  }
+  [[nodiscard]] std::size_t request_line_limit() const;
   [[nodiscard]] std::optional<Refusal> refusal_of(LineScanner::Outcome outcome) const;
-  [[nodiscard]] std::optional<Refusal> take_line(std::string_view text, LineScanner::Line line);
+  [[nodiscard]] std::optional<Refusal> take_first_line(std::string_view line);
   [[nodiscard]] std::optional<Refusal> take_request_line(std::string_view line);
   [[nodiscard]] std::optional<Refusal> finish(std::string_view head_text);
 
@@ -109,7 +137,6 @@ class ResponseParser {
   [[nodiscard]] const ResponseFraming& framing() const { return framing_; }
 
  private:
-  [[nodiscard]] std::optional<Refusal> take_line(std::string_view text, LineScanner::Line line);
   [[nodiscard]] std::optional<Refusal> take_status_line(std::string_view line);
 
   HeadLimits limits_;
@@ -120,11 +147,12 @@ class ResponseParser {
 };
 
 inline constexpr std::size_t kChunkExtensionBytesMax = 256;  ///< of one chunk
-inline constexpr std::size_t kTrailerBytesMax = 8 * 1024;
+inline constexpr std::size_t kTrailerBytesMax = 8 * 1024;    ///< of one body
+inline constexpr std::size_t kTrailerFieldsMax = 100;
 
-/// Takes a body apart as it arrives. Holds no bytes: payload is a view into the input, so that it
-/// can be passed on without a copy. Chunk extensions and trailers are checked, bounded and
-/// dropped: Weir announces no use for either, and merging trailers into a head is an attack.
+/// Takes a body apart as it arrives. Payload is a view into the input, so that it can be passed on
+/// without a copy. Chunk extensions are checked, bounded and dropped. Trailers are checked, bounded
+/// and kept apart: merging them into a head is an attack.
 ///
 ///   for (;;) {
 ///     const BodyDecoder::Step step = decoder.decode(input);  // then drop step.consumed of it
@@ -142,13 +170,17 @@ class BodyDecoder {
   };
 
   BodyDecoder() = default;  ///< no body: done at once
-  explicit BodyDecoder(BodyFraming framing);
+  explicit BodyDecoder(BodyFraming framing) { begin(framing); }
+  /// Starts over with the next body; allocates nothing that an earlier one had not.
+  void begin(BodyFraming framing);
 
   /// At most one piece of payload per call. An empty input is fine: it asks whether this is the
   /// end.
   [[nodiscard]] Step decode(std::span<const std::byte> input);
   /// Nothing is missing.
   [[nodiscard]] bool done() const { return phase_ == Phase::kDone; }
+  /// What stood behind a chunked body. Valid once done().
+  [[nodiscard]] const HeaderList& trailers() const { return trailers_; }
   /// Whether the peer may close here without having cut the body short.
   [[nodiscard]] bool may_close_here() const { return done() || phase_ == Phase::kUntilClose; }
 
@@ -174,11 +206,14 @@ class BodyDecoder {
   [[nodiscard]] std::string_view advance(char c);
   [[nodiscard]] std::string_view advance_size(char c);
   [[nodiscard]] std::string_view advance_trailer(char c);
+  [[nodiscard]] std::string_view take_trailer();
 
   Phase phase_ = Phase::kDone;
   std::uint8_t digits_ = 0;
   std::uint16_t line_bytes_ = 0;  // of the chunk extension; of all trailers
   std::uint64_t remaining_ = 0;   // of the body or the chunk
+  std::string trailer_line_;      // as far as it has come
+  HeaderList trailers_;
 };
 
 // Writers. `out` keeps its capacity between messages. Both always say HTTP/1.1, and write our own
@@ -191,7 +226,10 @@ void append_response_head(std::vector<std::byte>& out, const ResponseHead& head,
 /// Around each piece of payload of a chunked body; `size` is not 0.
 void append_chunk_header(std::vector<std::byte>& out, std::size_t size);
 void append_chunk_end(std::vector<std::byte>& out);
-/// Ends a chunked body, without trailers.
-void append_last_chunk(std::vector<std::byte>& out);
+/// Ends a chunked body, with those of the trailers that the list `announced` names.
+void append_last_chunk(std::vector<std::byte>& out, const HeaderList& trailers,
+                       std::string_view announced);
+/// The most that append_last_chunk() appends.
+inline constexpr std::size_t kLastChunkBytesMax = kTrailerBytesMax + kTrailerFieldsMax + 8;
 
 }  // namespace weir::http

@@ -73,13 +73,9 @@ std::string_view reason_phrase(Status status) {
 }
 
 bool same_letters(const char* a, const char* b, std::size_t size) {
-  return std::equal(a, a + size, b, [](char x, char y) { return to_lower(x) == to_lower(y); });
-}
-
-Field HeaderList::operator[](std::size_t index) const {
-  WEIR_ASSERT(index < entries_.size());
-  const Entry& entry = entries_[index];
-  return {name_of(entry), {arena_.data() + entry.value_at, entry.value_size}};
+  for (std::size_t i = 0; i < size; ++i)
+    if (a[i] != b[i] && to_lower(a[i]) != to_lower(b[i])) return false;
+  return true;
 }
 
 HeaderList::Iterator HeaderList::begin() const { return {this, 0}; }
@@ -141,14 +137,6 @@ HeaderList::Entry HeaderList::store(std::string_view name, std::string_view valu
   }
   return {static_cast<std::uint32_t>(at), static_cast<std::uint32_t>(name.size()),
           static_cast<std::uint32_t>(at + name.size()), static_cast<std::uint32_t>(value.size())};
-}
-
-void HeaderList::add_position(std::size_t name_at, std::size_t name_size, std::size_t value_at,
-                              std::size_t value_size) {
-  WEIR_ASSERT(value_at + value_size <= UINT32_MAX);  // positions lie within a limited head
-  entries_.push_back({static_cast<std::uint32_t>(name_at), static_cast<std::uint32_t>(name_size),
-                      static_cast<std::uint32_t>(value_at),
-                      static_cast<std::uint32_t>(value_size)});
 }
 
 void HeaderList::assign_text(std::string_view text) { arena_.assign(text); }

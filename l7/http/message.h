@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "l4/base/assert.h"
+
 namespace weir::http {
 
 /// A status code. Those that Weir itself sends or acts on have a name; a backend may send any
@@ -53,10 +55,14 @@ struct Refusal {
 };
 
 /// Field names, methods of comparison and list tokens are compared without regard to ASCII case.
-/// Inline up to the length, which alone settles nearly every comparison of names.
+/// Inline up to the length and the first letter, which settle nearly every comparison of names.
 bool same_letters(const char* a, const char* b, std::size_t size);
 inline bool equals_ignoring_case(std::string_view a, std::string_view b) {
-  return a.size() == b.size() && same_letters(a.data(), b.data(), a.size());
+  if (a.size() != b.size()) return false;
+  // Letters of both cases differ in this bit alone; the rest of the answer is the function's.
+  constexpr int kCaseBit = 0x20;
+  return a.empty() ||
+         (((a[0] ^ b[0]) & ~kCaseBit) == 0 && same_letters(a.data(), b.data(), a.size()));
 }
 
 struct Field {
@@ -77,7 +83,11 @@ class HeaderList {
 
   [[nodiscard]] std::size_t size() const { return entries_.size(); }
   [[nodiscard]] bool empty() const { return entries_.empty(); }
-  [[nodiscard]] Field operator[](std::size_t index) const;
+  [[nodiscard]] Field operator[](std::size_t index) const {
+    WEIR_ASSERT(index < entries_.size());
+    const Entry& entry = entries_[index];
+    return {name_of(entry), {arena_.data() + entry.value_at, entry.value_size}};
+  }
   [[nodiscard]] Iterator begin() const;
   [[nodiscard]] Iterator end() const;
 
@@ -100,7 +110,12 @@ class HeaderList {
   /// while the text that holds them still arrives, and the text is brought in at the end. In
   /// between the list must not be read.
   void add_position(std::size_t name_at, std::size_t name_size, std::size_t value_at,
-                    std::size_t value_size);
+                    std::size_t value_size) {
+    WEIR_ASSERT(value_at + value_size <= UINT32_MAX);  // positions lie within a limited head
+    entries_.push_back({static_cast<std::uint32_t>(name_at), static_cast<std::uint32_t>(name_size),
+                        static_cast<std::uint32_t>(value_at),
+                        static_cast<std::uint32_t>(value_size)});
+  }
   void assign_text(std::string_view text);
 
  private:

@@ -33,7 +33,8 @@ struct FramingFields {
   bool close = false;
   bool keep_alive = false;
   bool upgrade_option = false;
-  bool upgrade = false;
+  std::size_t upgrades = 0;
+  bool websocket = false;  // the last Upgrade field is just this word
   bool expect = false;
   bool expect_continue = false;
   std::string_view content_length;
@@ -72,7 +73,10 @@ FramingFields framing_fields(const HeaderList& fields) {
         if (equals_ignoring_case(name, "expect")) note_expect(found, value);
         break;
       case 7:
-        if (equals_ignoring_case(name, "upgrade")) found.upgrade = true;
+        if (equals_ignoring_case(name, "upgrade")) {
+          ++found.upgrades;
+          found.websocket = equals_ignoring_case(value, "websocket");
+        }
         break;
       case 10:
         if (equals_ignoring_case(name, "connection")) note_connection(found, value);
@@ -120,6 +124,11 @@ Checked<BodyFraming> declared_body(const FramingFields& found, int minor_version
   return BodyFraming{BodyKind::kLength, *length};
 }
 
+/// Only one protocol is gone over to, and only where nothing can be read differently.
+bool names_websocket(const FramingFields& found, int minor_version) {
+  return minor_version >= 1 && found.upgrade_option && found.upgrades == 1 && found.websocket;
+}
+
 bool persists(const FramingFields& found, int minor_version) {
   return !found.close && (minor_version >= 1 || found.keep_alive);
 }
@@ -162,12 +171,16 @@ Checked<std::size_t> host_size(std::string_view text) {
       return bad_request("the host is not an IPv6 address in brackets");
     return bracket + 1;
   }
-  const std::size_t size = std::min(text.find(':'), text.size());
-  const std::string_view host = text.substr(0, size);
   // No empty labels: "a..b" is no name, and ".." would become "." without its last dot.
-  const bool has_empty_label =
-      host.empty() || host.front() == '.' || host.find("..") != std::string_view::npos;
-  if (has_empty_label || host.size() > kHostBytesMax || !all_in(host, kHostCharacter))
+  bool in_label = false;
+  bool well_formed = true;
+  std::size_t size = 0;
+  for (; size < text.size() && text[size] != ':'; ++size) {
+    const char c = text[size];
+    well_formed = well_formed && is_in(c, kHostCharacter) && (c != '.' || in_label);
+    in_label = c != '.';
+  }
+  if (size == 0 || size > kHostBytesMax || !well_formed)
     return bad_request("the host is not a name or an address");
   return size;
 }
@@ -240,7 +253,8 @@ Checked<RequestFraming> request_framing(const RequestHead& head) {
   return RequestFraming{.body = *body,
                         .keep_alive = persists(found, head.minor_version),
                         .expects_continue = is_1_1 && found.expect_continue,
-                        .upgrade = is_1_1 && found.upgrade && found.upgrade_option};
+                        .upgrade = names_websocket(found, head.minor_version) &&
+                                   head.method == "GET" && body->kind == BodyKind::kNone};
 }
 
 Checked<ResponseFraming> response_framing(const ResponseHead& head,
@@ -252,7 +266,9 @@ Checked<ResponseFraming> response_framing(const ResponseHead& head,
   ResponseFraming framing{.body = *declared, .keep_alive = persists(found, head.minor_version)};
   if (is_without_body(head.status) || request_method == "HEAD") framing.body = {};
   if (framing.body.kind == BodyKind::kUntilClose) framing.keep_alive = false;
-  framing.interim = number_of(head.status) < 200 && head.status != Status::kSwitchingProtocols;
+  const bool switches = head.status == Status::kSwitchingProtocols;
+  framing.interim = number_of(head.status) < 200 && !switches;
+  framing.upgrade = switches && names_websocket(found, head.minor_version);
   return framing;
 }
 
@@ -294,11 +310,16 @@ std::optional<std::uint64_t> parse_content_length(std::string_view text) {
 }
 
 bool lists(const HeaderList& fields, std::string_view name, std::string_view option) {
+  const HeaderList::Matches matches = fields.find_all(name);
+  return std::any_of(matches.begin(), matches.end(),
+                     [&](Field field) { return list_contains(field.value, option); });
+}
+
+bool list_contains(std::string_view list, std::string_view wanted) {
   bool found = false;
-  for (const Field field : fields.find_all(name))
-    for_each_list_element(field.value, [&](std::string_view element) {
-      if (equals_ignoring_case(element, option)) found = true;
-    });
+  for_each_list_element(list, [&](std::string_view element) {
+    if (equals_ignoring_case(element, wanted)) found = true;
+  });
   return found;
 }
 
@@ -413,6 +434,67 @@ void remove_hop_by_hop(HeaderList& fields) {
     fields.remove(name);
 }
 
+bool may_be_trailer(std::string_view name) {
+  static constexpr auto kNever = std::to_array<std::string_view>({"connection",
+                                                                  "keep-alive",
+                                                                  "te",
+                                                                  "trailer",
+                                                                  "upgrade",
+                                                                  "via",
+                                                                  "age",
+                                                                  "cookie",
+                                                                  "set-cookie",
+                                                                  "date",
+                                                                  "expect",
+                                                                  "expires",
+                                                                  "host",
+                                                                  "if-match",
+                                                                  "if-modified-since",
+                                                                  "if-none-match",
+                                                                  "if-range",
+                                                                  "if-unmodified-since",
+                                                                  "location",
+                                                                  "max-forwards",
+                                                                  "pragma",
+                                                                  "range",
+                                                                  "retry-after",
+                                                                  "vary",
+                                                                  "warning",
+                                                                  "www-authenticate",
+                                                                  "authorization",
+                                                                  "cache-control",
+                                                                  "forwarded",
+                                                                  "origin",
+                                                                  "referer",
+                                                                  "sec-websocket-accept",
+                                                                  "sec-websocket-key"});
+  // Whole families: framing, content, credentials for proxies, and what we say about the client.
+  static constexpr auto kFamilies =
+      std::to_array<std::string_view>({"content-", "transfer-", "proxy-", "x-forwarded-", "x-real-",
+                                       "x-original-", "x-rewrite-", "access-control-"});
+  // CGI would take X_User for X-User, in a trailer as in a head.
+  if (!all_in(name, kRequestNameCharacter)) return false;
+  const auto is_name = [&](std::string_view never) { return equals_ignoring_case(name, never); };
+  const auto begins = [&](std::string_view family) {
+    return equals_ignoring_case(name.substr(0, family.size()), family);
+  };
+  return std::none_of(kNever.begin(), kNever.end(), is_name) &&
+         std::none_of(kFamilies.begin(), kFamilies.end(), begins);
+}
+
+void announced_trailers(const HeaderList& fields, std::string& names) {
+  std::size_t count = 0;
+  for (const Field field : fields.find_all("Trailer"))
+    for_each_list_element(field.value, [&](std::string_view name) {
+      const bool may = count < kAnnouncedTrailersMax && is_token(name) && may_be_trailer(name) &&
+                       !lists(fields, "Connection", name);
+      if (!may) return;
+      ++count;
+      if (!names.empty()) names.append(", ");
+      names.append(name);
+    });
+}
+
 void set_forwarded(HeaderList& fields, const ForwardedFor& forwarded) {
   static constexpr auto kRelatives = std::to_array<std::string_view>(
       {"X-Real-IP", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Server",
@@ -421,13 +503,20 @@ void set_forwarded(HeaderList& fields, const ForwardedFor& forwarded) {
     fields.remove(name);
   fields.set("X-Forwarded-For", forwarded.client);
   fields.set("X-Forwarded-Proto", forwarded.scheme);
-  fields.set("X-Forwarded-Host", forwarded.host);
+  // HTTP/1.0 may name no host; then there is nothing to say about it.
+  if (forwarded.host.empty())
+    fields.remove("X-Forwarded-Host");
+  else
+    fields.set("X-Forwarded-Host", forwarded.host);
   // RFC 7239, section 4: values with ':' or brackets are quoted, IPv6 is bracketed. Client and
   // host hold no quotes or backslashes: one is an address, the other has passed parse_authority.
   const bool is_v6 = forwarded.client.find(':') != std::string_view::npos;
   fmt::basic_memory_buffer<char, 512> value;  // on the stack; host and address are shorter
-  fmt::format_to(std::back_inserter(value), "for={}{}{};host=\"{}\";proto={}", is_v6 ? "\"[" : "",
-                 forwarded.client, is_v6 ? "]\"" : "", forwarded.host, forwarded.scheme);
+  fmt::format_to(std::back_inserter(value), "for={}{}{}", is_v6 ? "\"[" : "", forwarded.client,
+                 is_v6 ? "]\"" : "");
+  if (!forwarded.host.empty())
+    fmt::format_to(std::back_inserter(value), ";host=\"{}\"", forwarded.host);
+  fmt::format_to(std::back_inserter(value), ";proto={}", forwarded.scheme);
   fields.set("Forwarded", {value.data(), value.size()});
 }
 

@@ -57,13 +57,17 @@ struct RequestFraming {
   BodyFraming body;
   bool keep_alive = false;        ///< the client is willing to send another request
   bool expects_continue = false;  ///< 100 (Continue) must come before the client sends its body
-  bool upgrade = false;           ///< asks for another protocol: Upgrade, named by Connection
+  /// Asks for a WebSocket (RFC 6455, section 4.1): a GET without a body whose only Upgrade is
+  /// "websocket", named by Connection. Other protocols are not forwarded and do not count: a
+  /// backend that went over to h2c would be out of reach of the routes.
+  bool upgrade = false;
 };
 
 struct ResponseFraming {
   BodyFraming body;
   bool keep_alive = false;  ///< the connection can be used again once the body has been read
   bool interim = false;     ///< 1xx but 101: the real answer follows on the same connection
+  bool upgrade = false;     ///< 101 to a WebSocket: what follows is no HTTP any more
 };
 
 /// How the body of a parsed HTTP/1.x request ends. Refuses whatever has two readings: a length
@@ -177,6 +181,17 @@ class RequestUri {
 /// credentials. Fields that the meaning of a message depends on (Host, Content-Length,
 /// Authorization, …) stay even when Connection names them: it must not be a tool to strip them.
 void remove_hop_by_hop(HeaderList& fields);
+
+/// Whether a field of that name may stand behind a body. Not what says where a message ends or
+/// goes, who sends it or how it is read (RFC 9110, section 6.5.1): it was acted on before it came.
+bool may_be_trailer(std::string_view name);
+/// Appends to `names` what Trailer announces and may be one, as in "A, B"; a message that announces
+/// more than kAnnouncedTrailersMax announces no others. Before remove_hop_by_hop(), which removes
+/// Trailer.
+inline constexpr std::size_t kAnnouncedTrailersMax = 32;
+void announced_trailers(const HeaderList& fields, std::string& names);
+/// Whether a comma-separated list has the element.
+bool list_contains(std::string_view list, std::string_view element);
 
 struct ForwardedFor {
   std::string_view client;  ///< address as text, IPv6 without brackets

@@ -116,6 +116,8 @@ std::string_view text_of(Reason reason) {
       return "bad_request";
     case Reason::kHeaderTimeout:
       return "header_timeout";
+    case Reason::kHeaderTooLarge:
+      return "header_too_large";
     case Reason::kBodyTooLarge:
       return "body_too_large";
     case Reason::kNoRoute:

@@ -22,6 +22,7 @@ enum class Reason : std::uint8_t {
   kRedirect,
   kBadRequest,
   kHeaderTimeout,
+  kHeaderTooLarge,
   kBodyTooLarge,
   kNoRoute,
   kMisdirected,

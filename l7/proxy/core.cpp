@@ -24,6 +24,8 @@ constexpr int kStepsPerTurn = 16;
 constexpr Duration kHandshakeTimeout = std::chrono::seconds{5};
 constexpr Duration kBodyIdleTimeout = std::chrono::seconds{30};
 constexpr Duration kResponseTimeout = std::chrono::seconds{30};
+/// A tunnel that is silent for so long is given up; its protocol's pings keep it alive.
+constexpr Duration kTunnelIdleTimeout = std::chrono::hours{1};
 constexpr Duration kDrainTimeout = std::chrono::seconds{30};
 constexpr Duration kLingerTimeout = std::chrono::seconds{2};
 
@@ -47,6 +49,8 @@ http::Status status_of(Reason reason) {
     case Reason::kHeaderTimeout:
     case Reason::kClientTimeout:
       return http::Status::kRequestTimeout;
+    case Reason::kHeaderTooLarge:
+      return http::Status::kHeaderFieldsTooLarge;
     case Reason::kBodyTooLarge:
       return http::Status::kContentTooLarge;
     case Reason::kNoRoute:
@@ -67,6 +71,23 @@ http::Status status_of(Reason reason) {
       return http::Status::kNotImplemented;
   }
   return http::Status::kInternalServerError;
+}
+
+/// Why a head that breaks a rule was refused, for the log and the counters.
+Reason reason_of(http::Status refusal) {
+  if (refusal == http::Status::kUriTooLong || refusal == http::Status::kHeaderFieldsTooLarge)
+    return Reason::kHeaderTooLarge;
+  const bool unsupported = refusal == http::Status::kNotImplemented ||
+                           refusal == http::Status::kVersionNotSupported ||
+                           refusal == http::Status::kExpectationFailed;
+  return unsupported ? Reason::kNotSupported : Reason::kBadRequest;
+}
+
+/// How long an exchange may stand still.
+Duration idle_timeout(const Exchange& exchange) {
+  if (!exchange.tunnel()) return kBodyIdleTimeout;
+  const bool half_closed = exchange.request_complete() || exchange.response_complete();
+  return half_closed ? kDrainTimeout : kTunnelIdleTimeout;
 }
 
 /// Whose fault it is that an exchange does not get on.
@@ -356,7 +377,7 @@ bool Core::step_request(ClientId id, ClientConnection& client, Instant now) {
       client.uri = {};  // not that of the request before
       client.exchange.begin(GenerationRef{*current_}, client.first_byte, now);
       client.exchange.detail = parsed.refusal.reason;
-      refuse(client, parsed.refusal.status, Reason::kBadRequest, now);
+      refuse(client, parsed.refusal.status, reason_of(parsed.refusal.status), now);
       return true;
     case http::ParseResult::Outcome::kComplete:
       channel.consume(parsed.consumed);
@@ -368,6 +389,7 @@ bool Core::step_request(ClientId id, ClientConnection& client, Instant now) {
 
 bool Core::step_exchange(ClientId id, ClientConnection& client, Instant now) {
   Exchange& exchange = client.exchange;
+  if (exchange.tunnel()) return step_tunnel(id, client, now);
   UpstreamConnection* upstream = upstreams_.get(exchange.upstream);
   WEIR_ASSERT(upstream != nullptr);  // an active exchange has a connection, or it has failed
   bool moved = exchange.request_complete() ? false : client.channel.fill();
@@ -416,6 +438,29 @@ bool Core::step_exchange(ClientId id, ClientConnection& client, Instant now) {
   return moved;
 }
 
+bool Core::step_tunnel(ClientId id, ClientConnection& client, Instant now) {
+  Exchange& exchange = client.exchange;
+  UpstreamConnection* upstream = upstreams_.get(exchange.upstream);
+  WEIR_ASSERT(upstream != nullptr);  // as in step_exchange()
+  const bool moved = exchange.pump_tunnel(client.channel, upstream->channel);
+  if (moved) {
+    exchange.last_progress = now;
+    if (idle_timeout(exchange) == kDrainTimeout) arm(client, now + kDrainTimeout);
+  }
+  if (exchange.request_complete() && exchange.response_complete()) {
+    upstream->ended_in_order = true;
+    drop_upstream(client, now);
+    record(client, now);
+    exchange.end();
+    close_client(id, Ending::kInOrder, now);
+    return false;
+  }
+  const bool failed = client.channel.failed();
+  if (!failed && (!upstream->broken || moved || !client.channel.output().empty())) return moved;
+  fail_exchange(id, client, failed ? Reason::kClientReset : Reason::kUpstreamReset, now);
+  return true;
+}
+
 bool Core::step_draining(ClientConnection& client, Instant now) {
   const bool moved = client.channel.flush();
   if (!client.channel.drained() && !client.channel.failed()) return moved;
@@ -451,7 +496,7 @@ void Core::begin_exchange(ClientId id, ClientConnection& client, Instant now) {
   client.state = ClientConnection::State::kExchange;
   if (const auto refusal = client.uri.resolve(client.parser.head())) {
     exchange.detail = refusal->reason;
-    refuse(client, refusal->status, Reason::kBadRequest, now);
+    refuse(client, refusal->status, reason_of(refusal->status), now);
     return;
   }
   if (!find_route(client, now)) return;
@@ -644,6 +689,7 @@ void Core::finish_reply(ClientConnection& client, http::Status status, std::stri
   const Reason reason = client.exchange.reason;
   // Without a body the connection is in a known state and can go on; a bad head leaves it unknown.
   const bool keep_alive = reason != Reason::kBadRequest && reason != Reason::kHeaderTimeout &&
+                          reason != Reason::kHeaderTooLarge && reason != Reason::kNotSupported &&
                           client.state == ClientConnection::State::kExchange &&
                           client.parser.framing().body.kind == http::BodyKind::kNone &&
                           may_go_on(client);
@@ -763,7 +809,7 @@ void Core::on_client_timer(ClientId id, Instant now) {
       return;
     case ClientConnection::State::kExchange: {
       Exchange& exchange = client->exchange;
-      const Instant idle_deadline = exchange.last_progress + kBodyIdleTimeout;
+      const Instant idle_deadline = exchange.last_progress + idle_timeout(exchange);
       const Instant deadline =
           std::min({exchange.request_deadline, exchange.attempt_deadline, idle_deadline});
       if (now < deadline) {

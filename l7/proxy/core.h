@@ -111,6 +111,7 @@ class Core {
   bool step_handshake(ClientConnection& client, Instant now);
   bool step_request(ClientId id, ClientConnection& client, Instant now);
   bool step_exchange(ClientId id, ClientConnection& client, Instant now);
+  bool step_tunnel(ClientId id, ClientConnection& client, Instant now);
   bool step_draining(ClientConnection& client, Instant now);
   bool step_lingering(ClientId id, ClientConnection& client, Instant now);
 

@@ -10,6 +10,15 @@ namespace {
 
 /// Room that a piece of payload needs beside itself: chunk size line, CRLF, last chunk.
 constexpr std::size_t kFramingBytes = 64;
+/// Interim responses to one request; a backend that sends more does not mean to answer.
+constexpr std::uint32_t kInterimHeadsMax = 64;
+
+/// The one change of protocol that is passed on; on a hop of its own, so in our words (RFC 9110,
+/// section 7.8).
+void add_upgrade(http::HeaderList& fields) {
+  fields.add("Connection", "Upgrade");
+  fields.add("Upgrade", "websocket");
+}
 
 /// Moves body bytes from one channel's input to another's output until one of them stops it.
 struct BodyStep {
@@ -20,8 +29,10 @@ struct BodyStep {
   std::uint64_t payload_bytes = 0;
 };
 
+/// `trailers`: those that were announced.
 BodyStep move_body(http::BodyDecoder& decoder, Channel& from, ByteBuffer& to,
-                   http::BodyKind framing, std::vector<std::byte>& scratch) {
+                   http::BodyKind framing, std::string_view trailers,
+                   std::vector<std::byte>& scratch) {
   BodyStep result;
   while (to.room() > kFramingBytes) {
     const auto input = from.input();
@@ -53,6 +64,8 @@ BodyStep move_body(http::BodyDecoder& decoder, Channel& from, ByteBuffer& to,
         result.finished = !result.cut;
         break;
       case http::BodyDecoder::State::kDone:
+        // The trailers leave at once or not yet; asked again, the decoder says the same.
+        if (!trailers.empty() && to.room() < http::kLastChunkBytesMax) return result;
         result.finished = true;
         break;
       case http::BodyDecoder::State::kError:
@@ -63,7 +76,7 @@ BodyStep move_body(http::BodyDecoder& decoder, Channel& from, ByteBuffer& to,
   }
   if (result.finished && framing == http::BodyKind::kChunked) {
     scratch.clear();
-    http::append_last_chunk(scratch);
+    http::append_last_chunk(scratch, decoder.trailers(), trailers);
     to.append(scratch);
   }
   result.moved = result.moved || result.finished || result.cut || result.malformed;
@@ -111,7 +124,10 @@ void Exchange::begin(GenerationRef with, Instant first, Instant now) {
   active_ = true;
   send_continue_ = head_sent_ = body_taken_ = answered_ = request_complete_ = false;
   response_started_ = response_complete_ = upstream_reusable_ = client_reusable_ = false;
-  response_body_ = http::BodyDecoder{};
+  upgrade_ = tunnel_ = wants_trailers_ = false;
+  interim_heads_ = 0;
+  response_trailers_.clear();
+  response_body_.begin({});
 }
 
 void Exchange::end() {
@@ -127,10 +143,18 @@ void Exchange::prepare_request(http::RequestParser& parser, const http::RequestU
   method_ = head.method;
   head_request_ = head.method == "HEAD";
   request_framing_ = parser.framing().body;
-  request_body_ = http::BodyDecoder{request_framing_};
-  // The answer to Expect is ours to give: the backend is asked only after the client was.
-  send_continue_ = parser.framing().expects_continue;
+  request_body_.begin(request_framing_);
+  // The answer to Expect is ours to give: the backend is asked only after the client was. Without
+  // content there is nothing to wait for (RFC 9110, section 10.1.1).
+  send_continue_ =
+      parser.framing().expects_continue && request_framing_.kind != http::BodyKind::kNone;
+  upgrade_ = parser.framing().upgrade;
+  wants_trailers_ = head.minor_version == 1 && http::lists(head.fields, "TE", "trailers");
+  request_trailers_.clear();
+  if (request_framing_.kind == http::BodyKind::kChunked)
+    http::announced_trailers(head.fields, request_trailers_);
   http::remove_hop_by_hop(head.fields);
+  set_hop_by_hop(head.fields);
   head.fields.remove("Expect");
   // RFC 9110, section 7.6.3: a gateway names itself and the version it was spoken to in.
   head.fields.add("Via", head.minor_version == 1 ? "1.1 weir" : "1.0 weir");
@@ -146,7 +170,17 @@ void Exchange::restart_request() {
   WEIR_ASSERT(replayable());
   head_sent_ = request_complete_ = false;
   // No byte of the body has been taken, so that a new decoder starts where the old one stood.
-  request_body_ = http::BodyDecoder{request_framing_};
+  request_body_.begin(request_framing_);
+}
+
+/// What we tell the backend about this hop, of what the client has told us about its own.
+void Exchange::set_hop_by_hop(http::HeaderList& fields) const {
+  if (upgrade_) add_upgrade(fields);
+  if (wants_trailers_) {  // RFC 9110, section 10.1.4: Connection names it
+    fields.add("Connection", "TE");
+    fields.add("TE", "trailers");
+  }
+  if (!request_trailers_.empty()) fields.add("Trailer", request_trailers_);
 }
 
 PumpResult Exchange::pump_request(Channel& client, UpstreamConnection& to) {
@@ -165,7 +199,8 @@ PumpResult Exchange::pump_request(Channel& client, UpstreamConnection& to) {
     client.output().append(as_bytes(kContinue));
     send_continue_ = false;
   }
-  const BodyStep step = move_body(request_body_, client, output, request_framing_.kind, scratch_);
+  const BodyStep step =
+      move_body(request_body_, client, output, request_framing_.kind, request_trailers_, scratch_);
   result.moved = result.moved || step.moved;
   request_bytes += step.payload_bytes;
   body_taken_ = body_taken_ || (step.moved && request_framing_.kind != http::BodyKind::kNone);
@@ -185,8 +220,9 @@ PumpResult Exchange::pump_response(UpstreamConnection& from, Channel& client, bo
     if (!head.moved || head.failure != Reason::kOk) return head;
     result.moved = true;
   }
-  const BodyStep step =
-      move_body(response_body_, from.channel, client.output(), response_framing_.kind, scratch_);
+  if (tunnel_) return result;
+  const BodyStep step = move_body(response_body_, from.channel, client.output(),
+                                  response_framing_.kind, response_trailers_, scratch_);
   result.moved = result.moved || step.moved;
   response_bytes += step.payload_bytes;
   if (step.cut) result.failure = Reason::kUpstreamReset;
@@ -216,6 +252,7 @@ PumpResult Exchange::forward_response_head(UpstreamConnection& from, Channel& cl
   from.channel.consume(parsed.consumed);
   answered_ = true;
   if (from.parser.framing().interim) {
+    if (++interim_heads_ > kInterimHeadsMax) return {true, Reason::kUpstreamProtocol};
     // 100 was ours to say; HTTP/1.0 clients know no interim responses (RFC 9110, section 15.2).
     if (from.parser.head().status != http::Status::kContinue && client_minor_version_ == 1) {
       http::remove_hop_by_hop(from.parser.head().fields);
@@ -227,19 +264,67 @@ PumpResult Exchange::forward_response_head(UpstreamConnection& from, Channel& cl
     return {true, Reason::kOk};
   }
   if (from.parser.head().status == http::Status::kSwitchingProtocols)
-    return {true, Reason::kUpstreamProtocol};  // nobody asked for it: Upgrade is not forwarded
+    return begin_tunnel(from, client, now);
   upstream_duration = now - attempt_started;
   write_final_head(from, client, keep_alive);
   return {true, Reason::kOk};
 }
 
+PumpResult Exchange::begin_tunnel(UpstreamConnection& from, Channel& client, Instant now) {
+  if (!upgrade_ || !from.parser.framing().upgrade) return {true, Reason::kUpstreamProtocol};
+  // Bytes that the client sent before it could know of the 101 are a request to one reader and a
+  // frame to another: they are neither (RFC 9110, section 7.8).
+  static_cast<void>(client.fill());
+  if (!client.input().empty()) {
+    detail = "bytes behind an upgrade request that came before its answer";
+    return {true, Reason::kBadRequest};
+  }
+  upstream_duration = now - attempt_started;
+  http::ResponseHead& head = from.parser.head();
+  status = http::number_of(head.status);
+  http::remove_hop_by_hop(head.fields);
+  add_upgrade(head.fields);
+  scratch_.clear();
+  http::append_response_head(scratch_, head, {});
+  client.output().append(scratch_);
+  response_started_ = tunnel_ = true;
+  // From here each direction is over when its stream is; the time for a request no longer counts.
+  request_complete_ = false;
+  request_deadline = attempt_deadline = kNever;
+  return {true, Reason::kOk};
+}
+
+bool Exchange::pump_tunnel(Channel& client, Channel& backend) {
+  bool moved = client.fill();
+  moved = backend.fill() || moved;
+  const auto pass = [&](Channel& from, Channel& to, std::uint64_t& passed, bool& ended) {
+    const std::size_t count = std::min(from.input().size(), to.output().room());
+    if (count > 0) {
+      to.output().append(from.input().first(count));
+      from.consume(count);
+      passed += count;
+      moved = true;
+    }
+    moved = to.flush() || moved;
+    if (ended || !from.input_ended() || !from.input().empty() || !to.drained()) return;
+    ended = to.close_output();
+    moved = moved || ended;
+  };
+  pass(client, backend, request_bytes, request_complete_);
+  pass(backend, client, response_bytes, response_complete_);
+  return moved;
+}
+
 void Exchange::write_final_head(UpstreamConnection& from, Channel& client, bool keep_alive) {
   http::ResponseHead& head = from.parser.head();
   const http::ResponseFraming& framing = from.parser.framing();
-  response_body_ = http::BodyDecoder{framing.body};
+  response_body_.begin(framing.body);
   response_framing_ = http::reframed_for_client(framing.body, client_minor_version_);
   status = http::number_of(head.status);
+  if (wants_trailers_ && framing.body.kind == http::BodyKind::kChunked)
+    http::announced_trailers(head.fields, response_trailers_);
   http::remove_hop_by_hop(head.fields);
+  if (!response_trailers_.empty()) head.fields.add("Trailer", response_trailers_);
   const bool reusable = keep_alive && response_framing_.kind != http::BodyKind::kUntilClose;
   if (!reusable)
     head.fields.set("Connection", "close");

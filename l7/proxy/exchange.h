@@ -26,6 +26,7 @@ struct PumpResult {
 ///
 ///   request:   head to be written ──► body streaming ──► complete
 ///   response:  head awaited (interim heads pass) ──► body streaming ──► complete
+///                   └── 101 that was asked for ──► tunnel: bytes both ways, until both have ended
 ///
 /// Both run at once; each stops where its destination is full.
 class Exchange {
@@ -50,6 +51,11 @@ class Exchange {
   [[nodiscard]] PumpResult pump_request(Channel& client, UpstreamConnection& upstream);
   [[nodiscard]] PumpResult pump_response(UpstreamConnection& upstream, Channel& client,
                                          bool keep_alive, Instant now);
+
+  /// After 101: moves bytes, and the end of each direction, between the two connections. True if
+  /// anything moved. Complete once both directions have ended.
+  [[nodiscard]] bool pump_tunnel(Channel& client, Channel& backend);
+  [[nodiscard]] bool tunnel() const { return tunnel_; }
 
   [[nodiscard]] bool request_complete() const { return request_complete_; }
   [[nodiscard]] bool response_started() const { return response_started_; }
@@ -83,6 +89,8 @@ class Exchange {
  private:
   PumpResult forward_response_head(UpstreamConnection& upstream, Channel& client, bool keep_alive,
                                    Instant now);
+  void set_hop_by_hop(http::HeaderList& fields) const;
+  PumpResult begin_tunnel(UpstreamConnection& upstream, Channel& client, Instant now);
   void write_final_head(UpstreamConnection& upstream, Channel& client, bool keep_alive);
 
   bool active_ = false;
@@ -97,6 +105,12 @@ class Exchange {
   bool response_complete_ = false;
   bool upstream_reusable_ = false;
   bool client_reusable_ = false;
+  bool upgrade_ = false;         // the client has asked for a WebSocket
+  bool tunnel_ = false;          // and the backend has agreed
+  bool wants_trailers_ = false;  // the client has said so with TE
+  std::uint32_t interim_heads_ = 0;
+  std::string request_trailers_;   // announced, and forwarded
+  std::string response_trailers_;  // likewise
   std::string method_;
   std::vector<std::byte> request_head_;
   std::vector<std::byte> scratch_;

@@ -114,7 +114,7 @@ void UpstreamPool::drop(UpstreamId id, Instant now) {
   const tcp::ConnectionId tcp = connection->channel.connection();
   if (stack_.exists(tcp)) {
     // In the middle of an exchange a FIN would look like its orderly end.
-    if (connection->client)
+    if (connection->client && !connection->ended_in_order)
       stack_.abort(tcp, now);
     else
       stack_.release(tcp);

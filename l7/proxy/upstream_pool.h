@@ -43,9 +43,10 @@ struct UpstreamConnection {
   ClientId client;
   http::ResponseParser parser{{.header_bytes = kResponseHeadBytesMax}};
   bool connected = false;
-  bool broken = false;  ///< reset or timed out; what came before may still be read
-  bool reused = false;  ///< it has carried an exchange before this one
-  Timer timer;          ///< idle time
+  bool broken = false;          ///< reset or timed out; what came before may still be read
+  bool reused = false;          ///< it has carried an exchange before this one
+  bool ended_in_order = false;  ///< both directions of a tunnel have; nothing is cut by closing
+  Timer timer;                  ///< idle time
 };
 
 struct UpstreamCounters {
@@ -77,7 +78,7 @@ class UpstreamPool {
                                         Instant now);
   /// Keeps a connection that has finished an exchange cleanly, or drops it when there are enough.
   void give_back(UpstreamId id, Instant now);
-  /// Ends a connection at once; with unread or unsent bytes by RST.
+  /// Ends a connection at once; in the middle of an exchange by RST.
   void drop(UpstreamId id, Instant now);
 
   [[nodiscard]] UpstreamConnection* get(UpstreamId id) { return connections_.get(id); }

@@ -13,21 +13,20 @@ ChunkPool::ChunkPool(std::size_t bytes_max)
   pages_.reserve(capacity_ / kPageChunks + 1);
 }
 
-bool ChunkPool::grow() {
+void ChunkPool::grow() {
   const std::size_t count = std::min(kPageChunks, capacity_ - grown_);
-  if (count == 0) return false;
+  WEIR_ASSERT(count > 0);  // take() hands out no more than the capacity
   pages_.push_back(std::make_unique_for_overwrite<Chunk[]>(count));
   for (std::size_t i = 0; i < count; ++i) {
     Chunk& chunk = pages_.back()[i];
     chunk.next = std::exchange(free_, &chunk);
   }
   grown_ += count;
-  return true;
 }
 
 Chunk* ChunkPool::take(Use use) {
   if (exhausted_for(use)) return nullptr;
-  if (free_ == nullptr && !grow()) return nullptr;
+  if (free_ == nullptr) grow();
   ++used_[index(use)];
   return std::exchange(free_, free_->next);
 }
@@ -87,6 +86,18 @@ bool ByteQueue::write_ahead(std::size_t offset, std::span<const std::byte> bytes
   const std::size_t written = write(end_ + offset, bytes);
   ahead_end_ = std::max(ahead_end_, end_ + offset + written);
   return written == bytes.size();
+}
+
+void ByteQueue::drop_ahead() {
+  if (empty()) return clear();
+  ahead_end_ = end_;
+  Chunk* last = head_;
+  while (last->next != nullptr && last->next->number * Chunk::kBytes < end_)
+    last = last->next;
+  Chunk* early = std::exchange(last->next, nullptr);
+  while (early != nullptr)
+    pool_.give_back(std::exchange(early, early->next), use_);
+  cursor_ = last;
 }
 
 void ByteQueue::read(std::size_t offset, std::span<std::byte> out) {

@@ -36,9 +36,14 @@ class ChunkPool {
   [[nodiscard]] Chunk* take(Use use);
   void give_back(Chunk* chunk, Use use);
 
-  /// More than half of the share is taken: shrink windows and buffers.
-  [[nodiscard]] bool short_for(Use use) const { return used(use) > share_ / 2; }
-  [[nodiscard]] bool exhausted_for(Use use) const { return used(use) >= share_; }
+  /// More than half of the share is taken, or nearly all of the pool: shrink windows and buffers.
+  [[nodiscard]] bool short_for(Use use) const {
+    return used(use) > share_ / 2 || used() > capacity_ / 8 * 7;
+  }
+  /// take() would fail.
+  [[nodiscard]] bool exhausted_for(Use use) const {
+    return used(use) >= share_ || used() >= capacity_;
+  }
   [[nodiscard]] std::size_t used(Use use) const { return used_[index(use)]; }
   [[nodiscard]] std::size_t used() const { return used_[0] + used_[1]; }
   [[nodiscard]] std::size_t capacity() const { return capacity_; }
@@ -46,7 +51,7 @@ class ChunkPool {
  private:
   static constexpr std::size_t kPageChunks = 64;
   static std::size_t index(Use use) { return static_cast<std::size_t>(use); }
-  bool grow();
+  void grow();
 
   std::size_t capacity_;
   std::size_t share_;
@@ -84,6 +89,9 @@ class ByteQueue {
 
   /// Takes bytes that were written ahead into the queue; the caller knows that they are there.
   void extend(std::size_t count) { end_ += count; }
+
+  /// Returns what was written ahead, as far as no byte of the queue shares its chunk.
+  void drop_ahead();
 
   /// Copies from `offset` bytes behind the front; all of `out` lies inside the queue.
   void read(std::size_t offset, std::span<std::byte> out);

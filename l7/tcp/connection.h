@@ -150,8 +150,10 @@ class Connection : public ListLink<ReadyList>,
   [[nodiscard]] Failure failure() const { return failure_; }
   [[nodiscard]] bool owned_by_user() const { return owned_by_user_; }
   [[nodiscard]] bool wants_output() const { return wants_output_; }
-  /// write() came up short because the pool did; nobody but the stack will notice its recovery.
+  /// write() came up short because the pool did, or a window is closed; nobody but the stack will
+  /// notice the pool's recovery.
   [[nodiscard]] bool starved() const { return starved_ || window_held_; }
+  /// As far as the pool has recovered: starved() says whether something is left.
   void end_starvation(const StackOptions& options);
   [[nodiscard]] Instant next_deadline() const;
   [[nodiscard]] ConnectionInfo info() const;
@@ -202,6 +204,7 @@ class Connection : public ListLink<ReadyList>,
   void challenge(Context& context);
   [[nodiscard]] bool complete_handshake(Context& context, const SegmentView& segment);
   [[nodiscard]] bool input_ack(Context& context, const SegmentView& segment);
+  [[nodiscard]] bool is_text_alone(const SegmentView& segment) const;
   void our_fin_acknowledged(Context& context);
   void update_send_window(const SegmentView& segment);
   void note_congestion_marks(Context& context, const SegmentView& segment);
@@ -247,7 +250,7 @@ class Connection : public ListLink<ReadyList>,
   void on_path_probe_sent(SentSegment& segment, std::uint32_t length);
   void on_path_probe_delivered(Instant now);
   void on_path_probe_lost(Context& context, SentSegment& segment);
-  void path_probe_failed(Instant now);
+  void path_probe_failed(SentSegment& segment, Instant now);
 
   // connection_output.cpp
   [[nodiscard]] Plan plan_segment(const Context& context);

@@ -179,16 +179,19 @@ void Connection::take_duplicate_without_sack(AckReport& ack) {
 void Connection::measure(Context& context, const SegmentView& segment, const AckReport& ack) {
   if (ack.newest_sent) min_rtt_.sample(context.now - *ack.newest_sent, context.now);
   if (ack.acked == 0) return;
-  if (ack.oldest_sent) {
+  if (ack.repeated) {
+    // What follows a repetition has waited for it, and its age is no round trip either (Karn). The
+    // echo says which sending the ACK answers (RFC 7323, section 4); not when it answers what the
+    // peer had already, for then it is that of the lost ACK (section 5.3, R2 before R3).
+    if (ack.duplicate || !stamping_ || !segment.options.timestamps) return;
+    const Duration rtt =
+        std::chrono::milliseconds{stamp(context.now) - segment.options.timestamps->echo};
+    if (rtt < RttEstimator::kMax) rtt_.sample(rtt);
+  } else if (ack.oldest_sent) {
     // The oldest, since a time-out has to bear with a peer that delays its ACKs; but not for longer
     // than peers do: then the ACK of the first was lost, and its age is no round trip.
     const bool one_flight = *ack.newest_sent - *ack.oldest_sent <= kAckDelayMax;
     rtt_.sample(context.now - (one_flight ? *ack.oldest_sent : *ack.newest_sent));
-  } else if (stamping_ && segment.options.timestamps && ack.repeated) {
-    // RFC 7323, section 4: the echo says which sending the ACK answers.
-    const Duration rtt =
-        std::chrono::milliseconds{stamp(context.now) - segment.options.timestamps->echo};
-    if (rtt < RttEstimator::kMax) rtt_.sample(rtt);
   }
 }
 
@@ -374,7 +377,9 @@ void Connection::move_window(Context& context, const AckReport& ack, std::uint32
 }
 
 void Connection::after_progress(Context& context) {
-  wants_output_ = true;
+  // With everything acknowledged and nothing queued there is nothing that emit() could do: between
+  // a request and its reply that is every ACK.
+  if (!send_queue_.empty() || !sent_.empty() || fin_queued_) wants_output_ = true;
   const bool all = snd_una_ == snd_max_;
   progress_deadline_ = all ? kNever : context.now + context.options.user_timeout;
   // RFC 6298, sections 5.2 and 5.3; emit() arms it again for what it sends.
@@ -408,8 +413,8 @@ void Connection::on_retransmission_timeout(Context& context) {
   rtt_.back_off();
   probe_deadline_ = kNever;
   reorder_timer_ = false;
-  if (snd_wnd_ ==
-      0) {  // the peer has shrunk its window: not congestion, and the first is our probe
+  // The peer has shrunk its window: not congestion, and the first is our probe.
+  if (snd_wnd_ == 0) {
     sent_.mark_all_lost();
     if (repair_ == Repair::kNone) {
       begin_episode(Repair::kTimeout);
@@ -465,6 +470,8 @@ void Connection::send_tail_probe(Context& context) {
   const std::uint32_t room = snd_wnd_ - std::min(snd_wnd_, outstanding());
   const std::uint32_t length = std::min({unsent, payload_max(), room});
   tail_probe_repeats_ = length == 0;
+  // Before it is cut, or both pieces would be probes.
+  if (length == 0) path_probe_failed(*sent_.last(), context.now);
   // A segment from before the path became narrower is cut, and its end is what is wanted.
   if (length == 0 && sent_.last()->length > payload_max() + 1 &&
       !sent_.split(*sent_.last(), sent_.last()->length - payload_max()))

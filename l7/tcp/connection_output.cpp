@@ -141,11 +141,10 @@ bool Connection::send_planned(Context& context, const Plan& plan) {
 
 std::uint32_t Connection::payload_max() const {
   // The MSS counts options (RFC 6691): time stamps, and SACK blocks beside them.
-  SegmentOptions options;
-  if (stamping_) options.timestamps = Timestamps{};
+  std::size_t options = stamping_ ? kTimestampsBytes : 0;
   const std::size_t blocks = reassembly_.ranges() + (duplicate_ ? 1 : 0);
-  options.sack_count = sack_permitted_ ? std::min(blocks, sack_blocks_max(stamping_)) : 0;
-  return send_mss_ - static_cast<std::uint32_t>(options_size(options));
+  if (sack_permitted_) options += sack_bytes(std::min(blocks, sack_blocks_max(stamping_)));
+  return send_mss_ - static_cast<std::uint32_t>(options);
 }
 
 bool Connection::must_wait_for_pace(const Context& context) const {
@@ -196,7 +195,7 @@ bool Connection::send_new(Context& context, std::uint32_t length, bool fin) {
 }
 
 bool Connection::send_again(Context& context, SentSegment& segment) {
-  if (std::exchange(segment.path_probe, false)) path_probe_failed(context.now);
+  path_probe_failed(segment, context.now);
   const bool with_fin = fin_queued_ && !fin_acknowledged_ && segment.end() == fin_seq() + 1;
   const std::uint32_t text = segment.length - (with_fin ? 1U : 0U);
   const std::uint32_t length = std::min(text, payload_max());
@@ -348,7 +347,8 @@ Seq Connection::control_seq() const {
 std::uint32_t Connection::receive_space(const StackOptions& options) const {
   std::uint32_t limit = options.receive_buffer_bytes;
   const ChunkPool& pool = receive_queue_.pool();
-  if (pool.short_for(ChunkPool::Use::kReceive)) limit = std::min(limit, kWindowWhenShort);
+  if (pool.short_for(ChunkPool::Use::kReceive))
+    limit = std::min(limit, std::max(kWindowWhenShort, 2 * receive_mss_));
   if (pool.exhausted_for(ChunkPool::Use::kReceive)) limit = 0;  // see announce_window()
   limit = std::min(limit, std::uint32_t{UINT16_MAX} << receive_shift_);
   const auto used = static_cast<std::uint32_t>(receive_queue_.size());

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <utility>
 
 #include "l7/tcp/connection.h"
 
@@ -45,7 +46,8 @@ void Connection::suspect_black_hole(Context& context) {
   if (!context.options.path_probing || rtt_.backoff() < kTimeoutsOfABlackHole) return;
   if (send_mss_ <= base || sent_.first() == nullptr || sent_.first()->length <= base) return;
   ++context.counters.black_holes;
-  path_mss_top_ = path_mss_max_ = send_mss_;
+  path_mss_top_ = std::max(path_mss_top_, send_mss_);
+  path_mss_max_ = send_mss_;
   path_probe_after_ = context.now + kAfterFailure;
   shrink_segments(base);
 }
@@ -77,14 +79,16 @@ void Connection::on_path_probe_delivered(Instant now) {
 /// The loss of a probe alone says that it was too large: the same bytes leave in pieces, and the
 /// window stays.
 void Connection::on_path_probe_lost(Context& context, SentSegment& segment) {
-  path_probe_failed(context.now);
-  segment.path_probe = false;
+  path_probe_failed(segment, context.now);
   const Seq end = segment.end();
   for (SentSegment* at = &segment; at != nullptr && at->start < end; at = at->by_sequence.next)
     if (!send_again(context, *at)) return;  // then it counts as lost
 }
 
-void Connection::path_probe_failed(Instant now) {
+/// To be asked of any segment that is sent again: nothing happens unless it is a probe, and one
+/// that still counts, which it does no more since the segments were cut.
+void Connection::path_probe_failed(SentSegment& segment, Instant now) {
+  if (!std::exchange(segment.path_probe, false) || path_probe_mss_ == 0) return;
   path_mss_max_ = std::max(path_probe_mss_, send_mss_ + 1) - 1;
   path_probe_mss_ = 0;
   path_probe_after_ = now + kAfterFailure;

@@ -26,6 +26,7 @@ struct StackCounters {
   std::uint64_t retransmission_timeouts = 0;
   std::uint64_t duplicate_segments = 0;
   std::uint64_t out_of_order_segments = 0;
+  std::uint64_t early_text_dropped = 0;  ///< out-of-order text given up for the text in front of it
   std::uint64_t dropped_malformed = 0;
   std::uint64_t dropped_no_memory = 0;  ///< a limit of this stack was reached
   std::uint64_t dropped_backlog = 0;    ///< accept_queue_max was reached, or a SYN had no place
@@ -75,6 +76,7 @@ inline constexpr std::array kStackEvents = {
     EventCounter{"retransmission_timeouts", &StackCounters::retransmission_timeouts},
     EventCounter{"duplicate_segments", &StackCounters::duplicate_segments},
     EventCounter{"out_of_order_segments", &StackCounters::out_of_order_segments},
+    EventCounter{"early_text_dropped", &StackCounters::early_text_dropped},
     EventCounter{"dropped_malformed", &StackCounters::dropped_malformed},
     EventCounter{"dropped_no_memory", &StackCounters::dropped_no_memory},
     EventCounter{"dropped_backlog", &StackCounters::dropped_backlog},

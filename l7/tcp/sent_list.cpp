@@ -192,16 +192,20 @@ bool SentList::split(SentSegment& segment, std::uint32_t length) {
 }
 
 void SentList::forget_losses() {
-  // From the back to the front of the order of sending, so that it holds again: what was never
-  // repeated was sent in the order of its numbers, and before all that is in flight now.
+  // Into their places in the order of sending. What was never repeated was sent in the order of its
+  // numbers, and before all that is in flight now: from the back, that is the front each time.
   for (SentSegment* at = last_; at != nullptr; at = at->by_sequence.previous) {
     if (at->state != State::kLost) continue;
     lost_ -= at->length;
     at->state = State::kInFlight;
     in_flight_ += at->length;
-    at->by_time = {.next = oldest_, .previous = nullptr};
-    (oldest_ == nullptr ? newest_ : oldest_->by_time.previous) = at;
-    oldest_ = at;
+    SentSegment* before = nullptr;
+    SentSegment* after = oldest_;
+    while (after != nullptr && after->sent_at < at->sent_at)
+      after = (before = after)->by_time.next;
+    at->by_time = {.next = after, .previous = before};
+    (before == nullptr ? oldest_ : before->by_time.next) = at;
+    (after == nullptr ? newest_ : after->by_time.previous) = at;
   }
   lost_hint_ = nullptr;
 }

@@ -33,8 +33,8 @@ std::array<std::uint64_t, 2> draw_secret(Random& random) { return {random.next()
 
 }  // namespace
 
-/// Random is used for the three secrets only. Ports and sequence numbers, which strangers see, are
-/// keyed hashes: outputs of the generator itself would give its state away.
+/// Random is used for secrets only. Ports and sequence numbers, which strangers see, are keyed
+/// hashes: outputs of the generator itself would give its state away.
 struct Stack::State {
   State(const StackOptions& wanted, net::SegmentOutput& out, Random& random, Instant start)
       : options{wanted},
@@ -65,10 +65,12 @@ struct Stack::State {
                      net::Segment& segment);
   void input_time_wait(const FlowKey& key, std::uint64_t hash, const TimeWaitRecord& record,
                        const SegmentView& segment);
-  void accept(const Accepted& accepted, std::uint64_t hash, const SegmentView& view);
+  bool accept(const Accepted& accepted, std::uint64_t hash, const SegmentView& view);
+  bool accept_cookie(const FlowKey& key, std::uint64_t hash, const SegmentView& view,
+                     UserData user);
 
   /// Calls act(connection) and draws the consequences of whatever it has changed. Every call that
-  /// may change a connection goes through here.
+  /// may change a connection goes through here, except consume(), write() and set_nagle().
   template <typename Act>
   void with(Connection& connection, Act&& act) {
     const bool was_half_open = connection.state() == ConnectionState::kSynReceived;
@@ -76,6 +78,8 @@ struct Stack::State {
     settle(connection, was_half_open);
   }
   void settle(Connection& connection, bool was_half_open);
+  /// settle() after what moves neither state nor deadlines nor makes news: reading and writing.
+  void settle_bytes(Connection& connection);
   void enter_time_wait(Connection& connection);
   void leave_flow_table(Connection& connection);
   void arm(Connection& connection);
@@ -112,10 +116,12 @@ struct Stack::State {
 // ---- connections --------------------------------------------------------------------------------
 
 Connection* Stack::State::find(const FlowKey& key, std::uint64_t hash) {
+  Connection* found = nullptr;
   const auto index = flows.find(hash, [&](std::uint32_t candidate) {
-    return connections.get(connections.id_at(candidate))->key() == key;
+    found = connections.get(connections.id_at(candidate));
+    return found->key() == key;
   });
-  return index ? connections.get(connections.id_at(*index)) : nullptr;
+  return index ? found : nullptr;
 }
 
 Connection* Stack::State::create(const FlowKey& key, std::uint64_t hash) {
@@ -168,6 +174,12 @@ void Stack::State::settle(Connection& connection, bool was_half_open) {
   if (connection.owned_by_user() && connection.news.any()) ready.push(connection);
 }
 
+void Stack::State::settle_bytes(Connection& connection) {
+  if (connection.state() == ConnectionState::kClosed) return;
+  if (connection.wants_output()) dirty.push(connection);
+  if (connection.starved()) starved.push(connection);
+}
+
 void Stack::State::enter_time_wait(Connection& connection) {
   Context lent = context();
   connection.emit(lent, 1);  // the ACK of the peer's FIN
@@ -196,10 +208,11 @@ void Stack::State::arm(Connection& connection) {
 }
 
 /// Writers that the pool turned away, and peers whose window it closed, hear when it has room
-/// again: a few at a time, so that the first do not take it all.
+/// again: a few at a time, so that the first do not take it all. Neither waits for the other's
+/// share: a reader may be waiting for the writer's room. Who must still wait goes to the end.
 void Stack::State::wake_starved() {
   for (unsigned woken = 0; woken < kWokenMax && !starved.empty(); ++woken) {
-    if (chunks.exhausted_for(ChunkPool::Use::kSend) ||
+    if (chunks.exhausted_for(ChunkPool::Use::kSend) &&
         chunks.exhausted_for(ChunkPool::Use::kReceive))
       return;
     with(*starved.pop(), [this](Connection& woken_up) { woken_up.end_starvation(options); });
@@ -215,8 +228,11 @@ void Stack::State::input_unknown(const FlowKey& key, std::uint64_t hash, const S
   if (HalfOpen* record = listener.find(hash, key)) {
     // A SYN that was repeated may have reached another stack the second time, so that two have
     // answered it. What acknowledges the other's answer belongs to a flow that we do not know.
-    const bool answers_another = view.has_ack() && view.ack != record->iss + 1;
-    if (answers_another && unknown_flow != nullptr && unknown_flow->take(segment, now)) return;
+    // The first SYN may also have found no place here and got a cookie.
+    if (view.has_ack() && view.ack != record->iss + 1) {
+      if (accept_cookie(key, hash, view, record->user)) return;
+      if (unknown_flow != nullptr && unknown_flow->take(segment, now)) return;
+    }
     if (const auto accepted = listener.on_segment(lent, hash, *record, view))
       accept(*accepted, hash, view);
     return;
@@ -229,27 +245,33 @@ void Stack::State::input_unknown(const FlowKey& key, std::uint64_t hash, const S
     if (view.syn() && !view.has_ack() && !view.rst())
       return static_cast<void>(
           listener.on_syn(lent, key, hash, view, listening->second, initial_sequence(key), false));
-    if (const auto accepted = listener.check_cookie(lent, key, view, listening->second)) {
-      ++counters.cookies_accepted;
-      return accept(*accepted, hash, view);
-    }
+    if (accept_cookie(key, hash, view, listening->second)) return;
   }
   if (unknown_flow != nullptr && unknown_flow->take(segment, now)) return;
   answer_with_reset(lent, key, view);
 }
 
+/// Whether the segment answers a cookie of ours; what is then to be done with it is done.
+bool Stack::State::accept_cookie(const FlowKey& key, std::uint64_t hash, const SegmentView& view,
+                                 UserData user) {
+  const auto accepted = listener.check_cookie(context(), key, view, user);
+  if (!accepted) return false;
+  if (accept(*accepted, hash, view)) ++counters.cookies_accepted;
+  return true;
+}
+
 /// The third segment of a handshake. Without a place for the connection it is dropped, and comes
 /// again when the SYN-ACK is repeated or the peer has something to say.
-void Stack::State::accept(const Accepted& accepted, std::uint64_t hash, const SegmentView& view) {
+bool Stack::State::accept(const Accepted& accepted, std::uint64_t hash, const SegmentView& view) {
   if (accept_waiting >= options.accept_queue_max) {
     ++counters.dropped_backlog;
-    return;
+    return false;
   }
   const FlowKey key = accepted.record.key;
   Connection* connection = create(key, hash);
   if (connection == nullptr) {
     ++counters.dropped_no_memory;
-    return;
+    return false;
   }
   connection->user = accepted.record.user;
   ++accept_waiting;
@@ -259,6 +281,7 @@ void Stack::State::accept(const Accepted& accepted, std::uint64_t hash, const Se
     opened.input(lent, view);
   });
   if (listener.find(hash, key) != nullptr) listener.remove(hash, key);
+  return true;
 }
 
 /// RFC 9293, section 3.10.7.4, in TIME-WAIT. RST is ignored: believing it would end the protection
@@ -458,7 +481,8 @@ void Stack::consume(ConnectionId id, std::size_t count) {
   State& state = *state_;
   Connection* connection = state.get(id);
   if (connection == nullptr) return;
-  state.with(*connection, [&](Connection& read) { read.consume(state.options, count); });
+  connection->consume(state.options, count);
+  state.settle_bytes(*connection);
 }
 
 bool Stack::at_end(ConnectionId id) const {
@@ -470,9 +494,8 @@ std::size_t Stack::write(ConnectionId id, std::span<const std::byte> bytes) {
   State& state = *state_;
   Connection* connection = state.get(id);
   if (connection == nullptr) return 0;
-  std::size_t written = 0;
-  state.with(*connection,
-             [&](Connection& writer) { written = writer.write(state.options, bytes); });
+  const std::size_t written = connection->write(state.options, bytes);
+  state.settle_bytes(*connection);
   return written;
 }
 

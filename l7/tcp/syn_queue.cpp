@@ -105,8 +105,10 @@ void SynQueue::renew(std::uint64_t hash, const FlowKey& key, Instant now) {
   const std::uint32_t index = index_of(hash, key);
   WEIR_ASSERT(index != kNoIndex);  // the caller has just found it
   HalfOpen& record = entries_[index].record;
+  // Counted like our own repetitions, so that who repeats a SYN for ever holds no place for ever.
+  if (record.retransmissions == kRetransmissionsMax) return;
   waiting_[record.retransmissions].unlink(entries_, index);
-  record.retransmissions = 1;
+  ++record.retransmissions;
   schedule(index, now);
 }
 

@@ -90,7 +90,7 @@ class SynQueue {
   template <typename Resend>
   std::uint32_t advance(Instant now, Resend&& resend) {
     std::uint32_t expired = 0;
-    for (unsigned work = 0; work < kAdvanceMax; ++work) {
+    for (unsigned work = 0; work < kAdvanceMax && size() > 0; ++work) {
       const std::uint32_t index = earliest();
       if (index == kNoIndex || entries_[index].record.deadline > now) break;
       if (entries_[index].record.retransmissions == kRetransmissionsMax) {

@@ -13,7 +13,6 @@ using Bytes = std::vector<std::byte>;
 
 constexpr std::size_t kMacBytes = 12;
 constexpr unsigned kTypeIpv4 = 0x0800;
-constexpr unsigned kTypeIpv6 = 0x86dd;
 constexpr std::size_t kIpv4HopLimit = 8;
 constexpr std::size_t kIpv6HopLimit = 7;
 constexpr std::size_t kIpv4Checksum = 10;

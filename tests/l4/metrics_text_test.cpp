@@ -14,7 +14,7 @@ using ::testing::Not;
 
 MetricsReading loaded_reading() {
   MetricsReading reading{.version = "1.2.3", .revision = 7, .vips = 2, .backends = 3};
-  MetricsReading::Loaded& loaded = reading.loaded.emplace();
+  MetricsReading::Loaded& loaded = reading.loaded.emplace(MetricsReading::Loaded{});
   loaded.verdicts = {{"tx_ipip", "tx", {.packets = 10, .bytes = 1000}},
                      {"drop_no_backend", "drop", {}}};
   loaded.returned = {{"redirect", {}, {.packets = 1, .bytes = 64}}};

@@ -107,8 +107,8 @@ TEST_F(AdminApiOfSeveralWorkers, SaysWhereAFileStandsThatCannotBeUsed) {
     std::string_view problem;
   };
   for (const Case& c :
-       {Case{"certificateRefs: [{file: a.pem}]", "", "weir.yaml:9:84: ", "no certificate in it"},
-        Case{"certificateRefs: [{file: a.pem.2}]", "", "weir.yaml:9:84: ", "a.pem.2: no"}}) {
+       {Case{"certificateRefs: [{file: a.pem}]", "", "weir.yaml:9:78: ", "no certificate in it"},
+        Case{"certificateRefs: [{file: a.pem.2}]", "", "weir.yaml:9:78: ", "a.pem.2: no"}}) {
     const auto submission = config_with_tls(directory_, c.listener, c.service);
     const auto outcome = api_.prepare(submission);
     const auto* refused = std::get_if<AdminApi::Refused>(&outcome);

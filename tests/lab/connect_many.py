@@ -1,5 +1,6 @@
-"""connect_many.py ADDRESS:PORT PATH COUNT [SECONDS]: one HTTP request per new connection; prints as
-JSON how often each backend answered, by its x-backend header, and how often nothing did."""
+"""connect_many.py ADDRESS:PORT PATH COUNT [SECONDS [LOCAL_PORT]]: one HTTP request per new connection,
+from ports in a row if a first one is given; prints as JSON how often each backend answered, by its
+x-backend header, and how often nothing did."""
 
 import collections
 import json
@@ -9,13 +10,16 @@ import sys
 
 target, path, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 patience = float(sys.argv[4]) if len(sys.argv) > 4 else 5.0
+first_port = int(sys.argv[5]) if len(sys.argv) > 5 else None
 host, port = target.rsplit(":", 1)
 host = host.strip("[]")
 request = (f"GET {path} HTTP/1.1\r\nHost: api.shop.example\r\nConnection: close\r\n\r\n").encode()
 answers = collections.Counter()
-for _ in range(count):
+for i in range(count):
+    source = None if first_port is None else ("", first_port + i)
     try:
-        with socket.create_connection((host, int(port)), timeout=patience) as connection:
+        with socket.create_connection((host, int(port)), timeout=patience,
+                                      source_address=source) as connection:
             connection.sendall(request)
             reply = b""
             while chunk := connection.recv(65536):

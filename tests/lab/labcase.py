@@ -53,11 +53,13 @@ class LabCase(unittest.TestCase):
 
     # ---- measuring ----------------------------------------------------------------------------
 
-    def connect_many(self, count, target, path="/", patience=5):
-        """Makes `count` TCP connections, one request each, and counts which backend answered."""
+    def connect_many(self, count, target, path="/", patience=5, first_port=None):
+        """Makes `count` TCP connections, one request each, and counts which backend answered. Without
+        `first_port` from any ports, which may have been used before."""
         script = pathlib.Path(__file__).with_name("connect_many.py")
         done = self.lab.run_in("client", "python3", script, target, path, str(count),
-                               str(patience), timeout=120)
+                               str(patience), *([] if first_port is None else [first_port]),
+                               timeout=120)
         return collections.Counter(json.loads(done.stdout))
 
     def assert_share(self, counts, name, share, tolerance):

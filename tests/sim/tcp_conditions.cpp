@@ -155,19 +155,6 @@ Duration TcpConditions::round_trip_max() const {
   return sum;
 }
 
-namespace {
-
-template <typename Options>
-bool set_rack_if_there([[maybe_unused]] Options& options, [[maybe_unused]] bool on) {
-  constexpr bool kThere = requires { options.rack; };
-  if constexpr (kThere) options.rack = on;
-  return kThere;
-}
-
-}  // namespace
-
-bool set_rack(tcp::StackOptions& options, bool on) { return set_rack_if_there(options, on); }
-
 // ---- settings -----------------------------------------------------------------------------------
 
 namespace {
@@ -247,7 +234,7 @@ constexpr TcpSetting kSettings[] = {
     {"rack", "0 or 1: loss detection by time, where the stack has it",
      [](TcpConditions& c, double v) {
        for (tcp::StackOptions& options : c.stack)
-         set_rack(options, v != 0);
+         options.rack = v != 0;
      }},
     {"sabotage", "makes the run fail: 1 wrong byte … 7 selfish sender; see tcp_conditions.h",
      [](TcpConditions& c, double v) {

@@ -70,9 +70,6 @@ struct TcpConditions {
   [[nodiscard]] Duration round_trip_max() const;
 };
 
-/// Loss recovery by time came after the simulation: false where the stack has no such switch.
-bool set_rack(tcp::StackOptions& options, bool on);
-
 /// One thing about a run that is set by hand, whatever the seed says: "loss=0.05". Durations are in
 /// microseconds, both directions and sides are treated alike.
 struct TcpSetting {

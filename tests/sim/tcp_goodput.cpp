@@ -31,7 +31,7 @@ tcp::StackOptions stack_options(const GoodputCase& conditions) {
   options.connections_max = options.time_wait_max = 16;
   options.receive_buffer_bytes = options.send_buffer_bytes = conditions.buffer_bytes;
   options.connect_timeout = options.user_timeout = kLongest;
-  set_rack(options, conditions.rack);
+  options.rack = conditions.rack;
   return options;
 }
 
@@ -118,11 +118,6 @@ std::optional<Duration> Transfer::run() {
 
 std::optional<Duration> transfer_time(const GoodputCase& conditions) {
   return Transfer{conditions}.run();
-}
-
-bool stack_has_rack() {
-  tcp::StackOptions options;
-  return set_rack(options, true);
 }
 
 }  // namespace weir::testing

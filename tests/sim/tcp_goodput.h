@@ -21,6 +21,5 @@ struct GoodputCase {
 [[nodiscard]] std::optional<Duration> transfer_time(const GoodputCase& conditions);
 
 /// Whether `rack` makes a difference in this stack.
-[[nodiscard]] bool stack_has_rack();
 
 }  // namespace weir::testing

@@ -52,7 +52,7 @@ TEST(TcpGoodput, IsAsTheTableSays) {
   std::string text =
       "Goodput in Mbit/s of one transfer of 4 MB over 1 Gbit/s, by loss in each direction.\n\n" +
       table(true);
-  if (stack_has_rack()) text += "\nWithout RACK:\n\n" + table(false);
+  text += "\nWithout RACK:\n\n" + table(false);
   EXPECT_TRUE(matches_golden(golden_directory() / "goodput.txt", text));
 }
 

@@ -37,17 +37,14 @@ constexpr Duration kForgetTime = std::chrono::minutes{12};
 /// The delayed ACK, which a transfer through a small window waits for again and again.
 constexpr Duration kDelayedAck = milliseconds{40};
 
+/// Memory that never runs short in a run; less may close windows for good reasons.
+constexpr std::uint32_t kPlentyPoolBytes = 4'000'000;
+constexpr std::uint32_t kPlentyBuffers = 16'384;
+/// The MSS of the smallest MTU there is here.
+constexpr std::uint32_t kSegmentMin = 536;
+
 /// Sabotage: how far a selfish sender goes.
 constexpr std::uint32_t kFarBeyondAnyWindow = 1 << 20;
-
-/// The congestion window of a connection, where the stack tells it.
-template <typename Stack>
-std::optional<std::uint64_t> congestion_window(const Stack& stack, tcp::ConnectionId id) {
-  if constexpr (requires { stack.info(id)->congestion_window; }) {
-    if (const auto info = stack.info(id)) return info->congestion_window;
-  }
-  return std::nullopt;
-}
 
 class Simulation {
  public:
@@ -55,6 +52,12 @@ class Simulation {
   TcpSimulation run();
 
  private:
+  struct Read {
+    tcp::ConnectionId id;
+    std::uint16_t local;
+    std::uint16_t remote;
+  };
+
   static TcpConditions conditions_of(Random& random, const TcpSimulationOptions& options);
   static SimLink::Options link_options(const TcpConditions& conditions, std::uint64_t seed);
   [[nodiscard]] net::InterfaceConfig config(Side side) const;
@@ -65,6 +68,7 @@ class Simulation {
   void on_frame(const CapturedFrame& frame);
   void on_delivery(const DeliveredFrame& frame);
   void send_noise(Side to, std::span<const std::byte> frame);
+  void check_windows_told(Side side);
   void sabotage_after(Side side);
   [[nodiscard]] Instant next_event() const;
   [[nodiscard]] bool only_memories_left();
@@ -97,6 +101,7 @@ class Simulation {
   std::array<std::uint64_t, 2> tail_probes_{};  // that each had sent at its last frame
   std::unique_ptr<TcpUsers> users_;
   WireOracle oracle_;
+  std::vector<Read> reads_;      // of the side whose turn it is
   std::vector<Instant> stalls_;  // of the link, the next one last
   Instant down_at_ = kNever;     // kVanish
   port::Packet kept_;            // sabotage
@@ -130,8 +135,12 @@ Simulation::Simulation(const TcpSimulationOptions& options)
                                                     conditions_.tick[index(side)], random_);
   users_ = std::make_unique<TcpUsers>(conditions_, std::array{hosts_[0].get(), hosts_[1].get()},
                                       addresses_, Random{random_.next()}, now_);
-  users_->on_read = [this](Side side, std::uint16_t local, std::uint16_t remote) {
-    oracle_.on_read(side, local, remote);
+  users_->on_read = [this](const TcpUser& user) {
+    const tcp::Stack& stack = hosts_[index(user.side)]->stack();
+    const std::uint16_t local = stack.local(user.id).port.value();
+    const std::uint16_t remote = stack.remote(user.id).port.value();
+    oracle_.on_read(user.side, local, remote);
+    reads_.push_back({user.id, local, remote});
   };
   if (conditions_.plot != Plot::kCrossing)
     hosts_[1]->stack().listen({addresses_[1], wire::Port{TcpUsers::kPort}}, 0);
@@ -188,12 +197,14 @@ void Simulation::on_frame(const CapturedFrame& frame) {
   if (const TcpUser* user =
           users_->find(frame.from, segment.source_port, segment.destination_port)) {
     const tcp::Stack& stack = hosts_[index(frame.from)]->stack();
-    const auto window = congestion_window(stack, user->id);
-    // A tail loss probe leaves whatever the window (RFC 8985, section 7.3).
+    const auto info = stack.info(user->id);
+    // A tail loss probe leaves whatever the window (RFC 8985, section 7.3); and what the port has
+    // refused leaves later, when the window may be another.
     const std::uint64_t probes = stack.counters().tail_probes;
     const bool probed = std::exchange(tail_probes_[index(frame.from)], probes) != probes;
-    if (window && !probed)
-      oracle_.check_congestion(frame.from, segment.source_port, segment.destination_port, *window);
+    if (info && !probed && conditions_.refuse == 0)
+      oracle_.check_congestion(frame.from, segment.source_port, segment.destination_port,
+                               info->congestion_window);
   }
   const bool is_ack = segment.length() == 0 && !segment.rst();
   if (conditions_.sabotage == Sabotage::kAckStorm && frame.from == Side::kB && is_ack &&
@@ -266,8 +277,23 @@ void Simulation::turn() {
     host.begin_turn(now_);
     users_->turn(side, now_);
     host.end_turn(now_);
+    check_windows_told(side);
     if (conditions_.sabotage != Sabotage::kNone) sabotage_after(side);
   }
+}
+
+/// Whoever has read everything and has memory must have said so.
+void Simulation::check_windows_told(Side side) {
+  const tcp::StackOptions& options = conditions_.stack[index(side)];
+  const bool plenty = options.buffer_pool_bytes >= kPlentyPoolBytes && conditions_.refuse == 0 &&
+                      conditions_.buffers[index(side)] >= kPlentyBuffers;
+  const tcp::Stack& stack = hosts_[index(side)]->stack();
+  for (const Read& read : reads_)
+    if (plenty && stack.exists(read.id) && stack.readable_bytes(read.id) == 0 &&
+        !stack.at_end(read.id))
+      oracle_.check_window_told(side, read.local, read.remote,
+                                std::min(2 * kSegmentMin, options.receive_buffer_bytes / 2));
+  reads_.clear();
 }
 
 void Simulation::sabotage_after(Side side) {

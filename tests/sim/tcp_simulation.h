@@ -34,12 +34,12 @@ struct TcpSimulationOptions {
 /// ARP and NDP really happen.
 ///
 /// Oracles:
-/// - each byte arrives once and in order, the end where the peer has ended, no reset without
-/// reason;
+/// - each byte arrives once and in order, the end where the peer has ended, no reset without a
+///   reason;
 /// - progress: a run ends within a bound that is computed from what happened to it, see bound();
 /// - no storms: segments are bounded by a multiple of what a perfect link would need and what this
 ///   one has lost; ACKs have causes;
-/// - every segment obeys the rules of WireOracle;
+/// - every segment obeys the rules of WireOracle; a reader who makes room says so;
 /// - at the end no connection, record, chunk, timer or packet buffer is left, on either host.
 [[nodiscard]] TcpSimulation simulate_tcp(const TcpSimulationOptions& options);
 

@@ -225,8 +225,7 @@ bool TcpUsers::read(TcpUser& user) {
     budget -= expected.size();
     moved = true;
   }
-  if (moved && on_read)
-    on_read(user.side, stack.local(user.id).port.value(), stack.remote(user.id).port.value());
+  if (moved && on_read) on_read(user);
   if (user.received > peer_of(user).sent) violate(user, "more bytes than were sent");
   if (stack.at_end(user.id) && !user.saw_end) {
     user.saw_end = true;

@@ -62,8 +62,8 @@ class TcpUsers {
   [[nodiscard]] std::string unfinished() const;
   [[nodiscard]] unsigned completed() const { return completed_; }
 
-  /// Told whenever somebody has read: side, local port, remote port.
-  std::function<void(Side, std::uint16_t, std::uint16_t)> on_read;
+  /// Told whenever somebody has read.
+  std::function<void(const TcpUser&)> on_read;
 
   /// Nobody waits for longer where things may go wrong: an idle connection whose peer has vanished
   /// is its user's to give up.

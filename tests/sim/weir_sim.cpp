@@ -245,11 +245,14 @@ int run(const Arguments& arguments) {
       if (--working == 0) ended.notify_all();
     });
   const bool watched = ::isatty(STDERR_FILENO) == 1 && !arguments.print;
-  for (std::unique_lock lock{mutex}; working > 0;) {
-    ended.wait_for(lock, std::chrono::seconds{1});
+  const auto all_ended = [&] { return working == 0; };
+  for (std::unique_lock lock{mutex}; !ended.wait_for(lock, std::chrono::seconds{1}, all_ended);) {
     if (watched) show_progress(arguments, runner.totals(), elapsed());
   }
-  if (watched) fmt::print(stderr, "\n");
+  if (watched) {
+    show_progress(arguments, runner.totals(), elapsed());
+    fmt::print(stderr, "\n");
+  }
   for (std::thread& thread : threads)
     thread.join();
   const Totals totals = runner.totals();

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
+#include <span>
 
 namespace weir::testing {
 namespace {
@@ -59,6 +61,11 @@ void WireOracle::on_sent(Side from, const TcpFrame& frame, bool arrives, Instant
   if (segment.has_ack() && (!peer.initial || segment.ack > peer.sent_end))
     violate(from, segment, "acknowledges what was never sent");
   if (!half.initial) return;
+  if (segment.has_ack()) {
+    const Seq edge = edge_of(segment, half, peer);
+    half.told_ack = half.told ? tcp::later_of(half.told_ack, segment.ack) : segment.ack;
+    half.told = tcp::later_of(half.told.value_or(edge), edge);
+  }
   half.sent_new_text = !segment.payload.empty() && segment.end() > half.sent_end;
   if (segment.length() > 0 && segment.seq < half.sent_end) half.repaired = half.sent_end;
   half.sent_end = tcp::later_of(half.sent_end, segment.end());
@@ -106,8 +113,11 @@ void WireOracle::check_text(Half& half, const SegmentView& segment) {
     const std::uint64_t acknowledged = (*half.initial).distance_to(*half.acknowledged);
     const std::uint64_t flight = half.acknowledged->distance_to(
         tcp::later_of(tcp::later_of(segment.end(), half.sent_end), *half.acknowledged));
+    std::uint64_t sacked = 0;
+    for (const auto& [start, end] : half.sacked)
+      sacked += end - start;
     const std::uint64_t most =
-        kInitialWindowMax + 2 * acknowledged + (3 + half.duplicates) * half.text_max;
+        kInitialWindowMax + 2 * acknowledged + sacked + (3 + half.duplicates) * half.text_max;
     if (flight > most)
       return violate(side_, segment, fmt::format("{} bytes in flight, {} at most", flight, most));
     return;
@@ -140,9 +150,7 @@ void WireOracle::on_delivered(Side to, const TcpFrame& frame, Instant /*now*/) {
   const Half& peer = flow.halves[1 - index(to)];
   if (segment.length() > 0) ++half.causes;
   if (!segment.has_ack() || segment.rst()) return;
-  const bool scaled = half.scale && peer.scale && !segment.syn();
-  const std::uint32_t window = std::uint32_t{segment.window} << (scaled ? *peer.scale : 0);
-  const Seq edge = segment.ack + window;
+  const Seq edge = edge_of(segment, peer, half);
   const bool moves_on = !half.acknowledged || segment.ack > *half.acknowledged;
   half.in_order = segment.options.sack_count == 0 && (moves_on || half.in_order);
   if (!moves_on && segment.length() == 0 && edge <= *half.edge) {  // RFC 5681, section 2
@@ -151,24 +159,47 @@ void WireOracle::on_delivered(Side to, const TcpFrame& frame, Instant /*now*/) {
   }
   half.edge = tcp::later_of(half.edge.value_or(edge), edge);
   half.acknowledged = tcp::later_of(half.acknowledged.value_or(segment.ack), segment.ack);
-  if constexpr (!kEveryAckUpdatesTheWindow) {
-    follow_window(half, segment, window);
-    half.edge = tcp::later_of(*half.edge, *half.acknowledged + half.window);
-  }
+  take_sacks(half, segment);
 }
 
-void WireOracle::follow_window(Half& half, const SegmentView& segment, std::uint32_t window) {
-  if (segment.ack < *half.acknowledged) return;
-  const bool is_newer = !half.window_seq || *half.window_seq < segment.seq ||
-                        (*half.window_seq == segment.seq && half.window_ack <= segment.ack);
-  if (!is_newer && !segment.syn()) return;
-  half.window = window;
-  half.window_seq = segment.seq;
-  half.window_ack = segment.ack;
+Seq WireOracle::edge_of(const SegmentView& segment, const Half& from, const Half& to) {
+  const bool scaled = from.scale && to.scale && !segment.syn();
+  return segment.ack + (std::uint32_t{segment.window} << (scaled ? *from.scale : 0));
+}
+
+void WireOracle::take_sacks(Half& half, const SegmentView& segment) {
+  if (!half.initial) return;
+  const std::uint64_t acknowledged = half.initial->distance_to(*half.acknowledged);
+  for (const tcp::SackBlock& block :
+       std::span{segment.options.sack}.first(segment.options.sack_count)) {
+    if (block.start < *half.acknowledged || block.end <= block.start) continue;
+    std::uint64_t start = half.initial->distance_to(block.start);
+    std::uint64_t end = half.initial->distance_to(block.end);
+    for (auto at = half.sacked.begin(); at != half.sacked.end();) {
+      const bool touches = at->first <= end && at->second >= start;
+      if (touches) {
+        start = std::min(start, at->first);
+        end = std::max(end, at->second);
+      }
+      at = touches ? half.sacked.erase(at) : std::next(at);
+    }
+    half.sacked[start] = end;
+  }
+  std::erase_if(half.sacked, [&](const auto& range) { return range.second <= acknowledged; });
 }
 
 void WireOracle::on_read(Side side, std::uint16_t local_port, std::uint16_t remote_port) {
   ++flow(side, local_port, remote_port).halves[index(side)].causes;
+}
+
+void WireOracle::check_window_told(Side side, std::uint16_t local_port, std::uint16_t remote_port,
+                                   std::uint32_t room) {
+  const Half& half = flow(side, local_port, remote_port).halves[index(side)];
+  if (!half.told || !violation_.empty()) return;
+  const std::uint32_t told = half.told_ack.distance_to(*half.told);
+  if (told < room)
+    violation_ = fmt::format("{} {}>{}: has room for {} and has told of {}",
+                             side == Side::kA ? "A" : "B", local_port, remote_port, room, told);
 }
 
 void WireOracle::check_congestion(Side side, std::uint16_t local_port, std::uint16_t remote_port,

@@ -20,13 +20,13 @@ namespace weir::testing {
 ///
 /// - nothing but SYN and RST before the handshake, nothing but RST and SYN after a RST;
 /// - no text beyond the right edge that the peer has announced and that has arrived, but for a
-/// probe
-///   of one number (RFC 9293, section 3.8.6.1);
+///   probe of one number (RFC 9293, section 3.8.6.1);
 /// - one place for FIN, and no text behind it;
 /// - no acknowledgment of what was never sent;
 /// - no more in flight than an initial window (RFC 6928) and twice what was acknowledged so far
-///   (RFC 3465), and a segment for each duplicate ACK (limited transmit, RFC 3042, and fast
-///   recovery, RFC 5681); where the window itself is known, check_congestion() compares with that;
+///   (RFC 3465), a segment for each duplicate ACK (limited transmit, RFC 3042, and fast recovery,
+///   RFC 5681), and what the peer is known to have beyond a gap (RFC 6675); where the window itself
+///   is known, check_congestion() compares with that;
 /// - an ACK alone has a cause: something that arrived, or a reader who made room; what has none is
 ///   let through at a trickle, for keep-alive and challenge ACKs.
 class WireOracle {
@@ -37,6 +37,11 @@ class WireOracle {
   void on_delivered(Side to, const TcpFrame& frame, Instant now);
   /// A reader has taken bytes out of the receive buffer and may have to announce a window.
   void on_read(Side side, std::uint16_t local_port, std::uint16_t remote_port);
+  /// A reader has left nothing in the receive buffer, and everything that this causes was sent: by
+  /// now the peer must have been told of at least `room` (RFC 9293, section 3.8.6.2.2). Without
+  /// it, a window that was closed stays so until a probe finds out.
+  void check_window_told(Side side, std::uint16_t local_port, std::uint16_t remote_port,
+                         std::uint32_t room);
   /// To be called behind on_sent() with the congestion window as the stack itself says. Looks only
   /// at new text while everything arrives in order: in recovery the wire does not show what the
   /// sender believes to be in flight.
@@ -58,15 +63,15 @@ class WireOracle {
     tcp::Seq sent_end;             ///< one past the highest number ever sent
     std::optional<tcp::Seq> fin;   ///< its number
     bool reset = false;            ///< has sent RST
+    std::optional<tcp::Seq> told;  ///< the furthest edge that it has announced itself
+    tcp::Seq told_ack;             ///< and what it has acknowledged
     std::optional<tcp::Seq> edge;  ///< the furthest that has been announced to it
     std::optional<tcp::Seq> acknowledged;
-    std::uint32_t window = 0;  ///< SND.WND, SND.WL1 and SND.WL2 as RFC 9293 keeps them
-    std::optional<tcp::Seq> window_seq;
-    tcp::Seq window_ack;
     std::uint32_t last_seq = 0;  ///< of the last segment
     std::uint32_t last_ack = 0;
-    unsigned losses_in_a_row = 0;      ///< of that segment
-    std::uint64_t duplicates = 0;      ///< ACKs that moved nothing
+    unsigned losses_in_a_row = 0;                   ///< of that segment
+    std::uint64_t duplicates = 0;                   ///< ACKs that moved nothing
+    std::map<std::uint64_t, std::uint64_t> sacked;  ///< by distance from its SYN, start to end
     bool in_order = true;              ///< the peer has not told of a gap since it last moved on
     std::optional<tcp::Seq> repaired;  ///< one past what had been sent at the last repetition
     bool sent_new_text = false;        ///< the last segment did
@@ -80,19 +85,15 @@ class WireOracle {
     bool mixed = false;          // two incarnations of one pair of ports overlap: not checked
   };
 
-  /// Whether the window is taken from every segment that acknowledges something new. The letter of
-  /// RFC 9293, section 3.10.7.4, takes it only from segments with a number at least as high as the
-  /// last: an ACK on a retransmission then moves SND.UNA, and with it a window that nobody has
-  /// announced. To be true as soon as the stack does better; until then that much is let through.
-  static constexpr bool kEveryAckUpdatesTheWindow = false;
-
   static constexpr double kTrickleMax = 20;
   static constexpr double kTricklePerSecond = 8;
 
   Flow& flow(Side side, std::uint16_t local_port, std::uint16_t remote_port);
   void check_order(Half& half, const tcp::SegmentView& segment);
   void check_text(Half& half, const tcp::SegmentView& segment);
-  static void follow_window(Half& half, const tcp::SegmentView& segment, std::uint32_t window);
+  /// The right edge of the window that a segment of `from` to `to` announces.
+  static tcp::Seq edge_of(const tcp::SegmentView& segment, const Half& from, const Half& to);
+  static void take_sacks(Half& half, const tcp::SegmentView& segment);
   void count_loss(Half& half, const Half& peer, const tcp::SegmentView& segment, bool arrives);
   void check_ack_cause(Half& half, const tcp::SegmentView& segment, Instant now);
   void violate(Side side, const tcp::SegmentView& segment, std::string_view what);

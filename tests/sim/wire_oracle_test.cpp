@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <ostream>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "l4/wire/headers.h"
@@ -69,6 +71,8 @@ struct Case {
   std::vector<Step> steps;  // after the handshake
   std::string_view violation;
 };
+
+void PrintTo(const Case& tested, std::ostream* out) { *out << tested.name; }
 
 class WireOracleCase : public ::testing::TestWithParam<Case> {};
 
@@ -169,6 +173,20 @@ TEST(WireOracle, MoreInFlightThanTheStacksOwnWindowIsFound) {
   wire.play({.seq = 3'001, .text = 1'000});
   wire.oracle.check_congestion(kA, 1, 2, 1'000);
   EXPECT_THAT(wire.oracle.violation(), HasSubstr("the congestion window is 1000"));
+}
+
+TEST(WireOracle, AReaderWhoMakesRoomMustSaySo) {
+  Wire wire;
+  wire.shake_hands();
+  wire.play({.text = 10'000});
+  wire.play({.from = kB, .ack = 10'001, .window = 0});
+  wire.oracle.check_window_told(kB, 2, 1, 0);
+  EXPECT_EQ(wire.oracle.violation(), "");
+  wire.play({.from = kB, .ack = 10'001, .window = 999, .arrives = false});  // it was said
+  wire.oracle.check_window_told(kB, 2, 1, 999);
+  EXPECT_EQ(wire.oracle.violation(), "");
+  wire.oracle.check_window_told(kB, 2, 1, 1'000);
+  EXPECT_THAT(wire.oracle.violation(), HasSubstr("has room for 1000 and has told of 999"));
 }
 
 TEST(WireOracle, ALossCostsATimeOutAndTwiceAsMuchWhenItIsRepeated) {

@@ -386,12 +386,15 @@ std::optional<std::size_t> take_chunks(std::string_view bytes, std::string& body
     std::size_t size = 0;
     const auto parsed = std::from_chars(bytes.data() + at, bytes.data() + line_end, size, 16);
     WEIR_ASSERT(parsed.ec == std::errc{});  // well-formed messages only
+    if (size == 0) {  // trailers, which are not of the body, and an empty line
+      const std::size_t last = bytes.find("\r\n\r\n", line_end);
+      return last == std::string_view::npos ? std::nullopt : std::optional{last + 4};
+    }
     const std::size_t end = line_end + 2 + size + 2;
     if (bytes.size() < end) return std::nullopt;
     WEIR_ASSERT(bytes.substr(end - 2, 2) == "\r\n");
     body.append(bytes.substr(line_end + 2, size));
     at = end;
-    if (size == 0) return at;
   }
 }
 

@@ -28,10 +28,13 @@
  * has no more descriptors than this table's; splice and pipe are not there (ENOSYS).
  *
  * Flags are `name=value` with commas between. The names are those of tcp::StackOptions (durations
- * in milliseconds, switches 0 or 1, congestion=cubic|newreno), and local=ADDRESS        an own
- * address, any number of times; without it every address that is bound or sent to becomes one mtu=,
- * seed=, start_us=, receive_wait_us=, clock_step_us= early_write=1        send() before the
- * handshake has ended is taken, as Weir's stack does, where Linux blocks
+ * in milliseconds, switches 0 or 1, congestion=cubic|newreno), and
+ *
+ * - local=ADDRESS: an own address, any number of times; without it every address that is bound or
+ *   sent to becomes one;
+ * - mtu=, seed=, start_us=, receive_wait_us=, clock_step_us=;
+ * - early_write=1: send() before the handshake has ended is taken, as Weir's stack does, where
+ *   Linux blocks.
  */
 #pragma once
 
@@ -96,8 +99,7 @@ struct weir_stack_entry {
 /* Fills the table. Instances are independent of each other. */
 void packetdrill_interface_init(const char* flags, struct weir_stack_entry* entry);
 
-/* ---- Weir only: what a test of the stack itself asks that no socket call can answer
- * -------------- */
+/* ---- Weir only: what a test of the stack itself asks that no socket call can answer ---------- */
 
 enum weir_stack_news_flags {
   WEIR_STACK_ACCEPTED = 1,

@@ -3,8 +3,6 @@
 
 find_program(WEIR_BPF_CLANG NAMES clang clang-14 REQUIRED)
 find_program(WEIR_BPFTOOL NAMES bpftool PATHS /usr/sbin /sbin REQUIRED)
-execute_process(COMMAND ${CMAKE_C_COMPILER} -print-multiarch
-                OUTPUT_VARIABLE WEIR_MULTIARCH OUTPUT_STRIP_TRAILING_WHITESPACE)
 
 function(weir_bpf_object name)
   cmake_parse_arguments(arg "" "SOURCE" "" ${ARGN})
@@ -14,7 +12,7 @@ function(weir_bpf_object name)
   add_custom_command(
     OUTPUT ${object}
     COMMAND ${WEIR_BPF_CLANG} -target bpf -mcpu=v3 -std=gnu11 -O2 -g -Wall -Wextra -Werror
-            -Wno-unused-parameter -I${CMAKE_SOURCE_DIR} -I/usr/include/${WEIR_MULTIARCH}
+            -Wno-unused-parameter -I${CMAKE_SOURCE_DIR} -I/usr/include/${CMAKE_LIBRARY_ARCHITECTURE}
             -MD -MF ${object}.d -MT ${object} -c ${source} -o ${object}
     DEPENDS ${source}
     DEPFILE ${object}.d

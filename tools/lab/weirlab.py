@@ -109,7 +109,9 @@ class Lab:
         log = open(self.directory / f"{name}.log", "ab")
         process = subprocess.Popen(
             self.command_in(host, *command), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            start_new_session=True, **options)  # Ctrl-C is for us; we end our children in order
+            # Ctrl-C is for us, who end our children in order; the session is ours, so that who runs us
+            # in idle time, or beside what does, has a say in how they are scheduled (autogroup).
+            process_group=0, **options)
         log.close()
         self.processes[name] = process
         return process

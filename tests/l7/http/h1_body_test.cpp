@@ -73,7 +73,7 @@ std::vector<BodyVector> body_vectors() {
       {"ACutChunkIsNotOver", kChunked, "5\r\nhel", State::kNeedMore, "hel"},
       {"AMissingLastChunkIsNotOver", kChunked, hello, State::kNeedMore, "hello"},
       {"AMissingLastLineIsNotOver", kChunked, hello + "0\r\n", State::kNeedMore, "hello"},
-      {"TrailersAreDropped", kChunked, "0\r\nA: b\r\nC:\r\n\r\nX", State::kDone, "", 1},
+      {"TrailersAreNoPayload", kChunked, "0\r\nA: b\r\nC:\r\n\r\nX", State::kDone, "", 1},
       {"ATrailerWithoutColonIsRefused", kChunked, "0\r\nAb\r\n\r\n", State::kError},
       {"ATrailerWithoutNameIsRefused", kChunked, "0\r\n: b\r\n\r\n", State::kError},
       {"ATrailerWithASpaceBeforeTheColonIsRefused", kChunked, "0\r\nA : b\r\n\r\n", State::kError},
@@ -162,11 +162,29 @@ TEST(BodyDecoder, ReadsWhatTheWriterWrote) {
     out.insert(out.end(), bytes.begin(), bytes.end());
     append_chunk_end(out);
   }
-  append_last_chunk(out);
+  append_last_chunk(out, {}, "");
   const BodyVector written{"", kChunked, std::string{as_text(out)}, State::kDone};
   const Decoded decoded = decode_in_pieces(written, [] { return std::size_t{3}; });
   EXPECT_EQ(decoded.end, State::kDone);
   EXPECT_EQ(decoded.payload, "ahello, world0123456789abcdef");
+}
+
+TEST(BodyDecoder, KeepsTrailersApartAndForgetsThemWithTheNextBody) {
+  BodyDecoder decoder{kChunked};
+  const auto step = decoder.decode(as_bytes("0\r\nX-A:  1 \r\nx-b:\r\nX-A: 2\r\n\r\n"));
+  ASSERT_EQ(step.state, State::kDone);
+  const HeaderList& trailers = decoder.trailers();
+  ASSERT_EQ(trailers.size(), 3U);
+  EXPECT_EQ(trailers[0].name, "X-A");
+  EXPECT_EQ(trailers[0].value, "1");
+  EXPECT_EQ(trailers[1].name, "x-b");
+  EXPECT_EQ(trailers[1].value, "");
+  std::vector<std::byte> out;
+  append_last_chunk(out, trailers, "x-a, X-C");
+  EXPECT_EQ(as_text(out), "0\r\nX-A: 1\r\nX-A: 2\r\n\r\n");
+  decoder.begin(kChunked);
+  ASSERT_EQ(decoder.decode(as_bytes("0\r\n\r\n")).state, State::kDone);
+  EXPECT_TRUE(decoder.trailers().empty());
 }
 
 }  // namespace

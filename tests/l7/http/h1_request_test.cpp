@@ -1,94 +1,16 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <memory>
 
 #include "l4/base/bytes.h"
-#include "l4/base/random.h"
 #include "l7/http/h1.h"
-#include "tests/l7/http/request_vectors.h"
 #include "tests/support/alloc_guard.h"
 
 namespace weir::http {
 namespace {
 
-using testing::RequestVector;
 using Outcome = ParseResult::Outcome;
-
-constexpr std::uint64_t kSeed = 20240611;
-
-/// Everything that a caller can see of one parse, as text.
-std::string describe(const ParseResult& result, const RequestParser& parser) {
-  switch (result.outcome) {
-    case Outcome::kIncomplete:
-      return "incomplete";
-    case Outcome::kError:
-      return fmt::format("{} {}", number_of(result.refusal.status), result.refusal.reason);
-    case Outcome::kComplete:
-      break;
-  }
-  const RequestHead& head = parser.head();
-  std::string text = fmt::format("{} bytes: {} {} 1.{}\n", result.consumed, head.method,
-                                 head.target, head.minor_version);
-  for (const Field field : head.fields)
-    text += fmt::format("{}={}\n", field.name, field.value);
-  const RequestFraming& framing = parser.framing();
-  return text + fmt::format("body {} {} keep {} expect {} upgrade {}",
-                            static_cast<int>(framing.body.kind), framing.body.length,
-                            framing.keep_alive, framing.expects_continue, framing.upgrade);
-}
-
-/// Feeds growing prefixes, cut where `next_cut` says, each from memory of exactly its size, so
-/// that the sanitizer sees a read behind it.
-template <typename NextCut>
-std::string parse_in_pieces(std::string_view input, NextCut&& next_cut) {
-  RequestParser parser;
-  std::size_t size = 0;
-  for (;;) {
-    size = std::min(input.size(), size + next_cut());
-    const std::vector<std::byte> exact{as_bytes(input).begin(),
-                                       as_bytes(input).begin() + static_cast<long>(size)};
-    const ParseResult result = parser.parse(exact);
-    if (result.outcome != Outcome::kIncomplete || size == input.size())
-      return describe(result, parser);
-  }
-}
-
-class RequestVectors : public ::testing::TestWithParam<RequestVector> {};
-
-TEST_P(RequestVectors, HaveOneReadingHoweverTheyAreCut) {
-  const RequestVector& vector = GetParam();
-  const std::string_view input = vector.input;
-  RequestParser parser;
-  const ParseResult result = parser.parse(as_bytes(input));
-  const std::string whole = describe(result, parser);
-
-  if (vector.refusal) {
-    ASSERT_EQ(result.outcome, Outcome::kError) << whole;
-    EXPECT_EQ(number_of(result.refusal.status), number_of(*vector.refusal)) << whole;
-    EXPECT_FALSE(result.refusal.reason.empty());
-  } else if (vector.incomplete) {
-    EXPECT_EQ(result.outcome, Outcome::kIncomplete) << whole;
-  } else {
-    ASSERT_EQ(result.outcome, Outcome::kComplete) << whole;
-    EXPECT_EQ(result.consumed, input.size() - vector.left_over);
-  }
-
-  // A byte at a time is quadratic in this harness (each prefix is copied), so long ones skip it.
-  if (input.size() < 4096) {
-    EXPECT_EQ(parse_in_pieces(input, [] { return std::size_t{1}; }), whole);
-  }
-  Random random{kSeed};
-  for (int round = 0; round < 8; ++round) {
-    const auto longest = static_cast<std::uint32_t>(input.size() / 4 + 2);
-    EXPECT_EQ(parse_in_pieces(input, [&] { return std::size_t{1} + random.below(longest); }), whole)
-        << "seed " << kSeed << ", round " << round;
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(, RequestVectors, ::testing::ValuesIn(testing::request_vectors()),
-                         [](const auto& test) { return std::string{test.param.name}; });
 
 constexpr std::string_view kRequest =
     "GET /a/b?c=d HTTP/1.1\r\nHost: a.example\r\nX-One:  1 \r\nx-one: 2\r\nAccept: */*\r\n\r\n";

@@ -143,7 +143,7 @@ TEST(ChunkWriter, WritesSizesInHexadecimal) {
   std::vector<std::byte> out;
   append_chunk_header(out, 0x1fF0);
   append_chunk_end(out);
-  append_last_chunk(out);
+  append_last_chunk(out, {}, "");
   EXPECT_EQ(as_text(out), "1ff0\r\n\r\n0\r\n\r\n");
 }
 

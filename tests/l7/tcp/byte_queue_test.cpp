@@ -148,6 +148,29 @@ TEST(ByteQueue, ClearingReturnsEarlyBytesToo) {
   EXPECT_EQ(drain(queue), bytes);
 }
 
+TEST(ByteQueue, DroppingEarlyBytesLeavesTheOthersInPlace) {
+  ChunkPool pool{64 * sizeof(Chunk)};
+  Random random{3};
+  // Where the queue ends: nowhere, inside its chunk, at the end of one.
+  for (const std::size_t size : {std::size_t{0}, std::size_t{5000}, 2 * Chunk::kBytes}) {
+    ByteQueue queue{pool, ChunkPool::Use::kReceive};
+    const auto bytes = random_bytes(random, size);
+    queue.append(bytes);
+    const std::size_t used = pool.used();
+    ASSERT_TRUE(queue.write_ahead(10, random_bytes(random, 9000)));
+    ASSERT_TRUE(queue.write_ahead(40'000, random_bytes(random, 9000)));
+    EXPECT_GT(pool.used(), used);
+    queue.drop_ahead();
+    EXPECT_EQ(pool.used(), used) << "size " << size;
+    const auto more = random_bytes(random, 20'000);
+    queue.append(more);
+    auto all = bytes;
+    all.insert(all.end(), more.begin(), more.end());
+    EXPECT_EQ(drain(queue), all) << "size " << size;
+    EXPECT_EQ(pool.used(), 0U);
+  }
+}
+
 TEST(ChunkPool, NeitherUseCanTakeTheLastQuarterFromTheOther) {
   ChunkPool pool{16 * sizeof(Chunk)};
   std::vector<Chunk*> sending;
@@ -160,6 +183,9 @@ TEST(ChunkPool, NeitherUseCanTakeTheLastQuarterFromTheOther) {
   while (Chunk* chunk = pool.take(ChunkPool::Use::kReceive))
     receiving.push_back(chunk);
   EXPECT_EQ(receiving.size(), 4U);
+  // Not its share, but all that there is: nobody may be told that there is room.
+  EXPECT_TRUE(pool.exhausted_for(ChunkPool::Use::kReceive));
+  EXPECT_TRUE(pool.short_for(ChunkPool::Use::kReceive));
   for (Chunk* chunk : sending)
     pool.give_back(chunk, ChunkPool::Use::kSend);
   for (Chunk* chunk : receiving)

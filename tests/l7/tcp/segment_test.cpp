@@ -103,6 +103,58 @@ TEST(ParseSegment, ReadsWhatBuildSegmentWrites) {
   EXPECT_EQ(view->end(), Seq{3});
 }
 
+TEST(ParseSegment, TimeStampsAreTheSameInEveryLayout) {
+  const std::vector<std::uint8_t> layouts[] = {
+      {1, 1, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8},  // the usual one, which is read as a whole
+      {1, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1}, {8, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1, 1},
+      {8, 10, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0}, {1, 1, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1, 1, 1, 1},
+  };
+  for (const std::vector<std::uint8_t>& layout : layouts) {
+    const auto words = static_cast<std::uint8_t>(5 + layout.size() / 4);
+    const auto view = parse_segment(segment_of(words, 0, layout));
+    ASSERT_TRUE(view.has_value()) << layout.size();
+    EXPECT_EQ(view->options.timestamps, (Timestamps{0x01020304, 0x05060708})) << layout.size();
+  }
+}
+
+TEST(ParseSegment, TwelveBytesThatAreNoTimeStampsAreReadAsWhatTheyAre) {
+  const auto sack = parse_segment(segment_of(8, 0, {1, 1, 5, 10, 0, 0, 0, 2, 0, 0, 0, 3}));
+  ASSERT_TRUE(sack.has_value());
+  EXPECT_FALSE(sack->options.timestamps.has_value());
+  ASSERT_EQ(sack->options.sack_count, 1U);
+  EXPECT_EQ(sack->options.sack[0], (SackBlock{Seq{2}, Seq{3}}));
+  EXPECT_FALSE(parse_segment(segment_of(8, 0, {1, 1, 8, 9, 1, 2, 3, 4, 5, 6, 7, 1})).has_value());
+}
+
+struct OptionBytes {
+  const char* what;
+  SegmentOptions options;
+  std::vector<std::uint8_t> bytes;
+};
+
+TEST(BuildSegment, OptionsThatTakeTwelveBytesAreToldApart) {
+  SegmentOptions stamps;
+  stamps.timestamps = Timestamps{0x01020304, 0x05060708};
+  SegmentOptions sack;
+  sack.sack_count = 1;
+  sack.sack[0] = {Seq{2}, Seq{3}};
+  const OptionBytes cases[] = {
+      {"time stamps", stamps, {1, 1, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8}},
+      {"a SACK block", sack, {1, 1, 5, 10, 0, 0, 0, 2, 0, 0, 0, 3}},
+  };
+  port::HeapPool pool{4};
+  for (const OptionBytes& expected : cases) {
+    SegmentHeader header;
+    header.options = expected.options;
+    port::Packet packet = pool.allocate(100);
+    ASSERT_EQ(build_segment(packet, header, 0).size(), 0U) << expected.what;
+    ASSERT_EQ(packet.size(), sizeof(TcpHeader) + expected.bytes.size()) << expected.what;
+    for (std::size_t i = 0; i < expected.bytes.size(); ++i)
+      EXPECT_EQ(packet.bytes()[sizeof(TcpHeader) + i], std::byte{expected.bytes[i]})
+          << expected.what << " " << i;
+  }
+}
+
 TEST(ParseSegment, RandomBytesNeverLeadOutOfTheSegment) {
   Random random{11};  // the sanitizer is the oracle: every segment is a heap block of its own size
   for (int i = 0; i < 20'000; ++i) {

@@ -113,6 +113,16 @@ TEST_F(SentListTest, LossesThatWereNoneGoBackToTheirPlaceInTime) {
   EXPECT_EQ(order_of_sending(), (std::vector<std::uint32_t>{0, 1000, 2000, 3000}));
 }
 
+TEST_F(SentListTest, ARepetitionThatWasNoLossEitherGoesBackToItsOwnTime) {
+  send(4);
+  list.mark_lost(*list.first());
+  list.sent_again(*list.first(), at(50));
+  list.mark_lost(*list.first());
+  list.mark_lost(*list.last());
+  list.forget_losses();
+  EXPECT_EQ(order_of_sending(), (std::vector<std::uint32_t>{1000, 2000, 3000, 0}));
+}
+
 TEST_F(SentListTest, APeerThatRenegesHasNothing) {
   send(4);
   sack(1000, 3000);

@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "l7/tcp/segment.h"
@@ -214,48 +217,133 @@ TEST(Stack, StaleAndForeignHandlesAreHarmless) {
   }
 }
 
-TEST(Stack, WritersThatThePoolTurnedAwayAreToldWhenThereIsRoomAgain) {
-  StackOptions options = small();
-  options.buffer_pool_bytes = 16 * 4096;
-  SegmentWire wire{kSegmentsMax};
-  SegmentWire peer_wire{kSegmentsMax};
-  const Instant now{std::chrono::seconds{1}};
-  Stack stack{options, wire, Random{3}, now};
-  Stack peer{small(), peer_wire, Random{4}, now};
-  peer.listen(kService, 0);
-  const auto talk = [&] {
-    for (int i = 0; i < 50; ++i) {
-      stack.flush(now);
-      for (net::Segment& segment : wire.sent)
-        peer.input(std::move(segment), now);
-      wire.sent.clear();
-      while (const auto news = peer.poll())
-        peer.consume(news->connection, peer.readable_bytes(news->connection));
-      peer.flush(now);
-      for (net::Segment& segment : peer_wire.sent)
-        stack.input(std::move(segment), now);
-      peer_wire.sent.clear();
+/// A stack with memory of sixteen chunks, and a peer who has plenty and reads everything.
+class ShortOfMemory : public ::testing::Test {
+ protected:
+  ShortOfMemory() { peer_.listen(kService, 0); }
+
+  static StackOptions sixteen_chunks() {
+    StackOptions options = small();
+    options.buffer_pool_bytes = 16 * 4096;
+    return options;
+  }
+  ConnectionId connect(UserData user) {
+    const ConnectionId id = *stack_.connect(kClient, kService, user, now_);
+    talk();
+    while (stack_.poll()) {
     }
+    return id;
+  }
+  void talk() {
+    for (int i = 0; i < 50; ++i) {
+      stack_.flush(now_);
+      for (net::Segment& segment : wire_.sent)
+        peer_.input(std::move(segment), now_);
+      wire_.sent.clear();
+      while (const auto news = peer_.poll()) {
+        if (news->accepted) accepted_ = news->connection;
+        peer_.consume(news->connection, peer_.readable_bytes(news->connection));
+      }
+      peer_.flush(now_);
+      for (net::Segment& segment : peer_wire_.sent)
+        stack_.input(std::move(segment), now_);
+      peer_wire_.sent.clear();
+    }
+  }
+  void write_all_that_fits(ConnectionId id) {
+    while (stack_.write(id, text_) > 0) {
+    }
+  }
+  std::set<UserData> told_to_write() {
+    stack_.advance(now_);
+    std::set<UserData> told;
+    while (const auto news = stack_.poll())
+      if (news->writable) told.insert(news->user);
+    return told;
+  }
+
+  const Instant now_{std::chrono::seconds{1}};
+  const std::vector<std::byte> text_ = std::vector<std::byte>(200'000);
+  SegmentWire wire_{kSegmentsMax};
+  SegmentWire peer_wire_{kSegmentsMax};
+  Stack stack_{sixteen_chunks(), wire_, Random{3}, now_};
+  Stack peer_{small(), peer_wire_, Random{4}, now_};
+  ConnectionId accepted_;  ///< the peer's end of the last connection
+};
+
+TEST_F(ShortOfMemory, WritersThatThePoolTurnedAwayAreToldWhenThereIsRoomAgain) {
+  const ConnectionId first = connect(1);
+  const ConnectionId second = connect(2);
+  EXPECT_GT(stack_.write(first, text_), 0U);
+  write_all_that_fits(first);
+  write_all_that_fits(second);
+  EXPECT_EQ(told_to_write(), std::set<UserData>{});
+  talk();
+  EXPECT_EQ(told_to_write(), (std::set<UserData>{1, 2}));
+}
+
+TEST_F(ShortOfMemory, AWriterDoesNotWaitForReaders) {
+  // The share of what is received is full of text that is read when the third connection can write.
+  const ConnectionId second = connect(2);
+  const ConnectionId third = connect(3);
+  connect(1);
+  peer_.write(accepted_, text_);
+  talk();
+  while (stack_.poll()) {
+  }
+  ASSERT_EQ(stack_.counters().buffer_chunks, 12U);
+  write_all_that_fits(second);
+  EXPECT_EQ(stack_.write(third, text_), 0U);
+  EXPECT_EQ(told_to_write().count(3), 0U);
+  talk();
+  EXPECT_EQ(told_to_write().count(3), 1U);
+}
+
+/// A segment as a network may double it.
+net::Segment copy_of(const net::Segment& segment, SegmentWire& wire) {
+  port::Packet packet = wire.allocate();
+  const std::span<const std::byte> bytes = std::as_const(segment.packet).bytes();
+  std::ranges::copy(bytes, packet.append(bytes.size()).begin());
+  return {segment.source, segment.destination, segment.protocol, segment.ecn, std::move(packet)};
+}
+
+TEST(Stack, ACookieIsStillGoodWhenTheRepeatedSynHasFoundAPlace) {
+  // RFC 4987, section 3.6: the client has taken the first answer, and acknowledges that.
+  StackOptions options = small();
+  options.half_open_max = 1;
+  SegmentWire client_wire{kSegmentsMax};
+  SegmentWire server_wire{kSegmentsMax};
+  const Instant now{std::chrono::seconds{1}};
+  Stack client{small(), client_wire, Random{1}, now};
+  Stack server{options, server_wire, Random{2}, now};
+  server.listen(kService, 0);
+  const auto take = [&](Stack& from, SegmentWire& wire) {
+    from.flush(now);
+    EXPECT_EQ(wire.sent.size(), 1U);
+    net::Segment only = std::move(wire.sent.front());
+    wire.sent.clear();
+    return only;
   };
-  const ConnectionId first = *stack.connect(kClient, kService, 1, now);
-  const ConnectionId second = *stack.connect(kClient, kService, 2, now);
-  talk();
-  while (stack.poll()) {
-  }
-  const std::vector<std::byte> text(200'000);
-  EXPECT_GT(stack.write(first, text), 0U);
-  while (stack.write(first, text) > 0) {
-  }
-  while (stack.write(second, text) > 0) {
-  }
-  stack.advance(now);
-  EXPECT_FALSE(stack.poll().has_value());
-  talk();
-  stack.advance(now);
-  std::set<UserData> told;
-  while (const auto news = stack.poll())
-    if (news->writable) told.insert(news->user);
-  EXPECT_EQ(told, (std::set<UserData>{1, 2}));
+  ASSERT_TRUE(client.connect(kClient, kService, 1, now));
+  server.input(take(client, client_wire), now);
+  net::Segment answer = take(server, server_wire);  // the only place is taken
+  ASSERT_TRUE(client.connect(kClient, kService, 2, now));
+  net::Segment syn = take(client, client_wire);
+  net::Segment repeated = copy_of(syn, client_wire);
+  server.input(std::move(syn), now);
+  net::Segment cookie = take(server, server_wire);
+  ASSERT_EQ(server.counters().cookies_sent, 1U);
+  client.input(std::move(answer), now);
+  server.input(take(client, client_wire), now);  // the place is free again
+  server.input(std::move(repeated), now);
+  ASSERT_EQ(server.counters().half_open, 1U);
+  server.flush(now);
+  server_wire.sent.clear();  // its answer is late
+  client.input(std::move(cookie), now);
+  server.input(take(client, client_wire), now);
+  EXPECT_EQ(server.counters().cookies_accepted, 1U);
+  EXPECT_EQ(server.counters().half_open, 0U);
+  EXPECT_EQ(server.counters().resets_sent, 0U);
 }
 
 }  // namespace

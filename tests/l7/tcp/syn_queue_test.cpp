@@ -133,6 +133,17 @@ TEST(SynQueue, ARepeatedSynBeginsTheWaitAnew) {
   EXPECT_EQ(queue.next_deadline(), kNever);
 }
 
+TEST(SynQueue, WhoRepeatsASynForEverHoldsNoPlaceForEver) {
+  SynQueue queue = queue_of(8);
+  add(queue, key_of(1));
+  Instant now = kStart;
+  for (; queue.size() > 0 && now < kStart + std::chrono::minutes{5}; now += seconds{1}) {
+    queue.renew(kHash(key_of(1)), key_of(1), now);
+    queue.advance(now, [](const HalfOpen&) {});
+  }
+  EXPECT_LE(now, kStart + seconds{64});
+}
+
 TEST(SynQueue, SendsAgainAfterOneTwoFourEightAndSixteenSecondsAndThenGivesUp) {
   SynQueue queue = queue_of(8);
   EXPECT_EQ(queue.next_deadline(), kNever);

@@ -1,3 +1,5 @@
+#include <string>
+
 #include "tests/l7/tcp/transcript.h"
 
 // Selective acknowledgments: what the receiver reports (RFC 2018, section 4; RFC 2883), and what
@@ -157,6 +159,29 @@ TEST(TcpDsack, IsNotReportedWithoutPermission) {
 )"));
 }
 
+TEST(TcpSackBlocks, EarlyTextGivesWayToTheTextThatItWaitsFor) {
+  // RFC 2018, section 8: the receiver may give up what it has reported. Of eight chunks of memory
+  // six are full of what was written, and two of text behind gaps. The ACK does not wait.
+  std::string quick;  // are the ACKs at the start of a connection
+  for (unsigned i = 0; i < 20; ++i) {
+    const std::string later = std::to_string(60 + i * 50);
+    quick += std::to_string(10 + i * 50) + " in . " + std::to_string(1 + i * 10) + ":" +
+             std::to_string(11 + i * 10) + " ack 1\n" + later + " skip\n" + later + " read 10\n";
+  }
+  expect_transcript("set buffer_pool_bytes 32768\n" + accepted_sack(quick + R"(
+1080 write 24480
+1080 skip
+1081 in  . 5201:6201 ack 1
+1081 out . 10001:10001 ack 201 sack 5201-6201
+1082 in  . 9201:10201 ack 1
+1082 out . 10001:10001 ack 201 sack 9201-10201 sack 5201-6201
+1083 in  . 201:1201 ack 1
+1083 out . 10001:10001 ack 1201
+1083 count early_text_dropped 1
+1084 read 1000
+)"));
+}
+
 // ---- the sender ---------------------------------------------------------------------------------
 
 TEST(TcpSackRecovery, OnlyTheHoleIsRepeated) {
@@ -313,6 +338,20 @@ TEST(TcpPrr, OneLeavesForEachThatArrivesWhileThePipeIsBelowTheThreshold) {
   33 abort
   33 out R. 12001:12001
 )"));
+}
+
+TEST(TcpDuplicateSack, ThatExplainsEveryRepetitionTakesTheRepairBack) {
+  // RFC 3708, section 2: on an ACK alone, and with text of a peer who is waited for by nobody.
+  for (const std::string news :
+       {"231 in . 1:1 ack 1001 sack 1-1001\n", "231 in P. 1:101 ack 1001 sack 1-1001\n231 skip\n"})
+    expect_transcript(accepted_sack(R"(
+  set rack 0
+  20 write 1000
+  20 out P. 1:1001
+ 220 out P. 1:1001
+ 230 in  . 1:1 ack 1001
+ 230 count spurious_repairs 0
+)" + news + " 231 count spurious_repairs 1\n"));
 }
 
 }  // namespace

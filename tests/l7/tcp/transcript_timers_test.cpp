@@ -122,6 +122,46 @@ TEST(TcpRto, IsRestartedByAnAckOfSomeOfTheData) {
 )"));
 }
 
+TEST(TcpRto, LearnsNothingFromWhatHadToWaitForARepetition) {
+  // RFC 6298, section 3 (Karn): the second segment was sent once, but its ACK has waited for the
+  // first, which was lost twice.
+  expect_transcript(accepted(R"(
+  20 write 2000
+  20 out . 1:1001
+  20 out P. 1001:2001
+ 220 out . 1:1001
+ 620 out . 1:1001
+ 900 in  . 1:1 ack 2001
+1000 write 100
+1000 out P. 2001:2101
+1010 in  . 1:1 ack 2101
+1100 write 100
+1100 out P. 2101:2201
+1300 out P. 2101:2201
+1310 in  . 1:1 ack 2201
+)"));
+}
+
+TEST(TcpRto, LearnsNothingFromTheEchoWithADuplicate) {
+  // RFC 7323, section 5.3: what the peer has already leaves TS.Recent alone, so the ACK of the
+  // second sending (RFC 2883) echoes the first. 200 ms would become 1100 with its age.
+  expect_transcript(accepted_stamped("sackok", R"(
+    set rack 0
+   20 write 100
+   20 out P. 1:101 ts 20:10
+  220 out P. 1:101 ts 220:10
+  620 out P. 1:101 ts 620:10
+  700 in  . 1:1 ack 101 sack 1-101 ts 21:20
+  800 write 100
+  800 out P. 101:201
+  810 in  . 1:1 ack 201 ts 810:800
+  900 write 100
+  900 out P. 201:301
+ 1100 out P. 201:301
+ 1110 in  . 1:1 ack 301 ts 1110:1100
+)"));
+}
+
 TEST(TcpRto, IsOffWhenAllIsAcknowledged) {
   // RFC 6298, section 5.2.
   expect_transcript(accepted(R"(
@@ -198,6 +238,22 @@ TEST(TcpKeepalive, OurPeersProbeIsAnswered) {
       "20 in . 0:0 ack 1\n20 out . 1:1 ack 1\n2000 in . 0:0 ack 1\n2000 out . 1:1 ack 1\n"));
 }
 
+TEST(TcpKeepalive, OurPeersProbeIsAnsweredHoweverSoonItIsRepeated) {
+  // RFC 9293, section 3.8.6.1: Linux asks a closed window so, after one time-out and then two, and
+  // our word that it has opened may have been lost.
+  expect_transcript(accepted(R"(
+  20 in  . 0:0 ack 1
+  20 out . 1:1 ack 1
+ 220 in  . 0:0 ack 1
+ 220 out . 1:1 ack 1
+ 221 in  . -1:-1 ack 1  # an old number that nobody asks with is held back, RFC 5961, section 7
+ 221 out . 1:1 ack 1
+ 222 in  . -1:-1 ack 1
+ 223 in  . 0:0 ack 1
+ 223 out . 1:1 ack 1
+)"));
+}
+
 TEST(TcpKeepalive, OurPeersProbeWithAByteIsAnsweredEveryTime) {
   // RFC 1122, section 4.2.3.6: old implementations send one byte of garbage.
   expect_transcript(accepted(R"(
@@ -257,6 +313,7 @@ TEST(TcpBlackHole, AfterTimeOutsOfFullSegmentsSmallerOnesAreTried) {
    10 news accepted
    20 write 5600
  7000 skip 1400
+ 7000 count black_holes 1
  7000 abort
  7000 skip
 )");

@@ -203,6 +203,25 @@ TEST(TcpWindow, AnOlderSegmentDoesNotChangeTheWindow) {
 )"));
 }
 
+TEST(TcpWindow, AnAckOfSomethingNewTellsTheWindowWhateverItsNumber) {
+  // RFC 9293, section 3.10.7.4, fifth, takes the window only from numbers at least as high as the
+  // last: the edge would move on with SND.UNA, and two sides that have both lost text would call
+  // each other's ACKs, sent from beyond the window, unacceptable for ever.
+  expect_transcript(accepted(R"(
+   20 in  . 101:201 ack 1 win 2000
+   20 out . 1:1 ack 1
+   30 write 3000
+   30 out . 1:1001
+   30 out . 1001:2001
+   40 in  . 1:101 ack 2001 win 0
+   40 out . 2001:2001 ack 201
+  240 out . 2001:2002
+  250 in  . 201:201 ack 2001 win 1000
+  250 out P. 2001:3001
+  260 in  . 201:201 ack 3001
+)"));
+}
+
 TEST(TcpWindow, AFinNeedsRoomToo) {
   // RFC 9293, section 3.4: it occupies a sequence number; a closed window is probed for it.
   expect_transcript(accepted(R"(
