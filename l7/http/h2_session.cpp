@@ -272,6 +272,8 @@ H2Stream* H2Session::next_ready() {
   return nullptr;
 }
 
+void H2Session::remind(H2Stream& stream) { state_->mark(stream); }
+
 H2Stream* H2Session::find(std::int32_t id) { return state_->find(id); }
 
 std::size_t H2Session::streams() const { return state_->streams.size(); }
@@ -532,8 +534,8 @@ void H2Session::send_head(H2Stream& stream, const ResponseHead& head, BodyFramin
   State& s = *state_;
   WEIR_ASSERT(!stream.submitted);  // one final head each
   stream.submitted = true;
-  stream.out_finished = body.kind == BodyKind::kNone ||
-                        (body.kind == BodyKind::kLength && body.length == 0);
+  stream.out_finished =
+      body.kind == BodyKind::kNone || (body.kind == BodyKind::kLength && body.length == 0);
   if (stream.closed) return;
   const Digits status{number_of(head.status)};
   const Digits length{body.length};

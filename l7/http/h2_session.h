@@ -194,6 +194,9 @@ class H2Session {
     return stream.in.front();
   }
   void consume(H2Stream& stream, std::size_t count);
+  [[nodiscard]] static bool has_unsent(const H2Stream& stream) { return !stream.out.empty(); }
+  /// next_ready() returns it once more.
+  void remind(H2Stream& stream);
 
   /// Lets go of a stream. What is not complete is reset: with `code`, or, of a server that has said
   /// all, with NO_ERROR (RFC 9113, section 8.1).

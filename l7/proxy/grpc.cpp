@@ -18,8 +18,7 @@ std::optional<Duration> parse_grpc_timeout(std::string_view text) {
   std::uint32_t count = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
   const auto digits = static_cast<std::size_t>(end - text.data());
-  if (error != std::errc{} || digits > kDigitsMax || text.size() != digits + 1)
-    return std::nullopt;
+  if (error != std::errc{} || digits > kDigitsMax || text.size() != digits + 1) return std::nullopt;
   switch (text.back()) {
     case 'H':
       return std::chrono::hours{count};

@@ -146,6 +146,7 @@ BodyPiece H2Leg::read(std::size_t most) {
 bool H2Leg::send_request(const http::RequestHead& head, http::BodyFraming body) {
   stream_ = session_->open(head, body);
   interim_at_ = 0;
+  if (stream_ != nullptr) stream_->owner = owner_;
   return stream_ != nullptr;
 }
 

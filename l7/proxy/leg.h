@@ -79,6 +79,8 @@ class Leg {
   [[nodiscard]] virtual bool finish(const http::HeaderList& trailers, const TrailerRule& rule) = 0;
   /// All that was written has been taken by TCP, or nobody will ever take it.
   [[nodiscard]] virtual bool delivered() const = 0;
+  /// Something that was written waits for the peer to take it.
+  [[nodiscard]] virtual bool has_unsent() const = 0;
 
   /// From here on bytes pass that are no HTTP, until each side ends its own.
   virtual void begin_tunnel() = 0;
@@ -115,6 +117,7 @@ class H1Leg final : public Leg {
   void write(std::span<const std::byte> payload) override;
   bool finish(const http::HeaderList& trailers, const TrailerRule& rule) override;
   bool delivered() const override { return channel_->output().empty(); }
+  bool has_unsent() const override { return !channel_->output().empty(); }
   void begin_tunnel() override;
 
  private:
@@ -130,13 +133,22 @@ class H1Leg final : public Leg {
 /// One stream of a connection that is shared with others.
 class H2Leg final : public Leg {
  public:
-  /// The client's side: a request that has come. An endpoint's: `stream` comes with send_request().
-  void attach(http::H2Session& session, http::H2Stream* stream) {
+  /// The client's side: a request that has come.
+  void attach(http::H2Session& session, http::H2Stream& stream) {
     session_ = &session;
-    stream_ = stream;
-    interim_at_ = 0;
+    stream_ = &stream;
   }
-  [[nodiscard]] http::H2Stream* stream() const { return stream_; }
+  /// An endpoint's: the stream comes with send_request(), and says `owner` when it has changed.
+  void attach(http::H2Session& session, std::uint64_t owner) {
+    session_ = &session;
+    stream_ = nullptr;
+    owner_ = owner;
+  }
+  [[nodiscard]] http::H2Stream& stream() const { return *stream_; }
+  [[nodiscard]] bool was_refused() const {
+    return stream_ != nullptr && stream_->closed && !stream_->head_complete &&
+           stream_->close_code == http::H2Code::kRefusedStream;
+  }
   /// Lets go of the stream, with that code if it is not over.
   void release(http::H2Code code);
 
@@ -164,11 +176,15 @@ class H2Leg final : public Leg {
   bool delivered() const override {
     return stream_ == nullptr || stream_->sent_all || stream_->closed;
   }
+  bool has_unsent() const override {
+    return stream_ != nullptr && http::H2Session::has_unsent(*stream_);
+  }
   void begin_tunnel() override {}
 
  private:
   http::H2Session* session_ = nullptr;
   http::H2Stream* stream_ = nullptr;
+  std::uint64_t owner_ = 0;
   http::ResponseHead* head_ = nullptr;  // the one that was read last
   std::size_t interim_at_ = 0;  // of the interim heads that have come, those that were passed on
 };
