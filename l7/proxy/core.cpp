@@ -194,8 +194,8 @@ bool Core::run_queued(Instant now) {
 void Core::settle(Instant now) {
   for (int i = 0; i < kSettledAtOnce; ++i) {
     if (!changed_.empty()) {
-      const ExchangeId id = changed_.back();
-      changed_.pop_back();
+      const ExchangeId id = changed_.front();  // in order: who came first is served first
+      changed_.pop_front();
       run_exchange(id, now);
     } else if (const UpstreamId id = exchanges_.upstreams().take_touched()) {
       exchanges_.upstreams().run_shared(id, changed_, now);

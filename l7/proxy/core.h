@@ -116,7 +116,7 @@ class Core {
   Slab<ClientConnection> clients_;
   std::vector<ClientId> queued_;
   std::vector<ClientId> running_;
-  std::vector<ExchangeId> changed_;
+  ChangedExchanges changed_;
   std::vector<ClientId> touched_;  // of HTTP/2: something was put into a stream
   CoreCounters counters_;
 };

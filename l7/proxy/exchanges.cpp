@@ -490,8 +490,7 @@ void Exchanges::write_grpc_reply(Exchange& exchange, http::Status status) {
 
 // ---- events ------------------------------------------------------------------------------------
 
-void Exchanges::on_upstream(const tcp::Readiness& ready, std::vector<ExchangeId>& changed,
-                            Instant now) {
+void Exchanges::on_upstream(const tcp::Readiness& ready, ChangedExchanges& changed, Instant now) {
   const UpstreamId id = handle_of<UpstreamConnection>(ready.user);
   UpstreamConnection* upstream = upstreams_.get(id);
   if (upstream == nullptr) return;

@@ -60,7 +60,7 @@ class Exchanges {
   void abandon(Exchange& exchange, Reason reason, Instant now);
 
   /// What an endpoint's connection has to say; whose exchanges it concerns is appended.
-  void on_upstream(const tcp::Readiness& ready, std::vector<ExchangeId>& changed, Instant now);
+  void on_upstream(const tcp::Readiness& ready, ChangedExchanges& changed, Instant now);
   void on_upstream_timer(UpstreamId id, Instant now);
 
   [[nodiscard]] UpstreamPool& upstreams() { return upstreams_; }

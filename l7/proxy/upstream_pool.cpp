@@ -217,7 +217,7 @@ bool UpstreamPool::start_session(UpstreamConnection& connection, Instant now) {
   return true;
 }
 
-void UpstreamPool::fail_shared(UpstreamConnection& connection, std::vector<ExchangeId>& changed) {
+void UpstreamPool::fail_shared(UpstreamConnection& connection, ChangedExchanges& changed) {
   connection.broken = true;
   changed.insert(changed.end(), connection.users.begin(), connection.users.end());
 }
@@ -230,7 +230,7 @@ void UpstreamPool::say_goodbye(UpstreamConnection& connection, Instant now) {
   static_cast<void>(channel.flush());  // or not: it is a courtesy
 }
 
-void UpstreamPool::run_shared(UpstreamId id, std::vector<ExchangeId>& changed, Instant now) {
+void UpstreamPool::run_shared(UpstreamId id, ChangedExchanges& changed, Instant now) {
   UpstreamConnection* connection = connections_.get(id);
   if (connection == nullptr || !connection->connected || connection->broken) return;
   Channel& channel = connection->channel;

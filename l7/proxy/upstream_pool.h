@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <unordered_map>
@@ -20,6 +21,9 @@ namespace weir::proxy {
 
 class Exchange;
 using ExchangeId = Handle<Exchange>;
+
+/// Those that have something to do, in the order in which they have been told.
+using ChangedExchanges = std::deque<ExchangeId>;
 
 struct UpstreamConnection;
 using UpstreamId = Handle<UpstreamConnection>;
@@ -93,7 +97,7 @@ class UpstreamPool {
                                          Instant now);
   void leave(UpstreamId id, ExchangeId user, Instant now);
   /// HTTP/2: reads and writes what there is. Whose streams have changed is appended to `changed`.
-  void run_shared(UpstreamId id, std::vector<ExchangeId>& changed, Instant now);
+  void run_shared(UpstreamId id, ChangedExchanges& changed, Instant now);
   /// HTTP/2: to be run before the turn ends, since something was put into a stream.
   void touch(UpstreamId id);
   /// HTTP/2: a connection that has just been run, and the session ends with a word.
@@ -127,7 +131,7 @@ class UpstreamPool {
   [[nodiscard]] static bool takes_more(const UpstreamConnection& connection);
   /// Goes on with setting up; false while there is no session.
   [[nodiscard]] bool start_session(UpstreamConnection& connection, Instant now);
-  void fail_shared(UpstreamConnection& connection, std::vector<ExchangeId>& changed);
+  void fail_shared(UpstreamConnection& connection, ChangedExchanges& changed);
 
   tcp::Stack& stack_;
   BufferPool& buffers_;
