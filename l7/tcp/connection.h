@@ -137,7 +137,8 @@ class Connection : public ListLink<ReadyList>,
   [[nodiscard]] std::size_t readable_bytes() const { return receive_queue_.size(); }
   void consume(const StackOptions& options, std::size_t count);
   [[nodiscard]] bool at_end() const { return fin_received_ && receive_queue_.empty(); }
-  std::size_t write(const StackOptions& options, std::span<const std::byte> bytes);
+  std::size_t write(const StackOptions& options, StackCounters& counters,
+                    std::span<const std::byte> bytes);
   [[nodiscard]] std::size_t writable_bytes(const StackOptions& options) const;
   [[nodiscard]] std::size_t unacknowledged_bytes() const { return send_queue_.size(); }
   void close_write();
@@ -271,6 +272,7 @@ class Connection : public ListLink<ReadyList>,
   void put_sacks(SegmentOptions& options);
   [[nodiscard]] std::uint16_t announce_window(const StackOptions& options);
   [[nodiscard]] std::uint32_t receive_space(const StackOptions& options) const;
+  [[nodiscard]] Seq next_edge(const StackOptions& options) const;
   void acknowledged_now();
   void note_fin_sent(Context& context);
   [[nodiscard]] Seq control_seq() const;
@@ -310,6 +312,7 @@ class Connection : public ListLink<ReadyList>,
   bool wants_writable_ = false;  ///< write() came up short
   bool starved_ = false;
   bool window_held_ = false;  ///< closed because memory was short
+  bool window_due_ = false;   ///< a larger window is worth a segment, if there still is memory
   bool persisting_ = false;   ///< the retransmission deadline is for a window probe
   // ECN (RFC 3168, section 6.1).
   bool ecn_ = false;          ///< both sides agreed
