@@ -354,5 +354,25 @@ TEST(TcpDuplicateSack, ThatExplainsEveryRepetitionTakesTheRepairBack) {
 )" + news + " 231 count spurious_repairs 1\n"));
 }
 
+TEST(TcpSackedSegments, EndABackoffIfTheyWereSentOnce) {
+  // RFC 6298, section 5.7, with section 3 (Karn): a SACK says when a segment that was sent once has
+  // arrived, and that is a sample, even while the first hole is open and repeated.
+  expect_transcript(accepted_sack(R"(
+  20 write 1000
+  20 out P. 1:1001
+  90 out P. 1:1001              # the tail probe
+ 290 out P. 1:1001
+ 690 out P. 1:1001
+ 700 in  . 1:1 ack 1001         # of which sending? no sample, and the next time-out is 800 ms
+ 800 write 2000
+ 800 out . 1001:2001
+ 800 out P. 2001:3001
+ 810 in  . 1:1 ack 1001 sack 2001-3001
+ 812 out . 1001:2001
+1000-1030 out . 1001:2001
+1040 in  . 1:1 ack 3001
+)"));
+}
+
 }  // namespace
 }  // namespace weir::tcp
