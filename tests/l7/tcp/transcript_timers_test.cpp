@@ -173,7 +173,7 @@ TEST(TcpRto, IsOffWhenAllIsAcknowledged) {
 }
 
 TEST(TcpKeepalive, IsOffByDefault) {
-  // RFC 9293, section 3.8.4: MUST default to off.
+  // RFC 9293, section 3.8.4, MUST-25: off by default.
   expect_transcript(accepted("36000000 news none\n36000000 count connections 1\n"));
 }
 
@@ -208,7 +208,7 @@ TEST(TcpKeepalive, WithoutAnAnswerTheConnectionEndsAfterTheLastProbe) {
 }
 
 TEST(TcpKeepalive, AnyTrafficPutsItOff) {
-  // RFC 9293, section 3.8.4: only when no data or ACK came within the interval.
+  // RFC 9293, section 3.8.4, MUST-26: only when no data or ACK came within the interval.
   expect_transcript(accepted(std::string{kKeepalive} + R"(
  900 in  . 1:101 ack 1
  900-941 out . 1:1 ack 101
@@ -287,7 +287,7 @@ TEST(TcpUserTimeout, ProgressStartsItAgain) {
 }
 
 TEST(TcpUserTimeout, HalfOpenPassiveConnectionsDoNotOutliveTheirRepetitions) {
-  // RFC 9293, section 3.8.3, with RFC 4987, section 3.5: not as long as an active open.
+  // RFC 4987, section 3.3, against RFC 9293, section 3.8.3, MUST-23: not as long as an active open.
   expect_transcript(R"(
      0 listen
      0 in  S 0:0
@@ -320,6 +320,7 @@ TEST(TcpBlackHole, AfterTimeOutsOfFullSegmentsSmallerOnesAreTried) {
 }
 
 TEST(TcpBlackHole, SwitchedOffSegmentsStayAsTheyAre) {
+  // RFC 4821, section 7.7, not followed; RFC 6298, section 5.4, alone.
   expect_transcript(accepted(R"(
     set path_probing 0
    20 write 1000
