@@ -1,7 +1,7 @@
 #include "tests/l7/tcp/transcript.h"
 
 // Retransmission (RFC 6298), keep-alive and user time-out (RFC 9293, sections 3.8.3 and 3.8.4; RFC
-// 1122, section 4.2.3.6; RFC 5482), probes for a path that swallows large packets (RFC 4821).
+// 1122, section 4.2.3.6; RFC 5482).
 
 namespace weir::tcp {
 namespace {
@@ -299,39 +299,6 @@ TEST(TcpUserTimeout, HalfOpenPassiveConnectionsDoNotOutliveTheirRepetitions) {
 100000 skip
 100000 news none
 )");
-}
-
-TEST(TcpBlackHole, AfterTimeOutsOfFullSegmentsSmallerOnesAreTried) {
-  // RFC 4821, section 7.7, RFC 2923, section 2.1: nobody says why, so after some time-outs less is
-  // sent.
-  expect_transcript(R"(
-    set path_probing 1
-    0 listen
-    0 in  S 0:0 mss 1400
-    0 out S. 0:0 ack 1
-   10 in  . 1:1 ack 1
-   10 news accepted
-   20 write 5600
- 7000 skip 1400
- 7000 count black_holes 1
- 7000 abort
- 7000 skip
-)");
-}
-
-TEST(TcpBlackHole, SwitchedOffSegmentsStayAsTheyAre) {
-  // RFC 4821, section 7.7, not followed; RFC 6298, section 5.4, alone.
-  expect_transcript(accepted(R"(
-    set path_probing 0
-   20 write 1000
-   20 out P. 1:1001
-  220 out P. 1:1001
-  620 out P. 1:1001
- 1420 out P. 1:1001
- 3020 out P. 1:1001
- 6220 out P. 1:1001
- 6230 in  . 1:1 ack 1001
-)"));
 }
 
 }  // namespace
