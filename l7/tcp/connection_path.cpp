@@ -8,7 +8,7 @@
 //
 // Two time-outs in a row for a segment that is larger than what every path carries are the sign of
 // a black hole: smaller segments from there on. Then the size is searched upwards with single
-// segments of real data, whose loss means nothing for the congestion window (section 7.2).
+// segments of real data, whose loss means nothing for the congestion window (section 7.6.2).
 
 namespace weir::tcp {
 namespace {
