@@ -252,6 +252,7 @@ class Connection : public ListLink<ReadyList>,
   void on_path_probe_delivered(Instant now);
   void on_path_probe_lost(Context& context, SentSegment& segment);
   void path_probe_failed(SentSegment& segment, Instant now);
+  void end_path_pass(Instant now);
 
   // connection_output.cpp
   [[nodiscard]] Plan plan_segment(const Context& context);
@@ -362,6 +363,7 @@ class Connection : public ListLink<ReadyList>,
 
   // Repair: set up by begin_episode().
   Repair repair_ = Repair::kNone;
+  bool path_pass_won_ = false;     ///< this pass of the search for a size has proven a larger one
   std::uint8_t forward_step_ = 0;  ///< of F-RTO (RFC 5682); 0: not running
   bool reorder_timer_ = false;     ///< what probe_deadline_ is for
   bool tail_probe_repeats_ = false;

@@ -211,6 +211,58 @@ TEST(TcpPathSearch, AfterALostProbeASmallerOneFollowsASecondLater) {
 2730 in  . 1:1 ack 22450
 )"));
 }
+TEST(TcpPathSearch, EndsForTenMinutesAfterAPassThatHasWonNothing) {
+  // RFC 4821, section 7.3: converged when "further probing is no longer worth its cost", here
+  // below 32 bytes, and resumed when a timer expires: ten minutes in RFC 8899, section 5.1.1.
+  expect_transcript_v4(lost_probe(R"(
+2800 write 1118
+2800 out P. 19284:20402
+2810 in  . 1:1 ack 20402
+)" + too_large(2900, 20402, 1165, 1118) +
+                                  too_large(4000, 24921, 1141, 1118) +
+                                  too_large(5100, 29416, 1259, 1118) +  // from the top again
+                                  too_large(6200, 34029, 1188, 1118) +
+                                  too_large(7300, 38571, 1153, 1118) +
+                                  too_large(8400, 43078, 1135, 1118) + R"(
+ 10000 write 4472
+ 10000 out . 47567:48685
+ 10000 out . 48685:49803
+ 10000 out . 49803:50921
+ 10000 out P. 50921:52039
+ 10010 in  . 1:1 ack 52039
+600000 write 2236
+600000 out . 52039:53157
+600000 out P. 53157:54275
+600010 in  . 1:1 ack 54275
+608500 write 1259
+608500 out P. 54275:55534       # halfway to 1400
+608510 in  . 1:1 ack 55534
+)"));
+}
+
+TEST(TcpPathSearch, BeginsASecondLaterAfterAPassThatHasWonSomething) {
+  // RFC 4821, section 7.6.2, takes one loss for the answer. On a path that loses anything it may be
+  // none: 1188 are proven, 1212 may have been lost for another reason.
+  expect_transcript_v4(lost_probe(R"(
+2800 write 1118
+2800 out P. 19284:20402
+2810 in  . 1:1 ack 20402
+2820 write 1165
+2820 out P. 20402:21567
+2830 in  . 1:1 ack 21567
+2840 write 1188
+2840 out P. 21567:22755
+2850 in  . 1:1 ack 22755
+3800 write 2376
+3800 out . 22755:23943
+3800 out P. 23943:25131
+3810 in  . 1:1 ack 25131
+3900 write 1294
+3900 out P. 25131:26425         # halfway to 1400
+3910 in  . 1:1 ack 26425
+)"));
+}
+
 TEST(TcpPathSearch, AProbeNeedsDataAndRoomInThePeersWindow) {
   // RFC 4821, section 7.4: preconditions.
   expect_transcript_v4(black_hole("", R"(
