@@ -258,13 +258,53 @@ Result<void> AdminApi::write_state(const control::ConfigSubmission& submission) 
   return write_file_durably(state_file_.string(), control::to_json(submission), S_IRUSR | S_IWUSR);
 }
 
+namespace {
+
+/// An error about a file that the configuration names, at the place where it names it: the text of
+/// an error holds the path as the parser has resolved it. Nothing for other errors.
+std::optional<control::Diagnostic> at_its_place(const Error& error,
+                                                const control::SourceMap& source) {
+  const std::pair<const std::string, control::Position>* best = nullptr;
+  for (const auto& named : source.files)
+    if (error.message().find(named.first) != std::string::npos &&
+        (best == nullptr || named.first.size() > best->first.size()))
+      best = &named;
+  if (best == nullptr) return std::nullopt;
+  return control::Diagnostic{.file = source.file,
+                             .line = best->second.line,
+                             .column = best->second.column,
+                             .message = error.message(),
+                             .expectation = {},
+                             .hint = error.remedy()};
+}
+
+/// What is wrong with the certificates of a model, for who leaves out what cannot be used.
+std::vector<control::Diagnostic> certificate_problems(const control::Model& model,
+                                                      const control::SourceMap& source) {
+  const auto generation = proxy::Generation::create(proxy::build_snapshot(model, 0));
+  if (generation) return {};
+  auto diagnostic = at_its_place(generation.error(), source);
+  return diagnostic ? std::vector{std::move(*diagnostic)} : std::vector<control::Diagnostic>{};
+}
+
+}  // namespace
+
+Result<void> AdminApi::build(Prepared& prepared) {
+  const auto files = proxy::TlsFiles::load(*prepared.snapshot);
+  if (!files) return Error{files.error()};
+  for (std::size_t i = 0; i < prepared.model.node.l7.workers; ++i) {
+    auto generation = proxy::Generation::create(prepared.snapshot, *files);
+    if (!generation) return std::move(generation).error();
+    prepared.generations.push_back(std::move(*generation));
+  }
+  return {};
+}
+
 std::variant<AdminApi::Prepared, AdminApi::Refused> AdminApi::prepare(
     const control::ConfigSubmission& submission) {
   control::PartialOutcome parsed =
       submission.partial
-          ? control::parse_config_partially(
-                submission.text, submission.file,
-                [](const auto&, const auto&) { return std::vector<control::Diagnostic>{}; })
+          ? control::parse_config_partially(submission.text, submission.file, certificate_problems)
           : control::PartialOutcome{control::parse_config(submission.text, submission.file), {}};
   control::ParseOutcome& outcome = parsed.outcome;
   if (!outcome.ok()) return Refused{std::move(outcome.diagnostics), std::nullopt};
@@ -282,10 +322,10 @@ std::variant<AdminApi::Prepared, AdminApi::Refused> AdminApi::prepare(
   prepared.model = std::move(outcome.model);
   prepared.left_out = std::move(parsed.left_out);
   prepared.snapshot = proxy::build_snapshot(prepared.model, revision_ + 1);
-  for (std::size_t i = 0; i < workers; ++i) {
-    auto generation = proxy::Generation::create(prepared.snapshot);
-    if (!generation) return Refused{{}, std::move(generation).error()};
-    prepared.generations.push_back(std::move(*generation));
+  if (auto built = build(prepared); !built) {
+    if (auto diagnostic = at_its_place(built.error(), outcome.source))
+      return Refused{{std::move(*diagnostic)}, std::nullopt};
+    return Refused{{}, std::move(built).error()};
   }
   return prepared;
 }

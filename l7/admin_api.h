@@ -68,6 +68,8 @@ class AdminApi {
   control::AdminReply metrics();
   control::AdminReply check(const control::AdminRequest& request);
   control::AdminReply apply(const control::AdminRequest& request);
+  /// The generations: everything that is read from files.
+  static Result<void> build(Prepared& prepared);
   Result<void> install(Prepared prepared, control::ConfigSubmission submission);
   [[nodiscard]] Result<void> write_state(const control::ConfigSubmission& submission) const;
 

@@ -16,6 +16,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
@@ -38,6 +39,7 @@
 #include "l7/port/dpdk_port.h"
 #include "l7/proxy/mail.h"
 #include "l7/proxy/worker.h"
+#include "l7/tls/ticket_keys.h"
 #include "tools/man/page.h"
 
 namespace weir::l7 {
@@ -234,8 +236,51 @@ void WorkerSet::stop() {
     if (seat.thread.joinable()) seat.thread.join();
 }
 
-/// The control thread: logs, retired configurations and signals, until told to stop.
-void supervise(int signals, const std::vector<proxy::Worker*>& workers, LogWriter& log) {
+std::int64_t seconds_since_1970() {
+  return std::chrono::duration_cast<std::chrono::seconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+/// The keys of TLS tickets: on disk, and with all workers.
+class Tickets {
+ public:
+  static Result<Tickets> open(const std::filesystem::path& state_dir) {
+    std::error_code error;
+    std::filesystem::create_directories(state_dir, error);
+    auto file =
+        tls::TicketKeyFile::open((state_dir / "ticket-keys").string(), seconds_since_1970());
+    if (!file) return std::move(file).error();
+    return Tickets{std::move(*file)};
+  }
+
+  void give_to(const std::vector<proxy::Worker*>& workers) {
+    // A worker whose mailbox is full hangs; it goes on with the keys that it has.
+    for (proxy::Worker* worker : workers)
+      static_cast<void>(worker->install(file_.keys()));
+  }
+
+  void rotate_if_due(const std::vector<proxy::Worker*>& workers) {
+    const std::int64_t now_s = seconds_since_1970();
+    if (now_s < not_before_s_ || !file_.is_due(now_s)) return;
+    if (auto rotated = file_.rotate(now_s); !rotated) {
+      log_error("TLS ticket keys stay as they are: {}", rotated.error().text());
+      not_before_s_ = now_s + kRetryS;
+      return;
+    }
+    give_to(workers);
+  }
+
+ private:
+  static constexpr std::int64_t kRetryS = 60;
+  explicit Tickets(tls::TicketKeyFile file) : file_{std::move(file)} {}
+  tls::TicketKeyFile file_;
+  std::int64_t not_before_s_ = 0;  // after a failure
+};
+
+/// The control thread: logs, retired configurations, ticket keys and signals, until told to stop.
+void supervise(int signals, const std::vector<proxy::Worker*>& workers, LogWriter& log,
+               Tickets& tickets) {
   while (true) {
     signalfd_siginfo info;
     while (::read(signals, &info, sizeof(info)) == sizeof(info)) {
@@ -249,6 +294,7 @@ void supervise(int signals, const std::vector<proxy::Worker*>& workers, LogWrite
       log.drain(worker->access_log());
       worker->destroy_retired();
     }
+    tickets.rotate_if_due(workers);
     std::this_thread::sleep_for(std::chrono::milliseconds{50});
   }
 }
@@ -266,11 +312,14 @@ Result<void> run(const Options& options) {
     return Error{ErrorCode::kInvalid, refused->text()};
   auto& prepared = std::get<AdminApi::Prepared>(outcome);
 
+  Result<Tickets> tickets = Tickets::open(options.state_dir);
+  if (!tickets) return std::move(tickets).error();
   Result<LogWriter> log = LogWriter::open(options.access_log);
   if (!log) return std::move(log).error();
   auto opened = WorkerSet::open(options.device, prepared.model);
   if (!opened) return std::move(opened).error();
   WorkerSet& workers = **opened;
+  tickets->give_to(workers.all());
   if (auto started = api.start(std::move(prepared), *first, workers.all()); !started)
     return started;
 
@@ -285,7 +334,7 @@ Result<void> run(const Options& options) {
   auto server = control::AdminServer::start(
       *admin, [&](const control::AdminRequest& request) { return api.handle(request); });
   if (server) control::log_doors(*admin);
-  if (server) supervise(signals->get(), workers.all(), *log);
+  if (server) supervise(signals->get(), workers.all(), *log, *tickets);
   if (server) server->stop();
   workers.stop();
   for (proxy::Worker* worker : workers.all())

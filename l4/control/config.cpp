@@ -206,6 +206,7 @@ std::optional<std::string> ConfigParser::readable_file(const YamlNode& node,
                    "a file that the daemon may read");
     return std::nullopt;
   }
+  source_.files.try_emplace(path, node.at);
   return path;
 }
 

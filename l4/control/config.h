@@ -42,6 +42,7 @@ struct SourceMap {
   std::string file;
   std::map<std::string, Position> interfaces;
   std::map<wire::IpAddress, Position> addresses;  ///< of VIPs, gateways and node.l7
+  std::map<std::string, Position> files;          ///< certificates and the like, by absolute path
 };
 
 /// The model holds only if there are no diagnostics.

@@ -11,7 +11,7 @@ constexpr std::uint32_t kTimeoutMaxMs = 24 * 3'600'000;
 // How long lists may be: far beyond what one node serves, near enough that a check which compares
 // each with each ends soon.
 constexpr std::size_t kListenersMax = 64;
-constexpr std::size_t kCertificatesMax = 1024;
+constexpr std::size_t kCertificatesMax = 16'384;
 constexpr std::size_t kHostnamesMax = 256;
 constexpr std::size_t kRulesMax = 1024;
 constexpr std::size_t kMatchesMax = 256;
@@ -21,6 +21,10 @@ constexpr std::array<Choice<ListenerProtocol>, 2> kListenerProtocols{
     {{"HTTP", ListenerProtocol::kHttp}, {"HTTPS", ListenerProtocol::kHttps}}};
 constexpr std::array<Choice<TlsVersion>, 2> kTlsVersions{
     {{"1.2", TlsVersion::kTls12}, {"1.3", TlsVersion::kTls13}}};
+constexpr std::array<Choice<ClientCertificates>, 2> kClientCertificates{
+    {{"Required", ClientCertificates::kRequired}, {"Optional", ClientCertificates::kOptional}}};
+constexpr std::array<Choice<Verification>, 2> kVerifications{
+    {{"Full", Verification::kFull}, {"Off", Verification::kOff}}};
 constexpr std::array<Choice<LoadBalancer>, 2> kLoadBalancers{
     {{"RoundRobin", LoadBalancer::kRoundRobin}, {"LeastRequest", LoadBalancer::kLeastRequest}}};
 
@@ -130,13 +134,16 @@ void ConfigParser::parse_tls(const YamlNode& node, const std::string& owner, Lis
   Fields fields{reader_,
                 node,
                 owner,
-                {{"certificateRefs", "minVersion"},
-                 {"clientValidation", "alpn", "cipherSuites", "mode", "acme"}}};
+                {{"certificateRefs", "minVersion", "clientValidation"},
+                 {"alpn", "cipherSuites", "mode", "acme"}}};
   if (const YamlNode* version = fields.find("minVersion")) {
     listener.min_version =
         reader_.choice<TlsVersion>(*version, fields.label("minVersion"), kTlsVersions)
             .value_or(TlsVersion::kTls12);
   }
+  if (const YamlNode* validation = fields.find("clientValidation"))
+    listener.client_validation =
+        parse_client_validation(*validation, fields.label("clientValidation"));
   const YamlNode* refs = fields.need("certificateRefs", "a list such as [{file: cert.pem}]");
   read_list(
       fields, "certificateRefs", "certificates", kCertificatesMax,
@@ -151,14 +158,38 @@ void ConfigParser::parse_tls(const YamlNode& node, const std::string& owner, Lis
 
 std::optional<CertificateRef> ConfigParser::parse_certificate(const YamlNode& node,
                                                               const std::string& owner) {
-  Fields fields{reader_, node, owner, {{"file", "key"}, {"name", "kind", "group"}}};
+  Fields fields{reader_, node, owner, {{"file", "key", "ocsp"}, {"name", "kind", "group"}}};
   const YamlNode* file = fields.need("file", "a PEM file with the certificate chain");
   if (file == nullptr) return std::nullopt;
   const auto certificate = readable_file(*file, fields.label("file"));
   const YamlNode* key = fields.find("key");
   const auto key_file = key != nullptr ? readable_file(*key, fields.label("key")) : certificate;
-  if (!certificate || !key_file) return std::nullopt;
-  return CertificateRef{*certificate, *key_file};
+  const YamlNode* ocsp = fields.find("ocsp");
+  const auto ocsp_file =
+      ocsp != nullptr ? readable_file(*ocsp, fields.label("ocsp")) : std::string{};
+  if (!certificate || !key_file || !ocsp_file) return std::nullopt;
+  return CertificateRef{*certificate, *key_file, *ocsp_file};
+}
+
+ClientValidation ConfigParser::parse_client_validation(const YamlNode& node,
+                                                       const std::string& owner) {
+  Fields fields{reader_, node, owner, {{"mode", "caRef"}, {"crlRef", "identityHeader"}}};
+  ClientValidation validation{.mode = ClientCertificates::kRequired};
+  if (const YamlNode* mode = fields.find("mode"))
+    validation.mode =
+        reader_.choice<ClientCertificates>(*mode, fields.label("mode"), kClientCertificates)
+            .value_or(ClientCertificates::kRequired);
+  fields.need("caRef", "{file: ca.pem}, with the authorities that clients' certificates are from");
+  validation.ca_file = parse_ca_ref(fields).value_or("");
+  return validation;
+}
+
+std::optional<std::string> ConfigParser::parse_ca_ref(const Fields& fields) {
+  const YamlNode* ref = fields.find("caRef");
+  if (ref == nullptr) return std::nullopt;
+  Fields inner{reader_, *ref, fields.label("caRef"), {{"file"}, {"name", "kind", "group"}}};
+  const YamlNode* file = inner.need("file", "a PEM file with the certificates of authorities");
+  return file != nullptr ? readable_file(*file, inner.label("file")) : std::nullopt;
 }
 
 void ConfigParser::parse_limits(const YamlNode& node, const std::string& owner,
@@ -240,8 +271,10 @@ std::optional<Service> ConfigParser::parse_service(const MapEntry& entry) {
   Fields fields{reader_,
                 *entry.value,
                 owner,
-                {{"endpoints", "loadBalancer"},
-                 {"healthCheck", "protocol", "tls", "kubernetes", "outlier", "limits"}}};
+                {{"endpoints", "loadBalancer", "tls"},
+                 {"healthCheck", "protocol", "kubernetes", "outlier", "limits"}}};
+  if (const YamlNode* tls = fields.find("tls"))
+    service.tls = parse_upstream_tls(*tls, fields.label("tls"));
   if (const YamlNode* balancer = fields.find("loadBalancer")) {
     service.load_balancer =
         reader_
@@ -276,6 +309,35 @@ std::optional<Service> ConfigParser::parse_service(const MapEntry& entry) {
     reader_.report(list->at, fmt::format("{} is an empty list", fields.label("endpoints")),
                    "at least one endpoint");
   return service;
+}
+
+UpstreamTls ConfigParser::parse_upstream_tls(const YamlNode& node, const std::string& owner) {
+  Fields fields{
+      reader_, node, owner, {{"sni", "caRef", "verification"}, {"certificateRef", "minVersion"}}};
+  UpstreamTls tls;
+  if (const YamlNode* sni = fields.find("sni")) {
+    tls.sni = reader_.hostname(*sni, fields.label("sni")).value_or("");
+    if (tls.sni.starts_with('*')) {
+      reader_.report(sni->at, fmt::format("{} is '{}'", fields.label("sni"), tls.sni),
+                     "one name that the endpoints' certificate is for");
+    }
+  }
+  tls.ca_file = parse_ca_ref(fields).value_or("");
+  if (const YamlNode* node_of_choice = fields.find("verification")) {
+    const std::string label = fields.label("verification");
+    tls.verification = reader_.choice<Verification>(*node_of_choice, label, kVerifications)
+                           .value_or(Verification::kFull);
+    if (tls.verification == Verification::kOff && !tls.ca_file.empty())
+      reader_.report(node_of_choice->at, fmt::format("{} is 'Off' beside a caRef", label),
+                     "one of them: without verification no authority is asked");
+    else if (tls.verification == Verification::kOff)
+      reader_.warn(node_of_choice->at,
+                   fmt::format("{} is 'Off': anybody between here and the endpoints can read and "
+                               "change what is said",
+                               label),
+                   "Full, with a caRef when the authority is not a public one");
+  }
+  return tls;
 }
 
 std::optional<HttpRoute> ConfigParser::parse_route(const YamlNode& node, std::size_t index) {

@@ -88,6 +88,11 @@ class ConfigParser {
   void parse_limits(const YamlNode& node, const std::string& owner, GatewayLimits& limits);
   void check_listeners(const Gateway& gateway, const std::vector<const YamlNode*>& nodes);
 
+  ClientValidation parse_client_validation(const YamlNode& node, const std::string& owner);
+  /// The file of `caRef: {file: ca.pem}`; nothing when there is none or it cannot be used.
+  std::optional<std::string> parse_ca_ref(const Fields& fields);
+  UpstreamTls parse_upstream_tls(const YamlNode& node, const std::string& owner);
+
   std::optional<Service> parse_service(const MapEntry& entry);
   std::optional<HttpRoute> parse_route(const YamlNode& node, std::size_t index);
   std::optional<ParentRef> parse_parent(const YamlNode& node, const std::string& owner);

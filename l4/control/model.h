@@ -229,7 +229,17 @@ enum class TlsVersion : std::uint8_t { kTls12, kTls13 };
 struct CertificateRef {
   std::string certificate_file;
   std::string key_file;
+  std::string ocsp_file = {};  ///< DER, stapled to handshakes (RFC 6066, section 8); empty: none
   friend bool operator==(const CertificateRef&, const CertificateRef&) = default;
+};
+
+enum class ClientCertificates : std::uint8_t { kNone, kOptional, kRequired };
+
+/// What a listener wants of its clients in the TLS handshake.
+struct ClientValidation {
+  ClientCertificates mode = ClientCertificates::kNone;
+  std::string ca_file = {};  ///< PEM; empty with kNone
+  friend bool operator==(const ClientValidation&, const ClientValidation&) = default;
 };
 
 struct Listener {
@@ -240,6 +250,7 @@ struct Listener {
   std::vector<CertificateRef> certificates;  ///< at least one with kHttps, none with kHttp
   TlsVersion min_version = TlsVersion::kTls12;
   std::optional<std::string> redirect_to;  ///< name of an HTTPS listener of the same gateway
+  ClientValidation client_validation = {};
   friend bool operator==(const Listener&, const Listener&) = default;
 };
 
@@ -261,10 +272,21 @@ struct Gateway {
 
 enum class LoadBalancer : std::uint8_t { kRoundRobin, kLeastRequest };
 
+enum class Verification : std::uint8_t { kFull, kOff };
+
+/// TLS towards the endpoints of a service.
+struct UpstreamTls {
+  std::string sni = {};      ///< sent, and looked for in the certificate; empty: the address is
+  std::string ca_file = {};  ///< PEM; empty: the authorities that the system trusts
+  Verification verification = Verification::kFull;
+  friend bool operator==(const UpstreamTls&, const UpstreamTls&) = default;
+};
+
 struct Service {
   std::string name;
   std::vector<wire::Endpoint> endpoints;
   LoadBalancer load_balancer = LoadBalancer::kRoundRobin;
+  std::optional<UpstreamTls> tls = {};  ///< none: in the clear
   friend bool operator==(const Service&, const Service&) = default;
 };
 

@@ -116,10 +116,17 @@ Json file_json(const Listener& listener) {
   if (listener.redirect_to) json["redirectTo"] = *listener.redirect_to;
   if (!https) return json;
   Json refs = Json::array();
-  for (const CertificateRef& ref : listener.certificates)
+  for (const CertificateRef& ref : listener.certificates) {
     refs.push_back({{"file", ref.certificate_file}, {"key", ref.key_file}});
+    if (!ref.ocsp_file.empty()) refs.back()["ocsp"] = ref.ocsp_file;
+  }
   json["tls"] = {{"certificateRefs", std::move(refs)},
                  {"minVersion", listener.min_version == TlsVersion::kTls12 ? "1.2" : "1.3"}};
+  const ClientValidation& validation = listener.client_validation;
+  if (validation.mode != ClientCertificates::kNone)
+    json["tls"]["clientValidation"] = {
+        {"mode", validation.mode == ClientCertificates::kRequired ? "Required" : "Optional"},
+        {"caRef", {{"file", validation.ca_file}}}};
   return json;
 }
 
@@ -140,8 +147,15 @@ Json file_json(const Gateway& gateway) {
 
 Json file_json(const Service& service) {
   const bool round_robin = service.load_balancer == LoadBalancer::kRoundRobin;
-  return {{"endpoints", text_list(service.endpoints)},
-          {"loadBalancer", round_robin ? "RoundRobin" : "LeastRequest"}};
+  Json json{{"endpoints", text_list(service.endpoints)},
+            {"loadBalancer", round_robin ? "RoundRobin" : "LeastRequest"}};
+  if (!service.tls) return json;
+  json["tls"] = Json::object();
+  if (!service.tls->sni.empty()) json["tls"]["sni"] = service.tls->sni;
+  if (!service.tls->ca_file.empty()) json["tls"]["caRef"] = {{"file", service.tls->ca_file}};
+  const bool verifies = service.tls->verification == Verification::kFull;
+  json["tls"]["verification"] = verifies ? "Full" : "Off";
+  return json;
 }
 
 Json file_json(const RouteMatch& match) {

@@ -122,6 +122,8 @@ std::string_view text_of(Reason reason) {
       return "body_too_large";
     case Reason::kNoRoute:
       return "no_route";
+    case Reason::kMisdirected:
+      return "misdirected";
     case Reason::kNoEndpoint:
       return "no_endpoint";
     case Reason::kConnectFailed:
@@ -130,6 +132,8 @@ std::string_view text_of(Reason reason) {
       return "upstream_reset";
     case Reason::kUpstreamProtocol:
       return "upstream_protocol";
+    case Reason::kUpstreamTls:
+      return "upstream_tls";
     case Reason::kUpstreamTimeout:
       return "upstream_timeout";
     case Reason::kRequestTimeout:

@@ -55,11 +55,14 @@ http::Status status_of(Reason reason) {
       return http::Status::kContentTooLarge;
     case Reason::kNoRoute:
       return http::Status::kNotFound;
+    case Reason::kMisdirected:
+      return http::Status::kMisdirectedRequest;
     case Reason::kNoEndpoint:
     case Reason::kConnectFailed:
       return http::Status::kServiceUnavailable;
     case Reason::kUpstreamReset:
     case Reason::kUpstreamProtocol:
+    case Reason::kUpstreamTls:
       return http::Status::kBadGateway;
     case Reason::kUpstreamTimeout:
     case Reason::kRequestTimeout:
@@ -96,6 +99,19 @@ Reason timeout_reason(ClientConnection& client, Instant now) {
   return does_not_read || does_not_send ? Reason::kClientTimeout : Reason::kUpstreamTimeout;
 }
 
+/// Why a request must come over another connection (RFC 9110, section 15.5.20), or nothing: the
+/// certificate of this one does not speak for the host, or the host's listener wants something else
+/// of its clients than the one that this client has shaken hands with.
+std::string_view misdirection(const ClientConnection& client) {
+  const tls::Session* session = client.channel.session();
+  if (session == nullptr) return {};
+  const std::string_view host = client.uri.host();
+  if (!host.empty() && !session->covers(host)) return "the certificate is for other names";
+  if (session->client_validation() != client.exchange.listener->client_validation)
+    return "the host asks for client certificates in another way";
+  return {};
+}
+
 }  // namespace
 
 Core::Core(tcp::Stack& stack, Random random, Instant start)
@@ -127,6 +143,14 @@ void Core::install(std::unique_ptr<Generation> generation) {
   }
   services_ = std::move(services);
   current_ = std::move(generation);
+  if (ticket_keys_.count > 0) current_->use_ticket_keys(&ticket_keys_);
+}
+
+void Core::set_ticket_keys(const tls::TicketKeySet& keys) {
+  ticket_keys_ = keys;
+  if (current_) current_->use_ticket_keys(&ticket_keys_);
+  for (const auto& generation : retiring_)
+    generation->use_ticket_keys(&ticket_keys_);
 }
 
 void Core::set_sources(std::vector<wire::IpAddress> sources) {
@@ -369,9 +393,19 @@ bool Core::step_exchange(ClientId id, ClientConnection& client, Instant now) {
   UpstreamConnection* upstream = upstreams_.get(exchange.upstream);
   WEIR_ASSERT(upstream != nullptr);  // an active exchange has a connection, or it has failed
   bool moved = exchange.request_complete() ? false : client.channel.fill();
-  const PumpResult request = exchange.pump_request(client.channel, *upstream);
+  // Before the endpoint has proved who it is, it is told nothing.
+  const bool ready = upstream->connected && !upstream->channel.handshaking();
+  const PumpResult request =
+      ready ? exchange.pump_request(client.channel, *upstream) : PumpResult{};
   moved = upstream->channel.flush() || moved || request.moved;
   if (upstream->connected) moved = upstream->channel.fill() || moved;
+  const bool cut = upstream->channel.handshaking() && upstream->channel.input_ended();
+  if (upstream->channel.failed() || cut) {
+    exchange.detail = cut ? "the endpoint has closed within the TLS handshake"
+                          : upstream->channel.session()->failure_reason();
+    attempt_failed(id, client, Reason::kUpstreamTls, now);
+    return true;
+  }
   if (request.failure != Reason::kOk) {
     fail_exchange(id, client, request.failure, now);
     return true;
@@ -380,8 +414,7 @@ bool Core::step_exchange(ClientId id, ClientConnection& client, Instant now) {
   const bool said_all = client.channel.input_ended() && client.channel.input().empty();
   const bool keep_alive = may_go_on(client) && !said_all;
   const PumpResult response =
-      upstream->connected ? exchange.pump_response(*upstream, client.channel, keep_alive, now)
-                          : PumpResult{};
+      ready ? exchange.pump_response(*upstream, client.channel, keep_alive, now) : PumpResult{};
   moved = client.channel.flush() || moved || response.moved;
   if (response.failure != Reason::kOk) {
     attempt_failed(id, client, response.failure, now);
@@ -487,7 +520,9 @@ void Core::begin_exchange(ClientId id, ClientConnection& client, Instant now) {
   }
   if (exchange.rule->timeouts.request_ms != 0)
     exchange.request_deadline = now + milliseconds(exchange.rule->timeouts.request_ms);
-  exchange.prepare_request(client.parser, client.uri, client.client_text, client.bind->tls);
+  const tls::Session* session = client.channel.session();
+  exchange.prepare_request(client.parser, client.uri, client.client_text, client.bind->tls,
+                           session != nullptr ? session->client() : std::nullopt);
   start_attempt(id, client, now);
 }
 
@@ -507,6 +542,11 @@ bool Core::find_route(ClientConnection& client, Instant now) {
     const bool tls = client.channel.session() != nullptr;
     refuse(client, tls ? http::Status::kMisdirectedRequest : http::Status::kNotFound,
            Reason::kNoRoute, now);
+    return false;
+  }
+  if (const std::string_view why = misdirection(client); !why.empty()) {
+    exchange.detail = why;
+    refuse(client, http::Status::kMisdirectedRequest, Reason::kMisdirected, now);
     return false;
   }
   if (exchange.listener->redirect_port) {
@@ -534,10 +574,12 @@ void Core::start_attempt(ClientId id, ClientConnection& client, Instant now) {
     exchange.attempt_started = exchange.last_progress = now;
     if (exchange.rule->timeouts.backend_request_ms != 0)
       exchange.attempt_deadline = now + milliseconds(exchange.rule->timeouts.backend_request_ms);
-    if (const auto idle = upstreams_.take_idle(exchange.endpoint, id, now)) {
+    const ServiceEntry& service = *exchange.service;
+    if (const auto idle = upstreams_.take_idle(exchange.endpoint, service, id, now)) {
       exchange.upstream = *idle;
     } else {
-      Result<UpstreamId> opened = upstreams_.open(exchange.endpoint, id, now);
+      Result<UpstreamId> opened =
+          upstreams_.open(exchange.endpoint, service, exchange.generation, id, now);
       if (!opened) continue;
       exchange.upstream = *opened;
     }

@@ -84,6 +84,8 @@ class Core {
   /// Goes over to another configuration between two turns. Connections stay; their next request
   /// is answered by the new one.
   void install(std::unique_ptr<Generation> generation);
+  /// Tickets of all configurations are sealed with these from now on.
+  void set_ticket_keys(const tls::TicketKeySet& keys);
   /// Our own addresses, as source of connections to endpoints.
   void set_sources(std::vector<wire::IpAddress> sources);
   /// A generation that nothing refers to any more, to be destroyed off this core; or nothing.
@@ -141,10 +143,12 @@ class Core {
   Random random_;
   TimerWheel timers_;
   BufferPool buffers_;
-  UpstreamPool upstreams_;
-  // Before the clients, so that it outlives them: they refer to generations and their TLS contexts.
+  tls::TicketKeySet ticket_keys_;  // none until they are set; contexts point at it
+  // Before clients and endpoints, so that it outlives them: they refer to generations and their TLS
+  // contexts.
   std::unique_ptr<Generation> current_;
   std::vector<std::unique_ptr<Generation>> retiring_;  // oldest first
+  UpstreamPool upstreams_;
   Slab<ClientConnection> clients_;
   std::vector<ClientId> queued_;
   std::vector<ClientId> running_;

@@ -1,6 +1,7 @@
 #include "l7/proxy/exchange.h"
 
 #include <algorithm>
+#include <array>
 
 #include "l4/base/bytes.h"
 
@@ -82,6 +83,21 @@ BodyStep move_body(http::BodyDecoder& decoder, Channel& from, ByteBuffer& to,
   return result;
 }
 
+/// Who the client is, in fields that nobody but us may write: what came under these names, or under
+/// those that other proxies use for the same, is a forgery (RFC 9440, section 2.4). After
+/// hop-by-hop fields are gone, lest Connection take ours away.
+void set_client_identity(http::HeaderList& fields,
+                         const std::optional<tls::ClientIdentity>& identity) {
+  static constexpr auto kForged = std::to_array<std::string_view>(
+      {"Client-Cert", "Client-Cert-Chain", "X-Client-Cert-Subject", "X-Client-Cert",
+       "X-SSL-Client-Cert", "X-SSL-Client-S-DN", "X-SSL-Client-Verify", "SSL-Client-Cert"});
+  for (const std::string_view name : kForged)
+    fields.remove(name);
+  if (!identity) return;
+  fields.add("Client-Cert", identity->certificate);
+  fields.add("X-Client-Cert-Subject", identity->subject);
+}
+
 }  // namespace
 
 bool is_idempotent(std::string_view method) {
@@ -120,7 +136,8 @@ void Exchange::end() {
 }
 
 void Exchange::prepare_request(http::RequestParser& parser, const http::RequestUri& uri,
-                               std::string_view client_address, bool tls) {
+                               std::string_view client_address, bool tls,
+                               const std::optional<tls::ClientIdentity>& identity) {
   http::RequestHead& head = parser.head();
   client_minor_version_ = head.minor_version;
   method_ = head.method;
@@ -142,6 +159,7 @@ void Exchange::prepare_request(http::RequestParser& parser, const http::RequestU
   // RFC 9110, section 7.6.3: a gateway names itself and the version it was spoken to in.
   head.fields.add("Via", head.minor_version == 1 ? "1.1 weir" : "1.0 weir");
   http::set_forwarded(head.fields, {client_address, tls ? "https" : "http", uri.authority()});
+  set_client_identity(head.fields, identity);
   head.fields.set("Host", uri.authority());
   head.target = uri.target();
   request_head_.clear();

@@ -39,7 +39,8 @@ class Exchange {
   /// Writes the head that goes to a backend into memory, so that another endpoint can be tried.
   /// Edits the parsed head for good.
   void prepare_request(http::RequestParser& parser, const http::RequestUri& uri,
-                       std::string_view client_address, bool tls);
+                       std::string_view client_address, bool tls,
+                       const std::optional<tls::ClientIdentity>& identity);
 
   /// The head goes out again, to another endpoint. Only while replayable().
   void restart_request();
@@ -75,7 +76,7 @@ class Exchange {
   std::uint64_t body_bytes_max = 0;  ///< 0: no limit
   int status = 0;
   Reason reason = Reason::kOk;
-  std::string_view detail;     ///< a literal; empty where the reason says it all
+  std::string_view detail;     ///< lives as long as the process; empty where the reason says it all
   Instant first_byte{};        ///< of the request
   Instant request_deadline{};  ///< kNever without one
   Instant attempt_deadline{};  ///< kNever without one

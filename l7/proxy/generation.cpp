@@ -1,6 +1,20 @@
 #include "l7/proxy/generation.h"
 
+#include <algorithm>
+
 namespace weir::proxy {
+
+Result<TlsFiles> TlsFiles::load(const Snapshot& snapshot) {
+  TlsFiles files;
+  for (const Bind& bind : snapshot.binds) {
+    files.binds.emplace_back();
+    if (!bind.tls) continue;
+    Result<tls::ServerFiles> loaded = tls::ServerFiles::load(bind.tls_options);
+    if (!loaded) return std::move(loaded).error();
+    files.binds.back() = std::move(*loaded);
+  }
+  return files;
+}
 
 Generation::Generation(std::shared_ptr<const Snapshot> snapshot)
     : snapshot_{std::move(snapshot)},
@@ -8,13 +22,33 @@ Generation::Generation(std::shared_ptr<const Snapshot> snapshot)
       turns_(snapshot_->services.size(), 0) {}
 
 Result<std::unique_ptr<Generation>> Generation::create(std::shared_ptr<const Snapshot> snapshot) {
+  const Result<TlsFiles> files = TlsFiles::load(*snapshot);
+  if (!files) return Error{files.error()};
+  return create(std::move(snapshot), *files);
+}
+
+Result<std::unique_ptr<Generation>> Generation::create(std::shared_ptr<const Snapshot> snapshot,
+                                                       const TlsFiles& files) {
   std::unique_ptr<Generation> generation{new Generation{std::move(snapshot)}};
-  const std::vector<Bind>& binds = generation->snapshot().binds;
-  for (std::size_t i = 0; i < binds.size(); ++i) {
-    if (!binds[i].tls) continue;
-    Result<tls::ServerContext> context = tls::ServerContext::create(binds[i].tls_options);
+  const Snapshot& compiled = generation->snapshot();
+  const bool any_tls = std::any_of(compiled.binds.begin(), compiled.binds.end(),
+                                   [](const Bind& bind) { return bind.tls; });
+  if (!any_tls && compiled.trusts.empty()) return generation;
+  Result<tls::Library> library = tls::Library::create();
+  if (!library) return std::move(library).error();
+  generation->library_ = *library;
+  for (std::size_t i = 0; i < compiled.binds.size(); ++i) {
+    if (!files.binds[i]) continue;
+    Result<tls::ServerContext> context = tls::ServerContext::create(*files.binds[i], *library);
     if (!context) return std::move(context).error();
     generation->contexts_[i] = std::move(*context);
+  }
+  for (const control::UpstreamTls& trust : compiled.trusts) {
+    // h2 is offered here once the exchange speaks it (Session::info().protocol tells what was
+    // chosen).
+    Result<tls::ClientContext> context = tls::ClientContext::create(trust, {"http/1.1"}, *library);
+    if (!context) return std::move(context).error();
+    generation->trusts_.push_back(std::move(*context));
   }
   return generation;
 }

@@ -16,7 +16,8 @@ class SnapshotBuilder {
   std::unique_ptr<const Snapshot> build() && {
     for (const control::Service& service : model_.services) {
       service_index_[service.name] = static_cast<ServiceIndex>(snapshot_->services.size());
-      snapshot_->services.push_back({service.name, service.endpoints, service.load_balancer});
+      snapshot_->services.push_back({service.name, service.endpoints, service.load_balancer,
+                                     service.tls, service.tls ? trust_of(*service.tls) : 0});
     }
     add_rules();
     for (const control::Gateway& gateway : model_.gateways)
@@ -26,6 +27,15 @@ class SnapshotBuilder {
   }
 
  private:
+  std::uint32_t trust_of(control::UpstreamTls tls) {
+    tls.sni.clear();
+    std::vector<control::UpstreamTls>& trusts = snapshot_->trusts;
+    const auto found = std::find(trusts.begin(), trusts.end(), tls);
+    const auto index = static_cast<std::uint32_t>(found - trusts.begin());
+    if (found == trusts.end()) trusts.push_back(std::move(tls));
+    return index;
+  }
+
   void add_rules() {
     for (const control::HttpRoute& route : model_.http_routes) {
       for (std::size_t i = 0; i < route.rules.size(); ++i) {
@@ -47,6 +57,7 @@ class SnapshotBuilder {
     ListenerEntry entry{gateway.name + "/" + listener.name,
                         listener.hostname,
                         gateway.limits,
+                        listener.client_validation,
                         redirect_port(gateway, listener),
                         {}};
     std::uint32_t rule_index = 0;
@@ -107,6 +118,7 @@ class SnapshotBuilder {
     }
     bind->listener_by_host.at(listener.hostname) =
         static_cast<std::uint32_t>(snapshot_->listeners.size());
+    bind->tls_options.policies.push_back({listener.hostname, listener.client_validation});
     auto& certificates = bind->tls_options.certificates;
     certificates.insert(certificates.end(), listener.certificates.begin(),
                         listener.certificates.end());

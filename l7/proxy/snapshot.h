@@ -19,12 +19,15 @@ struct ServiceEntry {
   std::string name;
   std::vector<wire::Endpoint> endpoints;
   control::LoadBalancer load_balancer = control::LoadBalancer::kRoundRobin;
+  std::optional<control::UpstreamTls> tls = {};  ///< none: endpoints are spoken to in the clear
+  std::uint32_t trust = 0;                       ///< index into Snapshot::trusts, with `tls`
 };
 
 struct ListenerEntry {
   std::string name;  ///< "<gateway>/<listener>"
   std::string hostname;
   control::GatewayLimits limits;
+  control::ClientValidation client_validation;
   std::optional<wire::Port> redirect_port;  ///< answers every request with a redirect to https
   Router router;
 };
@@ -47,6 +50,8 @@ struct Snapshot {
   std::vector<ListenerEntry> listeners;
   std::vector<Rule> rules;
   std::vector<ServiceEntry> services;
+  /// Whom services trust over TLS, each once and without a name: services share what is costly.
+  std::vector<control::UpstreamTls> trusts;
 
   /// The listener that serves `host` on a bind, or nothing.
   [[nodiscard]] const ListenerEntry* listener_for(const Bind& bind, std::string_view host) const;

@@ -11,16 +11,19 @@ namespace weir::proxy {
 UpstreamPool::UpstreamPool(tcp::Stack& stack, BufferPool& buffers, TimerWheel& timers)
     : stack_{stack}, buffers_{buffers}, timers_{timers} {}
 
-std::optional<UpstreamId> UpstreamPool::take_idle(const wire::Endpoint& endpoint, ClientId client,
+std::optional<UpstreamId> UpstreamPool::take_idle(const wire::Endpoint& endpoint,
+                                                  const ServiceEntry& service, ClientId client,
                                                   Instant now) {
   const auto state = endpoints_.find(endpoint);
   if (state == endpoints_.end()) return std::nullopt;
   std::vector<UpstreamId>& idle = state->second.idle;
-  while (!idle.empty()) {
-    const UpstreamId id = idle.back();
-    idle.pop_back();
+  const ServiceEntry* const secured_for = service.tls ? &service : nullptr;
+  for (std::size_t i = idle.size(); i-- > 0;) {
+    const UpstreamId id = idle[i];
     UpstreamConnection* connection = connections_.get(id);
-    if (connection == nullptr) continue;  // dropped while it was idle
+    if (connection != nullptr && connection->secured_for != secured_for) continue;
+    idle.erase(idle.begin() + static_cast<std::ptrdiff_t>(i));  // nearly always the last
+    if (connection == nullptr) continue;                        // dropped while it was idle
     // What has arrived meanwhile answers no request: most likely the endpoint is closing.
     const tcp::ConnectionId tcp = connection->channel.connection();
     if (stack_.readable_bytes(tcp) > 0 || stack_.at_end(tcp) ||
@@ -40,7 +43,8 @@ std::optional<UpstreamId> UpstreamPool::take_idle(const wire::Endpoint& endpoint
   return std::nullopt;
 }
 
-Result<UpstreamId> UpstreamPool::open(const wire::Endpoint& endpoint, ClientId client,
+Result<UpstreamId> UpstreamPool::open(const wire::Endpoint& endpoint, const ServiceEntry& service,
+                                      const GenerationRef& generation, ClientId client,
                                       Instant now) {
   const auto source = std::find_if(sources_.begin(), sources_.end(), [&](const auto& address) {
     return address.family() == endpoint.address.family();
@@ -55,6 +59,21 @@ Result<UpstreamId> UpstreamPool::open(const wire::Endpoint& endpoint, ClientId c
   if (!id) {
     stack_.abort(*connection, now);
     return Error{ErrorCode::kUnavailable, "all upstream connection slots are in use"};
+  }
+  if (const tls::ClientContext* context = generation->upstream_context(service)) {
+    // Without a name it must be the address that the certificate is for.
+    const std::string& sni = service.tls->sni;
+    Result<tls::Session> session =
+        tls::Session::connect(*context, sni.empty() ? endpoint.address.text() : sni);
+    if (!session) {
+      connections_.erase(id);
+      stack_.abort(*connection, now);
+      return std::move(session).error();
+    }
+    UpstreamConnection& secured = *connections_.get(id);
+    secured.channel.secure(std::move(*session));
+    secured.generation = generation;
+    secured.secured_for = &service;
   }
   const tcp::UserData user = user_data(Owner::kUpstream, id);
   stack_.set_user(*connection, user);

@@ -11,6 +11,7 @@
 #include "l4/wire/address.h"
 #include "l7/http/h1.h"
 #include "l7/proxy/channel.h"
+#include "l7/proxy/generation.h"
 #include "l7/tcp/stack.h"
 
 namespace weir::proxy {
@@ -33,6 +34,10 @@ struct UpstreamConnection {
                      const wire::Endpoint& to)
       : channel{stack, connection, pool}, endpoint{to} {}
 
+  GenerationRef generation;  ///< with TLS: owns its context, so that it outlives the channel
+  /// With TLS: what it was opened for. No other service uses it, and no other configuration: who
+  /// must be trusted may have changed.
+  const ServiceEntry* secured_for = nullptr;
   Channel channel;
   wire::Endpoint endpoint;
   ClientId client;
@@ -63,10 +68,13 @@ class UpstreamPool {
   void set_sources(std::vector<wire::IpAddress> sources) { sources_ = std::move(sources); }
 
   /// An idle connection to the endpoint for that client, the one used last, or nothing.
-  [[nodiscard]] std::optional<UpstreamId> take_idle(const wire::Endpoint& endpoint, ClientId client,
+  [[nodiscard]] std::optional<UpstreamId> take_idle(const wire::Endpoint& endpoint,
+                                                    const ServiceEntry& service, ClientId client,
                                                     Instant now);
-  /// Starts a new connection; `connected` is set once it stands.
-  [[nodiscard]] Result<UpstreamId> open(const wire::Endpoint& endpoint, ClientId client,
+  /// Starts a new connection to an endpoint of a service of the generation; `connected` is set once
+  /// it stands.
+  [[nodiscard]] Result<UpstreamId> open(const wire::Endpoint& endpoint, const ServiceEntry& service,
+                                        const GenerationRef& generation, ClientId client,
                                         Instant now);
   /// Keeps a connection that has finished an exchange cleanly, or drops it when there are enough.
   void give_back(UpstreamId id, Instant now);

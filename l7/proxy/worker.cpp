@@ -160,6 +160,10 @@ bool Worker::take_commands() {
   bool taken = false;
   while (auto command = commands_.pop()) {
     taken = true;
+    if (command->ticket_keys) {
+      core_.set_ticket_keys(*command->ticket_keys);
+      continue;
+    }
     if (!command->generation) {
       // Full only if nobody reads them; the reader has given up waiting then.
       static_cast<void>(reports_.push(make_report()));
@@ -196,7 +200,13 @@ std::unique_ptr<WorkerReport> Worker::make_report() const {
 }
 
 bool Worker::install(const net::InterfaceConfig& config, std::unique_ptr<Generation> generation) {
-  if (!commands_.push({config, std::move(generation)})) return false;
+  if (!commands_.push({config, std::move(generation), nullptr})) return false;
+  wake();
+  return true;
+}
+
+bool Worker::install(const tls::TicketKeySet& keys) {
+  if (!commands_.push({{}, nullptr, std::make_unique<tls::TicketKeySet>(keys)})) return false;
   wake();
   return true;
 }

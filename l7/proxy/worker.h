@@ -79,6 +79,8 @@ class Worker final : private tcp::UnknownFlow {
   /// Hands over a configuration. False when the mailbox is full because the worker hangs.
   [[nodiscard]] bool install(const net::InterfaceConfig& config,
                              std::unique_ptr<Generation> generation);
+  /// Hands over the keys of TLS tickets, before the first configuration and whenever they change.
+  [[nodiscard]] bool install(const tls::TicketKeySet& keys);
   /// Asks for the counters and waits for them, at most `longest`.
   [[nodiscard]] std::optional<WorkerReport> report(Duration longest);
   /// Destroys what the worker has let go of.
@@ -90,7 +92,8 @@ class Worker final : private tcp::UnknownFlow {
  private:
   struct Command {
     net::InterfaceConfig config;
-    std::unique_ptr<Generation> generation;  ///< none: a report is wanted
+    std::unique_ptr<Generation> generation;  ///< none: keys, or a report is wanted
+    std::unique_ptr<tls::TicketKeySet> ticket_keys{};
   };
 
   Worker(port::PacketPort& port, const net::InterfaceConfig& config,

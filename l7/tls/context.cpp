@@ -1,239 +1,36 @@
 #include "l7/tls/context.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <openssl/pem.h>
-#include <openssl/x509v3.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include <openssl/core_names.h>
+#include <openssl/evp.h>
+#include <openssl/ocsp.h>
+#include <openssl/rand.h>
 
 #include <algorithm>
-#include <array>
 #include <ctime>
-#include <optional>
 
+#include "l4/base/assert.h"
 #include "l4/base/bytes.h"
-#include "l4/base/fd.h"
-#include "l7/tls/openssl.h"
+#include "l7/tls/state.h"
 
 namespace weir::tls {
 
 namespace {
 
-/// Chains are a few KiB; a larger file is a mistake.
-constexpr std::size_t kFileBytesMax = 1024 * 1024;
-constexpr std::size_t kChainLengthMax = 16;
-
 /// TLS 1.2: forward secrecy and authenticated encryption only. TLS 1.3 has nothing else.
 constexpr const char* kTls12Ciphers = "ECDHE+AESGCM:ECDHE+CHACHA20";
 constexpr const char* kKeyExchangeGroups = "X25519:P-256:P-384";
+/// Certificates that a client may send us.
+constexpr long kPeerChainBytesMax = 32 * 1024;
+/// Made ready with the context, so that the first clients need not wait; the others when a client
+/// first asks for them.
+constexpr std::size_t kGroupsAtOnce = 16;
+constexpr std::size_t kNameBytesMax = 255;
 
-/// The bytes of a file that may hold a private key: wiped before the memory is returned.
-class SecretText {
- public:
-  explicit SecretText(std::size_t size) : bytes_(size) {}
-  SecretText(SecretText&&) = default;
-  SecretText& operator=(SecretText&&) = delete;
-  ~SecretText() { OPENSSL_cleanse(bytes_.data(), bytes_.size()); }
-
-  [[nodiscard]] std::span<char> space() { return bytes_; }
-  /// A reader over the bytes, which must outlive it.
-  [[nodiscard]] UniqueBio reader(std::size_t size) const {
-    return UniqueBio{BIO_new_mem_buf(bytes_.data(), static_cast<int>(size))};
-  }
-
- private:
-  std::vector<char> bytes_;
-};
-
-struct FileContent {
-  SecretText text;
-  std::size_t size;
-  [[nodiscard]] UniqueBio reader() const { return text.reader(size); }
-};
-
-Result<FileContent> read_file(std::string_view what, const std::string& path) {
-  const UniqueFd fd{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
-  if (!fd)
-    return Error::from_errno(fmt::format("{} {}", what, path))
-        .with_remedy("give the path of a PEM file that this process may read");
-  struct stat status {};
-  if (::fstat(fd.get(), &status) != 0) return Error::from_errno(fmt::format("{} {}", what, path));
-  if (!S_ISREG(status.st_mode))
-    return Error{ErrorCode::kInvalid, fmt::format("{} {}: not a regular file", what, path),
-                 "give the path of a PEM file"};
-  if (status.st_size == 0 || static_cast<std::uint64_t>(status.st_size) > kFileBytesMax)
-    return Error{ErrorCode::kInvalid,
-                 fmt::format("{} {}: {} bytes long", what, path, status.st_size),
-                 fmt::format("give a PEM file of at most {} bytes", kFileBytesMax)};
-  FileContent content{SecretText{static_cast<std::size_t>(status.st_size)}, 0};
-  const auto space = content.text.space();
-  while (content.size < space.size()) {
-    const ssize_t count =
-        ::read(fd.get(), space.data() + content.size, space.size() - content.size);
-    if (count < 0) return Error::from_errno(fmt::format("{} {}", what, path));
-    if (count == 0) break;  // it became shorter; the parser will say what is missing
-    content.size += static_cast<std::size_t>(count);
-  }
-  return content;
-}
-
-struct Chain {
-  UniqueCertificate leaf;
-  std::vector<UniqueCertificate> issuers;
-};
-
-/// All certificates of the file, the first being the server's own; other blocks are skipped.
-Result<Chain> read_chain(OSSL_LIB_CTX* library, const std::string& path) {
-  auto content = read_file("certificate file", path);
-  if (!content) return std::move(content).error();
-  const UniqueBio reader = content->reader();
-  Chain chain;
-  for (std::size_t count = 0; count < kChainLengthMax; ++count) {
-    X509* certificate = X509_new_ex(library, nullptr);
-    if (PEM_read_bio_X509(reader.get(), &certificate, nullptr, nullptr) == nullptr) {
-      X509_free(certificate);
-      const bool is_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
-      const std::string reason = take_openssl_reason();
-      if (is_end && chain.leaf) return chain;
-      if (is_end)
-        return Error{ErrorCode::kInvalid,
-                     fmt::format("certificate file {}: no certificate in it", path),
-                     "expected a block that starts with -----BEGIN CERTIFICATE-----"};
-      return Error{ErrorCode::kInvalid,
-                   fmt::format("certificate file {}: certificate number {} cannot be read: {}",
-                               path, count + 1, reason),
-                   "write the file again from what the issuer delivered"};
-    }
-    if (!chain.leaf)
-      chain.leaf.reset(certificate);
-    else
-      chain.issuers.emplace_back(certificate);
-  }
-  return Error{ErrorCode::kInvalid,
-               fmt::format("certificate file {}: more than {} certificates", path, kChainLengthMax),
-               "keep the server's certificate and its issuers"};
-}
-
-/// Called by OpenSSL when a key is encrypted; the default would ask on the terminal.
-int refuse_passphrase(char*, int, int, void* asked) {
-  *static_cast<bool*>(asked) = true;
-  return -1;
-}
-
-Result<UniqueKey> read_key(OSSL_LIB_CTX* library, const std::string& path) {
-  auto content = read_file("key file", path);
-  if (!content) return std::move(content).error();
-  const UniqueBio reader = content->reader();
-  bool is_encrypted = false;
-  UniqueKey key{PEM_read_bio_PrivateKey_ex(reader.get(), nullptr, refuse_passphrase, &is_encrypted,
-                                           library, nullptr)};
-  const std::string reason = take_openssl_reason();
-  if (key) return key;
-  if (is_encrypted)
-    return Error{ErrorCode::kInvalid,
-                 fmt::format("key file {}: the private key is encrypted", path),
-                 "store it without a passphrase (openssl pkey -in FILE -out NEW), readable only by "
-                 "the user of this process"};
-  const std::string_view text{content->text.space().data(), content->size};
-  if (text.find("PRIVATE KEY-----") == std::string_view::npos)
-    return Error{ErrorCode::kInvalid, fmt::format("key file {}: no private key in it", path),
-                 "expected a block that starts with -----BEGIN PRIVATE KEY-----"};
-  return Error{ErrorCode::kInvalid,
-               fmt::format("key file {}: the private key cannot be read: {}", path, reason),
-               "write the file again from the original key"};
-}
-
-std::int64_t seconds_of(const ASN1_TIME* time) {
-  std::tm broken_down{};
-  return ASN1_TIME_to_tm(time, &broken_down) == 1 ? timegm(&broken_down) : 0;
-}
-
-std::string date_text(const ASN1_TIME* time) {
-  std::tm t{};
-  if (ASN1_TIME_to_tm(time, &t) != 1) return "an unreadable date";
-  return fmt::format("{:04}-{:02}-{:02} {:02}:{:02}:{:02} UTC", t.tm_year + 1900, t.tm_mon + 1,
-                     t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec);
-}
-
-Result<void> check_dates(const X509* certificate, const std::string& path) {
-  const ASN1_TIME* const not_before = X509_get0_notBefore(certificate);
-  const ASN1_TIME* const not_after = X509_get0_notAfter(certificate);
-  // 0 is OpenSSL's answer for a time it cannot read; that one is refused as well.
-  if (X509_cmp_current_time(not_after) <= 0)
-    return Error{ErrorCode::kInvalid,
-                 fmt::format("certificate file {}: expired on {}", path, date_text(not_after)),
-                 "renew the certificate; clients would refuse it"};
-  if (X509_cmp_current_time(not_before) >= 0)
-    return Error{
-        ErrorCode::kInvalid,
-        fmt::format("certificate file {}: not valid before {}", path, date_text(not_before)),
-        "check the clock of this machine, or wait"};
-  return {};
-}
-
-std::string to_lower(std::string_view text) {
-  std::string lower{text};
-  for (char& c : lower)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  return lower;
-}
-
-/// A name that can be compared with an SNI: characters of host names, and '*' only as the whole
-/// first label with at least two labels behind it. Everything else is ignored, above all a NUL,
-/// behind which other software sees no more.
-bool is_usable_name(std::string_view name) {
-  if (name.starts_with("*.")) {
-    name.remove_prefix(2);
-    if (name.find('.') == std::string_view::npos) return false;
-  }
-  return !name.empty() && name.front() != '.' && std::all_of(name.begin(), name.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
-  });
-}
-
-/// Sorted, without doubles. The common name is not used: clients stopped looking at it (RFC 9525).
-std::vector<std::string> dns_names(const X509* certificate) {
-  std::vector<std::string> names;
-  using UniqueNames = std::unique_ptr<GENERAL_NAMES, FreeWith<&GENERAL_NAMES_free>>;
-  const UniqueNames alternatives{static_cast<GENERAL_NAMES*>(
-      X509_get_ext_d2i(certificate, NID_subject_alt_name, nullptr, nullptr))};
-  ERR_clear_error();  // no such extension is no failure
-  const int count = alternatives ? sk_GENERAL_NAME_num(alternatives.get()) : 0;
-  for (int i = 0; i < count; ++i) {
-    const GENERAL_NAME* const alternative = sk_GENERAL_NAME_value(alternatives.get(), i);
-    if (alternative->type != GEN_DNS) continue;
-    // With its length: the string may hold NUL bytes.
-    const ASN1_IA5STRING* const text = alternative->d.dNSName;
-    const std::string name = to_lower(as_text(std::as_bytes(std::span{
-        ASN1_STRING_get0_data(text), static_cast<std::size_t>(ASN1_STRING_length(text))})));
-    if (is_usable_name(name)) names.push_back(name);
-  }
-  std::sort(names.begin(), names.end());
-  names.erase(std::unique(names.begin(), names.end()), names.end());
-  return names;
-}
-
-std::string subject_text(const X509* certificate) {
-  const UniqueBio out{BIO_new(BIO_s_mem())};
-  if (!out) return {};
-  X509_NAME_print_ex(out.get(), X509_get_subject_name(certificate), 0, XN_FLAG_RFC2253);
-  const char* text = nullptr;
-  const long size = BIO_get_mem_data(out.get(), &text);
-  return {text, static_cast<std::size_t>(std::max(size, 0L))};
-}
-
-std::string common_name(const X509* certificate) {
-  const X509_NAME* const subject = X509_get_subject_name(certificate);
-  const int index = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
-  if (index < 0) return {};
-  const ASN1_STRING* const value = X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, index));
-  unsigned char* utf8 = nullptr;
-  const int size = ASN1_STRING_to_UTF8(&utf8, value);
-  if (size < 0) return {};
-  std::string name{as_text(std::as_bytes(std::span{utf8, static_cast<std::size_t>(size)}))};
-  OPENSSL_free(utf8);
-  return name;
+ServerContext::State& state_of(const SSL* ssl) {
+  // Set on the entrance context, where every session of ours begins.
+  auto* const state = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+  return *static_cast<ServerContext::State*>(state);
 }
 
 /// The name in a server_name extension (RFC 6066, section 3); empty when there is none. A broken
@@ -246,22 +43,59 @@ std::string_view server_name_of(SSL* ssl) {
   constexpr unsigned char kHostName = 0;
   if (size < kBeforeName || data[2] != kHostName) return {};
   const std::size_t name_size = std::size_t{data[3]} << 8 | data[4];
-  if (name_size > size - kBeforeName) return {};
+  if (name_size > size - kBeforeName || name_size > kNameBytesMax) return {};
   return as_text(std::as_bytes(std::span{data + kBeforeName, name_size}));
 }
 
-/// Switches to the certificates for the name before OpenSSL looks at tickets: the session id
-/// context comes along, so that a ticket made for one group does not resume in another.
-int choose_certificate(SSL* ssl, int*, void* state) {
-  const auto* const server = static_cast<const ServerContext::State*>(state);
-  SSL_CTX* const chosen = server->context_for(server_name_of(ssl));
-  if (SSL_set_SSL_CTX(ssl, chosen) != nullptr) return SSL_CLIENT_HELLO_SUCCESS;
-  return SSL_CLIENT_HELLO_ERROR;
+/// A ticket is good for one name, one set of certificates and one wish for client certificates,
+/// the authorities included (RFC 8446, section 4.6.1; nginx CVE-2025-23419): OpenSSL compares this
+/// with what stands in the ticket and shakes hands in full where they differ.
+bool bind_tickets(ServerContext::State& state, SSL* ssl, std::string_view name,
+                  const NameGroup& group, const PolicyEntry& policy) {
+  static_assert(sizeof(Sha256) <= SSL_MAX_SID_CTX_LENGTH);
+  Sha256 identity{};
+  unsigned size = 0;
+  EVP_MD_CTX* const digest = state.digest_state.get();
+  return EVP_DigestInit_ex2(digest, state.sha256.get(), nullptr) == 1 &&
+         EVP_DigestUpdate(digest, group.identity.data(), group.identity.size()) == 1 &&
+         EVP_DigestUpdate(digest, policy.identity.data(), policy.identity.size()) == 1 &&
+         EVP_DigestUpdate(digest, name.data(), name.size()) == 1 &&
+         EVP_DigestFinal_ex(digest, identity.data(), &size) == 1 &&
+         SSL_set_session_id_context(ssl, identity.data(), size) == 1;
 }
 
-int choose_protocol(SSL*, const unsigned char** chosen, unsigned char* chosen_size,
-                    const unsigned char* offered, unsigned offered_size, void* state) {
-  const std::string& ours = static_cast<const ServerContext::State*>(state)->protocols;
+bool ask_for_certificate(ServerContext::State& state, SSL* ssl, std::uint32_t policy) {
+  const control::ClientCertificates mode = state.files->policies[policy].policy.validation.mode;
+  if (mode == control::ClientCertificates::kNone) return true;
+  const bool required = mode == control::ClientCertificates::kRequired;
+  SSL_set_verify(ssl, SSL_VERIFY_PEER | (required ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0), nullptr);
+  // Names of authorities help clients with several certificates to choose. OpenSSL owns the copy.
+  STACK_OF(X509_NAME)* const names = SSL_dup_CA_list(state.authority_names[policy].get());
+  if (names == nullptr) return false;
+  SSL_set_client_CA_list(ssl, names);
+  return SSL_set1_verify_cert_store(ssl, state.stores[policy].get()) == 1;
+}
+
+/// Switches to the certificates for the name, and to what is wanted of the client, before OpenSSL
+/// looks at tickets.
+int on_client_hello(SSL* ssl, int*, void*) {
+  ServerContext::State& state = state_of(ssl);
+  const std::string name = to_lower(server_name_of(ssl));
+  const std::uint32_t group = state.files->group_for(name);
+  const std::uint32_t policy = state.files->policy_for(name);
+  SSL_CTX* const context = state.context_of(group);
+  if (context == nullptr || SSL_set_SSL_CTX(ssl, context) == nullptr ||
+      !ask_for_certificate(state, ssl, policy) ||
+      !bind_tickets(state, ssl, name, state.files->groups[group], state.files->policies[policy]))
+    return SSL_CLIENT_HELLO_ERROR;
+  if (auto* const facts = static_cast<SessionFacts*>(SSL_get_app_data(ssl)); facts != nullptr)
+    *facts = {group, policy};
+  return SSL_CLIENT_HELLO_SUCCESS;
+}
+
+int choose_protocol(SSL* ssl, const unsigned char** chosen, unsigned char* chosen_size,
+                    const unsigned char* offered, unsigned offered_size, void*) {
+  const std::string& ours = state_of(ssl).files->protocols;
   unsigned char* found = nullptr;
   const auto* const ours_data = reinterpret_cast<const unsigned char*>(ours.data());  // chars
   const int outcome = SSL_select_next_proto(
@@ -272,32 +106,146 @@ int choose_protocol(SSL*, const unsigned char** chosen, unsigned char* chosen_si
   return SSL_TLSEXT_ERR_OK;
 }
 
+/// The stored OCSP response of the certificate that is about to be sent, while it holds.
+int staple(SSL* ssl, void*) {
+  const CertificateEntry* const entry = state_of(ssl).entry_of(ssl);
+  if (entry == nullptr || entry->ocsp.der.empty() || entry->ocsp.next_update <= std::time(nullptr))
+    return SSL_TLSEXT_ERR_NOACK;
+  const std::string& der = entry->ocsp.der;
+  auto* const copy = static_cast<unsigned char*>(OPENSSL_memdup(der.data(), der.size()));
+  if (copy == nullptr) return SSL_TLSEXT_ERR_NOACK;
+  SSL_set_tlsext_status_ocsp_resp(ssl, copy, static_cast<long>(der.size()));  // owns it now
+  return SSL_TLSEXT_ERR_OK;
+}
+
+constexpr std::size_t kIvBytes = 16;
+
+bool prepare_ticket(const ServerContext::State& state, const TicketKey& key,
+                    const unsigned char* iv, EVP_CIPHER_CTX* cipher, EVP_MAC_CTX* mac,
+                    bool sealing) {
+  char digest[] = "SHA256";
+  const OSSL_PARAM parameters[] = {
+      OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY,
+                                        const_cast<unsigned char*>(key.mac.data()),  // only read
+                                        key.mac.size()),
+      OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
+      OSSL_PARAM_construct_end()};
+  return EVP_MAC_CTX_set_params(mac, parameters) == 1 &&
+         EVP_CipherInit_ex(cipher, state.ticket_cipher.get(), nullptr, key.cipher.data(), iv,
+                           sealing ? 1 : 0) == 1;
+}
+
+/// OpenSSL's callback for both directions: SSL_CTX_set_tlsext_ticket_key_evp_cb(3).
+int use_ticket_key(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* cipher,
+                   EVP_MAC_CTX* mac, int sealing) {
+  constexpr int kFailed = -1;
+  constexpr int kUnknown = 0;
+  constexpr int kGood = 1;
+  constexpr int kGoodButRenew = 2;
+  const ServerContext::State& state = state_of(ssl);
+  const TicketKeySet& set = *state.ticket_keys;
+  if (sealing != 0) {
+    const TicketKey& key = set.keys[0];
+    std::copy(key.name.begin(), key.name.end(), name);
+    const bool good = RAND_bytes_ex(state.library->library.get(), iv, kIvBytes, 0) == 1 &&
+                      prepare_ticket(state, key, iv, cipher, mac, true);
+    return good ? kGood : kFailed;
+  }
+  for (std::size_t i = 0; i < set.count; ++i) {
+    const TicketKey& key = set.keys[i];
+    if (!std::equal(key.name.begin(), key.name.end(), name)) continue;
+    if (!prepare_ticket(state, key, iv, cipher, mac, false)) return kFailed;
+    return i == 0 ? kGood : kGoodButRenew;
+  }
+  return kUnknown;
+}
+
+/// A certificate and its key out of memory into a context.
+bool use_entry(OSSL_LIB_CTX* library, SSL_CTX* context, const CertificateEntry& entry,
+               UniqueCertificate& leaf) {
+  leaf = certificate_from(library, entry.leaf);
+  const auto der = entry.key.bytes();
+  const unsigned char* at = der.data();
+  const UniqueKey key{
+      d2i_AutoPrivateKey_ex(nullptr, &at, static_cast<long>(der.size()), library, nullptr)};
+  const UniqueStack issuers{sk_X509_new_null()};
+  if (!leaf || !key || !issuers) return false;
+  std::vector<UniqueCertificate> owned;
+  for (const std::string& issuer : entry.issuers) {
+    owned.push_back(certificate_from(library, issuer));
+    if (!owned.back() || sk_X509_push(issuers.get(), owned.back().get()) == 0) return false;
+  }
+  constexpr int kKeepFirst = 0;  // kinds differ, so that there is nothing to replace
+  return SSL_CTX_use_cert_and_key(context, leaf.get(), key.get(), issuers.get(), kKeepFirst) == 1;
+}
+
+Result<UniqueContext> make_server_context(ServerContext::State& state) {
+  auto context = make_base_context(state.library->library.get(), TLS_server_method());
+  if (!context) return context;
+  SSL_CTX* const ctx = context->get();
+  const bool is_13 = state.files->options.min_version == control::TlsVersion::kTls13;
+  if (SSL_CTX_set_min_proto_version(ctx, is_13 ? TLS1_3_VERSION : TLS1_2_VERSION) != 1)
+    return openssl_error("TLS settings");
+  SSL_CTX_set_app_data(ctx, &state);
+  // What SSL_CTX_set_tlsext_status_cb() says with a C cast; OpenSSL calls it as what it is.
+  SSL_CTX_callback_ctrl(ctx, SSL_CTRL_SET_TLSEXT_STATUS_REQ_CB,
+                        reinterpret_cast<void (*)()>(staple));
+  if (!state.files->protocols.empty()) SSL_CTX_set_alpn_select_cb(ctx, choose_protocol, nullptr);
+  return context;
+}
+
+Result<void> load_policies(ServerContext::State& state) {
+  OSSL_LIB_CTX* const library = state.library->library.get();
+  for (const PolicyEntry& entry : state.files->policies) {
+    UniqueStore store;
+    UniqueNames names{sk_X509_NAME_new_null()};
+    if (!entry.authorities.empty() && !(store = make_store(library, entry.authorities)))
+      return openssl_error("TLS authorities for client certificates");
+    for (const std::string& der : entry.authorities) {
+      const UniqueCertificate certificate = certificate_from(library, der);
+      X509_NAME* const name =
+          certificate ? X509_NAME_dup(X509_get_subject_name(certificate.get())) : nullptr;
+      if (name == nullptr || sk_X509_NAME_push(names.get(), name) == 0)
+        return openssl_error("TLS authorities for client certificates");
+    }
+    state.stores.push_back(std::move(store));
+    state.authority_names.push_back(std::move(names));
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string_view take_openssl_reason() {
+  const unsigned long code = ERR_peek_last_error();
+  const char* const reason = ERR_reason_error_string(code);
+  ERR_clear_error();
+  if (reason != nullptr) return reason;
+  return code == 0 ? "no reason given" : "an error without a text";
+}
+
 Error openssl_error(std::string_view doing) {
   return Error{ErrorCode::kInternal, fmt::format("{}: {}", doing, take_openssl_reason())};
 }
 
-Result<UniqueContext> make_context(ServerContext::State& state, control::TlsVersion min_version) {
-  UniqueContext context{SSL_CTX_new_ex(state.library.get(), nullptr, TLS_server_method())};
+Result<UniqueContext> make_base_context(OSSL_LIB_CTX* library, const SSL_METHOD* method) {
+  UniqueContext context{SSL_CTX_new_ex(library, nullptr, method)};
   if (!context) return openssl_error("TLS context");
   SSL_CTX* const ctx = context.get();
-  const int min = min_version == control::TlsVersion::kTls13 ? TLS1_3_VERSION : TLS1_2_VERSION;
-  const auto group_id = static_cast<std::uint32_t>(state.groups.size());
-  if (SSL_CTX_set_min_proto_version(ctx, min) != 1 ||
+  if (SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) != 1 ||
       SSL_CTX_set_cipher_list(ctx, kTls12Ciphers) != 1 ||
-      SSL_CTX_set1_groups_list(ctx, kKeyExchangeGroups) != 1 ||
-      SSL_CTX_set_session_id_context(ctx, reinterpret_cast<const unsigned char*>(&group_id),
-                                     sizeof group_id) != 1)
+      SSL_CTX_set1_groups_list(ctx, kKeyExchangeGroups) != 1)
     return openssl_error("TLS settings");
   SSL_CTX_set_security_level(ctx, 2);
   SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
                                SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
   SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                             SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+  SSL_CTX_set_max_cert_list(ctx, kPeerChainBytesMax);
   // Tickets carry the session; nothing is kept here. Early data stays off (its default): a replay
   // of a request is not ours to accept.
   SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-  SSL_CTX_set_client_hello_cb(ctx, choose_certificate, &state);
-  if (!state.protocols.empty()) SSL_CTX_set_alpn_select_cb(ctx, choose_protocol, &state);
+  SSL_CTX_set_timeout(ctx, kTicketLifetimeS);
   return context;
 }
 
@@ -313,140 +261,106 @@ Result<std::string> alpn_wire_format(const std::vector<std::string>& protocols) 
   return wire;
 }
 
-/// The group for a set of names: an existing one when it has no key of this kind yet.
-Result<std::size_t> group_for(ServerContext::State& state, const ServerOptions& options,
-                              const std::vector<std::string>& names) {
-  for (std::size_t i = 0; i < state.groups.size(); ++i)
-    if (!names.empty() && state.groups[i].names == names) return i;
-  auto context = make_context(state, options.min_version);
-  if (!context) return std::move(context).error();
-  state.groups.push_back({std::move(*context), names});
-  return state.groups.size() - 1;
+UniqueStore make_store(OSSL_LIB_CTX* library, const std::vector<std::string>& authorities) {
+  UniqueStore store{X509_STORE_new()};
+  if (!store) return nullptr;
+  for (const std::string& der : authorities) {
+    const UniqueCertificate certificate = certificate_from(library, der);
+    if (!certificate || X509_STORE_add_cert(store.get(), certificate.get()) != 1) return nullptr;
+  }
+  // An issuing authority may be named without its root.
+  X509_STORE_set_flags(store.get(), X509_V_FLAG_PARTIAL_CHAIN);
+  return store;
 }
 
-/// Puts a checked pair into its group, and its names into the lookup tables.
-Result<void> install(ServerContext::State& state, std::size_t group, const Chain& chain,
-                     EVP_PKEY* key, const control::CertificateRef& ref) {
-  struct FreeStack {
-    void operator()(STACK_OF(X509) * stack) const noexcept { sk_X509_free(stack); }
-  };
-  using UniqueStack = std::unique_ptr<STACK_OF(X509), FreeStack>;
-  const UniqueStack issuers{sk_X509_new_null()};
-  if (!issuers) return openssl_error("TLS chain");
-  for (const UniqueCertificate& issuer : chain.issuers)
-    if (sk_X509_push(issuers.get(), issuer.get()) == 0) return openssl_error("TLS chain");
-  constexpr int kKeepFirst = 0;  // refuse a second pair with a key of the same kind
-  if (SSL_CTX_use_cert_and_key(state.groups[group].context.get(), chain.leaf.get(), key,
-                               issuers.get(), kKeepFirst) == 1)
-    return {};
-  const bool is_second = ERR_GET_REASON(ERR_peek_last_error()) == SSL_R_NOT_REPLACING_CERTIFICATE;
-  const std::string reason = take_openssl_reason();
-  if (is_second)
-    return Error{ErrorCode::kConflict,
-                 fmt::format("certificate file {}: an earlier certificate of this listener has the "
-                             "same names and kind of key",
-                             ref.certificate_file),
-                 "remove one of them"};
-  return Error{ErrorCode::kInvalid,
-               fmt::format("certificate file {}: cannot be used: {}", ref.certificate_file, reason),
-               "use a certificate with an RSA key of at least 2048 bits or an EC key"};
+SSL_CTX* ServerContext::State::context_of(std::uint32_t number) {
+  LoadedGroup& loaded = groups[number];
+  if (loaded.context) return loaded.context.get();
+  auto context = make_server_context(*this);
+  if (!context) return nullptr;
+  for (const std::uint32_t entry : files->groups[number].entries) {
+    if (entry == 0) continue;
+    UniqueCertificate leaf;
+    if (!use_entry(library->library.get(), context->get(), files->entries[entry - 1], leaf)) {
+      loaded.certificates.clear();
+      return nullptr;
+    }
+    loaded.certificates.push_back({std::move(leaf), entry - 1});
+  }
+  loaded.context = std::move(*context);
+  return loaded.context.get();
 }
 
-Result<void> load_pair(ServerContext::State& state, const ServerOptions& options,
-                       const control::CertificateRef& ref) {
-  auto chain = read_chain(state.library.get(), ref.certificate_file);
-  if (!chain) return std::move(chain).error();
-  auto key = read_key(state.library.get(), ref.key_file);
-  if (!key) return std::move(key).error();
-  X509* const leaf = chain->leaf.get();
-  const bool fits = X509_check_private_key(leaf, key->get()) == 1;
-  ERR_clear_error();
-  if (!fits)
-    return Error{ErrorCode::kInvalid,
-                 fmt::format("key file {}: the key does not belong to the first certificate of {}",
-                             ref.key_file, ref.certificate_file),
-                 "give the key that the certificate was issued for; the server's own certificate "
-                 "comes first, its issuers after it"};
-  if (auto dates = check_dates(leaf, ref.certificate_file); !dates) return std::move(dates).error();
-
-  CertificateSummary summary{.file = ref.certificate_file,
-                             .subject = subject_text(leaf),
-                             .names = dns_names(leaf),
-                             .key_type = EVP_PKEY_get0_type_name(key->get()),
-                             .not_after = seconds_of(X509_get0_notAfter(leaf))};
-  const auto group = group_for(state, options, summary.names);
-  if (!group) return Error{group.error()};
-  if (auto installed = install(state, *group, *chain, key->get(), ref); !installed)
-    return std::move(installed).error();
-  // The first certificate with a name keeps it: the order in the configuration decides.
-  for (const std::string& name : summary.names)
-    if (name.starts_with('*'))
-      state.wildcards.emplace(name.substr(1), *group);
-    else
-      state.exact.emplace(name, *group);
-  std::string display_name = common_name(leaf);
-  if (display_name.empty() && !summary.names.empty()) display_name = summary.names.front();
-  state.loaded.push_back({std::move(chain->leaf), std::move(display_name)});
-  state.summaries.push_back(std::move(summary));
-  return {};
+const CertificateEntry* ServerContext::State::entry_of(const SSL* ssl) const {
+  const X509* const presented = SSL_get_certificate(ssl);
+  const auto* const facts = static_cast<const SessionFacts*>(SSL_get_app_data(ssl));
+  if (facts == nullptr) return nullptr;
+  for (const LoadedGroup::Loaded& loaded : groups[facts->group].certificates)
+    if (loaded.certificate.get() == presented) return &files->entries[loaded.entry];
+  return nullptr;
 }
 
-}  // namespace
-
-std::string take_openssl_reason() {
-  const unsigned long code = ERR_peek_last_error();
-  const char* const reason = ERR_reason_error_string(code);
-  ERR_clear_error();
-  if (reason != nullptr) return reason;
-  return code == 0 ? "no reason given" : fmt::format("error {:#x}", code);
+Result<Library> Library::create() {
+  OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG, nullptr);
+  auto state = std::make_shared<State>();
+  state->library.reset(OSSL_LIB_CTX_new());
+  if (!state->library) return openssl_error("TLS library context");
+  return Library{std::move(state)};
 }
 
-SSL_CTX* ServerContext::State::context_for(std::string_view server_name) const {
-  constexpr std::size_t kNameBytesMax = 255;
-  SSL_CTX* const fallback = groups.front().context.get();
-  if (server_name.empty() || server_name.size() > kNameBytesMax) return fallback;
-  const std::string name = to_lower(server_name);
-  if (const auto found = exact.find(name); found != exact.end())
-    return groups[found->second].context.get();
-  const std::size_t dot = name.find('.');
-  // A wildcard stands for exactly one label, which is not empty.
-  if (dot == std::string::npos || dot == 0) return fallback;
-  const auto found = wildcards.find(std::string_view{name}.substr(dot));
-  return found != wildcards.end() ? groups[found->second].context.get() : fallback;
-}
-
-std::string_view ServerContext::State::display_name_of(const X509* certificate) const {
-  for (const LoadedCertificate& candidate : loaded)
-    if (candidate.certificate.get() == certificate) return candidate.display_name;
-  return {};
-}
+void Library::leave_thread() const { OPENSSL_thread_stop_ex(state_->library.get()); }
 
 ServerContext::ServerContext(std::unique_ptr<State> state) : state_{std::move(state)} {}
 ServerContext::ServerContext(ServerContext&&) noexcept = default;
 ServerContext& ServerContext::operator=(ServerContext&&) noexcept = default;
 ServerContext::~ServerContext() = default;
 
-void ServerContext::leave_thread() { OPENSSL_thread_stop_ex(state_->library.get()); }
+void ServerContext::leave_thread() { OPENSSL_thread_stop_ex(state_->library->library.get()); }
 
 const std::vector<CertificateSummary>& ServerContext::certificates() const {
-  return state_->summaries;
+  return state_->files->summaries;
+}
+
+std::size_t ServerContext::groups_in_use() const {
+  return static_cast<std::size_t>(
+      std::count_if(state_->groups.begin(), state_->groups.end(),
+                    [](const LoadedGroup& group) { return group.context != nullptr; }));
+}
+
+void ServerContext::use_ticket_keys(const TicketKeySet* keys) {
+  WEIR_ASSERT(keys->count > 0);  // whoever has a set has read or made a key
+  state_->ticket_keys = keys;
+  // Only there: OpenSSL asks the context that a session began with.
+  SSL_CTX_set_tlsext_ticket_key_evp_cb(state_->entrance.get(), use_ticket_key);
+}
+
+Result<ServerContext> ServerContext::create(const ServerFiles& files, Library library) {
+  auto state = std::make_unique<State>();
+  state->library = library.state();
+  state->files = files.content();
+  OSSL_LIB_CTX* const lib = state->library->library.get();
+  state->sha256.reset(EVP_MD_fetch(lib, "SHA256", nullptr));
+  state->digest_state.reset(EVP_MD_CTX_new());
+  state->ticket_cipher.reset(EVP_CIPHER_fetch(lib, "AES-256-CBC", nullptr));
+  if (!state->sha256 || !state->digest_state || !state->ticket_cipher)
+    return openssl_error("TLS algorithms");
+  auto entrance = make_server_context(*state);
+  if (!entrance) return std::move(entrance).error();
+  state->entrance = std::move(*entrance);
+  SSL_CTX_set_client_hello_cb(state->entrance.get(), on_client_hello, nullptr);
+  if (auto loaded = load_policies(*state); !loaded) return std::move(loaded).error();
+  state->groups.resize(state->files->groups.size());
+  for (std::uint32_t i = 0; i < state->groups.size() && i < kGroupsAtOnce; ++i)
+    if (state->context_of(i) == nullptr) return openssl_error("TLS certificate");
+  return ServerContext{std::move(state)};
 }
 
 Result<ServerContext> ServerContext::create(const ServerOptions& options) {
-  // The machine's openssl.cnf is not read: what a listener accepts is written in one place.
-  OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG, nullptr);
-  if (options.certificates.empty())
-    return Error{ErrorCode::kInvalid, "a TLS listener without a certificate",
-                 "name at least one certificate file"};
-  auto state = std::make_unique<State>();
-  state->library.reset(OSSL_LIB_CTX_new());
-  if (!state->library) return openssl_error("TLS library context");
-  auto protocols = alpn_wire_format(options.protocols);
-  if (!protocols) return std::move(protocols).error();
-  state->protocols = std::move(*protocols);
-  for (const control::CertificateRef& ref : options.certificates)
-    if (auto loaded = load_pair(*state, options, ref); !loaded) return std::move(loaded).error();
-  return ServerContext{std::move(state)};
+  auto files = ServerFiles::load(options);
+  if (!files) return std::move(files).error();
+  auto library = Library::create();
+  if (!library) return std::move(library).error();
+  return create(*files, *library);
 }
 
 }  // namespace weir::tls

@@ -8,13 +8,22 @@
 
 #include "l4/base/result.h"
 #include "l4/control/model.h"
+#include "l7/tls/ticket_keys.h"
 
 namespace weir::tls {
+
+/// What is wanted of clients that ask for a name. "" covers every name, "*.x" those below x; the
+/// most specific one holds.
+struct ClientPolicy {
+  std::string hostname;
+  control::ClientValidation validation;
+};
 
 struct ServerOptions {
   std::vector<control::CertificateRef> certificates;  ///< the first is the default
   control::TlsVersion min_version{};
   std::vector<std::string> protocols{};  ///< ALPN, in order of preference: {"http/1.1"}
+  std::vector<ClientPolicy> policies{};  ///< names of which there is none: no client certificate
 };
 
 /// One certificate as a person knows it, for status output.
@@ -26,32 +35,93 @@ struct CertificateSummary {
   std::int64_t not_after = 0;      ///< seconds since 1970; the last moment of its life
 };
 
-/// Certificates and settings of one TLS listener on one core: its own OpenSSL library context, so
-/// that cores share no locks (OpenSSL 3.0 takes some in shared contexts). Chosen per connection by
-/// SNI among the subject alternative names of the certificates, exact before wildcard, then the
-/// default. Must outlive its sessions.
-class ServerContext {
+/// The certificates of one TLS listener, read and checked, in memory: immutable, and shared by the
+/// contexts of all workers, none of which touches a file. Ten thousand of them are some 30 MB; what
+/// OpenSSL needs of one is made by each worker when a client first asks for it.
+class ServerFiles {
  public:
   /// Reads and checks every file: readable, a certificate chain, a key that fits it, not expired.
   /// An encrypted key is refused: nobody is there to type its passphrase.
+  [[nodiscard]] static Result<ServerFiles> load(const ServerOptions& options);
+
+  /// In the order of ServerOptions::certificates.
+  [[nodiscard]] const std::vector<CertificateSummary>& certificates() const;
+
+  struct Content;
+  [[nodiscard]] const std::shared_ptr<const Content>& content() const { return content_; }
+
+ private:
+  explicit ServerFiles(std::shared_ptr<const Content> content) : content_{std::move(content)} {}
+  std::shared_ptr<const Content> content_;
+};
+
+/// The part of OpenSSL that one core uses, so that cores share no locks (OpenSSL 3.0 takes some in
+/// shared library contexts). Contexts hold on to it.
+class Library {
+ public:
+  [[nodiscard]] static Result<Library> create();
+
+  /// The calling thread has used it and will not again. To be called before another thread destroys
+  /// it: the library keeps clean-up work for each thread, which would meet freed memory when the
+  /// thread ends (OPENSSL_thread_stop_ex(3)).
+  void leave_thread() const;
+
+  struct State;
+  [[nodiscard]] const std::shared_ptr<State>& state() const { return state_; }
+
+ private:
+  explicit Library(std::shared_ptr<State> state) : state_{std::move(state)} {}
+  std::shared_ptr<State> state_;
+};
+
+/// One TLS listener on one core. The certificate is chosen per connection by SNI among the subject
+/// alternative names, exact before wildcard, then the default. Must outlive its sessions.
+class ServerContext {
+ public:
+  [[nodiscard]] static Result<ServerContext> create(const ServerFiles& files, Library library);
+  /// Files and library of its own.
   [[nodiscard]] static Result<ServerContext> create(const ServerOptions& options);
   ServerContext(ServerContext&&) noexcept;
   ServerContext& operator=(ServerContext&&) noexcept;
   ~ServerContext();
 
-  /// The calling thread has used it and will not again. To be called before another thread destroys
-  /// it: the library keeps clean-up work for each thread, which would meet freed memory when the
-  /// thread ends (OPENSSL_thread_stop_ex(3)).
+  /// Tickets are sealed with these from now on; they outlive the context and may change. Before
+  /// that, with keys that nobody else knows.
+  void use_ticket_keys(const TicketKeySet* keys);
+
+  /// As Library's, of whose contexts this is.
   void leave_thread();
 
   /// In the order of ServerOptions::certificates.
   [[nodiscard]] const std::vector<CertificateSummary>& certificates() const;
+  /// Certificates that OpenSSL has been given so far, by names.
+  [[nodiscard]] std::size_t groups_in_use() const;
 
   struct State;
   [[nodiscard]] State& state() { return *state_; }
 
  private:
   explicit ServerContext(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+/// What services that trust the same authorities are spoken to with, on one core. Must outlive its
+/// sessions.
+class ClientContext {
+ public:
+  /// Reads the CA file, or the system's. The name belongs to the session, not to the context.
+  [[nodiscard]] static Result<ClientContext> create(const control::UpstreamTls& options,
+                                                    const std::vector<std::string>& protocols,
+                                                    Library library);
+  ClientContext(ClientContext&&) noexcept;
+  ClientContext& operator=(ClientContext&&) noexcept;
+  ~ClientContext();
+
+  struct State;
+  [[nodiscard]] const State& state() const { return *state_; }
+
+ private:
+  explicit ClientContext(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };
 

@@ -1,6 +1,8 @@
 #include "l7/tls/session.h"
 
 #include <fmt/format.h>
+#include <openssl/x509_vfy.h>
+#include <openssl/x509v3.h>
 
 #include <algorithm>
 #include <array>
@@ -9,7 +11,7 @@
 
 #include "l4/base/assert.h"
 #include "l4/base/bytes.h"
-#include "l7/tls/openssl.h"
+#include "l7/tls/state.h"
 
 namespace weir::tls {
 
@@ -105,18 +107,26 @@ const BIO_METHOD* wire_method() {
 }  // namespace
 
 struct Session::State {
-  const ServerContext::State* context = nullptr;
+  ServerContext::State* server = nullptr;  // none: we are the client
   Wire wire;
-  UniqueSsl ssl;  // after `wire`: freed before it
+  SessionFacts facts;
+  UniqueSsl ssl;  // after `wire` and `facts`: freed before them
   std::string failure;
+  std::string_view reason;  // a text that lives as long as the process
+  std::string certificate_text;
+  std::string subject;
+  std::optional<ClientIdentity> client;
 
   /// What the return value of an SSL call means for the owner.
   SessionStatus status_of(int outcome, std::string_view doing);
-  SessionStatus fail(std::string_view doing);
+  SessionStatus fail(std::string_view doing, std::string_view why);
+  [[nodiscard]] bool start(OSSL_LIB_CTX* library, SSL_CTX* context);
+  [[nodiscard]] SessionStatus finish_handshake();
 };
 
-SessionStatus Session::State::fail(std::string_view doing) {
-  failure = fmt::format("{}: {}", doing, take_openssl_reason());
+SessionStatus Session::State::fail(std::string_view doing, std::string_view why) {
+  reason = why;
+  failure = fmt::format("{}: {}", doing, why);
   return SessionStatus::kFailed;
 }
 
@@ -130,8 +140,85 @@ SessionStatus Session::State::status_of(int outcome, std::string_view doing) {
     case SSL_ERROR_ZERO_RETURN:
       return SessionStatus::kClosed;
     default:
-      return fail(doing);
+      break;
   }
+  const bool is_verdict = ERR_GET_REASON(ERR_peek_last_error()) == SSL_R_CERTIFICATE_VERIFY_FAILED;
+  const std::string_view queued = take_openssl_reason();
+  if (!is_verdict) return fail(doing, queued);
+  // "certificate verify failed" is what everybody says; why is what helps.
+  return fail(doing, X509_verify_cert_error_string(SSL_get_verify_result(ssl.get())));
+}
+
+bool Session::State::start(OSSL_LIB_CTX* library, SSL_CTX* context) {
+  ssl.reset(SSL_new(context));
+  BIO* const bio = BIO_new_ex(library, wire_method());
+  if (!ssl || bio == nullptr) {
+    BIO_free(bio);
+    return false;
+  }
+  BIO_set_data(bio, &wire);  // the state never moves: it is on the heap
+  BIO_set_init(bio, 1);
+  SSL_set_bio(ssl.get(), bio, bio);  // owns it now, once for both directions
+  SSL_set_app_data(ssl.get(), &facts);
+  return true;
+}
+
+namespace {
+
+Error start_error() {
+  return Error{ErrorCode::kUnavailable,
+               fmt::format("starting a TLS session: {}", take_openssl_reason())};
+}
+
+/// In a header field it must be nothing but printable ASCII (RFC 9110, section 5.5).
+std::string printable(std::string text) {
+  for (char& c : text)
+    if (c < 0x20 || c > 0x7e) c = '?';
+  return text;
+}
+
+/// RFC 9440, section 2.1: a byte sequence of structured fields.
+std::string header_text(std::string_view der) {
+  std::string text(2 + (der.size() + 2) / 3 * 4 + 1, ':');  // with the NUL that OpenSSL writes
+  EVP_EncodeBlock(reinterpret_cast<unsigned char*>(text.data()) + 1,   // chars as bytes
+                  reinterpret_cast<const unsigned char*>(der.data()),  // likewise
+                  static_cast<int>(der.size()));
+  text.pop_back();
+  text.back() = ':';
+  return text;
+}
+
+/// A name to send and to look for, or an address to look for (RFC 6066, section 3: never sent).
+bool expect_name(SSL* ssl, const std::string& name, control::Verification verification) {
+  X509_VERIFY_PARAM* const expected = SSL_get0_param(ssl);
+  const bool verifies = verification == control::Verification::kFull;
+  if (wire::IpAddress::parse(name))
+    return !verifies || X509_VERIFY_PARAM_set1_ip_asc(expected, name.c_str()) == 1;
+  // What SSL_set_tlsext_host_name() says with a C cast; the text is copied.
+  if (SSL_ctrl(ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name,
+               const_cast<char*>(name.c_str())) != 1)
+    return false;
+  X509_VERIFY_PARAM_set_hostflags(
+      expected, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
+  return !verifies || X509_VERIFY_PARAM_set1_host(expected, name.data(), name.size()) == 1;
+}
+
+}  // namespace
+
+SessionStatus Session::State::finish_handshake() {
+  X509* const certificate = server == nullptr ? nullptr : SSL_get0_peer_certificate(ssl.get());
+  if (certificate == nullptr || client) return SessionStatus::kOk;
+  // A ticket must not make a certificate live longer than it says.
+  if (X509_cmp_current_time(X509_get0_notAfter(certificate)) <= 0)
+    return fail("TLS handshake", "the client's certificate has expired since its ticket was made");
+  constexpr std::size_t kCertificateBytesMax = 8 * 1024;  // it goes into a header field
+  const std::string der = der_of(certificate);
+  if (der.empty() || der.size() > kCertificateBytesMax)
+    return fail("TLS handshake", "the client's certificate is larger than 8 KiB");
+  certificate_text = header_text(der);
+  subject = printable(subject_text(certificate));
+  client = {certificate_text, subject};
+  return SessionStatus::kOk;
 }
 
 Session::Session(std::unique_ptr<State> state) : state_{std::move(state)} {}
@@ -141,19 +228,20 @@ Session::~Session() = default;
 
 Result<Session> Session::accept(ServerContext& context) {
   auto state = std::make_unique<State>();
-  const ServerContext::State& server = context.state();
-  state->context = &server;
-  state->ssl.reset(SSL_new(server.groups.front().context.get()));
-  BIO* const bio = BIO_new_ex(server.library.get(), wire_method());
-  if (!state->ssl || bio == nullptr) {
-    BIO_free(bio);
-    return Error{ErrorCode::kUnavailable,
-                 fmt::format("starting a TLS session: {}", take_openssl_reason())};
-  }
-  BIO_set_data(bio, &state->wire);  // the state never moves: it is on the heap
-  BIO_set_init(bio, 1);
-  SSL_set_bio(state->ssl.get(), bio, bio);  // owns it now, once for both directions
+  ServerContext::State& server = context.state();
+  state->server = &server;
+  if (!state->start(server.library->library.get(), server.entrance.get())) return start_error();
   SSL_set_accept_state(state->ssl.get());
+  return Session{std::move(state)};
+}
+
+Result<Session> Session::connect(const ClientContext& context, const std::string& name) {
+  auto state = std::make_unique<State>();
+  const ClientContext::State& client = context.state();
+  if (!state->start(client.library->library.get(), client.context.get()) ||
+      !expect_name(state->ssl.get(), name, client.verification))
+    return start_error();
+  SSL_set_connect_state(state->ssl.get());
   return Session{std::move(state)};
 }
 
@@ -162,7 +250,9 @@ void Session::feed(std::span<const std::byte> encrypted) { state_->wire.input.ap
 SessionStatus Session::handshake() {
   if (!state_->failure.empty()) return SessionStatus::kFailed;
   ERR_clear_error();
-  return state_->status_of(SSL_do_handshake(state_->ssl.get()), "TLS handshake");
+  const SessionStatus status =
+      state_->status_of(SSL_do_handshake(state_->ssl.get()), "TLS handshake");
+  return status == SessionStatus::kOk ? state_->finish_handshake() : status;
 }
 
 bool Session::handshake_done() const { return SSL_is_init_finished(state_->ssl.get()) == 1; }
@@ -212,7 +302,9 @@ SessionInfo Session::info() const {
   info.cipher = SSL_get_cipher_name(ssl);
   const char* const server_name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
   if (server_name != nullptr) info.server_name = server_name;
-  info.certificate = state_->context->display_name_of(SSL_get_certificate(ssl));
+  if (state_->server != nullptr)
+    if (const CertificateEntry* const entry = state_->server->entry_of(ssl); entry != nullptr)
+      info.certificate = entry->display_name;
   const unsigned char* protocol = nullptr;
   unsigned size = 0;
   SSL_get0_alpn_selected(ssl, &protocol, &size);
@@ -221,6 +313,20 @@ SessionInfo Session::info() const {
   return info;
 }
 
+const std::optional<ClientIdentity>& Session::client() const { return state_->client; }
+
+const control::ClientValidation& Session::client_validation() const {
+  WEIR_ASSERT(state_->server != nullptr);  // only servers ask for certificates
+  return state_->server->files->policies[state_->facts.policy].policy.validation;
+}
+
+bool Session::covers(std::string_view host) const {
+  WEIR_ASSERT(state_->server != nullptr);  // as above
+  return state_->server->files->groups[state_->facts.group].covers(host);
+}
+
 const std::string& Session::failure() const { return state_->failure; }
+
+std::string_view Session::failure_reason() const { return state_->reason; }
 
 }  // namespace weir::tls

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -21,6 +22,12 @@ struct SessionInfo {
   bool resumed = false;
 };
 
+/// Who a client is, as its verified certificate says.
+struct ClientIdentity {
+  std::string_view certificate;  ///< DER in base64, between colons (RFC 9440, section 2.1)
+  std::string_view subject;      ///< RFC 2253, printable ASCII
+};
+
 enum class SessionStatus {
   kOk,          ///< progress was made
   kWantInput,   ///< nothing more to do until the peer sends
@@ -29,12 +36,16 @@ enum class SessionStatus {
   kFailed,      ///< fatal: send what output() holds (an alert), then close
 };
 
-/// One TLS server connection over bytes: it knows neither sockets nor clocks. The owner feeds
-/// what arrived, drains what must leave, and in between shakes hands, reads and writes.
-/// Lives on one core, with the context of that core.
+/// One TLS connection over bytes, of either side: it knows neither sockets nor clocks. The owner
+/// feeds what arrived, drains what must leave, and in between shakes hands, reads and writes. Lives
+/// on one core, with the context of that core.
 class Session {
  public:
   [[nodiscard]] static Result<Session> accept(ServerContext& context);
+  /// Towards a server that must show a certificate for `name`, a DNS name (which is sent as SNI) or
+  /// an address, unless the context verifies nothing.
+  [[nodiscard]] static Result<Session> connect(const ClientContext& context,
+                                               const std::string& name);
   Session(Session&&) noexcept;
   Session& operator=(Session&&) noexcept;
   ~Session();
@@ -64,8 +75,17 @@ class Session {
   void consume_output(std::size_t count);
 
   [[nodiscard]] SessionInfo info() const;
+  /// The certificate of the client, if it was asked for and has shown one.
+  [[nodiscard]] const std::optional<ClientIdentity>& client() const;
+  /// What was wanted of the client: of the policy that covers the name it has asked for.
+  [[nodiscard]] const control::ClientValidation& client_validation() const;
+  /// Whether the certificate that was presented is good for a host, in lower case, without a port.
+  [[nodiscard]] bool covers(std::string_view host) const;
+
   /// The reason of kFailed in one line, for the log; empty otherwise.
   [[nodiscard]] const std::string& failure() const;
+  /// The same without what was being done, and alive after the session.
+  [[nodiscard]] std::string_view failure_reason() const;
 
  private:
   struct State;

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <variant>
@@ -68,6 +69,64 @@ TEST_F(AdminApiOfSeveralWorkers, RefuseAnotherNumberWhileTheyRunAndTakeTheSame) 
   world.run_for(std::chrono::milliseconds{1});
   EXPECT_EQ(world.report(0).revision, 2U);
   EXPECT_EQ(world.report(1).revision, 2U);
+}
+
+/// A gateway with this in tls, and a service with that.
+control::ConfigSubmission config_with_tls(const std::filesystem::path& directory,
+                                          std::string_view listener, std::string_view service) {
+  return {.file = (directory / "weir.yaml").string(),
+          .text = fmt::format(
+              "version: 1\n"
+              "node:\n"
+              "  interfaces: [eth0]\n"
+              "  l7: {{addresses: [10.77.0.2/24], gateways: [10.77.0.1]}}\n"
+              "gateways:\n"
+              "- name: edge\n"
+              "  addresses: [203.0.113.10]\n"
+              "  listeners:\n"
+              "  - {{name: https, port: 443, protocol: HTTPS, tls: {{{}}}}}\n"
+              "services:\n"
+              "  app: {{endpoints: [\"10.77.0.9:80\"]{}}}\n"
+              "httpRoutes:\n"
+              "- {{name: app, parentRefs: [{{name: edge}}], rules: [{{backendRefs: [{{name: "
+              "app}}]}}]}}\n",
+              listener, service)};
+}
+
+/// What a certificate lacks is found only when it is read, and yet it has a place in the file.
+TEST_F(AdminApiOfSeveralWorkers, SaysWhereAFileStandsThatCannotBeUsed) {
+  const auto write = [&](std::string_view name, std::string_view text) {
+    std::ofstream{directory_ / name} << text;
+  };
+  write("a.pem", "hello\n");
+  write("a.pem.2", "hello\n");
+  struct Case {
+    std::string listener;
+    std::string service;
+    std::string_view place;
+    std::string_view problem;
+  };
+  for (const Case& c :
+       {Case{"certificateRefs: [{file: a.pem}]", "", "weir.yaml:9:78: ", "no certificate in it"},
+        Case{"certificateRefs: [{file: a.pem.2}]", "", "weir.yaml:9:78: ", "a.pem.2: no"}}) {
+    const auto submission = config_with_tls(directory_, c.listener, c.service);
+    const auto outcome = api_.prepare(submission);
+    const auto* refused = std::get_if<AdminApi::Refused>(&outcome);
+    ASSERT_NE(refused, nullptr);
+    ASSERT_EQ(refused->diagnostics.size(), 1U) << refused->text();
+    EXPECT_NE(refused->text().find(c.place), std::string::npos) << refused->text();
+    EXPECT_NE(refused->text().find(c.problem), std::string::npos) << refused->text();
+    EXPECT_NE(refused->text().find("BEGIN CERTIFICATE"), std::string::npos) << "what to do";
+
+    // Asked to, it goes without the gateway.
+    auto partial = submission;
+    partial.partial = true;
+    const auto rest = api_.prepare(partial);
+    const auto* prepared = std::get_if<AdminApi::Prepared>(&rest);
+    ASSERT_NE(prepared, nullptr) << std::get<AdminApi::Refused>(rest).text();
+    ASSERT_FALSE(prepared->left_out.empty());
+    EXPECT_EQ(prepared->left_out.front().object, "gateway 'edge'");
+  }
 }
 
 TEST(InterfaceConfigOfAWorker, LetsTheFirstSpeakForAll) {

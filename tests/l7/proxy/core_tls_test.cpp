@@ -2,7 +2,12 @@
 #include <openssl/bio.h>
 
 #include <array>
+#include <map>
+#include <memory>
 
+#include "l4/base/bytes.h"
+#include "l7/tls/pem.h"
+#include "l7/tls/ticket_keys.h"
 #include "tests/l7/proxy/core_fixture.h"
 #include "tests/l7/tls/certificates.h"
 #include "tests/l7/tls/memory_client.h"
@@ -14,9 +19,9 @@ namespace {
 class TlsClient {
  public:
   TlsClient(ProxyWorld& world, std::string server_name)
-      : world_{world},
-        peer_{world.connect(443)},
-        client_{tls::testing::ClientOptions{.server_name = std::move(server_name)}} {}
+      : TlsClient{world, tls::testing::ClientOptions{.server_name = std::move(server_name)}} {}
+  TlsClient(ProxyWorld& world, const tls::testing::ClientOptions& options)
+      : world_{world}, peer_{world.connect(443)}, client_{options} {}
 
   /// Lets time pass and carries records both ways meanwhile.
   void run_for(Duration duration) {
@@ -31,6 +36,13 @@ class TlsClient {
   [[nodiscard]] Peer& peer() { return peer_; }
   [[nodiscard]] bool handshake_done() const { return SSL_is_init_finished(client_.ssl()) == 1; }
   [[nodiscard]] bool saw_close() const { return client_.saw_close(); }
+  [[nodiscard]] bool resumed() const { return SSL_session_reused(client_.ssl()) == 1; }
+  [[nodiscard]] SSL_SESSION* session() const { return client_.session(); }
+  /// The common name of the certificate that was presented.
+  [[nodiscard]] std::string presented() const {
+    const tls::UniqueCertificate certificate{SSL_get1_peer_certificate(client_.ssl())};
+    return certificate ? tls::common_name(certificate.get()) : "";
+  }
   std::string received;
 
  private:
@@ -49,6 +61,44 @@ class TlsClient {
   ProxyWorld& world_;
   Peer& peer_;
   tls::testing::MemoryClient client_;
+};
+
+/// A backend's TLS on the connections of one port: decrypts requests, and answers each with kOk.
+class TlsBackend {
+ public:
+  TlsBackend(const control::CertificateRef& certificate)
+      : context_{std::move(*tls::ServerContext::create(
+            tls::ServerOptions{.certificates = {certificate}, .protocols = {"http/1.1"}}))} {}
+
+  [[nodiscard]] testing::Handler handler() {
+    return [this](Peer& peer) { serve(peer); };
+  }
+  std::string requests;  ///< in the clear
+  std::size_t handshakes = 0;
+
+ private:
+  void serve(Peer& peer) {
+    auto [place, is_new] = sessions_.try_emplace(&peer, nullptr);
+    if (is_new)
+      place->second = std::make_unique<tls::Session>(std::move(*tls::Session::accept(context_)));
+    tls::Session& session = *place->second;
+    session.feed(as_bytes(std::string_view{peer.received}.substr(peer.handled)));
+    peer.handled = peer.received.size();
+    const bool was_done = session.handshake_done();
+    if (!was_done && session.handshake() == tls::SessionStatus::kOk) ++handshakes;
+    std::array<std::byte, 4096> bytes;
+    while (session.handshake_done()) {
+      const auto [status, count] = session.read(bytes);
+      if (count == 0) break;
+      requests += as_text(std::span{bytes}.first(count));
+      if (requests.ends_with("\r\n\r\n")) static_cast<void>(session.write(as_bytes(kOk)));
+    }
+    peer.send(as_text(session.output()));
+    session.consume_output(session.output().size());
+  }
+
+  tls::ServerContext context_;
+  std::map<Peer*, std::unique_ptr<tls::Session>> sessions_;
 };
 
 /// HTTPS for shop.example on 443, and on 80 a redirect to it.
@@ -173,6 +223,273 @@ TEST_F(ProxyCoreTls, ARedirectNamesTheSameTargetAndKeepsTheMethodOfAPost) {
                 own_answer("308 Permanent Redirect", "Location: https://shop.example/app\r\n"));
   EXPECT_EQ(outcomes(), "301 redirect, 308 redirect");
   EXPECT_TRUE(app.connections.empty());
+}
+
+// ---- who may ask for what -----------------------------------------------------------------------
+
+/// A listener on 443 for each name, with the certificate that is given for it.
+class ProxyCoreListeners : public ProxyCoreTls {
+ protected:
+  struct Wanted {
+    std::string name;
+    control::CertificateRef certificate;
+    control::ClientValidation validation{};
+  };
+  [[nodiscard]] control::Model model_of(const std::vector<Wanted>& listeners,
+                                        const wire::Endpoint& endpoint) const {
+    control::Model model = ProxyWorld::model_for({endpoint});
+    for (const Wanted& wanted : listeners)
+      model.gateways[0].listeners.push_back({.name = wanted.name,
+                                             .port = wire::Port{443},
+                                             .protocol = control::ListenerProtocol::kHttps,
+                                             .hostname = wanted.name,
+                                             .certificates = {wanted.certificate},
+                                             .redirect_to = std::nullopt,
+                                             .client_validation = wanted.validation});
+    return model;
+  }
+  [[nodiscard]] control::CertificateRef certificate_for(std::vector<std::string> names) const {
+    const std::string first = names.front();
+    return files_.pair(first + ".pem", {.common_name = first, .names = std::move(names)});
+  }
+  static std::string request_to(std::string_view host, std::string_view fields = "") {
+    return fmt::format("GET /app HTTP/1.1\r\nHost: {}\r\n{}\r\n", host, fields);
+  }
+};
+
+TEST_F(ProxyCoreListeners, AHostOfAnotherCertificateIsMisdirected) {
+  Backend& app = world_.add_backend(8001, answering(std::string{kOk}));
+  world_.install(model_of({{"a.example", certificate_for({"a.example", "*.c.example"})},
+                           {"b.example", certificate_for({"b.example"})},
+                           {"*.c.example", certificate_for({"only.c.example"})}},
+                          app.endpoint));
+  TlsClient client{world_, "a.example"};
+  client.run_for(10ms);
+  ASSERT_TRUE(client.send(request_to("a.example") + request_to("b.example") +
+                          request_to("x.c.example") + request_to("x.y.c.example")));
+  client.run_for(10ms);
+  EXPECT_EQ(outcomes(), "200 ok, 421 misdirected, 200 ok, 421 misdirected");
+  EXPECT_EQ(client.received, std::string{kOk} + own_answer("421 Misdirected Request") +
+                                 std::string{kOk} + own_answer("421 Misdirected Request"));
+}
+
+TEST_F(ProxyCoreListeners, AHostThatWantsAClientCertificateIsNotReachedWithoutOne) {
+  const tls::testing::Authority authority = tls::testing::make_authority("ca", 5);
+  const std::string ca = files_.write("ca.pem", tls::testing::pem_of(authority.certificate.get()));
+  Backend& app = world_.add_backend(8001, answering(std::string{kOk}));
+  const control::CertificateRef both = certificate_for({"open.example", "closed.example"});
+  const control::CertificateRef rsa = files_.pair(
+      "rsa.pem",
+      {.common_name = "closed", .names = {"closed.example"}, .kind = tls::testing::KeyKind::kRsa});
+  const control::ClientValidation required{control::ClientCertificates::kRequired, ca};
+  world_.install(
+      model_of({{"open.example", both, {}}, {"closed.example", rsa, required}}, app.endpoint));
+  TlsClient client{world_, "open.example"};
+  client.run_for(10ms);
+  ASSERT_TRUE(client.send(request_to("open.example") + request_to("closed.example")));
+  client.run_for(10ms);
+  const auto lines = log();
+  ASSERT_EQ(lines.size(), 2U);
+  EXPECT_EQ(lines[0]["status"], 200);
+  EXPECT_EQ(lines[1]["status"], 421);
+  EXPECT_EQ(lines[1]["reason"], "misdirected");
+  EXPECT_EQ(lines[1]["detail"], "the host asks for client certificates in another way");
+  EXPECT_EQ(app.received().find("closed.example"), std::string::npos);
+
+  // A connection that began before certificates were asked for does not go on without one.
+  world_.install(model_of({{"open.example", both, required}, {"closed.example", rsa, required}},
+                          app.endpoint));
+  ASSERT_TRUE(client.send(request_to("open.example")));
+  client.run_for(10ms);
+  EXPECT_EQ(outcomes(), "421 misdirected");
+}
+
+TEST_F(ProxyCoreListeners, AClientCertificateIsToldToTheBackendAndAForgedOneIsNot) {
+  const tls::testing::Authority authority = tls::testing::make_authority("ca", 5);
+  const std::string ca = files_.write("ca.pem", tls::testing::pem_of(authority.certificate.get()));
+  Backend& app = world_.add_backend(8001, answering(std::string{kOk}));
+  world_.install(model_of(
+      {{"a.example", certificate_for({"a.example"}), {control::ClientCertificates::kOptional, ca}}},
+      app.endpoint));
+  const std::string forged =
+      "Client-Cert: :Zm9yZ2Vk:\r\nclient-cert-chain: :Zm9yZ2Vk:\r\n"
+      "X-Client-Cert-Subject: CN=forged\r\nX-Forwarded-Client-Cert: forged\r\n"
+      "Connection: Client-Cert, X-Client-Cert-Subject\r\n";
+  const tls::UniqueCertificate user =
+      tls::testing::make_certificate({.common_name = "user", .key_index = 7, .issuer = &authority});
+  TlsClient known{world_, tls::testing::ClientOptions{
+                              .server_name = "a.example",
+                              .certificate = user.get(),
+                              .key = tls::testing::test_key(tls::testing::KeyKind::kEc, 7)}};
+  known.run_for(10ms);
+  ASSERT_TRUE(known.send(request_to("a.example", forged)));
+  known.run_for(10ms);
+  EXPECT_EQ(outcomes(), "200 ok");
+  const auto told = first_message(app.received());
+  ASSERT_TRUE(told);
+  EXPECT_EQ(told->field("X-Client-Cert-Subject"), "CN=user");
+  const auto certificate = told->field("Client-Cert");
+  ASSERT_TRUE(certificate);
+  EXPECT_GT(certificate->size(), 300U);
+  EXPECT_TRUE(certificate->starts_with(":MII")) << *certificate;
+  EXPECT_EQ(app.received().find("orged"), std::string::npos);
+  EXPECT_EQ(app.received().find("Zm9yZ2Vk"), std::string::npos);
+
+  const std::size_t before = app.received().size();
+  TlsClient anonymous{world_, "a.example"};
+  anonymous.run_for(10ms);
+  ASSERT_TRUE(anonymous.send(request_to("a.example", forged)));
+  Peer& plain = connect_and_send(request_to("a.example", forged));
+  anonymous.run_for(10ms);
+  EXPECT_EQ(plain.received, kOk);
+  EXPECT_EQ(outcomes(), "200 ok, 200 ok");
+  const std::string rest = app.received().substr(before);
+  EXPECT_EQ(rest.find("ert"), std::string::npos) << rest;
+}
+
+TEST_F(ProxyCoreListeners, ANewCertificateIsThereAtOnceAndOpenConnectionsGoOn) {
+  Backend& app = world_.add_backend(8001, answering(std::string{kOk}));
+  const auto with = [&](std::string name) {
+    return model_of(
+        {{"a.example", files_.pair(name + ".pem", {.common_name = name, .names = {"a.example"}})}},
+        app.endpoint);
+  };
+  world_.install(with("old"));
+  TlsClient before{world_, "a.example"};
+  before.run_for(10ms);
+  EXPECT_EQ(before.presented(), "old");
+  world_.install(with("new"));
+  TlsClient after{world_, "a.example"};
+  after.run_for(10ms);
+  EXPECT_EQ(after.presented(), "new");
+  for (TlsClient* client : {&before, &after}) {
+    ASSERT_TRUE(client->send(request_to("a.example")));
+    client->run_for(10ms);
+    EXPECT_EQ(client->received, kOk);
+  }
+  EXPECT_FALSE(before.peer().was_reset());
+}
+
+TEST_F(ProxyCoreListeners, TicketKeysOutliveConfigurationsAndChangeWithoutOne) {
+  Backend& app = world_.add_backend(8001, answering(std::string{kOk}));
+  const control::Model model =
+      model_of({{"a.example", certificate_for({"a.example"})}}, app.endpoint);
+  const auto keys = [&](const std::string& file) {
+    return tls::TicketKeyFile::open(files_.path(file), 1000)->keys();
+  };
+  ASSERT_TRUE(world_.worker().install(keys("one")));
+  world_.install(model);
+  TlsClient first{world_, "a.example"};
+  first.run_for(10ms);
+  ASSERT_TRUE(first.handshake_done());
+  const std::unique_ptr<SSL_SESSION, void (*)(SSL_SESSION*)> ticket{first.session(),
+                                                                    SSL_SESSION_free};
+  const auto resumes = [&] {
+    TlsClient client{
+        world_, tls::testing::ClientOptions{.server_name = "a.example", .resume = ticket.get()}};
+    client.run_for(10ms);
+    client.close();  // OpenSSL does not resume what was cut off
+    client.run_for(10ms);
+    return client.resumed();
+  };
+  EXPECT_TRUE(resumes());
+  world_.install(model);
+  EXPECT_TRUE(resumes());
+  ASSERT_TRUE(world_.worker().install(keys("other")));
+  world_.run_for(1ms);
+  EXPECT_FALSE(resumes());
+}
+
+// ---- TLS to endpoints ---------------------------------------------------------------------------
+
+class ProxyCoreUpstreamTls : public ProxyCoreTls {
+ protected:
+  ProxyCoreUpstreamTls()
+      : authority_{tls::testing::make_authority("ca", 5)},
+        backend_{files_.pair("app.pem", {.names = {"app.internal"}, .issuer = &authority_})} {
+    tls_.ca_file = files_.write("ca.pem", tls::testing::pem_of(authority_.certificate.get()));
+    tls_.sni = "app.internal";
+  }
+  Backend& serve_upstream() {
+    Backend& app = world_.add_backend(8001, backend_.handler());
+    install(app);
+    return app;
+  }
+  void install(const Backend& app) {
+    control::Model model = ProxyWorld::model_for({app.endpoint});
+    model.services[0].tls = tls_;
+    world_.install(model);
+  }
+  tls::testing::Authority authority_;
+  TlsBackend backend_;
+  control::UpstreamTls tls_;
+};
+
+TEST_F(ProxyCoreUpstreamTls, ARequestGoesOnEncryptedAndTheConnectionIsKept) {
+  Backend& app = serve_upstream();
+  Peer& client = connect_and_send(request());
+  world_.run_for(20ms);
+  EXPECT_EQ(client.received, kOk);
+  client.send(request());
+  world_.run_for(20ms);
+  EXPECT_EQ(client.received, std::string{kOk} + std::string{kOk});
+  EXPECT_EQ(backend_.requests, at_backend() + at_backend());
+  EXPECT_EQ(app.received().find("shop.example"), std::string::npos) << "in the clear";
+  EXPECT_EQ(backend_.handshakes, 1U);
+  EXPECT_EQ(world_.report().upstream.reused, 1U);
+  EXPECT_EQ(outcomes(), "200 ok, 200 ok");
+}
+
+TEST_F(ProxyCoreUpstreamTls, AnEndpointThatIsSomebodyElseGetsNothingAndTheLogSaysWhy) {
+  tls_.sni = "other.internal";
+  serve_upstream();
+  Peer& client = connect_and_send(request());
+  world_.run_for(20ms);
+  EXPECT_EQ(client.received, own_answer("502 Bad Gateway"));
+  EXPECT_EQ(backend_.requests, "");
+  const auto lines = log();
+  ASSERT_EQ(lines.size(), 1U);
+  EXPECT_EQ(lines[0]["reason"], "upstream_tls");
+  EXPECT_EQ(lines[0]["detail"], "hostname mismatch");
+  EXPECT_EQ(world_.report().upstream.open, 0U);
+}
+
+TEST_F(ProxyCoreUpstreamTls, AnEndpointThatDoesNotSpeakTlsIsABadGateway) {
+  Backend& app = world_.add_backend(8001, [](Peer& peer) {
+    if (!peer.received.empty() && peer.requests++ == 0)
+      peer.send("HTTP/1.1 400 Bad Request\r\n\r\n");
+  });
+  install(app);
+  Peer& client = connect_and_send(request());
+  world_.run_for(20ms);
+  EXPECT_EQ(client.received, own_answer("502 Bad Gateway"));
+  EXPECT_EQ(outcomes(), "502 upstream_tls");
+  EXPECT_EQ(app.received().find("shop.example"), std::string::npos);
+}
+
+TEST_F(ProxyCoreUpstreamTls, AnEndpointThatClosesInsteadOfShakingHandsIsABadGateway) {
+  Backend& app = world_.add_backend(8001, [](Peer& peer) {
+    if (!peer.received.empty()) peer.finish();
+  });
+  install(app);
+  Peer& client = connect_and_send(request());
+  world_.run_for(20ms);
+  EXPECT_EQ(client.received, own_answer("502 Bad Gateway"));
+  EXPECT_EQ(outcomes(), "502 upstream_tls");
+}
+
+TEST_F(ProxyCoreUpstreamTls, AConnectionIsNotKeptForAConfigurationThatTrustsOthers) {
+  Backend& app = serve_upstream();
+  Peer& client = connect_and_send(request());
+  world_.run_for(20ms);
+  EXPECT_EQ(outcomes(), "200 ok");
+  const tls::testing::Authority other = tls::testing::make_authority("other", 6);
+  tls_.ca_file = files_.write("other.pem", tls::testing::pem_of(other.certificate.get()));
+  install(app);
+  client.send(request());
+  world_.run_for(20ms);
+  EXPECT_EQ(outcomes(), "502 upstream_tls");
+  EXPECT_EQ(backend_.requests, at_backend());
 }
 
 }  // namespace

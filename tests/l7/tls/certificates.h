@@ -25,7 +25,26 @@ struct CertificateOptions {
   int key_index = 0;
   long valid_from_s = -3600;  ///< relative to now
   long valid_to_s = 3600;
+  long serial = 1;
+  const struct Authority* issuer = nullptr;  ///< none: self-signed
+  std::string address{};                     ///< an IP alternative
 };
+/// A certificate with which others are signed, and the index of its key (of kind kEc).
+struct Authority {
+  UniqueCertificate certificate;
+  int key_index;
+};
+Authority make_authority(std::string_view name, int key_index);
+
+/// An OCSP response in DER about a certificate of the authority.
+struct OcspOptions {
+  bool good = true;
+  long next_update_s = 3600;  ///< relative to now
+  int signer_index = -1;      ///< key of another than the authority
+};
+std::string make_ocsp_response(X509* certificate, const Authority& authority,
+                               const OcspOptions& options = {});
+
 UniqueCertificate make_certificate(const CertificateOptions& options);
 
 std::string pem_of(X509* certificate);

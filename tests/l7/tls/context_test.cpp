@@ -53,7 +53,7 @@ TEST(BadFiles, AreNamedWithTheirProblemAndItsRemedy) {
   const Case cases[] = {
       {"no certificate", key, key, "no certificate in it", "BEGIN CERTIFICATE"},
       {"text", "hello\n", key, "no certificate in it", "BEGIN CERTIFICATE"},
-      {"empty", "", key, "0 bytes long", "PEM file"},
+      {"empty", "", key, "0 bytes long", "give a file of at most"},
       {"broken", broken, key, "certificate number 1 cannot be read", "write the file again"},
       {"broken issuer", good + broken, key, "certificate number 2 cannot be read", "again"},
       {"too many", many, key, "more than 16 certificates", "issuers"},

@@ -17,6 +17,9 @@ MemoryClient::MemoryClient(const ClientOptions& options)
     WEIR_ASSERT(SSL_CTX_set1_sigalgs_list(ctx, options.signature_algorithms.c_str()) == 1);
   if (!options.ciphers.empty())
     WEIR_ASSERT(SSL_CTX_set_cipher_list(ctx, options.ciphers.c_str()) == 1);
+  if (options.certificate != nullptr)
+    WEIR_ASSERT(SSL_CTX_use_certificate(ctx, options.certificate) == 1 &&
+                SSL_CTX_use_PrivateKey(ctx, options.key) == 1);  // the test's own pair
   ssl_.reset(SSL_new(ctx));
   SSL* const ssl = ssl_.get();
   SSL_set_bio(ssl, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
@@ -29,6 +32,9 @@ MemoryClient::MemoryClient(const ClientOptions& options)
     SSL_set_alpn_protos(ssl,
                         reinterpret_cast<const unsigned char*>(options.protocols.data()),  // bytes
                         static_cast<unsigned>(options.protocols.size()));
+  if (options.wants_status)
+    // What SSL_set_tlsext_status_type() says with a C cast.
+    SSL_ctrl(ssl, SSL_CTRL_SET_TLSEXT_STATUS_REQ_TYPE, TLSEXT_STATUSTYPE_ocsp, nullptr);
   if (options.resume != nullptr) SSL_set_session(ssl, options.resume);
   SSL_set_connect_state(ssl);
 }
@@ -38,7 +44,7 @@ void MemoryClient::advance() {
   ERR_clear_error();
   const int outcome = SSL_do_handshake(ssl_.get());
   if (outcome != 1 && SSL_get_error(ssl_.get(), outcome) == SSL_ERROR_SSL)
-    failure_ = take_openssl_reason();
+    failure_ = std::string{take_openssl_reason()};
 }
 
 bool MemoryClient::carry(Session& server, std::size_t piece) {
@@ -86,6 +92,13 @@ std::string MemoryClient::read() {
   }
   ERR_clear_error();
   return text;
+}
+
+std::string MemoryClient::status() const {
+  const unsigned char* der = nullptr;
+  const long size = SSL_ctrl(ssl_.get(), SSL_CTRL_GET_TLSEXT_STATUS_REQ_OCSP_RESP, 0, &der);
+  if (size <= 0) return {};
+  return std::string{as_text(std::as_bytes(std::span{der, static_cast<std::size_t>(size)}))};
 }
 
 bool MemoryClient::saw_close() const {

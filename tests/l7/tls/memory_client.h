@@ -18,6 +18,9 @@ struct ClientOptions {
   std::string signature_algorithms{};  ///< as for SSL_CTX_set1_sigalgs_list; empty: the default
   std::string ciphers{};               ///< TLS 1.2
   SSL_SESSION* resume = nullptr;       ///< from an earlier client
+  X509* certificate = nullptr;         ///< shown when asked for, with its key
+  EVP_PKEY* key = nullptr;
+  bool wants_status = false;  ///< asks for an OCSP response
 };
 
 /// OpenSSL's client over memory: the other end of a Session.
@@ -40,6 +43,8 @@ class MemoryClient {
 
   [[nodiscard]] SSL* ssl() const { return ssl_.get(); }
   [[nodiscard]] const std::string& failure() const { return failure_; }
+  /// The OCSP response that came; empty: none.
+  [[nodiscard]] std::string status() const;
   /// With a ticket in it once the server has sent one.
   [[nodiscard]] SSL_SESSION* session() const { return SSL_get1_session(ssl_.get()); }
 

@@ -322,7 +322,7 @@ TEST_F(TlsSession, RenegotiationIsRefused) {
   read_all(session);
   client.carry(session);
   SSL_do_handshake(client.ssl());
-  EXPECT_THAT(take_openssl_reason(), HasSubstr("no renegotiation"));
+  EXPECT_THAT(std::string{take_openssl_reason()}, HasSubstr("no renegotiation"));
 }
 
 TEST_F(TlsSession, SessionsCanBeMoved) {
