@@ -16,8 +16,8 @@
 #include "l4/control/yaml_tree.h"
 
 /// The schema of the configuration file. Private to parse_config(): config_vips.cpp and
-/// config_health.cpp read what the XDP plane serves, config_gateways.cpp what weir-l7 serves,
-/// config.cpp the rest.
+/// config_health.cpp read what the XDP plane serves, config_gateways.cpp and
+/// config_routes.cpp what weir-l7 serves, config.cpp the rest.
 namespace weir::control {
 
 /// How many addresses a list may have; the other limits stand where they are used.
@@ -102,7 +102,21 @@ class ConfigParser {
                                       const std::string& route);
   std::optional<RouteMatch> parse_match(const YamlNode& node, const std::string& owner);
   void parse_path(const YamlNode& node, const std::string& owner, RouteMatch& match);
-  void parse_header_matches(const YamlNode& node, const std::string& owner, RouteMatch& match);
+  void parse_grpc_match(const YamlNode& node, const std::string& owner, RouteMatch& match);
+  enum class Kind : std::uint8_t { kHeader, kOther };  ///< names of headers have no case
+  std::vector<ValueMatch> parse_value_matches(const YamlNode& node, const std::string& owner,
+                                              Kind kind);
+  void parse_filters(Fields& fields, RouteRule& rule);
+  Redirect parse_redirect(const YamlNode& node, const std::string& owner, const RouteRule& rule);
+  Rewrite parse_rewrite(const YamlNode& node, const std::string& owner, const RouteRule& rule);
+  std::optional<std::string> read_plain_hostname(const YamlNode& node, const std::string& what);
+  PathEdit parse_path_edit(const Fields& fields, const RouteRule& rule);
+  void parse_regex_edit(const YamlNode& node, const std::string& owner, PathEdit& edit);
+  HeaderEdits parse_header_edits(const YamlNode& node, const std::string& owner);
+  std::vector<std::pair<std::string, std::string>> parse_header_values(const YamlNode& node,
+                                                                       const std::string& owner);
+  FixedResponse parse_respond(const YamlNode& node, const std::string& owner);
+  void parse_backend_refs(Fields& fields, RouteRule& rule);
   void parse_timeouts(const YamlNode& node, const std::string& owner, RouteTimeouts& timeouts);
   std::optional<BackendRef> parse_backend_ref(const YamlNode& node, const std::string& owner);
 

@@ -305,12 +305,15 @@ struct ParentRef {
 enum class PathMatchKind : std::uint8_t {
   kPrefix,  ///< whole segments: /cart matches /cart and /cart/1, not /cartoon
   kExact,
+  kRegex,  ///< RE2, the whole path
 };
 
-struct HeaderMatch {
-  std::string name;  ///< lower case
+/// A header, query parameter or cookie that must be there with this value.
+struct ValueMatch {
+  std::string name;  ///< of a header in lower case
   std::string value;
-  friend bool operator==(const HeaderMatch&, const HeaderMatch&) = default;
+  bool is_regex = false;  ///< RE2, the whole value
+  friend bool operator==(const ValueMatch&, const ValueMatch&) = default;
 };
 
 /// All conditions must hold.
@@ -318,7 +321,9 @@ struct RouteMatch {
   PathMatchKind path_kind = PathMatchKind::kPrefix;
   std::string path = "/";
   std::optional<std::string> method;
-  std::vector<HeaderMatch> headers;
+  std::vector<ValueMatch> headers;
+  std::vector<ValueMatch> query_params = {};
+  std::vector<ValueMatch> cookies = {};
   friend bool operator==(const RouteMatch&, const RouteMatch&) = default;
 };
 
@@ -334,11 +339,65 @@ struct BackendRef {
   friend bool operator==(const BackendRef&, const BackendRef&) = default;
 };
 
+/// What becomes of a request's path.
+struct PathEdit {
+  enum class Kind : std::uint8_t {
+    kKeep,
+    kFull,    ///< `value` is the path
+    kPrefix,  ///< `value` in the place of the prefix that has matched
+    kRegex,   ///< the whole path by `pattern` (RE2), `value` with \1 to \9 for what it captured
+  };
+  Kind kind = Kind::kKeep;
+  std::string value = {};
+  std::string pattern = {};
+  friend bool operator==(const PathEdit&, const PathEdit&) = default;
+};
+
+/// Where a client is sent (Gateway API, HTTPRequestRedirectFilter). What is not set is as it came.
+struct Redirect {
+  std::optional<std::string> scheme;
+  std::optional<std::string> hostname;
+  std::optional<wire::Port> port;
+  PathEdit path;
+  std::uint16_t status = 302;
+  friend bool operator==(const Redirect&, const Redirect&) = default;
+};
+
+/// What the backend is asked for instead (Gateway API, HTTPURLRewriteFilter).
+struct Rewrite {
+  std::optional<std::string> hostname;
+  PathEdit path;
+  friend bool operator==(const Rewrite&, const Rewrite&) = default;
+};
+
+/// Gateway API, HTTPHeaderFilter: removed, then set, then added.
+struct HeaderEdits {
+  std::vector<std::pair<std::string, std::string>> set = {};
+  std::vector<std::pair<std::string, std::string>> add = {};
+  std::vector<std::string> remove = {};
+  [[nodiscard]] bool empty() const { return set.empty() && add.empty() && remove.empty(); }
+  friend bool operator==(const HeaderEdits&, const HeaderEdits&) = default;
+};
+
+/// An answer without a backend.
+struct FixedResponse {
+  std::uint16_t status = 200;
+  std::string content_type;
+  std::string body;
+  friend bool operator==(const FixedResponse&, const FixedResponse&) = default;
+};
+
+/// Answered by a redirect, by a fixed response, or by one of the backends.
 struct RouteRule {
   std::string name;                 ///< may be empty
   std::vector<RouteMatch> matches;  ///< any of them; never empty: "prefix /" when none is written
   RouteTimeouts timeouts;
-  std::vector<BackendRef> backends;  ///< never empty
+  std::vector<BackendRef> backends;  ///< empty where the rule answers by itself
+  std::optional<Redirect> redirect = {};
+  std::optional<FixedResponse> respond = {};
+  std::optional<Rewrite> rewrite = {};
+  HeaderEdits request_headers = {};
+  HeaderEdits response_headers = {};
   friend bool operator==(const RouteRule&, const RouteRule&) = default;
 };
 

@@ -170,11 +170,67 @@ Json file_json(const Service& service) {
 }
 
 Json file_json(const RouteMatch& match) {
-  const char* kind = match.path_kind == PathMatchKind::kPrefix ? "prefix" : "exact";
+  const char* kind = match.path_kind == PathMatchKind::kPrefix  ? "prefix"
+                     : match.path_kind == PathMatchKind::kExact ? "exact"
+                                                                : "regex";
   Json json{{"path", {{kind, match.path}}}};
   if (match.method) json["method"] = *match.method;
-  for (const HeaderMatch& header : match.headers)
-    json["headers"][header.name] = header.value;
+  const auto put = [&json](const char* key, const std::vector<ValueMatch>& values) {
+    for (const ValueMatch& value : values)
+      json[key][value.name] = value.is_regex ? Json{{"regex", value.value}} : Json(value.value);
+  };
+  put("headers", match.headers);
+  put("queryParams", match.query_params);
+  put("cookies", match.cookies);
+  return json;
+}
+
+void put_path_edit(Json& json, const PathEdit& edit) {
+  switch (edit.kind) {
+    case PathEdit::Kind::kKeep:
+      return;
+    case PathEdit::Kind::kFull:
+      json["path"] = edit.value;
+      return;
+    case PathEdit::Kind::kPrefix:
+      json["prefix"] = edit.value;
+      return;
+    case PathEdit::Kind::kRegex:
+      json["regex"] = {{"match", edit.pattern}, {"substitution", edit.value}};
+      return;
+  }
+}
+
+Json file_json(const Redirect& redirect) {
+  Json json{{"status", fmt::format("{}", redirect.status)}};
+  if (redirect.scheme) json["scheme"] = *redirect.scheme;
+  if (redirect.hostname) json["hostname"] = *redirect.hostname;
+  if (redirect.port) json["port"] = redirect.port->value();
+  put_path_edit(json, redirect.path);
+  return json;
+}
+
+Json file_json(const Rewrite& rewrite) {
+  Json json = Json::object();
+  if (rewrite.hostname) json["hostname"] = *rewrite.hostname;
+  put_path_edit(json, rewrite.path);
+  return json;
+}
+
+Json file_json(const FixedResponse& respond) {
+  Json json{{"status", respond.status}};
+  if (!respond.content_type.empty()) json["contentType"] = respond.content_type;
+  if (!respond.body.empty()) json["body"] = respond.body;
+  return json;
+}
+
+Json file_json(const HeaderEdits& edits) {
+  Json json = Json::object();
+  for (const auto& [name, value] : edits.set)
+    json["set"][name] = value;
+  for (const auto& [name, value] : edits.add)
+    json["add"][name] = value;
+  if (!edits.remove.empty()) json["remove"] = edits.remove;
   return json;
 }
 
@@ -186,9 +242,13 @@ Json file_json(const RouteRule& rule) {
     json["matches"].push_back(file_json(match));
   json["timeouts"] = {{"request", fmt::format("{}ms", rule.timeouts.request_ms)},
                       {"backendRequest", fmt::format("{}ms", rule.timeouts.backend_request_ms)}};
-  json["backendRefs"] = Json::array();
   for (const BackendRef& backend : rule.backends)
     json["backendRefs"].push_back({{"name", backend.service}, {"weight", backend.weight}});
+  if (rule.redirect) json["redirect"] = file_json(*rule.redirect);
+  if (rule.respond) json["respond"] = file_json(*rule.respond);
+  if (rule.rewrite) json["rewrite"] = file_json(*rule.rewrite);
+  if (!rule.request_headers.empty()) json["requestHeaders"] = file_json(rule.request_headers);
+  if (!rule.response_headers.empty()) json["responseHeaders"] = file_json(rule.response_headers);
   return json;
 }
 

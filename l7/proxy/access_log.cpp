@@ -112,6 +112,8 @@ std::string_view text_of(Reason reason) {
       return "ok";
     case Reason::kRedirect:
       return "redirect";
+    case Reason::kFixed:
+      return "fixed_response";
     case Reason::kBadRequest:
       return "bad_request";
     case Reason::kHeaderTimeout:

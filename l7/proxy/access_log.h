@@ -20,6 +20,7 @@ namespace weir::proxy {
 enum class Reason : std::uint8_t {
   kOk,
   kRedirect,
+  kFixed,  ///< the route has an answer of its own
   kBadRequest,
   kHeaderTimeout,
   kHeaderTooLarge,

@@ -120,6 +120,7 @@ void Exchange::begin(GenerationRef with, const ClientFacts& from, Instant first,
   facts = &from;
   listener = nullptr;
   rule = nullptr;
+  prefix_size = 0;
   service = nullptr;
   upstream = {};
   endpoint = {};
@@ -176,9 +177,22 @@ void Exchange::prepare_request(const std::optional<tls::ClientIdentity>& identit
   head.fields.add("Via", via);
   http::set_forwarded(head.fields,
                       {facts->client_text, facts->bind->tls ? "https" : "http", uri.authority()});
+  edit_headers(head.fields, rule->request_headers);
+  // Behind what a route adds: nobody but us says who the client is.
   set_client_identity(head.fields, identity);
   head.fields.set("Host", uri.authority());
   head.target = uri.target();
+  if (rule->rewrite) rewrite_target(head);
+}
+
+/// X-Forwarded-Host keeps what the client has asked for.
+void Exchange::rewrite_target(http::RequestHead& head) const {
+  const control::Rewrite& rewrite = *rule->rewrite;
+  if (rewrite.hostname) head.fields.set("Host", *rewrite.hostname);
+  if (rewrite.path.kind == control::PathEdit::Kind::kKeep || !uri.path().starts_with('/')) return;
+  const PathPattern* const pattern = rule->path_pattern ? &*rule->path_pattern : nullptr;
+  head.target = edited_path(rewrite.path, pattern, uri.path(), prefix_size);
+  head.target.append(uri.query());
 }
 
 void Exchange::to_h1(Channel& channel, http::ResponseParser& parser) {
@@ -390,6 +404,7 @@ void Exchange::write_final_head() {
     else if (client_minor_version_ == 0)
       head.fields.set("Connection", "keep-alive");
   }
+  edit_headers(head.fields, rule->response_headers);
   client_->send_response(head, response_framing_);
   response_started_ = true;
 }

@@ -112,6 +112,7 @@ class Exchange {
   GenerationRef generation;
   const ListenerEntry* listener = nullptr;
   const Rule* rule = nullptr;
+  std::size_t prefix_size = 0;  ///< of the path, that the rule's prefix has matched
   const ServiceEntry* service = nullptr;
   ServiceIndex service_index = 0;
   UpstreamId upstream;
@@ -132,6 +133,7 @@ class Exchange {
 
  private:
   void restart_request();
+  void rewrite_target(http::RequestHead& head) const;
   PumpResult forward_response_head(Instant now);
   void set_hop_by_hop(http::HeaderList& fields, Random& random) const;
   PumpResult begin_tunnel(Instant now);

@@ -26,6 +26,7 @@ Duration milliseconds(std::uint32_t count) { return std::chrono::milliseconds{co
 http::Status status_of(Reason reason) {
   switch (reason) {
     case Reason::kOk:
+    case Reason::kFixed:
       return http::Status::kOk;
     case Reason::kRedirect:
       return http::Status::kMovedPermanently;
@@ -185,12 +186,15 @@ std::optional<Exchanges::Outcome> Exchanges::find_route(Exchange& exchange, Inst
     exchange.detail = why;
     return refuse(exchange, http::Status::kMisdirectedRequest, Reason::kMisdirected, now);
   }
-  if (exchange.listener->redirect_port) return redirect(exchange, now);
+  if (exchange.listener->redirect_port) return redirect_to_https(exchange, now);
   const http::RequestHead& head = exchange.head();
-  const auto rule = exchange.listener->router.match(
-      {head.method, exchange.uri.host(), exchange.uri.path(), head.fields});
-  if (!rule) return refuse(exchange, http::Status::kNotFound, Reason::kNoRoute, now);
-  exchange.rule = &snapshot.rules[*rule];
+  const auto choice = exchange.listener->router.match(
+      {head.method, exchange.uri.host(), exchange.uri.path(), exchange.uri.query(), head.fields});
+  if (!choice) return refuse(exchange, http::Status::kNotFound, Reason::kNoRoute, now);
+  exchange.rule = &snapshot.rules[choice->rule];
+  exchange.prefix_size = choice->prefix_size;
+  if (exchange.rule->redirect) return redirect(exchange, now);
+  if (exchange.rule->respond) return respond(exchange, now);
   return std::nullopt;
 }
 
@@ -413,21 +417,52 @@ Exchanges::Outcome Exchanges::refuse(Exchange& exchange, http::Status status, Re
   return reply(exchange, status, {}, now);
 }
 
+Exchanges::Outcome Exchanges::redirect_to_https(Exchange& exchange, Instant now) {
+  control::Redirect redirect;
+  redirect.scheme = "https";
+  redirect.port = exchange.listener->redirect_port;
+  const std::string& method = exchange.head().method;
+  // 301 lets clients turn POST into GET; 308 does not (RFC 9110, section 15.4.9).
+  redirect.status =
+      http::number_of(method == "GET" || method == "HEAD" ? http::Status::kMovedPermanently
+                                                          : http::Status::kPermanentRedirect);
+  return send_to(exchange, redirect, nullptr, now);
+}
+
 Exchanges::Outcome Exchanges::redirect(Exchange& exchange, Instant now) {
+  const Rule& rule = *exchange.rule;
+  return send_to(exchange, *rule.redirect, rule.path_pattern ? &*rule.path_pattern : nullptr, now);
+}
+
+Exchanges::Outcome Exchanges::send_to(Exchange& exchange, const control::Redirect& redirect,
+                                      const PathPattern* pattern, Instant now) {
   const http::RequestUri& uri = exchange.uri;
-  if (uri.host().empty() || !uri.path().starts_with('/')) {
+  const bool has_host = redirect.hostname || !uri.host().empty();
+  if (!has_host || !uri.path().starts_with('/')) {
     exchange.detail = "a request without a host or a path cannot be redirected";
     return refuse(exchange, http::Status::kBadRequest, Reason::kBadRequest, now);
   }
-  const std::uint16_t port = exchange.listener->redirect_port->value();
+  const bool was_tls = exchange.facts->bind->tls;
+  const std::string_view as_came = was_tls ? "https" : "http";
+  const std::string_view scheme = redirect.scheme ? std::string_view{*redirect.scheme} : as_came;
+  const std::uint16_t well_known = scheme == "https" ? 443 : 80;
+  // Without a port: that of the scheme if it is given, else the listener's (Gateway API).
+  const std::uint16_t port = redirect.port     ? redirect.port->value()
+                             : redirect.scheme ? well_known
+                                               : exchange.facts->vip.port.value();
   const std::string location = fmt::format(
-      "https://{}{}{}", uri.host(), port == 443 ? "" : fmt::format(":{}", port), uri.target());
-  const std::string& method = exchange.head().method;
-  // 301 lets clients turn POST into GET; 308 does not (RFC 9110, section 15.4.9).
-  const auto status = method == "GET" || method == "HEAD" ? http::Status::kMovedPermanently
-                                                          : http::Status::kPermanentRedirect;
+      "{}://{}{}{}{}", scheme, redirect.hostname ? *redirect.hostname : uri.host(),
+      port == well_known ? "" : fmt::format(":{}", port),
+      edited_path(redirect.path, pattern, uri.path(), exchange.prefix_size), uri.query());
   exchange.reason = Reason::kRedirect;
-  return reply(exchange, status, location, now);
+  return reply(exchange, http::Status{redirect.status}, location, now);
+}
+
+/// What the route says itself.
+Exchanges::Outcome Exchanges::respond(Exchange& exchange, Instant now) {
+  const control::FixedResponse& fixed = *exchange.rule->respond;
+  exchange.reason = Reason::kFixed;
+  return reply(exchange, http::Status{fixed.status}, {}, now);
 }
 
 /// Answers an exchange that no backend answers, and ends it.
@@ -452,19 +487,24 @@ void Exchanges::write_reply(Exchange& exchange, http::Status status, std::string
   const std::string_view phrase = http::reason_phrase(status);
   char body[128];
   const auto end = fmt::format_to_n(body, sizeof(body), "{} {}\n", http::number_of(status), phrase);
-  const std::string_view text{body, end.size};
+  const bool is_fixed = exchange.reason == Reason::kFixed;
+  const std::string_view text =
+      is_fixed ? std::string_view{exchange.rule->respond->body} : std::string_view{body, end.size};
+  const std::string_view type =
+      is_fixed ? std::string_view{exchange.rule->respond->content_type} : "text/plain";
   reply_head_.clear();
   reply_head_.status = status;
   reply_head_.reason = phrase;
-  reply_head_.fields.add("Content-Type", "text/plain");
+  if (!type.empty()) reply_head_.fields.add("Content-Type", type);
   if (!location.empty()) reply_head_.fields.add("Location", location);
+  if (exchange.rule != nullptr) edit_headers(reply_head_.fields, exchange.rule->response_headers);
   if (!exchange.client_reusable() && !exchange.is_h2())
     reply_head_.fields.add("Connection", "close");
   // In the middle of an exchange, interim heads or 100 may be waiting; a client that does not read
   // those will not read this either.
   constexpr std::size_t kHeadBytes = 512;
   Leg& client = exchange.client();
-  if (client.room() < kHeadBytes + location.size()) return;
+  if (client.room() < kHeadBytes + location.size() + text.size()) return;
   if (exchange.is_head_request()) {
     const fmt::format_int length{text.size()};
     reply_head_.fields.add("Content-Length", {length.data(), length.size()});

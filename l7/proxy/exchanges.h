@@ -83,7 +83,11 @@ class Exchanges {
   [[nodiscard]] Outcome finish(Exchange& exchange, Instant now);
   [[nodiscard]] Outcome fail(Exchange& exchange, Reason reason, Instant now);
   [[nodiscard]] Outcome refuse(Exchange& exchange, http::Status status, Reason reason, Instant now);
+  [[nodiscard]] Outcome redirect_to_https(Exchange& exchange, Instant now);
   [[nodiscard]] Outcome redirect(Exchange& exchange, Instant now);
+  [[nodiscard]] Outcome send_to(Exchange& exchange, const control::Redirect& redirect,
+                                const PathPattern* pattern, Instant now);
+  [[nodiscard]] Outcome respond(Exchange& exchange, Instant now);
   [[nodiscard]] Outcome reply(Exchange& exchange, http::Status status, std::string_view location,
                               Instant now);
   void write_reply(Exchange& exchange, http::Status status, std::string_view location);

@@ -44,6 +44,15 @@ class SnapshotBuilder {
         const control::RouteRule& rule = route.rules[i];
         Rule compiled{
             route.name, rule.name.empty() ? std::to_string(i + 1) : rule.name, rule.timeouts, {}};
+        compiled.redirect = rule.redirect;
+        compiled.respond = rule.respond;
+        compiled.rewrite = rule.rewrite;
+        compiled.request_headers = rule.request_headers;
+        compiled.response_headers = rule.response_headers;
+        const control::PathEdit edit = rule.redirect  ? rule.redirect->path
+                                       : rule.rewrite ? rule.rewrite->path
+                                                      : control::PathEdit{};
+        if (edit.kind == control::PathEdit::Kind::kRegex) compiled.path_pattern.emplace(edit);
         std::uint32_t total = 0;
         for (const control::BackendRef& backend : rule.backends) {
           total += backend.weight;
