@@ -23,6 +23,10 @@ constexpr std::array<Choice<ClientCertificates>, 2> kClientCertificates{
     {{"Required", ClientCertificates::kRequired}, {"Optional", ClientCertificates::kOptional}}};
 constexpr std::array<Choice<Verification>, 2> kVerifications{
     {{"Full", Verification::kFull}, {"Off", Verification::kOff}}};
+constexpr std::array<Choice<ServiceProtocol>, 3> kServiceProtocols{
+    {{"http/1.1", ServiceProtocol::kHttp1},
+     {"h2", ServiceProtocol::kH2},
+     {"h2c", ServiceProtocol::kH2c}}};
 constexpr std::array<Choice<LoadBalancer>, 2> kLoadBalancers{
     {{"RoundRobin", LoadBalancer::kRoundRobin}, {"LeastRequest", LoadBalancer::kLeastRequest}}};
 
@@ -260,12 +264,15 @@ std::optional<Service> ConfigParser::parse_service(const MapEntry& entry) {
   Fields fields{reader_,
                 *entry.value,
                 owner,
-                {{"endpoints", "loadBalancer", "tls", "proxyProtocol"},
-                 {"healthCheck", "protocol", "kubernetes", "outlier", "limits"}}};
+                {{"endpoints", "loadBalancer", "tls", "protocol", "proxyProtocol"},
+                 {"healthCheck", "kubernetes", "outlier", "limits"}}};
   if (const YamlNode* tls = fields.find("tls"))
     service.tls = parse_upstream_tls(*tls, fields.label("tls"));
+  if (const YamlNode* protocol = fields.find("protocol"))
+    service.protocol = parse_service_protocol(*protocol, fields.label("protocol"), service);
   if (const YamlNode* version = fields.find("proxyProtocol"))
-    service.proxy_protocol = parse_proxy_version(*version, fields.label("proxyProtocol"));
+    service.proxy_protocol =
+        parse_proxy_version(*version, fields.label("proxyProtocol"), service.protocol);
   if (const YamlNode* balancer = fields.find("loadBalancer")) {
     service.load_balancer =
         reader_
@@ -300,6 +307,18 @@ std::optional<Service> ConfigParser::parse_service(const MapEntry& entry) {
     reader_.report(list->at, fmt::format("{} is an empty list", fields.label("endpoints")),
                    "at least one endpoint");
   return service;
+}
+
+ServiceProtocol ConfigParser::parse_service_protocol(const YamlNode& node, const std::string& label,
+                                                     const Service& service) {
+  const auto protocol = reader_.choice<ServiceProtocol>(node, label, kServiceProtocols);
+  if (protocol == ServiceProtocol::kH2 && !service.tls)
+    reader_.report(node.at, fmt::format("{} is h2, and the service has no tls", label),
+                   "h2c for endpoints in the clear, or tls");
+  if (protocol == ServiceProtocol::kH2c && service.tls)
+    reader_.report(node.at, fmt::format("{} is h2c, and the service has tls", label),
+                   "h2 for endpoints over TLS, or no tls");
+  return protocol.value_or(ServiceProtocol::kHttp1);
 }
 
 UpstreamTls ConfigParser::parse_upstream_tls(const YamlNode& node, const std::string& owner) {

@@ -250,6 +250,7 @@ struct GatewayLimits {
   std::uint64_t body_bytes = 8 * 1024 * 1024;  ///< 0: no limit
   std::uint32_t body_timeout_ms = 30'000;      ///< without a byte of a body that is not complete
   std::uint32_t body_min_rate = 256;           ///< bytes per second of a body; 0: any
+  std::uint32_t h2_streams = 100;              ///< requests at once on a connection of HTTP/2
   std::uint32_t idle_timeout_ms = 75'000;      ///< a connection without a request in flight
   std::uint32_t requests_per_connection = 10'000;  ///< 0: no limit
   std::uint32_t connection_age_ms = 3'600'000;  ///< then it ends with its next response; 0: never
@@ -299,6 +300,9 @@ enum class LoadBalancer : std::uint8_t { kRoundRobin, kLeastRequest };
 /// What is said in front of a connection to an endpoint about whose request it carries.
 enum class ProxyProtocol : std::uint8_t { kNone, kV1, kV2 };
 
+/// What endpoints of a service speak; the names are those of ALPN.
+enum class ServiceProtocol : std::uint8_t { kHttp1, kH2, kH2c };
+
 enum class Verification : std::uint8_t { kFull, kOff };
 
 /// TLS towards the endpoints of a service.
@@ -313,7 +317,8 @@ struct Service {
   std::string name;
   std::vector<wire::Endpoint> endpoints;
   LoadBalancer load_balancer = LoadBalancer::kRoundRobin;
-  std::optional<UpstreamTls> tls = {};  ///< none: in the clear
+  std::optional<UpstreamTls> tls = {};                 ///< none: in the clear
+  ServiceProtocol protocol = ServiceProtocol::kHttp1;  ///< kH2 over TLS, kH2c in the clear
   ProxyProtocol proxy_protocol = ProxyProtocol::kNone;
   friend bool operator==(const Service&, const Service&) = default;
 };

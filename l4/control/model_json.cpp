@@ -117,7 +117,8 @@ Json file_json(const GatewayLimits& limits) {
           {"idleTimeout", fmt::format("{}ms", limits.idle_timeout_ms)},
           {"requestsPerConnection", limits.requests_per_connection},
           {"connectionAge", fmt::format("{}ms", limits.connection_age_ms)},
-          {"connectionsPerSource", limits.connections_per_source}};
+          {"connectionsPerSource", limits.connections_per_source},
+          {"h2Streams", limits.h2_streams}};
 }
 
 Json file_json(const ForwardedTrust& trust) {
@@ -173,6 +174,16 @@ Json file_json(const Service& service) {
             {"loadBalancer", round_robin ? "RoundRobin" : "LeastRequest"}};
   if (service.proxy_protocol != ProxyProtocol::kNone)
     json["proxyProtocol"] = service.proxy_protocol == ProxyProtocol::kV1 ? "v1" : "v2";
+  switch (service.protocol) {
+    case ServiceProtocol::kHttp1:
+      break;  // what every service speaks that does not say otherwise
+    case ServiceProtocol::kH2:
+      json["protocol"] = "h2";
+      break;
+    case ServiceProtocol::kH2c:
+      json["protocol"] = "h2c";
+      break;
+  }
   if (!service.tls) return json;
   json["tls"] = Json::object();
   if (!service.tls->sni.empty()) json["tls"]["sni"] = service.tls->sni;
