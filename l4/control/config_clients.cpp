@@ -22,13 +22,12 @@ constexpr std::uint32_t kCountMax = 1'000'000'000;
 void ConfigParser::parse_limits(const YamlNode& node, const std::string& owner,
                                 GatewayLimits& limits) {
   constexpr std::uint64_t kMi = 1024 * 1024;
-  Fields fields{
-      reader_,
-      node,
-      owner,
-      {{"headerBytes", "headerCount", "headerTimeout", "bodyBytes", "bodyTimeout", "bodyMinRate",
-        "idleTimeout", "requestsPerConnection", "connectionAge", "connectionsPerSource"},
-       {"h2Streams"}}};
+  Fields fields{reader_,
+                node,
+                owner,
+                {{"headerBytes", "headerCount", "headerTimeout", "bodyBytes", "bodyTimeout",
+                  "bodyMinRate", "idleTimeout", "requestsPerConnection", "connectionAge",
+                  "connectionsPerSource", "h2Streams"}}};
   const auto time = [&](std::string_view key, std::uint32_t minimum, std::uint32_t maximum,
                         std::uint32_t& into) {
     if (const YamlNode* value = fields.find(key))
@@ -54,6 +53,10 @@ void ConfigParser::parse_limits(const YamlNode& node, const std::string& owner,
   if (const YamlNode* value = fields.find("bodyMinRate")) {
     limits.body_min_rate = reader_.rate(*value, fields.label("bodyMinRate"), kRateMax, 0)
                                .value_or(limits.body_min_rate);
+  }
+  if (const YamlNode* value = fields.find("h2Streams")) {
+    limits.h2_streams = static_cast<std::uint32_t>(
+        reader_.number(*value, fields.label("h2Streams"), 1, 1000).value_or(limits.h2_streams));
   }
   time("headerTimeout", 100, 600'000, limits.header_timeout_ms);
   time("bodyTimeout", 100, kTimeoutMaxMs, limits.body_timeout_ms);
@@ -120,8 +123,13 @@ ForwardedTrust ConfigParser::parse_forwarded(const YamlNode& node, const std::st
   return trust;
 }
 
-ProxyProtocol ConfigParser::parse_proxy_version(const YamlNode& node, const std::string& label) {
-  return reader_.choice<ProxyProtocol>(node, label, kProxyVersions).value_or(ProxyProtocol::kNone);
+ProxyProtocol ConfigParser::parse_proxy_version(const YamlNode& node, const std::string& label,
+                                                ServiceProtocol spoken) {
+  const auto version = reader_.choice<ProxyProtocol>(node, label, kProxyVersions);
+  if (version && spoken != ServiceProtocol::kHttp1)
+    reader_.report(node.at, fmt::format("{} is said to endpoints that speak HTTP/2", label),
+                   "one of the two: a connection of HTTP/2 carries the requests of many clients");
+  return version.value_or(ProxyProtocol::kNone);
 }
 
 }  // namespace weir::control

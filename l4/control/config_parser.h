@@ -94,7 +94,8 @@ class ConfigParser {
   /// Networks that are believed, sorted; `risk` says what "everybody" among them would mean.
   std::vector<wire::Prefix> read_trusted(const Fields& fields, std::string_view key,
                                          std::string_view risk);
-  ProxyProtocol parse_proxy_version(const YamlNode& node, const std::string& label);
+  ProxyProtocol parse_proxy_version(const YamlNode& node, const std::string& label,
+                                    ServiceProtocol spoken);
 
   void check_listeners(const Gateway& gateway, const std::vector<const YamlNode*>& nodes);
 

@@ -4,6 +4,7 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
@@ -60,6 +61,7 @@ struct UpstreamConnection {
   bool broken = false;          ///< reset or timed out; what came before may still be read
   bool reused = false;          ///< it has carried an exchange before this one
   bool ended_in_order = false;  ///< both directions of a tunnel have; nothing is cut by closing
+  bool announced = false;       ///< a PROXY header has said for whom; it is used for nobody else
   Timer timer;                  ///< idle time
 };
 
@@ -86,10 +88,11 @@ class UpstreamPool {
                                                     const ServiceEntry& service, ExchangeId user,
                                                     Instant now);
   /// Starts a new connection to an endpoint of a service of the generation; `connected` is set once
-  /// it stands.
+  /// it stands. `announcement` is what goes before everything else, TLS too: a PROXY header.
   [[nodiscard]] Result<UpstreamId> open(const wire::Endpoint& endpoint, const ServiceEntry& service,
                                         const GenerationRef& generation, ExchangeId user,
-                                        Instant now);
+                                        Instant now,
+                                        std::span<const std::byte> announcement = {});
   /// HTTP/2: a connection that takes one more exchange, or a new one. leave() ends the share.
   [[nodiscard]] Result<UpstreamId> share(const wire::Endpoint& endpoint,
                                          const ServiceEntry& service,
