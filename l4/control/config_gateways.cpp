@@ -25,6 +25,10 @@ constexpr std::array<Choice<ClientCertificates>, 2> kClientCertificates{
     {{"Required", ClientCertificates::kRequired}, {"Optional", ClientCertificates::kOptional}}};
 constexpr std::array<Choice<Verification>, 2> kVerifications{
     {{"Full", Verification::kFull}, {"Off", Verification::kOff}}};
+constexpr std::array<Choice<ServiceProtocol>, 3> kServiceProtocols{
+    {{"http/1.1", ServiceProtocol::kHttp1},
+     {"h2", ServiceProtocol::kH2},
+     {"h2c", ServiceProtocol::kH2c}}};
 constexpr std::array<Choice<LoadBalancer>, 2> kLoadBalancers{
     {{"RoundRobin", LoadBalancer::kRoundRobin}, {"LeastRequest", LoadBalancer::kLeastRequest}}};
 
@@ -198,7 +202,7 @@ void ConfigParser::parse_limits(const YamlNode& node, const std::string& owner,
   Fields fields{reader_,
                 node,
                 owner,
-                {{"headerBytes", "headerTimeout", "bodyBytes", "idleTimeout"}, {"h2Streams"}}};
+                {{"headerBytes", "headerTimeout", "bodyBytes", "idleTimeout", "h2Streams"}, {}}};
   if (const YamlNode* value = fields.find("headerBytes")) {
     limits.header_bytes =
         static_cast<std::uint32_t>(reader_.bytes(*value, fields.label("headerBytes"), 1024, kMi)
@@ -217,6 +221,10 @@ void ConfigParser::parse_limits(const YamlNode& node, const std::string& owner,
     limits.idle_timeout_ms =
         reader_.duration_ms(*value, fields.label("idleTimeout"), 1000, kTimeoutMaxMs)
             .value_or(limits.idle_timeout_ms);
+  }
+  if (const YamlNode* value = fields.find("h2Streams")) {
+    limits.h2_streams = static_cast<std::uint32_t>(
+        reader_.number(*value, fields.label("h2Streams"), 1, 1000).value_or(limits.h2_streams));
   }
 }
 
@@ -271,10 +279,12 @@ std::optional<Service> ConfigParser::parse_service(const MapEntry& entry) {
   Fields fields{reader_,
                 *entry.value,
                 owner,
-                {{"endpoints", "loadBalancer", "tls"},
-                 {"healthCheck", "protocol", "kubernetes", "outlier", "limits"}}};
+                {{"endpoints", "loadBalancer", "tls", "protocol"},
+                 {"healthCheck", "kubernetes", "outlier", "limits"}}};
   if (const YamlNode* tls = fields.find("tls"))
     service.tls = parse_upstream_tls(*tls, fields.label("tls"));
+  if (const YamlNode* protocol = fields.find("protocol"))
+    service.protocol = parse_service_protocol(*protocol, fields.label("protocol"), service);
   if (const YamlNode* balancer = fields.find("loadBalancer")) {
     service.load_balancer =
         reader_
@@ -309,6 +319,18 @@ std::optional<Service> ConfigParser::parse_service(const MapEntry& entry) {
     reader_.report(list->at, fmt::format("{} is an empty list", fields.label("endpoints")),
                    "at least one endpoint");
   return service;
+}
+
+ServiceProtocol ConfigParser::parse_service_protocol(const YamlNode& node, const std::string& label,
+                                                     const Service& service) {
+  const auto protocol = reader_.choice<ServiceProtocol>(node, label, kServiceProtocols);
+  if (protocol == ServiceProtocol::kH2 && !service.tls)
+    reader_.report(node.at, fmt::format("{} is h2, and the service has no tls", label),
+                   "h2c for endpoints in the clear, or tls");
+  if (protocol == ServiceProtocol::kH2c && service.tls)
+    reader_.report(node.at, fmt::format("{} is h2c, and the service has tls", label),
+                   "h2 for endpoints over TLS, or no tls");
+  return protocol.value_or(ServiceProtocol::kHttp1);
 }
 
 UpstreamTls ConfigParser::parse_upstream_tls(const YamlNode& node, const std::string& owner) {

@@ -91,6 +91,8 @@ class ConfigParser {
   ClientValidation parse_client_validation(const YamlNode& node, const std::string& owner);
   /// The file of `caRef: {file: ca.pem}`; nothing when there is none or it cannot be used.
   std::optional<std::string> parse_ca_ref(const Fields& fields);
+  ServiceProtocol parse_service_protocol(const YamlNode& node, const std::string& label,
+                                         const Service& service);
   UpstreamTls parse_upstream_tls(const YamlNode& node, const std::string& owner);
 
   std::optional<Service> parse_service(const MapEntry& entry);

@@ -258,6 +258,7 @@ struct GatewayLimits {
   std::uint32_t header_bytes = 32 * 1024;
   std::uint32_t header_timeout_ms = 10'000;    ///< from a request's first byte to its last header
   std::uint64_t body_bytes = 8 * 1024 * 1024;  ///< 0: no limit
+  std::uint32_t h2_streams = 100;              ///< requests at once on a connection of HTTP/2
   std::uint32_t idle_timeout_ms = 75'000;      ///< a connection without a request in flight
   friend bool operator==(const GatewayLimits&, const GatewayLimits&) = default;
 };
@@ -271,6 +272,9 @@ struct Gateway {
 };
 
 enum class LoadBalancer : std::uint8_t { kRoundRobin, kLeastRequest };
+
+/// What endpoints of a service speak; the names are those of ALPN.
+enum class ServiceProtocol : std::uint8_t { kHttp1, kH2, kH2c };
 
 enum class Verification : std::uint8_t { kFull, kOff };
 
@@ -286,7 +290,8 @@ struct Service {
   std::string name;
   std::vector<wire::Endpoint> endpoints;
   LoadBalancer load_balancer = LoadBalancer::kRoundRobin;
-  std::optional<UpstreamTls> tls = {};  ///< none: in the clear
+  std::optional<UpstreamTls> tls = {};                 ///< none: in the clear
+  ServiceProtocol protocol = ServiceProtocol::kHttp1;  ///< kH2 over TLS, kH2c in the clear
   friend bool operator==(const Service&, const Service&) = default;
 };
 

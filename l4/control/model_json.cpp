@@ -142,13 +142,24 @@ Json file_json(const Gateway& gateway) {
            {{"headerBytes", fmt::format("{}B", limits.header_bytes)},
             {"headerTimeout", fmt::format("{}ms", limits.header_timeout_ms)},
             {"bodyBytes", fmt::format("{}B", limits.body_bytes)},
-            {"idleTimeout", fmt::format("{}ms", limits.idle_timeout_ms)}}}};
+            {"idleTimeout", fmt::format("{}ms", limits.idle_timeout_ms)},
+            {"h2Streams", limits.h2_streams}}}};
 }
 
 Json file_json(const Service& service) {
   const bool round_robin = service.load_balancer == LoadBalancer::kRoundRobin;
   Json json{{"endpoints", text_list(service.endpoints)},
             {"loadBalancer", round_robin ? "RoundRobin" : "LeastRequest"}};
+  switch (service.protocol) {
+    case ServiceProtocol::kHttp1:
+      break;  // what every service speaks that does not say otherwise
+    case ServiceProtocol::kH2:
+      json["protocol"] = "h2";
+      break;
+    case ServiceProtocol::kH2c:
+      json["protocol"] = "h2c";
+      break;
+  }
   if (!service.tls) return json;
   json["tls"] = Json::object();
   if (!service.tls->sni.empty()) json["tls"]["sni"] = service.tls->sni;

@@ -160,6 +160,7 @@ std::size_t format_record(const AccessRecord& record, std::span<char> out) {
   line.text("sni", record.server_name);
   line.text("certificate", record.certificate);
   line.text("listener", record.listener);
+  line.text("protocol", record.protocol);
   line.text("method", record.method);
   line.text("host", record.host);
   line.text("target", record.target);

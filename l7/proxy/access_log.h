@@ -49,6 +49,7 @@ struct AccessRecord {
   std::string_view server_name{};
   std::string_view certificate{};
   std::string_view listener{};
+  std::string_view protocol{};  ///< "HTTP/1.1"
   std::string_view method{};
   std::string_view host{};
   std::string_view target{};

@@ -17,7 +17,8 @@ class SnapshotBuilder {
     for (const control::Service& service : model_.services) {
       service_index_[service.name] = static_cast<ServiceIndex>(snapshot_->services.size());
       snapshot_->services.push_back({service.name, service.endpoints, service.load_balancer,
-                                     service.tls, service.tls ? trust_of(*service.tls) : 0});
+                                     service.tls, service.tls ? trust_of(service) : 0,
+                                     service.protocol});
     }
     add_rules();
     for (const control::Gateway& gateway : model_.gateways)
@@ -27,12 +28,13 @@ class SnapshotBuilder {
   }
 
  private:
-  std::uint32_t trust_of(control::UpstreamTls tls) {
-    tls.sni.clear();
-    std::vector<control::UpstreamTls>& trusts = snapshot_->trusts;
-    const auto found = std::find(trusts.begin(), trusts.end(), tls);
+  std::uint32_t trust_of(const control::Service& service) {
+    UpstreamTrust trust{*service.tls, service.protocol == control::ServiceProtocol::kH2};
+    trust.tls.sni.clear();
+    std::vector<UpstreamTrust>& trusts = snapshot_->trusts;
+    const auto found = std::find(trusts.begin(), trusts.end(), trust);
     const auto index = static_cast<std::uint32_t>(found - trusts.begin());
-    if (found == trusts.end()) trusts.push_back(std::move(tls));
+    if (found == trusts.end()) trusts.push_back(std::move(trust));
     return index;
   }
 
@@ -114,7 +116,7 @@ class SnapshotBuilder {
       bind->limits = gateway.limits;
       bind->tls = listener.protocol == control::ListenerProtocol::kHttps;
       bind->tls_options.min_version = listener.min_version;
-      bind->tls_options.protocols = {"http/1.1"};
+      bind->tls_options.protocols = {"h2", "http/1.1"};
     }
     bind->listener_by_host.at(listener.hostname) =
         static_cast<std::uint32_t>(snapshot_->listeners.size());

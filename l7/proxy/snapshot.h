@@ -15,12 +15,22 @@
 
 namespace weir::proxy {
 
+/// Whom endpoints must show to be, and what they are asked to speak.
+struct UpstreamTrust {
+  control::UpstreamTls tls;  ///< without a name
+  bool h2 = false;           ///< ALPN offers this, or http/1.1
+  friend bool operator==(const UpstreamTrust&, const UpstreamTrust&) = default;
+};
+
 struct ServiceEntry {
   std::string name;
   std::vector<wire::Endpoint> endpoints;
   control::LoadBalancer load_balancer = control::LoadBalancer::kRoundRobin;
   std::optional<control::UpstreamTls> tls = {};  ///< none: endpoints are spoken to in the clear
   std::uint32_t trust = 0;                       ///< index into Snapshot::trusts, with `tls`
+  control::ServiceProtocol protocol = control::ServiceProtocol::kHttp1;
+
+  [[nodiscard]] bool speaks_h2() const { return protocol != control::ServiceProtocol::kHttp1; }
 };
 
 struct ListenerEntry {
@@ -51,7 +61,7 @@ struct Snapshot {
   std::vector<Rule> rules;
   std::vector<ServiceEntry> services;
   /// Whom services trust over TLS, each once and without a name: services share what is costly.
-  std::vector<control::UpstreamTls> trusts;
+  std::vector<UpstreamTrust> trusts;
 
   /// The listener that serves `host` on a bind, or nothing.
   [[nodiscard]] const ListenerEntry* listener_for(const Bind& bind, std::string_view host) const;
