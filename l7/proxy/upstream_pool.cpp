@@ -226,7 +226,7 @@ bool UpstreamPool::start_session(UpstreamConnection& connection, Instant now) {
 
 void UpstreamPool::fail_shared(UpstreamConnection& connection, ChangedExchanges& changed) {
   connection.broken = true;
-  changed.insert(changed.end(), connection.users.begin(), connection.users.end());
+  changed.add(connection.users);
 }
 
 void UpstreamPool::say_goodbye(UpstreamConnection& connection, Instant now) {
@@ -247,18 +247,17 @@ void UpstreamPool::run_shared(UpstreamId id, ChangedExchanges& changed, Instant 
     const bool was_started = connection->session != nullptr;
     if (!start_session(*connection, now)) break;
     http::H2Session& session = *connection->session;
-    if (!was_started)
-      changed.insert(changed.end(), connection->users.begin(), connection->users.end());
+    if (!was_started) changed.add(connection->users);
     if (!channel.input().empty()) {
       session.receive(channel.input(), now);
       channel.consume(channel.input().size());
     }
-    if (connection->waited_for && session.can_open()) {
+    if (connection->waited_for && (session.can_open() || session.draining())) {
       connection->waited_for = false;
-      changed.insert(changed.end(), connection->users.begin(), connection->users.end());
+      changed.add(connection->users);
     }
     while (http::H2Stream* stream = session.next_ready())
-      changed.push_back(ExchangeId::from_raw(stream->owner));
+      changed.add(ExchangeId::from_raw(stream->owner));
     while (channel.output().room() > http::H2Session::kPieceMax) {
       const auto piece = session.output(now);
       if (piece.empty()) break;

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <optional>
 #include <span>
@@ -23,8 +22,25 @@ namespace weir::proxy {
 class Exchange;
 using ExchangeId = Handle<Exchange>;
 
-/// Those that have something to do, in the order in which they have been told.
-using ChangedExchanges = std::deque<ExchangeId>;
+/// Those that have something to do, in the order in which they were added. Keeps its memory.
+class ChangedExchanges {
+ public:
+  [[nodiscard]] bool empty() const { return next_ == ids_.size(); }
+  void add(ExchangeId id) { ids_.push_back(id); }
+  void add(const std::vector<ExchangeId>& ids) { ids_.insert(ids_.end(), ids.begin(), ids.end()); }
+  [[nodiscard]] ExchangeId take() {
+    WEIR_ASSERT(!empty());  // whoever takes has asked
+    const ExchangeId id = ids_[next_++];
+    if (!empty()) return id;
+    ids_.clear();
+    next_ = 0;
+    return id;
+  }
+
+ private:
+  std::vector<ExchangeId> ids_;
+  std::size_t next_ = 0;
+};
 
 struct UpstreamConnection;
 using UpstreamId = Handle<UpstreamConnection>;
@@ -107,6 +123,7 @@ class UpstreamPool {
   void say_goodbye(UpstreamConnection& connection, Instant now);
   /// One that was touched, or zero.
   [[nodiscard]] UpstreamId take_touched();
+  [[nodiscard]] bool touched() const { return !touched_.empty(); }
   /// Keeps a connection that has finished an exchange cleanly, or drops it when there are enough.
   void give_back(UpstreamId id, Instant now);
   /// Ends a connection at once; in the middle of an exchange by RST.
