@@ -6,8 +6,6 @@
 namespace weir::control {
 namespace {
 
-constexpr std::uint32_t kTimeoutMaxMs = 24 * 3'600'000;
-
 // How long lists may be: far beyond what one node serves, near enough that a check which compares
 // each with each ends soon.
 constexpr std::size_t kListenersMax = 64;
@@ -33,11 +31,17 @@ constexpr std::array<Choice<LoadBalancer>, 2> kLoadBalancers{
 // ---- gateways -------------------------------------------------------------------------------
 
 std::optional<Gateway> ConfigParser::parse_gateway(const YamlNode& node, std::size_t index) {
-  Fields fields{reader_,
-                node,
-                owner_of("gateway", node, index),
-                {{"name", "addresses", "listeners", "limits"}, {"policyRefs", "accessLog"}}};
+  Fields fields{
+      reader_,
+      node,
+      owner_of("gateway", node, index),
+      {{"name", "addresses", "listeners", "limits", "forwarded"}, {"policyRefs", "accessLog"}}};
   Gateway gateway;
+  // Before the listeners, whose own limits stand beside these.
+  if (const YamlNode* limits = fields.find("limits"))
+    parse_limits(*limits, fields.label("limits"), gateway.limits);
+  if (const YamlNode* forwarded = fields.find("forwarded"))
+    gateway.forwarded = parse_forwarded(*forwarded, fields.label("forwarded"));
   if (const YamlNode* name = fields.need("name", "a name that is unique among the gateways")) {
     gateway.name = reader_.name(*name, fields.label("name")).value_or("");
     claim_name("gateway", gateway.name, fields);
@@ -63,7 +67,7 @@ std::optional<Gateway> ConfigParser::parse_gateway(const YamlNode& node, std::si
   fields.need("listeners", "a list of listeners");
   std::vector<const YamlNode*> listener_nodes;
   const auto read_listener = [&](const YamlNode& item, std::size_t i) {
-    std::optional<Listener> listener = parse_listener(item, i, gateway.name, fields.owner());
+    std::optional<Listener> listener = parse_listener(item, i, gateway, fields.owner());
     if (listener) listener_nodes.push_back(&item);
     return listener;
   };
@@ -74,8 +78,6 @@ std::optional<Gateway> ConfigParser::parse_gateway(const YamlNode& node, std::si
       reader_.report(list->at, fmt::format("{} is an empty list", fields.label(key)),
                      "at least one");
   }
-  if (const YamlNode* limits = fields.find("limits"))
-    parse_limits(*limits, fields.label("limits"), gateway.limits);
   check_listeners(gateway, listener_nodes);
   for (std::size_t i = 0; i < gateway.addresses.size(); ++i) {
     std::vector<wire::Port> done;
@@ -91,20 +93,29 @@ std::optional<Gateway> ConfigParser::parse_gateway(const YamlNode& node, std::si
 }
 
 std::optional<Listener> ConfigParser::parse_listener(const YamlNode& node, std::size_t index,
-                                                     const std::string& gateway,
+                                                     const Gateway& gateway,
                                                      const std::string& gateway_owner) {
-  Fields fields{reader_,
-                node,
-                fmt::format("{} of {}", owner_of("listener", node, index), gateway_owner),
-                {{"name", "port", "protocol", "hostname", "tls", "redirectTo"}, {"policyRefs"}}};
+  Fields fields{
+      reader_,
+      node,
+      fmt::format("{} of {}", owner_of("listener", node, index), gateway_owner),
+      {{"name", "port", "protocol", "hostname", "tls", "redirectTo", "limits", "proxyProtocol"},
+       {"policyRefs"}}};
   Listener listener;
   if (const YamlNode* name = fields.need("name", "a name that is unique within the gateway"))
     listener.name = reader_.name(*name, fields.label("name")).value_or("");
-  listeners_.emplace(gateway, listener.name);
+  listeners_.emplace(gateway.name, listener.name);
   if (const YamlNode* hostname = fields.find("hostname"))
     listener.hostname = reader_.hostname(*hostname, fields.label("hostname")).value_or("");
   if (const YamlNode* target = fields.find("redirectTo"))
     listener.redirect_to = reader_.name(*target, fields.label("redirectTo"));
+  if (const YamlNode* limits = fields.find("limits")) {
+    GatewayLimits own = gateway.limits;
+    parse_limits(*limits, fields.label("limits"), own);
+    if (own != gateway.limits) listener.limits = own;
+  }
+  if (const YamlNode* proxies = fields.find("proxyProtocol"))
+    listener.proxy_protocol_from = parse_proxy_peers(*proxies, fields.label("proxyProtocol"));
   const YamlNode* port_node = fields.need("port", "a number from 1 to 65535");
   const auto port =
       port_node != nullptr ? reader_.port(*port_node, fields.label("port")) : std::nullopt;
@@ -192,38 +203,6 @@ std::optional<std::string> ConfigParser::parse_ca_ref(const Fields& fields) {
   return file != nullptr ? readable_file(*file, inner.label("file")) : std::nullopt;
 }
 
-void ConfigParser::parse_limits(const YamlNode& node, const std::string& owner,
-                                GatewayLimits& limits) {
-  constexpr std::uint64_t kMi = 1024 * 1024;
-  Fields fields{reader_,
-                node,
-                owner,
-                {{"headerBytes", "headerTimeout", "bodyBytes", "idleTimeout", "h2Streams"}, {}}};
-  if (const YamlNode* value = fields.find("headerBytes")) {
-    limits.header_bytes =
-        static_cast<std::uint32_t>(reader_.bytes(*value, fields.label("headerBytes"), 1024, kMi)
-                                       .value_or(limits.header_bytes));
-  }
-  if (const YamlNode* value = fields.find("headerTimeout")) {
-    limits.header_timeout_ms =
-        reader_.duration_ms(*value, fields.label("headerTimeout"), 100, 600'000)
-            .value_or(limits.header_timeout_ms);
-  }
-  if (const YamlNode* value = fields.find("bodyBytes")) {
-    limits.body_bytes = reader_.bytes(*value, fields.label("bodyBytes"), 0, 1024 * 1024 * kMi)
-                            .value_or(limits.body_bytes);
-  }
-  if (const YamlNode* value = fields.find("idleTimeout")) {
-    limits.idle_timeout_ms =
-        reader_.duration_ms(*value, fields.label("idleTimeout"), 1000, kTimeoutMaxMs)
-            .value_or(limits.idle_timeout_ms);
-  }
-  if (const YamlNode* value = fields.find("h2Streams")) {
-    limits.h2_streams = static_cast<std::uint32_t>(
-        reader_.number(*value, fields.label("h2Streams"), 1, 1000).value_or(limits.h2_streams));
-  }
-}
-
 /// Names, ports and redirects between the listeners of one gateway; `nodes` has their places.
 void ConfigParser::check_listeners(const Gateway& gateway,
                                    const std::vector<const YamlNode*>& nodes) {
@@ -244,6 +223,12 @@ void ConfigParser::check_listeners(const Gateway& gateway,
                        fmt::format("{} is on port {} with another protocol than listener '{}'",
                                    owner, listener.port.value(), other.name),
                        "one protocol per port");
+      } else if (other.proxy_protocol_from != listener.proxy_protocol_from) {
+        reader_.report(at,
+                       fmt::format("{} is on port {} with another proxyProtocol than listener '{}'",
+                                   owner, listener.port.value(), other.name),
+                       "the same proxies for all listeners of a port: they speak before the host "
+                       "is known");
       } else if (other.hostname == listener.hostname) {
         reader_.report(at,
                        fmt::format("{} has port {} and hostname '{}', as listener '{}' has", owner,
@@ -275,12 +260,15 @@ std::optional<Service> ConfigParser::parse_service(const MapEntry& entry) {
   Fields fields{reader_,
                 *entry.value,
                 owner,
-                {{"endpoints", "loadBalancer", "tls", "protocol"},
+                {{"endpoints", "loadBalancer", "tls", "protocol", "proxyProtocol"},
                  {"healthCheck", "kubernetes", "outlier", "limits"}}};
   if (const YamlNode* tls = fields.find("tls"))
     service.tls = parse_upstream_tls(*tls, fields.label("tls"));
   if (const YamlNode* protocol = fields.find("protocol"))
     service.protocol = parse_service_protocol(*protocol, fields.label("protocol"), service);
+  if (const YamlNode* version = fields.find("proxyProtocol"))
+    service.proxy_protocol =
+        parse_proxy_version(*version, fields.label("proxyProtocol"), service.protocol);
   if (const YamlNode* balancer = fields.find("loadBalancer")) {
     service.load_balancer =
         reader_

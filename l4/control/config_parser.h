@@ -16,12 +16,15 @@
 #include "l4/control/yaml_tree.h"
 
 /// The schema of the configuration file. Private to parse_config(): config_vips.cpp and
-/// config_health.cpp read what the XDP plane serves, config_gateways.cpp and
+/// config_health.cpp read what the XDP plane serves, config_gateways.cpp, config_clients.cpp and
 /// config_routes.cpp what weir-l7 serves, config.cpp the rest.
 namespace weir::control {
 
 /// How many addresses a list may have; the other limits stand where they are used.
 inline constexpr std::size_t kAddressesMax = 256;
+
+/// Of what weir-l7 waits for.
+inline constexpr std::uint32_t kTimeoutMaxMs = 24 * 3'600'000;
 
 /// A place where something has been named, to be found again by whoever names it twice.
 struct Named {
@@ -81,11 +84,19 @@ class ConfigParser {
 
   std::optional<Gateway> parse_gateway(const YamlNode& node, std::size_t index);
   std::optional<Listener> parse_listener(const YamlNode& node, std::size_t index,
-                                         const std::string& gateway,
-                                         const std::string& gateway_owner);
+                                         const Gateway& gateway, const std::string& gateway_owner);
   void parse_tls(const YamlNode& node, const std::string& owner, Listener& listener);
   std::optional<CertificateRef> parse_certificate(const YamlNode& node, const std::string& owner);
+  // config_clients.cpp
   void parse_limits(const YamlNode& node, const std::string& owner, GatewayLimits& limits);
+  std::vector<wire::Prefix> parse_proxy_peers(const YamlNode& node, const std::string& owner);
+  ForwardedTrust parse_forwarded(const YamlNode& node, const std::string& owner);
+  /// Networks that are believed, sorted; `risk` says what "everybody" among them would mean.
+  std::vector<wire::Prefix> read_trusted(const Fields& fields, std::string_view key,
+                                         std::string_view risk);
+  ProxyProtocol parse_proxy_version(const YamlNode& node, const std::string& label,
+                                    ServiceProtocol spoken);
+
   void check_listeners(const Gateway& gateway, const std::vector<const YamlNode*>& nodes);
 
   ClientValidation parse_client_validation(const YamlNode& node, const std::string& owner);

@@ -8,7 +8,6 @@
 namespace weir::control {
 namespace {
 
-constexpr std::uint32_t kTimeoutMaxMs = 24 * 3'600'000;
 constexpr std::size_t kHostnamesMax = 256;
 constexpr std::size_t kRulesMax = 1024;
 constexpr std::size_t kMatchesMax = 256;
@@ -417,10 +416,14 @@ std::vector<ValueMatch> ConfigParser::parse_value_matches(const YamlNode& node,
 
 void ConfigParser::parse_timeouts(const YamlNode& node, const std::string& owner,
                                   RouteTimeouts& timeouts) {
-  Fields fields{reader_, node, owner, {{"request", "backendRequest"}}};
+  Fields fields{reader_, node, owner, {{"request", "backendRequest", "backendIdle"}}};
   if (const YamlNode* value = fields.find("request")) {
     timeouts.request_ms =
         reader_.duration_ms(*value, fields.label("request"), 0, kTimeoutMaxMs).value_or(0);
+  }
+  if (const YamlNode* value = fields.find("backendIdle")) {
+    timeouts.backend_idle_ms =
+        reader_.duration_ms(*value, fields.label("backendIdle"), 1000, kTimeoutMaxMs);
   }
   if (const YamlNode* value = fields.find("backendRequest")) {
     timeouts.backend_request_ms =

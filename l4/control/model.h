@@ -242,6 +242,23 @@ struct ClientValidation {
   friend bool operator==(const ClientValidation&, const ClientValidation&) = default;
 };
 
+/// What one client may take of a listener.
+struct GatewayLimits {
+  std::uint32_t header_bytes = 32 * 1024;
+  std::uint32_t header_count = 100;
+  std::uint32_t header_timeout_ms = 10'000;    ///< from a request's first byte to its last header
+  std::uint64_t body_bytes = 8 * 1024 * 1024;  ///< 0: no limit
+  std::uint32_t body_timeout_ms = 30'000;      ///< without a byte of a body that is not complete
+  std::uint32_t body_min_rate = 256;           ///< bytes per second of a body; 0: any
+  std::uint32_t h2_streams = 100;              ///< requests at once on a connection of HTTP/2
+  std::uint32_t idle_timeout_ms = 75'000;      ///< a connection without a request in flight
+  std::uint32_t requests_per_connection = 10'000;  ///< 0: no limit
+  std::uint32_t connection_age_ms = 3'600'000;  ///< then it ends with its next response; 0: never
+  /// At once, at one worker, of one IPv4 address or one IPv6 network of 64 bits; 0: no limit.
+  std::uint32_t connections_per_source = 16'384;
+  friend bool operator==(const GatewayLimits&, const GatewayLimits&) = default;
+};
+
 struct Listener {
   std::string name;
   wire::Port port;
@@ -251,27 +268,37 @@ struct Listener {
   TlsVersion min_version = TlsVersion::kTls12;
   std::optional<std::string> redirect_to;  ///< name of an HTTPS listener of the same gateway
   ClientValidation client_validation = {};
+  std::optional<GatewayLimits> limits = {};  ///< instead of the gateway's
+  /// Proxies that say with the PROXY protocol whose connection it is, and must. Sorted, each once.
+  std::vector<wire::Prefix> proxy_protocol_from = {};
   friend bool operator==(const Listener&, const Listener&) = default;
 };
 
-struct GatewayLimits {
-  std::uint32_t header_bytes = 32 * 1024;
-  std::uint32_t header_timeout_ms = 10'000;    ///< from a request's first byte to its last header
-  std::uint64_t body_bytes = 8 * 1024 * 1024;  ///< 0: no limit
-  std::uint32_t h2_streams = 100;              ///< requests at once on a connection of HTTP/2
-  std::uint32_t idle_timeout_ms = 75'000;      ///< a connection without a request in flight
-  friend bool operator==(const GatewayLimits&, const GatewayLimits&) = default;
+/// The field in which proxies in front of a gateway say whom they speak for.
+enum class ForwardedField : std::uint8_t { kXForwardedFor, kForwarded };
+
+/// Whom a gateway believes about who its clients are; nobody when neither is set.
+struct ForwardedTrust {
+  std::uint32_t hops = 0;  ///< so many proxies stand in front, whatever their addresses
+  std::vector<wire::Prefix> proxies = {};  ///< those with these addresses. Sorted, each once
+  ForwardedField field = ForwardedField::kXForwardedFor;  ///< the other one is never believed
+  friend bool operator==(const ForwardedTrust&, const ForwardedTrust&) = default;
 };
+inline constexpr std::uint32_t kForwardedHopsMax = 16;
 
 struct Gateway {
   std::string name;
   std::vector<wire::IpAddress> addresses;
   std::vector<Listener> listeners;
   GatewayLimits limits;
+  ForwardedTrust forwarded = {};
   friend bool operator==(const Gateway&, const Gateway&) = default;
 };
 
 enum class LoadBalancer : std::uint8_t { kRoundRobin, kLeastRequest };
+
+/// What is said in front of a connection to an endpoint about whose request it carries.
+enum class ProxyProtocol : std::uint8_t { kNone, kV1, kV2 };
 
 /// What endpoints of a service speak; the names are those of ALPN.
 enum class ServiceProtocol : std::uint8_t { kHttp1, kH2, kH2c };
@@ -292,6 +319,7 @@ struct Service {
   LoadBalancer load_balancer = LoadBalancer::kRoundRobin;
   std::optional<UpstreamTls> tls = {};                 ///< none: in the clear
   ServiceProtocol protocol = ServiceProtocol::kHttp1;  ///< kH2 over TLS, kH2c in the clear
+  ProxyProtocol proxy_protocol = ProxyProtocol::kNone;
   friend bool operator==(const Service&, const Service&) = default;
 };
 
@@ -330,6 +358,9 @@ struct RouteMatch {
 struct RouteTimeouts {
   std::uint32_t request_ms = 0;          ///< whole exchange as the client sees it; 0: no limit
   std::uint32_t backend_request_ms = 0;  ///< one attempt at one endpoint; 0: no limit
+  /// How long an endpoint may be silent before and within its answer. Not set: as long as suits
+  /// what is answered.
+  std::optional<std::uint32_t> backend_idle_ms = {};
   friend bool operator==(const RouteTimeouts&, const RouteTimeouts&) = default;
 };
 

@@ -107,6 +107,29 @@ Json file_json(const Vip& vip) {
   return json;
 }
 
+Json file_json(const GatewayLimits& limits) {
+  return {{"headerBytes", fmt::format("{}B", limits.header_bytes)},
+          {"headerCount", limits.header_count},
+          {"headerTimeout", fmt::format("{}ms", limits.header_timeout_ms)},
+          {"bodyBytes", fmt::format("{}B", limits.body_bytes)},
+          {"bodyTimeout", fmt::format("{}ms", limits.body_timeout_ms)},
+          {"bodyMinRate", fmt::format("{}/s", limits.body_min_rate)},
+          {"idleTimeout", fmt::format("{}ms", limits.idle_timeout_ms)},
+          {"requestsPerConnection", limits.requests_per_connection},
+          {"connectionAge", fmt::format("{}ms", limits.connection_age_ms)},
+          {"connectionsPerSource", limits.connections_per_source},
+          {"h2Streams", limits.h2_streams}};
+}
+
+Json file_json(const ForwardedTrust& trust) {
+  Json json = Json::object();
+  if (trust.hops != 0) json["trustedHops"] = trust.hops;
+  if (!trust.proxies.empty()) json["trustedProxies"] = text_list(trust.proxies);
+  const bool is_default = trust.field == ForwardedField::kXForwardedFor;
+  json["field"] = is_default ? "X-Forwarded-For" : "Forwarded";
+  return json;
+}
+
 Json file_json(const Listener& listener) {
   const bool https = listener.protocol == ListenerProtocol::kHttps;
   Json json{{"name", listener.name},
@@ -114,6 +137,9 @@ Json file_json(const Listener& listener) {
             {"protocol", https ? "HTTPS" : "HTTP"}};
   if (!listener.hostname.empty()) json["hostname"] = listener.hostname;
   if (listener.redirect_to) json["redirectTo"] = *listener.redirect_to;
+  if (listener.limits) json["limits"] = file_json(*listener.limits);
+  if (!listener.proxy_protocol_from.empty())
+    json["proxyProtocol"] = {{"from", text_list(listener.proxy_protocol_from)}};
   if (!https) return json;
   Json refs = Json::array();
   for (const CertificateRef& ref : listener.certificates) {
@@ -134,22 +160,20 @@ Json file_json(const Gateway& gateway) {
   Json listeners = Json::array();
   for (const Listener& listener : gateway.listeners)
     listeners.push_back(file_json(listener));
-  const GatewayLimits& limits = gateway.limits;
-  return {{"name", gateway.name},
-          {"addresses", text_list(gateway.addresses)},
-          {"listeners", std::move(listeners)},
-          {"limits",
-           {{"headerBytes", fmt::format("{}B", limits.header_bytes)},
-            {"headerTimeout", fmt::format("{}ms", limits.header_timeout_ms)},
-            {"bodyBytes", fmt::format("{}B", limits.body_bytes)},
-            {"idleTimeout", fmt::format("{}ms", limits.idle_timeout_ms)},
-            {"h2Streams", limits.h2_streams}}}};
+  Json json{{"name", gateway.name},
+            {"addresses", text_list(gateway.addresses)},
+            {"listeners", std::move(listeners)},
+            {"limits", file_json(gateway.limits)}};
+  if (gateway.forwarded != ForwardedTrust{}) json["forwarded"] = file_json(gateway.forwarded);
+  return json;
 }
 
 Json file_json(const Service& service) {
   const bool round_robin = service.load_balancer == LoadBalancer::kRoundRobin;
   Json json{{"endpoints", text_list(service.endpoints)},
             {"loadBalancer", round_robin ? "RoundRobin" : "LeastRequest"}};
+  if (service.proxy_protocol != ProxyProtocol::kNone)
+    json["proxyProtocol"] = service.proxy_protocol == ProxyProtocol::kV1 ? "v1" : "v2";
   switch (service.protocol) {
     case ServiceProtocol::kHttp1:
       break;  // what every service speaks that does not say otherwise
@@ -242,6 +266,8 @@ Json file_json(const RouteRule& rule) {
     json["matches"].push_back(file_json(match));
   json["timeouts"] = {{"request", fmt::format("{}ms", rule.timeouts.request_ms)},
                       {"backendRequest", fmt::format("{}ms", rule.timeouts.backend_request_ms)}};
+  if (rule.timeouts.backend_idle_ms)
+    json["timeouts"]["backendIdle"] = fmt::format("{}ms", *rule.timeouts.backend_idle_ms);
   for (const BackendRef& backend : rule.backends)
     json["backendRefs"].push_back({{"name", backend.service}, {"weight", backend.weight}});
   if (rule.redirect) json["redirect"] = file_json(*rule.redirect);

@@ -73,15 +73,12 @@ struct H2Session::State {
   /// The session ends; the value is what a callback returns then.
   int abused(H2Abuse what);
 
-  // h2_session.cpp
+  // h2_session_output.cpp
   static void set_output_callbacks(nghttp2_session_callbacks* callbacks);
   static int on_sent(nghttp2_session*, const nghttp2_frame* frame, void* self);
   static int on_not_sent(nghttp2_session*, const nghttp2_frame* frame, int error, void* self);
   static ssize_t read_body(nghttp2_session*, std::int32_t id, std::uint8_t* out, std::size_t size,
                            std::uint32_t* flags, nghttp2_data_source* source, void* self);
-  void fail(int error);
-  void submit_settings();
-  void submit_goaway();
   void begin_fields();
   void add_field(std::string_view name, std::string_view value);
   void add_fields(const HeaderList& fields);
@@ -89,6 +86,10 @@ struct H2Session::State {
   void resume(H2Stream& stream);
   void submit_trailers(H2Stream& stream);
 
+  // h2_session.cpp
+  void fail(int error);
+  void submit_settings();
+  void submit_goaway();
   H2Stream* find(std::int32_t id);
   void mark(H2Stream& stream);
   void erase(H2Stream& stream);

@@ -25,6 +25,7 @@ enum class Reason : std::uint8_t {
   kHeaderTimeout,
   kHeaderTooLarge,
   kBodyTooLarge,
+  kBodyTooSlow,
   kNoRoute,
   kMisdirected,
   kNoEndpoint,
@@ -44,6 +45,8 @@ std::string_view text_of(Reason reason);
 /// One finished exchange. Views need to live only during the call that takes the record.
 struct AccessRecord {
   wire::Endpoint client{};
+  std::optional<wire::Endpoint> proxy{};  ///< who has connected, when it named the client
+  std::string_view forwarded_for{};       ///< whom trusted proxies have named, when they have
   wire::Endpoint vip{};
   std::string_view tls_version{};
   std::string_view tls_cipher{};

@@ -185,7 +185,8 @@ bool Core::run_queued(Instant now) {
   }
   running_.clear();
   settle(now);
-  return !queued_.empty();
+  const bool is_settled = changed_.empty() && touched_.empty() && !exchanges_.upstreams().touched();
+  return !queued_.empty() || !is_settled;
 }
 
 /// An endpoint has something for these exchanges, or for connections that they share. What one
@@ -194,9 +195,7 @@ bool Core::run_queued(Instant now) {
 void Core::settle(Instant now) {
   for (int i = 0; i < kSettledAtOnce; ++i) {
     if (!changed_.empty()) {
-      const ExchangeId id = changed_.front();  // in order: who came first is served first
-      changed_.pop_front();
-      run_exchange(id, now);
+      run_exchange(changed_.take(), now);
     } else if (const UpstreamId id = exchanges_.upstreams().take_touched()) {
       exchanges_.upstreams().run_shared(id, changed_, now);
     } else if (!touched_.empty()) {

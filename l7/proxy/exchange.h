@@ -93,6 +93,7 @@ class Exchange {
 
   [[nodiscard]] bool is_head_request() const { return head_->method == "HEAD"; }
   [[nodiscard]] bool is_grpc() const { return grpc_; }
+  [[nodiscard]] bool head_sent() const { return head_sent_; }
   [[nodiscard]] bool request_complete() const { return request_complete_; }
   [[nodiscard]] bool response_started() const { return response_started_; }
   [[nodiscard]] bool response_complete() const { return response_complete_; }

@@ -99,6 +99,12 @@ std::string_view misdirection(const Exchange& exchange) {
   return {};
 }
 
+/// Whether a connection that is shared will never take this exchange's request.
+bool is_lost(const Exchange& exchange, const UpstreamConnection& upstream) {
+  if (!upstream.is_h2 || upstream.session == nullptr || exchange.head_sent()) return false;
+  return upstream.broken || upstream.session->draining();
+}
+
 }  // namespace
 
 Exchanges::Exchanges(tcp::Stack& stack, BufferPool& buffers, TimerWheel& timers, http::H2Shared& h2,
@@ -244,7 +250,7 @@ bool Exchanges::find_connection(Exchange& exchange, Instant now) {
 bool Exchanges::is_ready(Exchange& exchange, UpstreamConnection& upstream) {
   if (!upstream.connected || upstream.channel.handshaking()) return false;
   if (!upstream.is_h2) return true;
-  if (upstream.session == nullptr) return false;
+  if (upstream.session == nullptr || is_lost(exchange, upstream)) return false;
   if (!exchange.has_leg()) exchange.to_h2(*upstream.session);
   if (exchange.endpoint_leg().head_room()) return true;
   upstream.waited_for = true;
@@ -277,6 +283,7 @@ Exchanges::Outcome Exchanges::step(Exchange& exchange, Instant now) {
     exchange.detail = "the endpoint does not speak h2";
     return attempt_failed(exchange, Reason::kUpstreamProtocol, now);
   }
+  if (is_lost(exchange, *upstream)) return attempt_failed(exchange, Reason::kConnectFailed, now);
   if (request.failure == Reason::kConnectFailed)
     return attempt_failed(exchange, request.failure, now);
   if (request.failure != Reason::kOk) return fail(exchange, request.failure, now);
@@ -548,9 +555,9 @@ void Exchanges::on_upstream(const tcp::Readiness& ready, ChangedExchanges& chang
     return;
   }
   if (upstream->is_h2)
-    changed.insert(changed.end(), upstream->users.begin(), upstream->users.end());
+    changed.add(upstream->users);
   else
-    changed.push_back(upstream->user);
+    changed.add(upstream->user);
 }
 
 void Exchanges::on_upstream_timer(UpstreamId id, Instant now) {

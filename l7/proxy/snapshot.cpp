@@ -6,6 +6,30 @@
 namespace weir::proxy {
 namespace {
 
+/// Of two limits the wider one; 0 is none at all.
+template <typename Number>
+Number wider(Number one, Number other) {
+  return one == 0 || other == 0 ? 0 : std::max(one, other);
+}
+
+/// Of each the wider one: those that hold before it is known whose request it is.
+control::GatewayLimits widest(const control::GatewayLimits& one,
+                              const control::GatewayLimits& other) {
+  return {
+      .header_bytes = std::max(one.header_bytes, other.header_bytes),
+      .header_count = std::max(one.header_count, other.header_count),
+      .header_timeout_ms = std::max(one.header_timeout_ms, other.header_timeout_ms),
+      .body_bytes = wider(one.body_bytes, other.body_bytes),
+      .body_timeout_ms = std::max(one.body_timeout_ms, other.body_timeout_ms),
+      .body_min_rate = std::min(one.body_min_rate, other.body_min_rate),
+      .h2_streams = std::max(one.h2_streams, other.h2_streams),
+      .idle_timeout_ms = std::max(one.idle_timeout_ms, other.idle_timeout_ms),
+      .requests_per_connection = wider(one.requests_per_connection, other.requests_per_connection),
+      .connection_age_ms = wider(one.connection_age_ms, other.connection_age_ms),
+      .connections_per_source = wider(one.connections_per_source, other.connections_per_source),
+  };
+}
+
 /// Builds one snapshot; holds the tables that are needed only meanwhile.
 class SnapshotBuilder {
  public:
@@ -18,7 +42,7 @@ class SnapshotBuilder {
       service_index_[service.name] = static_cast<ServiceIndex>(snapshot_->services.size());
       snapshot_->services.push_back({service.name, service.endpoints, service.load_balancer,
                                      service.tls, service.tls ? trust_of(service) : 0,
-                                     service.protocol});
+                                     service.protocol, service.proxy_protocol});
     }
     add_rules();
     for (const control::Gateway& gateway : model_.gateways)
@@ -67,9 +91,10 @@ class SnapshotBuilder {
   void add_listener(const control::Gateway& gateway, const control::Listener& listener) {
     ListenerEntry entry{gateway.name + "/" + listener.name,
                         listener.hostname,
-                        gateway.limits,
+                        listener.limits.value_or(gateway.limits),
                         listener.client_validation,
                         redirect_port(gateway, listener),
+                        gateway.forwarded,
                         {}};
     std::uint32_t rule_index = 0;
     for (const control::HttpRoute& route : model_.http_routes) {
@@ -122,11 +147,13 @@ class SnapshotBuilder {
       snapshot_->binds.push_back({});
       bind = snapshot_->binds.end() - 1;
       bind->endpoint = endpoint;
-      bind->limits = gateway.limits;
+      bind->limits = listener.limits.value_or(gateway.limits);
+      bind->proxies = listener.proxy_protocol_from;  // that of all listeners of a port
       bind->tls = listener.protocol == control::ListenerProtocol::kHttps;
       bind->tls_options.min_version = listener.min_version;
       bind->tls_options.protocols = {"h2", "http/1.1"};
     }
+    bind->limits = widest(bind->limits, listener.limits.value_or(gateway.limits));
     bind->listener_by_host.at(listener.hostname) =
         static_cast<std::uint32_t>(snapshot_->listeners.size());
     bind->tls_options.policies.push_back({listener.hostname, listener.client_validation});

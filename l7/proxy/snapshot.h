@@ -29,6 +29,7 @@ struct ServiceEntry {
   std::optional<control::UpstreamTls> tls = {};  ///< none: endpoints are spoken to in the clear
   std::uint32_t trust = 0;                       ///< index into Snapshot::trusts, with `tls`
   control::ServiceProtocol protocol = control::ServiceProtocol::kHttp1;
+  control::ProxyProtocol proxy_protocol = control::ProxyProtocol::kNone;
 
   [[nodiscard]] bool speaks_h2() const { return protocol != control::ServiceProtocol::kHttp1; }
 };
@@ -39,6 +40,7 @@ struct ListenerEntry {
   control::GatewayLimits limits;
   control::ClientValidation client_validation;
   std::optional<wire::Port> redirect_port;  ///< answers every request with a redirect to https
+  control::ForwardedTrust forwarded;
   Router router;
 };
 
@@ -48,7 +50,10 @@ struct Bind {
   wire::Endpoint endpoint;
   bool tls = false;
   tls::ServerOptions tls_options;
-  control::GatewayLimits limits;              ///< until a request has chosen its listener
+  /// Until a request has chosen its listener, and of the connection: of each the widest that a
+  /// listener here has, so that none is held to less than its own.
+  control::GatewayLimits limits;
+  std::vector<wire::Prefix> proxies;  ///< who must say whose connection it is (PROXY protocol)
   HostTable<std::uint32_t> listener_by_host;  ///< index into Snapshot::listeners, plus one
 };
 

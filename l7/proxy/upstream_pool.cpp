@@ -47,7 +47,7 @@ std::optional<UpstreamId> UpstreamPool::take_idle(const wire::Endpoint& endpoint
 
 Result<UpstreamId> UpstreamPool::open(const wire::Endpoint& endpoint, const ServiceEntry& service,
                                       const GenerationRef& generation, ExchangeId user,
-                                      Instant now) {
+                                      Instant now, std::span<const std::byte> announcement) {
   const auto source = std::find_if(sources_.begin(), sources_.end(), [&](const auto& address) {
     return address.family() == endpoint.address.family();
   });
@@ -57,6 +57,12 @@ Result<UpstreamId> UpstreamPool::open(const wire::Endpoint& endpoint, const Serv
                  "add one to node.l7.addresses"};
   Result<tcp::ConnectionId> connection = stack_.connect(*source, endpoint, 0, now);
   if (!connection) return std::move(connection).error();
+  // It waits in TCP until the connection stands; only a stack without memory does not take it.
+  if (!announcement.empty() &&
+      stack_.write(*connection, announcement) < announcement.size()) {
+    stack_.abort(*connection, now);
+    return Error{ErrorCode::kUnavailable, "no memory for a PROXY header"};
+  }
   const UpstreamId id = connections_.emplace(stack_, *connection, buffers_, endpoint);
   if (!id) {
     stack_.abort(*connection, now);
@@ -82,6 +88,7 @@ Result<UpstreamId> UpstreamPool::open(const wire::Endpoint& endpoint, const Serv
   UpstreamConnection* opened = connections_.get(id);
   opened->user = user;
   opened->timer.user = own;
+  opened->announced = !announcement.empty();
   ++endpoints_[endpoint].busy;
   ++counters_.opened;
   ++counters_.open;
@@ -219,7 +226,7 @@ bool UpstreamPool::start_session(UpstreamConnection& connection, Instant now) {
 
 void UpstreamPool::fail_shared(UpstreamConnection& connection, ChangedExchanges& changed) {
   connection.broken = true;
-  changed.insert(changed.end(), connection.users.begin(), connection.users.end());
+  changed.add(connection.users);
 }
 
 void UpstreamPool::say_goodbye(UpstreamConnection& connection, Instant now) {
@@ -240,18 +247,17 @@ void UpstreamPool::run_shared(UpstreamId id, ChangedExchanges& changed, Instant 
     const bool was_started = connection->session != nullptr;
     if (!start_session(*connection, now)) break;
     http::H2Session& session = *connection->session;
-    if (!was_started)
-      changed.insert(changed.end(), connection->users.begin(), connection->users.end());
+    if (!was_started) changed.add(connection->users);
     if (!channel.input().empty()) {
       session.receive(channel.input(), now);
       channel.consume(channel.input().size());
     }
-    if (connection->waited_for && session.can_open()) {
+    if (connection->waited_for && (session.can_open() || session.draining())) {
       connection->waited_for = false;
-      changed.insert(changed.end(), connection->users.begin(), connection->users.end());
+      changed.add(connection->users);
     }
     while (http::H2Stream* stream = session.next_ready())
-      changed.push_back(ExchangeId::from_raw(stream->owner));
+      changed.add(ExchangeId::from_raw(stream->owner));
     while (channel.output().room() > http::H2Session::kPieceMax) {
       const auto piece = session.output(now);
       if (piece.empty()) break;

@@ -1,9 +1,9 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <optional>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
@@ -22,8 +22,25 @@ namespace weir::proxy {
 class Exchange;
 using ExchangeId = Handle<Exchange>;
 
-/// Those that have something to do, in the order in which they have been told.
-using ChangedExchanges = std::deque<ExchangeId>;
+/// Those that have something to do, in the order in which they were added. Keeps its memory.
+class ChangedExchanges {
+ public:
+  [[nodiscard]] bool empty() const { return next_ == ids_.size(); }
+  void add(ExchangeId id) { ids_.push_back(id); }
+  void add(const std::vector<ExchangeId>& ids) { ids_.insert(ids_.end(), ids.begin(), ids.end()); }
+  [[nodiscard]] ExchangeId take() {
+    WEIR_ASSERT(!empty());  // whoever takes has asked
+    const ExchangeId id = ids_[next_++];
+    if (!empty()) return id;
+    ids_.clear();
+    next_ = 0;
+    return id;
+  }
+
+ private:
+  std::vector<ExchangeId> ids_;
+  std::size_t next_ = 0;
+};
 
 struct UpstreamConnection;
 using UpstreamId = Handle<UpstreamConnection>;
@@ -60,6 +77,7 @@ struct UpstreamConnection {
   bool broken = false;          ///< reset or timed out; what came before may still be read
   bool reused = false;          ///< it has carried an exchange before this one
   bool ended_in_order = false;  ///< both directions of a tunnel have; nothing is cut by closing
+  bool announced = false;       ///< a PROXY header has said for whom; it is used for nobody else
   Timer timer;                  ///< idle time
 };
 
@@ -86,10 +104,11 @@ class UpstreamPool {
                                                     const ServiceEntry& service, ExchangeId user,
                                                     Instant now);
   /// Starts a new connection to an endpoint of a service of the generation; `connected` is set once
-  /// it stands.
+  /// it stands. `announcement` is what goes before everything else, TLS too: a PROXY header.
   [[nodiscard]] Result<UpstreamId> open(const wire::Endpoint& endpoint, const ServiceEntry& service,
                                         const GenerationRef& generation, ExchangeId user,
-                                        Instant now);
+                                        Instant now,
+                                        std::span<const std::byte> announcement = {});
   /// HTTP/2: a connection that takes one more exchange, or a new one. leave() ends the share.
   [[nodiscard]] Result<UpstreamId> share(const wire::Endpoint& endpoint,
                                          const ServiceEntry& service,
@@ -104,6 +123,7 @@ class UpstreamPool {
   void say_goodbye(UpstreamConnection& connection, Instant now);
   /// One that was touched, or zero.
   [[nodiscard]] UpstreamId take_touched();
+  [[nodiscard]] bool touched() const { return !touched_.empty(); }
   /// Keeps a connection that has finished an exchange cleanly, or drops it when there are enough.
   void give_back(UpstreamId id, Instant now);
   /// Ends a connection at once; in the middle of an exchange by RST.
