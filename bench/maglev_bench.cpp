@@ -4,9 +4,9 @@
 #include <benchmark/benchmark.h>
 
 #include "l4/base/random.h"
-#include "l4/maglev.h"
+#include "l4/control/maglev.h"
 
-namespace weir::l4 {
+namespace weir::control {
 namespace {
 
 MemberNumber numbered(std::uint32_t number) {
@@ -51,6 +51,6 @@ BENCHMARK(equal_weights)->Apply(sizes);
 BENCHMARK(random_weights)->Apply(sizes);
 
 }  // namespace
-}  // namespace weir::l4
+}  // namespace weir::control
 
 BENCHMARK_MAIN();

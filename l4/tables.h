@@ -9,10 +9,16 @@
 #include "bpf/abi.h"
 #include "bpf/hash.h"
 #include "l4/base/result.h"
+#include "l4/control/maglev.h"
 #include "l4/control/model.h"
-#include "l4/maglev.h"
 
 namespace weir::l4 {
+
+using control::MaglevMember;
+using control::MemberNumber;
+
+/// Index of the maps weir_backends and weir_backend_counters; 0 is "none".
+using BackendId = Strong<std::uint32_t, struct BackendIdTag>;
 
 /// Index of the maps that are kept by VIP; 0 is "none", and names the node in weir_lists.
 using VipId = Strong<std::uint32_t, struct VipIdTag>;

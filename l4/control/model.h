@@ -295,7 +295,52 @@ struct Gateway {
   friend bool operator==(const Gateway&, const Gateway&) = default;
 };
 
-enum class LoadBalancer : std::uint8_t { kRoundRobin, kLeastRequest };
+enum class LoadBalancer : std::uint8_t {
+  kRoundRobin,
+  kLeastRequest,
+  kRandom,
+  kRingHash,
+  kMaglev,
+};
+
+/// What ring hash and Maglev look at. A request without it goes anywhere.
+struct HashKey {
+  enum class Of : std::uint8_t { kSource, kPath, kHeader, kCookie, kQueryParam };
+  Of of = Of::kSource;
+  std::string name = {};  ///< of a header (lower case), cookie or query parameter
+  friend bool operator==(const HashKey&, const HashKey&) = default;
+};
+
+struct Balancing {
+  LoadBalancer policy = LoadBalancer::kRoundRobin;
+  HashKey hash_on = {};
+  friend bool operator==(const Balancing&, const Balancing&) = default;
+};
+
+struct ServiceEndpoint {
+  wire::Endpoint endpoint;
+  std::uint32_t weight = 1;  ///< 0: takes nothing
+  std::string zone = {};     ///< endpoints in the node's own are taken first; empty: in none
+  friend bool operator==(const ServiceEndpoint&, const ServiceEndpoint&) = default;
+};
+
+/// When attempts that fail take an endpoint out of the choice for a while.
+struct OutlierDetection {
+  std::uint32_t consecutive_failures = 5;   ///< 0: never
+  std::uint32_t ejection_time_ms = 10'000;  ///< the first time; twice as long each further one
+  std::uint32_t max_ejection_percent = 50;  ///< of the service's endpoints, at once
+  friend bool operator==(const OutlierDetection&, const OutlierDetection&) = default;
+};
+
+/// What a service may be asked to bear, by all workers together.
+struct ServiceLimits {
+  std::uint32_t connections_per_endpoint = 0;  ///< 0: any number
+  std::uint32_t requests_per_endpoint = 0;     ///< at once; 0: any number
+  std::uint32_t queue = 1024;                  ///< requests that wait for an endpoint with room
+  std::uint32_t queue_timeout_ms = 1'000;
+  std::uint32_t connect_timeout_ms = 5'000;
+  friend bool operator==(const ServiceLimits&, const ServiceLimits&) = default;
+};
 
 /// What is said in front of a connection to an endpoint about whose request it carries.
 enum class ProxyProtocol : std::uint8_t { kNone, kV1, kV2 };
@@ -315,11 +360,14 @@ struct UpstreamTls {
 
 struct Service {
   std::string name;
-  std::vector<wire::Endpoint> endpoints;
-  LoadBalancer load_balancer = LoadBalancer::kRoundRobin;
+  std::vector<ServiceEndpoint> endpoints;
+  Balancing balancing = {};
   std::optional<UpstreamTls> tls = {};                 ///< none: in the clear
   ServiceProtocol protocol = ServiceProtocol::kHttp1;  ///< kH2 over TLS, kH2c in the clear
   ProxyProtocol proxy_protocol = ProxyProtocol::kNone;
+  std::optional<HealthCheck> health = {};  ///< none: endpoints are taken to work
+  OutlierDetection outlier = {};
+  ServiceLimits limits = {};
   friend bool operator==(const Service&, const Service&) = default;
 };
 
@@ -410,6 +458,27 @@ struct HeaderEdits {
   friend bool operator==(const HeaderEdits&, const HeaderEdits&) = default;
 };
 
+/// When a request is made again, at another endpoint. A method that is not idempotent is made again
+/// only where nothing of it can have reached an endpoint.
+struct RetryPolicy {
+  std::uint32_t attempts = 2;  ///< after the first one
+  bool on_connect_failure = true;
+  bool on_reset = false;    ///< the connection broke before an answer
+  bool on_timeout = false;  ///< nothing within backendRequest
+  std::vector<std::uint16_t> statuses = {};
+  bool on_5xx = false;                 ///< all of them
+  std::uint32_t budget_percent = 20;   ///< retries at once, of the service's requests; 3 always may
+  std::uint32_t backoff_ms = 25;       ///< up to so long before the first, twice that the next
+  friend bool operator==(const RetryPolicy&, const RetryPolicy&) = default;
+};
+
+/// A client stays with the side of a split and the endpoint that it had first.
+struct SessionPersistence {
+  std::string cookie;
+  std::uint32_t max_age_s = 0;  ///< 0: as long as the client's session
+  friend bool operator==(const SessionPersistence&, const SessionPersistence&) = default;
+};
+
 /// An answer without a backend.
 struct FixedResponse {
   std::uint16_t status = 200;
@@ -429,6 +498,8 @@ struct RouteRule {
   std::optional<Rewrite> rewrite = {};
   HeaderEdits request_headers = {};
   HeaderEdits response_headers = {};
+  RetryPolicy retry = {};
+  std::optional<SessionPersistence> session = {};
   friend bool operator==(const RouteRule&, const RouteRule&) = default;
 };
 

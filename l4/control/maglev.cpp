@@ -1,4 +1,4 @@
-#include "l4/maglev.h"
+#include "l4/control/maglev.h"
 
 #include <algorithm>
 #include <array>
@@ -7,7 +7,7 @@
 
 #include "l4/base/assert.h"
 
-namespace weir::l4 {
+namespace weir::control {
 namespace {
 
 std::uint64_t identity_hash(const SipKey& key, const MaglevMember& member, std::uint8_t purpose) {
@@ -177,4 +177,4 @@ std::uint64_t maglev_digest(std::span<const MemberNumber> table,
   return digest;
 }
 
-}  // namespace weir::l4
+}  // namespace weir::control

@@ -8,12 +8,10 @@
 #include "l4/base/strong.h"
 #include "l4/wire/address.h"
 
-namespace weir::l4 {
+namespace weir::control {
 
-/// Index of the maps weir_backends and weir_backend_counters; 0 is "none".
-using BackendId = Strong<std::uint32_t, struct BackendIdTag>;
-
-/// A backend within its VIP, from 1; 0 is "none". What slots hold.
+/// A backend within its VIP, or an endpoint within its service, from 1; 0 is "none". What slots
+/// hold.
 using MemberNumber = Strong<std::uint16_t, struct MemberNumberTag>;
 
 /// A backend as the table sees it. Address and port are its identity: they alone, with the seed,
@@ -40,4 +38,4 @@ std::vector<MemberNumber> build_maglev_table(std::span<const MaglevMember> membe
 std::uint64_t maglev_digest(std::span<const MemberNumber> table,
                             std::span<const MaglevMember> members);
 
-}  // namespace weir::l4
+}  // namespace weir::control

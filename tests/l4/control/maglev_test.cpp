@@ -1,4 +1,4 @@
-#include "l4/maglev.h"
+#include "l4/control/maglev.h"
 
 #include <gtest/gtest.h>
 
@@ -9,7 +9,7 @@
 #include "l4/base/bytes.h"
 #include "l4/base/random.h"
 
-namespace weir::l4 {
+namespace weir::control {
 namespace {
 
 constexpr SipKey kSeed{{0x0123456789abcdef, 0xfedcba9876543210}};
@@ -183,4 +183,4 @@ TEST(Maglev, LoweringOneWeightMovesLittleBeyondItsShare) {
 }
 
 }  // namespace
-}  // namespace weir::l4
+}  // namespace weir::control

@@ -1,0 +1,15 @@
+#pragma once
+
+#include "l4/control/model.h"
+#include "l7/proxy/snapshot.h"
+
+namespace weir::proxy {
+
+/// Passive health: what attempts say about their endpoint. A run of failures takes it out of the
+/// choice for a while, twice as long each time; never more of a service than its share allows, and
+/// never the last one. Called by every worker.
+void count_success(const EndpointEntry& endpoint, Instant now);
+/// True if this failure has ejected it.
+bool count_failure(const ServiceEntry& service, const EndpointEntry& endpoint, Instant now);
+
+}  // namespace weir::proxy
