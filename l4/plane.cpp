@@ -134,13 +134,6 @@ Revision next_revision(const DesiredState& last, std::string cause,
   return {last.revision + 1, unix_now_s(), std::move(cause), std::move(changes)};
 }
 
-SipKey seed_of(const std::string& hash_seed) {
-  // Public constants: they stretch the secret to two words, they are none themselves.
-  constexpr SipKey kFirst{{0x77656972206f6e65, 1}};
-  constexpr SipKey kSecond{{0x776569722074776f, 2}};
-  return {{siphash(kFirst, as_bytes(hash_seed)), siphash(kSecond, as_bytes(hash_seed))}};
-}
-
 Result<std::unique_ptr<Plane>> Plane::open(const PlaneOptions& options) {
   Result<UniqueFd> pins_lock = lock_pins(options);
   if (!pins_lock) return std::move(pins_lock).error();
@@ -415,7 +408,7 @@ Result<void> Plane::reconcile(const DesiredState& next) {
 
 Result<void> Plane::ensure_datapath(const DesiredState& next) {
   const DatapathSettings wanted{
-      .hash_seed = seed_of(next.model.node.hash_seed),
+      .hash_seed = control::seed_of(next.model.node.hash_seed),
       .l7_workers = workers_of(next),
       .answers_per_s = next.model.node.icmp.rate_per_s,
       .flows_max = next.model.node.l4.flows_max,
@@ -598,7 +591,7 @@ std::string Plane::device_of(std::uint32_t ifindex) const {
 }
 
 std::uint64_t Plane::seed_digest() const {
-  const SipKey seed = seed_of(desired_.model.node.hash_seed);
+  const SipKey seed = control::seed_of(desired_.model.node.hash_seed);
   return siphash(seed, as_bytes("digest"));
 }
 

@@ -198,7 +198,4 @@ class Plane {
 Revision next_revision(const DesiredState& last, std::string cause,
                        std::vector<std::string> changes);
 
-/// The key of the flow hash and of Maglev tables, from the content of the seed file.
-SipKey seed_of(const std::string& hash_seed);
-
 }  // namespace weir::l4

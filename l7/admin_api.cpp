@@ -338,7 +338,7 @@ std::variant<AdminApi::Prepared, AdminApi::Refused> AdminApi::prepare(
   Prepared prepared;
   prepared.model = std::move(outcome.model);
   prepared.left_out = std::move(parsed.left_out);
-  prepared.snapshot = proxy::build_snapshot(prepared.model, revision_ + 1);
+  prepared.snapshot = proxy::build_snapshot(prepared.model, revision_ + 1, book_);
   if (auto built = build(prepared); !built) {
     if (auto diagnostic = at_its_place(built.error(), outcome.source))
       return Refused{{std::move(*diagnostic)}, std::nullopt};
@@ -357,7 +357,12 @@ Result<void> AdminApi::install(Prepared prepared, control::ConfigSubmission subm
     if (!workers_[i]->install(interface_config(prepared.model, i),
                               std::move(prepared.generations[i])))
       return worker_hangs(i, "take messages");
+  if (auto watched = health_.set_services(prepared.model, *prepared.snapshot, monotonic_now());
+      !watched)
+    log_error("{}", watched.error().text());  // endpoints are taken to work
   revision_ = revision;
+  snapshot_ = std::move(prepared.snapshot);
+  book_.forget_unused();
   submission_ = std::move(submission);
   model_ = std::move(prepared.model);
   log_info("revision {} is live: {}", revision_, submission_.file);

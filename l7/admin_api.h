@@ -14,6 +14,7 @@
 #include "l4/control/admin.h"
 #include "l4/control/config_partial.h"
 #include "l4/control/model.h"
+#include "l7/endpoint_health.h"
 #include "l7/net/interface.h"
 #include "l7/proxy/worker.h"
 
@@ -56,6 +57,8 @@ class AdminApi {
                      std::vector<proxy::Worker*> workers);
 
   control::AdminReply handle(const control::AdminRequest& request);
+  /// Of the endpoints that are served; to be called again and again, from any thread.
+  EndpointHealth& health() { return health_; }
 
   /// Everything that handle() can do.
   static std::span<const control::AdminOperation> operations();
@@ -77,6 +80,9 @@ class AdminApi {
   std::string device_;
   Instant started_;
   std::vector<proxy::Worker*> workers_;  // by number; none before start()
+  proxy::EndpointBook book_;
+  EndpointHealth health_;
+  std::shared_ptr<const proxy::Snapshot> snapshot_;  // what is in force
   std::uint64_t revision_ = 0;
   control::ConfigSubmission submission_;  // partial: something was left out, and is again
   control::Model model_;

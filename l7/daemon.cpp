@@ -280,7 +280,7 @@ class Tickets {
 
 /// The control thread: logs, retired configurations, ticket keys and signals, until told to stop.
 void supervise(int signals, const std::vector<proxy::Worker*>& workers, LogWriter& log,
-               Tickets& tickets) {
+               Tickets& tickets, EndpointHealth& health) {
   while (true) {
     signalfd_siginfo info;
     while (::read(signals, &info, sizeof(info)) == sizeof(info)) {
@@ -295,6 +295,7 @@ void supervise(int signals, const std::vector<proxy::Worker*>& workers, LogWrite
       worker->destroy_retired();
     }
     tickets.rotate_if_due(workers);
+    health.advance(monotonic_now());
     std::this_thread::sleep_for(std::chrono::milliseconds{50});
   }
 }
@@ -334,7 +335,7 @@ Result<void> run(const Options& options) {
   auto server = control::AdminServer::start(
       *admin, [&](const control::AdminRequest& request) { return api.handle(request); });
   if (server) control::log_doors(*admin);
-  if (server) supervise(signals->get(), workers.all(), *log, *tickets);
+  if (server) supervise(signals->get(), workers.all(), *log, *tickets, api.health());
   if (server) server->stop();
   workers.stop();
   for (proxy::Worker* worker : workers.all())

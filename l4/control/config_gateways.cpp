@@ -17,14 +17,6 @@ constexpr std::array<Choice<TlsVersion>, 2> kTlsVersions{
     {{"1.2", TlsVersion::kTls12}, {"1.3", TlsVersion::kTls13}}};
 constexpr std::array<Choice<ClientCertificates>, 2> kClientCertificates{
     {{"Required", ClientCertificates::kRequired}, {"Optional", ClientCertificates::kOptional}}};
-constexpr std::array<Choice<Verification>, 2> kVerifications{
-    {{"Full", Verification::kFull}, {"Off", Verification::kOff}}};
-constexpr std::array<Choice<ServiceProtocol>, 3> kServiceProtocols{
-    {{"http/1.1", ServiceProtocol::kHttp1},
-     {"h2", ServiceProtocol::kH2},
-     {"h2c", ServiceProtocol::kH2c}}};
-constexpr std::array<Choice<LoadBalancer>, 2> kLoadBalancers{
-    {{"RoundRobin", LoadBalancer::kRoundRobin}, {"LeastRequest", LoadBalancer::kLeastRequest}}};
 
 }  // namespace
 
@@ -251,99 +243,5 @@ void ConfigParser::check_listeners(const Gateway& gateway,
 }
 
 // ---- services and routes --------------------------------------------------------------------
-
-std::optional<Service> ConfigParser::parse_service(const MapEntry& entry) {
-  const std::string owner = fmt::format("service '{}'", entry.key);
-  Service service;
-  service.name = entry.key;
-  reader_.accept(entry.at, "a service's name", object_to_name(entry.key));
-  Fields fields{reader_,
-                *entry.value,
-                owner,
-                {{"endpoints", "loadBalancer", "tls", "protocol", "proxyProtocol"},
-                 {"healthCheck", "kubernetes", "outlier", "limits"}}};
-  if (const YamlNode* tls = fields.find("tls"))
-    service.tls = parse_upstream_tls(*tls, fields.label("tls"));
-  if (const YamlNode* protocol = fields.find("protocol"))
-    service.protocol = parse_service_protocol(*protocol, fields.label("protocol"), service);
-  if (const YamlNode* version = fields.find("proxyProtocol"))
-    service.proxy_protocol =
-        parse_proxy_version(*version, fields.label("proxyProtocol"), service.protocol);
-  if (const YamlNode* balancer = fields.find("loadBalancer")) {
-    service.load_balancer =
-        reader_
-            .choice<LoadBalancer>(*balancer, fields.label("loadBalancer"), kLoadBalancers,
-                                  {"Maglev", "Random", "RingHash"})
-            .value_or(LoadBalancer::kRoundRobin);
-  }
-  const YamlNode* list = fields.need("endpoints", "a list such as [\"10.0.0.11:8080\"]");
-  const auto read_endpoint = [&](const YamlNode& item,
-                                 std::size_t) -> std::optional<wire::Endpoint> {
-    const std::string what = "an endpoint of " + owner;
-    constexpr std::string_view kForm =
-        "ADDRESS:PORT in quotes, such as \"192.0.2.1:80\" or \"[2001:db8::1]:80\"";
-    const std::optional<std::string> text = reader_.text(item, what, kForm);
-    if (!text) return std::nullopt;
-    const Result<wire::Endpoint> endpoint = wire::Endpoint::parse(*text);
-    if (!endpoint) {
-      reader_.report(item.at, fmt::format("{} is {}", what, found_text(item)), std::string{kForm});
-      return std::nullopt;
-    }
-    if (!reader_.accept(item.at, what, object_to_address(endpoint->address))) return std::nullopt;
-    if (std::ranges::find(service.endpoints, *endpoint) != service.endpoints.end()) {
-      reader_.report(item.at, fmt::format("{} is {} twice", what, endpoint->text()),
-                     "each endpoint once");
-      return std::nullopt;
-    }
-    l7_addresses_.push_back({item.at, what, endpoint->address, false});
-    return *endpoint;
-  };
-  read_list(fields, "endpoints", "endpoints", kBackendsPerVipMax, read_endpoint, service.endpoints);
-  if (list != nullptr && list->kind == YamlKind::kList && list->children.empty())
-    reader_.report(list->at, fmt::format("{} is an empty list", fields.label("endpoints")),
-                   "at least one endpoint");
-  return service;
-}
-
-ServiceProtocol ConfigParser::parse_service_protocol(const YamlNode& node, const std::string& label,
-                                                     const Service& service) {
-  const auto protocol = reader_.choice<ServiceProtocol>(node, label, kServiceProtocols);
-  if (protocol == ServiceProtocol::kH2 && !service.tls)
-    reader_.report(node.at, fmt::format("{} is h2, and the service has no tls", label),
-                   "h2c for endpoints in the clear, or tls");
-  if (protocol == ServiceProtocol::kH2c && service.tls)
-    reader_.report(node.at, fmt::format("{} is h2c, and the service has tls", label),
-                   "h2 for endpoints over TLS, or no tls");
-  return protocol.value_or(ServiceProtocol::kHttp1);
-}
-
-UpstreamTls ConfigParser::parse_upstream_tls(const YamlNode& node, const std::string& owner) {
-  Fields fields{
-      reader_, node, owner, {{"sni", "caRef", "verification"}, {"certificateRef", "minVersion"}}};
-  UpstreamTls tls;
-  if (const YamlNode* sni = fields.find("sni")) {
-    tls.sni = reader_.hostname(*sni, fields.label("sni")).value_or("");
-    if (tls.sni.starts_with('*')) {
-      reader_.report(sni->at, fmt::format("{} is '{}'", fields.label("sni"), tls.sni),
-                     "one name that the endpoints' certificate is for");
-    }
-  }
-  tls.ca_file = parse_ca_ref(fields).value_or("");
-  if (const YamlNode* node_of_choice = fields.find("verification")) {
-    const std::string label = fields.label("verification");
-    tls.verification = reader_.choice<Verification>(*node_of_choice, label, kVerifications)
-                           .value_or(Verification::kFull);
-    if (tls.verification == Verification::kOff && !tls.ca_file.empty())
-      reader_.report(node_of_choice->at, fmt::format("{} is 'Off' beside a caRef", label),
-                     "one of them: without verification no authority is asked");
-    else if (tls.verification == Verification::kOff)
-      reader_.warn(node_of_choice->at,
-                   fmt::format("{} is 'Off': anybody between here and the endpoints can read and "
-                               "change what is said",
-                               label),
-                   "Full, with a caRef when the authority is not a public one");
-  }
-  return tls;
-}
 
 }  // namespace weir::control

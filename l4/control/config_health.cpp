@@ -76,14 +76,29 @@ std::optional<std::uint32_t> read_percent(ConfigReader& reader, const YamlNode& 
 
 void ConfigParser::parse_health(const YamlNode& node, const std::string& owner, Vip& vip,
                                 bool fits_known) {
-  Fields fields{reader_,
-                node,
-                fmt::format("health of {}", owner),
-                {{"tcp", "http", "https", "udp", "grpc", "icmp", "interval", "timeout", "rise",
-                  "fall", "flaps", "grace", "failOpen", "slowStart"}}};
+  const std::string label = fmt::format("health of {}", owner);
+  vip.health = parse_health_check(node, label, kKinds, false);
+  if (vip.health && (vip.mode == ForwardMode::kL7 || fits_known))
+    (void)reader_.accept(
+        node.at, label,
+        vip.mode == ForwardMode::kL7 ? object_to_health(vip) : object_to_health_port(vip));
+}
+
+std::optional<HealthCheck> ConfigParser::parse_health_check(const YamlNode& node,
+                                                            const std::string& owner,
+                                                            std::span<const ProbeKind> kinds,
+                                                            bool short_path) {
+  std::vector<std::string_view> words;
+  for (const ProbeKind kind : kinds)
+    words.push_back(text_of(kind));
+  if (short_path) words.emplace_back("path");
+  for (const std::string_view word :
+       {"interval", "timeout", "rise", "fall", "flaps", "grace", "failOpen", "slowStart"})
+    words.push_back(word);
+  const Fields fields{reader_, node, owner, {std::move(words)}};
   HealthCheck check;
   const YamlNode* probe = nullptr;
-  for (const ProbeKind kind : kKinds) {
+  for (const ProbeKind kind : kinds) {
     const YamlNode* found = fields.find(text_of(kind));
     if (found == nullptr) continue;
     if (probe != nullptr) {
@@ -91,24 +106,32 @@ void ConfigParser::parse_health(const YamlNode& node, const std::string& owner, 
                      fmt::format("{} asks by {} and by {}", fields.owner(), text_of(check.kind),
                                  text_of(kind)),
                      "one way to ask");
-      return;
+      return std::nullopt;
     }
     probe = found;
     check.kind = kind;
   }
-  if (probe == nullptr) {
-    if (node.kind == YamlKind::kMap)  // anything else has had its complaint
-      reader_.report(node.at, fmt::format("{} does not say what to ask", fields.owner()),
-                     std::string{kKindsExpected});
-    return;
+  const YamlNode* path = short_path ? fields.find("path") : nullptr;
+  if (path != nullptr && probe != nullptr) {
+    reader_.report(path->at, fmt::format("{} asks by {} and by path", owner, text_of(check.kind)),
+                   "one way to ask");
+    return std::nullopt;
   }
-  parse_probe(*probe, fields.owner(), check);
+  if (path != nullptr) {
+    check.kind = ProbeKind::kHttp;
+    parse_http_probe(fields, check);
+  } else if (probe != nullptr) {
+    parse_probe(*probe, owner, check);
+  } else {
+    if (node.kind == YamlKind::kMap)  // anything else has had its complaint
+      reader_.report(node.at, fmt::format("{} does not say what to ask", owner),
+                     short_path ? std::string{"one of path, tcp, http, https and grpc, such as "
+                                              "'path: /healthz'"}
+                                : std::string{kKindsExpected});
+    return std::nullopt;
+  }
   parse_health_times(fields, check);
-  vip.health = std::move(check);
-  if (vip.mode == ForwardMode::kL7 || fits_known)
-    (void)reader_.accept(
-        node.at, fields.owner(),
-        vip.mode == ForwardMode::kL7 ? object_to_health(vip) : object_to_health_port(vip));
+  return check;
 }
 
 void ConfigParser::parse_probe(const YamlNode& node, const std::string& owner, HealthCheck& check) {

@@ -29,7 +29,7 @@ void ConfigParser::parse_node(const YamlNode& node) {
   Fields fields{reader_,
                 node,
                 "node",
-                {{"interfaces", "xdpMode", "hashSeed", "l7", "sources", "icmp", "l4"}}};
+                {{"interfaces", "xdpMode", "hashSeed", "l7", "sources", "icmp", "l4", "zone"}}};
   parse_interfaces(fields);
   if (const YamlNode* mode = fields.find("xdpMode")) {
     model_.node.xdp_mode =
@@ -40,6 +40,8 @@ void ConfigParser::parse_node(const YamlNode& node) {
   if (const YamlNode* sources = fields.find("sources")) parse_block_list(*sources);
   if (const YamlNode* icmp = fields.find("icmp")) parse_icmp(*icmp);
   if (const YamlNode* l4 = fields.find("l4")) parse_l4(*l4);
+  if (const YamlNode* zone = fields.find("zone"))
+    model_.node.zone = parse_zone(*zone, fields.label("zone"));
 }
 
 void ConfigParser::parse_interfaces(const Fields& fields) {

@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -16,8 +17,8 @@
 #include "l4/control/yaml_tree.h"
 
 /// The schema of the configuration file. Private to parse_config(): config_vips.cpp and
-/// config_health.cpp read what the XDP plane serves, config_gateways.cpp, config_clients.cpp and
-/// config_routes.cpp what weir-l7 serves, config.cpp the rest.
+/// config_health.cpp read what the XDP plane serves, config_gateways.cpp, config_clients.cpp,
+/// config_services.cpp and config_routes.cpp what weir-l7 serves, config.cpp the rest.
 namespace weir::control {
 
 /// How many addresses a list may have; the other limits stand where they are used.
@@ -70,6 +71,10 @@ class ConfigParser {
   void parse_quic(const YamlNode& node, const std::string& owner, Vip& vip);
   /// config_health.cpp; without a known key and mode its port cannot be held against the VIP's.
   void parse_health(const YamlNode& node, const std::string& owner, Vip& vip, bool fits_known);
+  /// By one of these kinds; `short_path`: 'path: /healthz' alone means http. Nothing where it does
+  /// not say what to ask.
+  std::optional<HealthCheck> parse_health_check(const YamlNode& node, const std::string& owner,
+                                                std::span<const ProbeKind> kinds, bool short_path);
   void parse_probe(const YamlNode& node, const std::string& owner, HealthCheck& check);
   void parse_http_probe(const Fields& fields, HealthCheck& check);
   void parse_health_times(const Fields& fields, HealthCheck& check);
@@ -106,7 +111,19 @@ class ConfigParser {
                                          const Service& service);
   UpstreamTls parse_upstream_tls(const YamlNode& node, const std::string& owner);
 
+  // config_services.cpp
   std::optional<Service> parse_service(const MapEntry& entry);
+  void parse_endpoints(Fields& fields, Service& service);
+  std::optional<ServiceEndpoint> parse_endpoint(const YamlNode& node, const std::string& what,
+                                                const Service& service);
+  std::string parse_zone(const YamlNode& node, const std::string& what);
+  Balancing parse_balancing(const YamlNode& node, const std::string& owner);
+  HashKey parse_hash_key(const YamlNode& node, const std::string& owner);
+  OutlierDetection parse_outlier(const YamlNode& node, const std::string& owner);
+  ServiceLimits parse_service_limits(const YamlNode& node, const std::string& owner);
+  std::optional<HealthCheck> parse_service_health(const YamlNode& node, const std::string& owner,
+                                                  const Service& service);
+  // config_routes.cpp
   std::optional<HttpRoute> parse_route(const YamlNode& node, std::size_t index);
   std::optional<ParentRef> parse_parent(const YamlNode& node, const std::string& owner);
   std::optional<RouteRule> parse_rule(const YamlNode& node, std::size_t index,
@@ -129,6 +146,9 @@ class ConfigParser {
   FixedResponse parse_respond(const YamlNode& node, const std::string& owner);
   void parse_backend_refs(Fields& fields, RouteRule& rule);
   void parse_timeouts(const YamlNode& node, const std::string& owner, RouteTimeouts& timeouts);
+  RetryPolicy parse_retry(const YamlNode& node, const std::string& owner);
+  void parse_retry_condition(const YamlNode& node, const std::string& owner, RetryPolicy& retry);
+  SessionPersistence parse_session(const YamlNode& node, const std::string& owner);
   std::optional<BackendRef> parse_backend_ref(const YamlNode& node, const std::string& owner);
 
   void check_references();

@@ -2,6 +2,7 @@
 #include <array>
 
 #include "l4/control/config_parser.h"
+#include "l4/control/units.h"
 
 // httpRoutes: which requests go where, and what is changed on the way.
 
@@ -76,8 +77,8 @@ std::optional<RouteRule> ConfigParser::parse_rule(const YamlNode& node, std::siz
                 node,
                 fmt::format("{} of {}", owner_of("rule", node, index), route),
                 {{"name", "matches", "timeouts", "backendRefs", "redirect", "respond", "rewrite",
-                  "requestHeaders", "responseHeaders"},
-                 {"retry", "policyRefs", "aggregate", "canary", "mirror", "filters"}}};
+                  "requestHeaders", "responseHeaders", "retry", "sessionPersistence"},
+                 {"policyRefs", "aggregate", "canary", "mirror", "filters"}}};
   RouteRule rule;
   if (const YamlNode* name = fields.find("name"))
     rule.name = reader_.name(*name, fields.label("name")).value_or("");
@@ -91,6 +92,10 @@ std::optional<RouteRule> ConfigParser::parse_rule(const YamlNode& node, std::siz
   if (rule.matches.empty()) rule.matches.emplace_back();
   if (const YamlNode* timeouts = fields.find("timeouts"))
     parse_timeouts(*timeouts, fields.label("timeouts"), rule.timeouts);
+  if (const YamlNode* retry = fields.find("retry"))
+    rule.retry = parse_retry(*retry, fields.label("retry"));
+  if (const YamlNode* session = fields.find("sessionPersistence"))
+    rule.session = parse_session(*session, fields.label("sessionPersistence"));
   parse_filters(fields, rule);
   parse_backend_refs(fields, rule);
   return rule;
@@ -435,6 +440,72 @@ void ConfigParser::parse_timeouts(const YamlNode& node, const std::string& owner
                      "at most the request timeout");
     }
   }
+}
+
+RetryPolicy ConfigParser::parse_retry(const YamlNode& node, const std::string& owner) {
+  constexpr std::uint32_t kAttemptsMax = 7;
+  const Fields fields{reader_, node, owner, {{"attempts", "on", "budgetPercent", "backoff"}}};
+  RetryPolicy retry;
+  if (const YamlNode* value = fields.find("attempts"))
+    retry.attempts = static_cast<std::uint32_t>(
+        reader_.number(*value, fields.label("attempts"), 0, kAttemptsMax).value_or(retry.attempts));
+  if (const YamlNode* value = fields.find("budgetPercent"))
+    retry.budget_percent =
+        static_cast<std::uint32_t>(reader_.number(*value, fields.label("budgetPercent"), 0, 100)
+                                       .value_or(retry.budget_percent));
+  if (const YamlNode* value = fields.find("backoff"))
+    retry.backoff_ms =
+        reader_.duration_ms(*value, fields.label("backoff"), 0, 10'000).value_or(retry.backoff_ms);
+  const YamlNode* conditions = fields.find("on");
+  if (conditions == nullptr) return retry;
+  const std::string label = fields.label("on");
+  if (!reader_.is_list(*conditions, label, "a list such as [connect-failure, 503]")) return retry;
+  retry.on_connect_failure = false;
+  for (const YamlNode& item : conditions->children)
+    parse_retry_condition(item, "a condition in " + label, retry);
+  std::ranges::sort(retry.statuses);
+  return retry;
+}
+
+void ConfigParser::parse_retry_condition(const YamlNode& node, const std::string& owner,
+                                         RetryPolicy& retry) {
+  const std::optional<std::uint64_t> number =
+      node.kind == YamlKind::kScalar ? decimal(node.text) : std::nullopt;
+  if (number && *number >= 400 && *number <= 599) {
+    retry.statuses.push_back(static_cast<std::uint16_t>(*number));
+    return;
+  }
+  enum class Word { kConnectFailure, kReset, kTimeout, k5xx };
+  constexpr std::array<Choice<Word>, 4> kWords{{{"connect-failure", Word::kConnectFailure},
+                                                {"reset", Word::kReset},
+                                                {"timeout", Word::kTimeout},
+                                                {"5xx", Word::k5xx}}};
+  if (number) {
+    reader_.report(node.at, fmt::format("{} is {}", owner, found_text(node)),
+                   "a status from 400 to 599, or a word such as reset");
+    return;
+  }
+  const auto word = reader_.choice<Word>(node, owner, kWords);
+  retry.on_connect_failure = retry.on_connect_failure || word == Word::kConnectFailure;
+  retry.on_reset = retry.on_reset || word == Word::kReset;
+  retry.on_timeout = retry.on_timeout || word == Word::kTimeout;
+  retry.on_5xx = retry.on_5xx || word == Word::k5xx;
+}
+
+SessionPersistence ConfigParser::parse_session(const YamlNode& node, const std::string& owner) {
+  constexpr std::uint32_t kAgeMaxMs = 365U * 24 * 3600 * 1000 / 10;  // what 32 bits hold: 36 days
+  Fields fields{reader_, node, owner, {{"cookie", "maxAge"}}};
+  SessionPersistence session;
+  if (const YamlNode* cookie = fields.need("cookie", "the cookie's name, such as weir-session")) {
+    const auto name = reader_.text(*cookie, fields.label("cookie"), "a cookie's name");
+    // RFC 6265, section 4.1.1: a token, as the name of a field is.
+    if (name && reader_.accept(cookie->at, fields.label("cookie"), object_to_header_name(*name)))
+      session.cookie = *name;
+  }
+  if (const YamlNode* age = fields.find("maxAge"))
+    session.max_age_s =
+        reader_.duration_ms(*age, fields.label("maxAge"), 1000, kAgeMaxMs).value_or(0) / 1000;
+  return session;
 }
 
 std::optional<BackendRef> ConfigParser::parse_backend_ref(const YamlNode& node,

@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "l4/base/assert.h"
+#include "l4/base/bytes.h"
 
 namespace weir::control {
 namespace {
@@ -175,6 +176,13 @@ std::uint64_t maglev_digest(std::span<const MemberNumber> table,
     digest ^= digest >> 29;
   }
   return digest;
+}
+
+SipKey seed_of(const std::string& hash_seed) {
+  // Public constants: they stretch the secret to two words, they are none themselves.
+  constexpr SipKey kFirst{{0x77656972206f6e65, 1}};
+  constexpr SipKey kSecond{{0x776569722074776f, 2}};
+  return {{siphash(kFirst, as_bytes(hash_seed)), siphash(kSecond, as_bytes(hash_seed))}};
 }
 
 }  // namespace weir::control

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "l4/base/siphash.h"
@@ -37,5 +38,8 @@ std::vector<MemberNumber> build_maglev_table(std::span<const MaglevMember> membe
 /// and per slot the identity instead of the number, which is local.
 std::uint64_t maglev_digest(std::span<const MemberNumber> table,
                             std::span<const MaglevMember> members);
+
+/// What tables and hashes of requests are made with: two words from the configuration's secret.
+SipKey seed_of(const std::string& hash_seed);
 
 }  // namespace weir::control

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <compare>
 #include <cstdint>
 #include <optional>
@@ -219,6 +220,7 @@ struct NodeSettings {
   std::vector<wire::Prefix> block_list = {};
   IcmpSettings icmp = {};
   L4Settings l4 = {};
+  std::string zone = {};  ///< where it stands; empty: said nowhere
   friend bool operator==(const NodeSettings&, const NodeSettings&) = default;
 };
 
@@ -466,9 +468,14 @@ struct RetryPolicy {
   bool on_reset = false;    ///< the connection broke before an answer
   bool on_timeout = false;  ///< nothing within backendRequest
   std::vector<std::uint16_t> statuses = {};
-  bool on_5xx = false;                 ///< all of them
-  std::uint32_t budget_percent = 20;   ///< retries at once, of the service's requests; 3 always may
-  std::uint32_t backoff_ms = 25;       ///< up to so long before the first, twice that the next
+  bool on_5xx = false;                ///< all of them
+  std::uint32_t budget_percent = 20;  ///< retries at once, of the service's requests; 3 always may
+  std::uint32_t backoff_ms = 25;      ///< up to so long before the first, twice that the next
+
+  [[nodiscard]] bool covers(int status) const {
+    return (on_5xx && status >= 500) ||
+           std::find(statuses.begin(), statuses.end(), status) != statuses.end();
+  }
   friend bool operator==(const RetryPolicy&, const RetryPolicy&) = default;
 };
 

@@ -35,6 +35,7 @@ Json file_json(const NodeSettings& node) {
   if (!node.l7.tunnel_sources.empty())
     json["l7"]["tunnelSources"] = text_list(node.l7.tunnel_sources);
   if (!node.block_list.empty()) json["sources"] = {{"deny", text_list(node.block_list)}};
+  if (!node.zone.empty()) json["zone"] = node.zone;
   json["icmp"] = {{"echo", node.icmp.echo}, {"rate", fmt::format("{}/s", node.icmp.rate_per_s)}};
   json["l4"] = {{"flows", node.l4.flows_max},
                 {"natFlows", node.l4.nat_flows_max},
@@ -168,10 +169,91 @@ Json file_json(const Gateway& gateway) {
   return json;
 }
 
+Json file_json(const ServiceEndpoint& endpoint) {
+  if (endpoint.weight == 1 && endpoint.zone.empty()) return endpoint.endpoint.text();
+  Json json{{"address", endpoint.endpoint.text()}, {"weight", endpoint.weight}};
+  if (!endpoint.zone.empty()) json["zone"] = endpoint.zone;
+  return json;
+}
+
+const char* text_of(LoadBalancer policy) {
+  switch (policy) {
+    case LoadBalancer::kRoundRobin:
+      return "RoundRobin";
+    case LoadBalancer::kLeastRequest:
+      return "LeastRequest";
+    case LoadBalancer::kRandom:
+      return "Random";
+    case LoadBalancer::kRingHash:
+      return "RingHash";
+    case LoadBalancer::kMaglev:
+      return "Maglev";
+  }
+  return "";
+}
+
+Json file_json(const Balancing& balancing) {
+  const HashKey& key = balancing.hash_on;
+  if (key == HashKey{}) return text_of(balancing.policy);
+  Json on;
+  switch (key.of) {
+    case HashKey::Of::kSource:
+      on = "source";
+      break;
+    case HashKey::Of::kPath:
+      on = "path";
+      break;
+    case HashKey::Of::kHeader:
+      on = {{"header", key.name}};
+      break;
+    case HashKey::Of::kCookie:
+      on = {{"cookie", key.name}};
+      break;
+    case HashKey::Of::kQueryParam:
+      on = {{"queryParam", key.name}};
+      break;
+  }
+  return {{"policy", text_of(balancing.policy)}, {"hashOn", std::move(on)}};
+}
+
+std::string milliseconds_text(std::uint32_t count) { return fmt::format("{}ms", count); }
+
+Json file_json(const OutlierDetection& outlier) {
+  return {{"consecutiveFailures", outlier.consecutive_failures},
+          {"ejectionTime", milliseconds_text(outlier.ejection_time_ms)},
+          {"maxEjectionPercent", outlier.max_ejection_percent}};
+}
+
+Json file_json(const ServiceLimits& limits) {
+  return {{"connectionsPerEndpoint", limits.connections_per_endpoint},
+          {"requestsPerEndpoint", limits.requests_per_endpoint},
+          {"queue", limits.queue},
+          {"queueTimeout", milliseconds_text(limits.queue_timeout_ms)},
+          {"connectTimeout", milliseconds_text(limits.connect_timeout_ms)}};
+}
+
+Json file_json(const RetryPolicy& retry) {
+  Json on = Json::array();
+  if (retry.on_connect_failure) on.push_back("connect-failure");
+  if (retry.on_reset) on.push_back("reset");
+  if (retry.on_timeout) on.push_back("timeout");
+  if (retry.on_5xx) on.push_back("5xx");
+  for (const std::uint16_t status : retry.statuses)
+    on.push_back(status);
+  return {{"attempts", retry.attempts},
+          {"on", std::move(on)},
+          {"budgetPercent", retry.budget_percent},
+          {"backoff", milliseconds_text(retry.backoff_ms)}};
+}
+
 Json file_json(const Service& service) {
-  const bool round_robin = service.load_balancer == LoadBalancer::kRoundRobin;
-  Json json{{"endpoints", text_list(service.endpoints)},
-            {"loadBalancer", round_robin ? "RoundRobin" : "LeastRequest"}};
+  Json endpoints = Json::array();
+  for (const ServiceEndpoint& endpoint : service.endpoints)
+    endpoints.push_back(file_json(endpoint));
+  Json json{{"endpoints", std::move(endpoints)}, {"loadBalancer", file_json(service.balancing)}};
+  if (service.health) json["healthCheck"] = Json::parse(health_file_json(*service.health));
+  if (service.outlier != OutlierDetection{}) json["outlierDetection"] = file_json(service.outlier);
+  if (service.limits != ServiceLimits{}) json["limits"] = file_json(service.limits);
   if (service.proxy_protocol != ProxyProtocol::kNone)
     json["proxyProtocol"] = service.proxy_protocol == ProxyProtocol::kV1 ? "v1" : "v2";
   switch (service.protocol) {
@@ -275,6 +357,12 @@ Json file_json(const RouteRule& rule) {
   if (rule.rewrite) json["rewrite"] = file_json(*rule.rewrite);
   if (!rule.request_headers.empty()) json["requestHeaders"] = file_json(rule.request_headers);
   if (!rule.response_headers.empty()) json["responseHeaders"] = file_json(rule.response_headers);
+  if (rule.retry != RetryPolicy{}) json["retry"] = file_json(rule.retry);
+  if (rule.session) {
+    json["sessionPersistence"] = {{"cookie", rule.session->cookie}};
+    if (rule.session->max_age_s != 0)
+      json["sessionPersistence"]["maxAge"] = fmt::format("{}s", rule.session->max_age_s);
+  }
   return json;
 }
 

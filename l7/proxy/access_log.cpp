@@ -130,6 +130,10 @@ std::string_view text_of(Reason reason) {
       return "misdirected";
     case Reason::kNoEndpoint:
       return "no_endpoint";
+    case Reason::kNoHealthyEndpoint:
+      return "no_healthy_endpoint";
+    case Reason::kOverloaded:
+      return "overloaded";
     case Reason::kConnectFailed:
       return "connect_failed";
     case Reason::kUpstreamReset:

@@ -29,6 +29,8 @@ enum class Reason : std::uint8_t {
   kNoRoute,
   kMisdirected,
   kNoEndpoint,
+  kNoHealthyEndpoint,
+  kOverloaded,
   kConnectFailed,
   kUpstreamReset,
   kUpstreamProtocol,

@@ -4,8 +4,10 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 
 #include "l4/base/random.h"
+#include "l4/control/model.h"
 #include "l7/proxy/generation.h"
 #include "l7/proxy/router.h"
 
@@ -16,9 +18,9 @@ ServiceIndex pick_service(const Rule& rule, Random& random);
 
 /// What an attempt asks for.
 struct PickQuery {
-  std::optional<std::uint64_t> hash = {};            ///< of what the service hashes on
-  std::optional<EndpointIndex> sticky = {};          ///< taken if it can be
-  std::span<const EndpointIndex> tried = {};         ///< by this exchange; others come first
+  std::optional<std::uint64_t> hash = {};     ///< of what the service hashes on
+  std::optional<EndpointIndex> sticky = {};   ///< taken if it can be
+  std::span<const EndpointIndex> tried = {};  ///< by this exchange; others come first
 };
 
 struct Pick {

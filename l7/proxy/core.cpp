@@ -27,7 +27,7 @@ constexpr Duration kLingerTimeout = std::chrono::seconds{2};
 Core::Core(tcp::Stack& stack, Random random, Instant start)
     : stack_{stack},
       timers_{start},
-      exchanges_{stack, buffers_, timers_, h2_, random},
+      exchanges_{stack, buffers_, timers_, h2_, changed_, random},
       clients_{kClientsMax} {}
 
 // ---- configuration -----------------------------------------------------------------------------
@@ -99,7 +99,7 @@ void Core::on_ready(const tcp::Readiness& ready, Instant now) {
     case Owner::kExchange:  // owns timers, not connections
       return;
     case Owner::kUpstream:
-      exchanges_.on_upstream(ready, changed_, now);
+      exchanges_.on_upstream(ready, now);
       settle(now);
       return;
     case Owner::kClient: {
@@ -377,6 +377,10 @@ void Core::on_exchange_timer(ExchangeId id, Instant now) {
   WEIR_ASSERT(exchange != nullptr && exchange->active());  // ending one takes its timer off
   const Exchanges::Outcome outcome = exchanges_.on_timer(*exchange, now);
   if (outcome == Exchanges::Outcome::kWaits) return;
+  if (outcome == Exchanges::Outcome::kMoved) {
+    changed_.add(id);  // at an endpoint again
+    return;
+  }
   const ClientId client_id = exchange->client_id;
   ClientConnection& client = *clients_.get(client_id);
   if (exchange->is_h2())

@@ -115,11 +115,11 @@ class Core {
   std::unique_ptr<Generation> current_;
   std::vector<std::unique_ptr<Generation>> retiring_;  // oldest first
   http::H2Shared h2_;                                  // likewise
+  ChangedExchanges changed_;
   Exchanges exchanges_;
   Slab<ClientConnection> clients_;
   std::vector<ClientId> queued_;
   std::vector<ClientId> running_;
-  ChangedExchanges changed_;
   std::vector<ClientId> touched_;  // of HTTP/2: something was put into a stream
   CoreCounters counters_;
 };

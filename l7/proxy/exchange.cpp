@@ -124,12 +124,19 @@ void Exchange::begin(GenerationRef with, const ClientFacts& from, Instant first,
   service = nullptr;
   upstream = {};
   endpoint = {};
-  attempts = 0;
+  endpoint_index = 0;
+  holds_endpoint = retrying = gives_session = false;
+  sticky.reset();
+  hash.reset();
+  tried.clear();
+  attempts = retries = stale_tries = 0;
+  pause = Pause::kNone;
+  rejects = nullptr;
   status = 0;
   reason = Reason::kOk;
   detail = {};
   first_byte = first;
-  request_deadline = attempt_deadline = kNever;
+  request_deadline = attempt_deadline = connect_deadline = kNever;
   last_progress = attempt_started = now;
   upstream_duration = {};
   request_bytes = response_bytes = 0;
@@ -273,7 +280,7 @@ PumpResult Exchange::pump_response(Instant now) {
   PumpResult result;
   while (!response_started_) {
     const PumpResult head = forward_response_head(now);
-    if (!head.moved || head.failure != Reason::kOk) return head;
+    if (!head.moved || head.failure != Reason::kOk || head.unwanted) return head;
     result.moved = true;
   }
   if (tunnel_) return result;
@@ -311,8 +318,14 @@ PumpResult Exchange::forward_response_head(Instant now) {
     case HeadState::kFinal:
       break;
   }
-  answered_ = true;
   http::ResponseHead& head = upstream_->response();
+  const bool unwanted = state == HeadState::kFinal && rejects != nullptr && replayable() &&
+                        rejects->covers(http::number_of(head.status));
+  if (unwanted) {
+    status = http::number_of(head.status);
+    return {.moved = true, .unwanted = true};
+  }
+  answered_ = true;
   if (state == HeadState::kInterim) {
     if (++interim_heads_ > kInterimHeadsMax) return {true, Reason::kUpstreamProtocol};
     // 100 was ours to say; HTTP/1.0 clients know no interim responses (RFC 9110, section 15.2).
@@ -404,6 +417,9 @@ void Exchange::write_final_head() {
     else if (client_minor_version_ == 0)
       head.fields.set("Connection", "keep-alive");
   }
+  if (gives_session)
+    head.fields.add("Set-Cookie",
+                    rule->session->set_cookie(service->name, endpoint, facts->bind->tls));
   edit_headers(head.fields, rule->response_headers);
   client_->send_response(head, response_framing_);
   response_started_ = true;

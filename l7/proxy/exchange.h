@@ -1,8 +1,11 @@
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -32,6 +35,33 @@ struct ClientFacts {
 struct PumpResult {
   bool moved = false;            ///< bytes or state went forward: call again
   Reason failure = Reason::kOk;  ///< anything else ends the exchange
+  bool unwanted = false;         ///< an answer has come that `rejects` covers; it is not passed on
+};
+
+/// Why an exchange is at no endpoint.
+enum class Pause : std::uint8_t {
+  kNone,     ///< it is at one
+  kBackoff,  ///< before it tries again
+  kQueue,    ///< until one has room
+};
+
+/// Endpoints that an exchange has been at, the first of them. No memory of its own.
+class TriedEndpoints {
+ public:
+  void add(EndpointIndex index) {
+    if (size_ < indexes_.size()) indexes_[size_++] = index;
+  }
+  void clear() { size_ = 0; }
+  [[nodiscard]] std::span<const EndpointIndex> all() const {
+    return std::span{indexes_}.first(size_);
+  }
+  [[nodiscard]] bool contains(EndpointIndex index) const {
+    return std::ranges::find(all(), index) != all().end();
+  }
+
+ private:
+  std::array<EndpointIndex, 16> indexes_{};
+  std::size_t size_ = 0;
 };
 
 /// One request and its response. It moves bytes between two legs and knows neither their versions
@@ -118,7 +148,20 @@ class Exchange {
   ServiceIndex service_index = 0;
   UpstreamId upstream;
   wire::Endpoint endpoint;
+  EndpointIndex endpoint_index = 0;
+  bool holds_endpoint = false;          ///< and is counted among its exchanges
+  std::optional<EndpointIndex> sticky;  ///< where the client's session is
+  std::optional<std::uint64_t> hash;    ///< where its service hashes
+  TriedEndpoints tried;
   std::uint32_t attempts = 0;
+  std::uint32_t retries = 0;      ///< of them, by the route's policy
+  std::uint32_t stale_tries = 0;  ///< and those after a connection that was just closed
+  bool retrying = false;          ///< and is counted among the service's retries
+  Pause pause = Pause::kNone;
+  Instant resume_at{};  ///< with kBackoff; with kQueue it gives up then
+  /// Answers that another endpoint is asked for instead; none while no retry is left.
+  const control::RetryPolicy* rejects = nullptr;
+  bool gives_session = false;        ///< the answer tells the client where it belongs
   std::uint64_t body_bytes_max = 0;  ///< 0: no limit
   int status = 0;
   Reason reason = Reason::kOk;
@@ -126,6 +169,7 @@ class Exchange {
   Instant first_byte{};        ///< of the request
   Instant request_deadline{};  ///< kNever without one
   Instant attempt_deadline{};  ///< kNever without one
+  Instant connect_deadline{};
   Instant last_progress{};
   Instant attempt_started{};
   Duration upstream_duration{};

@@ -13,9 +13,7 @@
 namespace weir::proxy {
 namespace {
 
-constexpr std::uint32_t kAttemptsMax = 3;
 constexpr Duration kBodyIdleTimeout = std::chrono::seconds{30};
-constexpr Duration kResponseTimeout = std::chrono::seconds{30};
 /// A tunnel or a call that is silent for so long is given up; its protocol's pings keep it alive.
 constexpr Duration kTunnelIdleTimeout = std::chrono::hours{1};
 /// One whose one direction has ended, likewise.
@@ -46,6 +44,8 @@ http::Status status_of(Reason reason) {
     case Reason::kMisdirected:
       return http::Status::kMisdirectedRequest;
     case Reason::kNoEndpoint:
+    case Reason::kNoHealthyEndpoint:
+    case Reason::kOverloaded:
     case Reason::kConnectFailed:
       return http::Status::kServiceUnavailable;
     case Reason::kUpstreamReset:
@@ -109,8 +109,8 @@ bool is_lost(const Exchange& exchange, const UpstreamConnection& upstream) {
 }  // namespace
 
 Exchanges::Exchanges(tcp::Stack& stack, BufferPool& buffers, TimerWheel& timers, http::H2Shared& h2,
-                     Random random)
-    : random_{random}, timers_{timers}, upstreams_{stack, buffers, timers, h2} {}
+                     ChangedExchanges& changed, Random random)
+    : random_{random}, timers_{timers}, changed_{changed}, upstreams_{stack, buffers, timers, h2} {}
 
 void Exchanges::install(const Snapshot& snapshot) {
   std::vector<ServiceCounters> services;
@@ -146,9 +146,7 @@ Exchanges::Outcome Exchanges::start(Exchange& exchange, Instant now) {
     return refuse(exchange, http::Status::kContentTooLarge, Reason::kBodyTooLarge, now);
   if (exchange.rule->weight_total() == 0)
     return refuse(exchange, http::Status::kInternalServerError, Reason::kNoEndpoint, now);
-  exchange.service_index = pick_service(*exchange.rule, random_);
-  exchange.service = &exchange.generation->snapshot().services[exchange.service_index];
-  ++services_[exchange.service_index].requests;
+  choose_service(exchange);
   if (exchange.service->endpoints.empty())
     return refuse(exchange, http::Status::kServiceUnavailable, Reason::kNoEndpoint, now);
   if (exchange.framing().upgrade && exchange.service->speaks_h2()) {
@@ -205,45 +203,6 @@ std::optional<Exchanges::Outcome> Exchanges::find_route(Exchange& exchange, Inst
   return std::nullopt;
 }
 
-Exchanges::Outcome Exchanges::start_attempt(Exchange& exchange, Instant now) {
-  exchange.upstream = {};
-  while (exchange.attempts < kAttemptsMax) {
-    ++exchange.attempts;
-    exchange.endpoint =
-        pick_endpoint(*exchange.generation, exchange.service_index, upstreams_, random_);
-    exchange.attempt_started = exchange.last_progress = now;
-    if (exchange.rule->timeouts.backend_request_ms != 0)
-      exchange.attempt_deadline = now + milliseconds(exchange.rule->timeouts.backend_request_ms);
-    if (!find_connection(exchange, now)) continue;
-    timers_.arm(exchange.timer, std::min({exchange.request_deadline, exchange.attempt_deadline,
-                                          now + kResponseTimeout}));
-    return Outcome::kMoved;
-  }
-  return refuse(exchange, http::Status::kServiceUnavailable, Reason::kConnectFailed, now);
-}
-
-bool Exchanges::find_connection(Exchange& exchange, Instant now) {
-  const ServiceEntry& service = *exchange.service;
-  if (service.speaks_h2()) {
-    const Result<UpstreamId> shared =
-        upstreams_.share(exchange.endpoint, service, exchange.generation, exchange.id, now);
-    if (!shared) return false;
-    exchange.upstream = *shared;
-    return true;
-  }
-  if (const auto idle = upstreams_.take_idle(exchange.endpoint, service, exchange.id, now)) {
-    exchange.upstream = *idle;
-  } else {
-    const Result<UpstreamId> opened =
-        upstreams_.open(exchange.endpoint, service, exchange.generation, exchange.id, now);
-    if (!opened) return false;
-    exchange.upstream = *opened;
-  }
-  UpstreamConnection* connection = upstreams_.get(exchange.upstream);
-  exchange.to_h1(connection->channel, connection->parser);
-  return true;
-}
-
 // ---- moving ------------------------------------------------------------------------------------
 
 /// Whether the endpoint's connection can be spoken over. Before the endpoint has proved who it is,
@@ -259,8 +218,9 @@ bool Exchanges::is_ready(Exchange& exchange, UpstreamConnection& upstream) {
 }
 
 Exchanges::Outcome Exchanges::step(Exchange& exchange, Instant now) {
+  if (exchange.pause != Pause::kNone) return step_pause(exchange, now);
   UpstreamConnection* upstream = upstreams_.get(exchange.upstream);
-  WEIR_ASSERT(upstream != nullptr);  // an active exchange has a connection, or it has failed
+  WEIR_ASSERT(upstream != nullptr);  // an active exchange has a connection, waits, or has failed
   if (exchange.tunnel()) return step_tunnel(exchange, *upstream, now);
   if (upstream->broken && !upstream->connected) {
     upstreams_.count_connect_failure();
@@ -292,6 +252,7 @@ Exchanges::Outcome Exchanges::step(Exchange& exchange, Instant now) {
   moved = exchange.client().flush() || moved || response.moved;
   if (upstream->is_h2 && moved) upstreams_.touch(exchange.upstream);
   if (response.failure != Reason::kOk) return attempt_failed(exchange, response.failure, now);
+  if (response.unwanted) return attempt_unwanted(exchange, now);
   if (exchange.client().failed()) return fail(exchange, Reason::kClientReset, now);
   if (moved) exchange.last_progress = now;
   if (exchange.response_complete() && exchange.client().delivered()) return finish(exchange, now);
@@ -325,39 +286,11 @@ Exchanges::Outcome Exchanges::step_tunnel(Exchange& exchange, UpstreamConnection
   return fail(exchange, failed ? Reason::kClientReset : Reason::kUpstreamReset, now);
 }
 
-Exchanges::Outcome Exchanges::attempt_failed(Exchange& exchange, Reason reason, Instant now) {
-  UpstreamConnection* upstream = upstreams_.get(exchange.upstream);
-  // A connection that never stood has told the endpoint nothing, so any request may go elsewhere;
-  // so may one whose stream was refused before anything was done (RFC 9113, section 8.7). One that
-  // was kept may have been closed by the endpoint just as we used it: an idempotent request is made
-  // again (RFC 9112, section 9.3.1).
-  const bool untouched = reason == Reason::kConnectFailed || exchange.stream_was_refused();
-  const bool stale = upstream != nullptr && upstream->reused && reason == Reason::kUpstreamReset &&
-                     upstream->channel.input().empty() && is_idempotent(exchange.head().method);
-  const bool again =
-      (untouched || stale) && exchange.replayable() && exchange.attempts < kAttemptsMax;
-  drop_upstream(exchange, now);
-  if (!again) return fail(exchange, reason, now);
-  ++counters_.retries;
-  return start_attempt(exchange, now);
-}
-
-void Exchanges::drop_upstream(Exchange& exchange, Instant now) {
-  const UpstreamId id = std::exchange(exchange.upstream, UpstreamId{});
-  UpstreamConnection* upstream = upstreams_.get(id);
-  if (upstream == nullptr) return;
-  exchange.release_stream();
-  if (upstream->is_h2)
-    upstreams_.leave(id, exchange.id, now);
-  else
-    upstreams_.drop(id, now);
-  exchange.forget_leg();
-}
-
 // ---- ends --------------------------------------------------------------------------------------
 
 Exchanges::Outcome Exchanges::finish(Exchange& exchange, Instant now) {
   UpstreamConnection* upstream = upstreams_.get(exchange.upstream);
+  count_answer(exchange, now);
   // Bytes behind the response answer nothing that was asked, and while it was delivered the
   // endpoint may have closed: such a connection is not kept.
   if (!upstream->is_h2 && exchange.upstream_reusable() && !upstream->broken &&
@@ -366,6 +299,7 @@ Exchanges::Outcome Exchanges::finish(Exchange& exchange, Instant now) {
     upstreams_.give_back(exchange.upstream, now);
     exchange.upstream = {};
     exchange.forget_leg();
+    release_endpoint(exchange);
   } else {
     drop_upstream(exchange, now);
   }
@@ -389,19 +323,29 @@ void Exchanges::abandon(Exchange& exchange, Reason reason, Instant now) {
 
 void Exchanges::end(Exchange& exchange, Instant now) {
   record(exchange, now);
+  leave_service(exchange);
   TimerWheel::cancel(exchange.timer);
   exchange.end();
 }
 
 Exchanges::Outcome Exchanges::on_timer(Exchange& exchange, Instant now) {
+  if (exchange.pause != Pause::kNone) return on_pause_timer(exchange, now);
+  if (now >= exchange.connect_deadline && is_connecting(exchange)) {
+    upstreams_.count_connect_failure();
+    exchange.detail = "no connection within the time for it";
+    return attempt_failed(exchange, Reason::kConnectFailed, now);
+  }
   const Instant idle_deadline = exchange.last_progress + idle_timeout(exchange);
   const Instant deadline =
-      std::min({exchange.request_deadline, exchange.attempt_deadline, idle_deadline});
+      std::min({exchange.request_deadline, exchange.attempt_deadline, idle_deadline,
+                is_connecting(exchange) ? exchange.connect_deadline : kNever});
   if (now < deadline) {
     timers_.arm(exchange.timer, deadline);
     return Outcome::kWaits;
   }
-  return fail(exchange, timeout_reason(exchange, now), now);
+  const Reason reason = timeout_reason(exchange, now);
+  return reason == Reason::kUpstreamTimeout ? attempt_failed(exchange, reason, now)
+                                            : fail(exchange, reason, now);
 }
 
 // ---- answers of our own ------------------------------------------------------------------------
@@ -538,14 +482,14 @@ void Exchanges::write_grpc_reply(Exchange& exchange, http::Status status) {
 
 // ---- events ------------------------------------------------------------------------------------
 
-void Exchanges::on_upstream(const tcp::Readiness& ready, ChangedExchanges& changed, Instant now) {
+void Exchanges::on_upstream(const tcp::Readiness& ready, Instant now) {
   const UpstreamId id = handle_of<UpstreamConnection>(ready.user);
   UpstreamConnection* upstream = upstreams_.get(id);
   if (upstream == nullptr) return;
   if (ready.connected) upstream->connected = true;
   if (ready.reset) upstream->broken = true;  // not to be kept, whatever its buffers still hold
   if (upstream->is_h2 && !ready.reset) {
-    upstreams_.run_shared(id, changed, now);
+    upstreams_.run_shared(id, changed_, now);
     return;
   }
   if (!upstream->in_use()) {
@@ -556,9 +500,9 @@ void Exchanges::on_upstream(const tcp::Readiness& ready, ChangedExchanges& chang
     return;
   }
   if (upstream->is_h2)
-    changed.add(upstream->users);
+    changed_.add(upstream->users);
   else
-    changed.add(upstream->user);
+    changed_.add(upstream->user);
 }
 
 void Exchanges::on_upstream_timer(UpstreamId id, Instant now) {

@@ -2,7 +2,9 @@
 
 #include <array>
 #include <cstdint>
+#include <deque>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "l4/base/random.h"
@@ -20,6 +22,7 @@ struct ExchangeCounters {
   std::uint64_t requests = 0;
   std::uint64_t requests_h2 = 0;  ///< of them, over HTTP/2
   std::uint64_t retries = 0;
+  std::uint64_t ejections = 0;               ///< of endpoints, by what requests have met
   std::array<std::uint64_t, 6> responses{};  ///< by first digit of the status; 0: none was sent
   std::array<std::uint64_t, kReasonCount> reasons{};  ///< by Reason
 };
@@ -36,8 +39,9 @@ class Exchanges {
     kBroken,  ///< recorded; the client must learn that its answer has no end
   };
 
+  /// Whose exchanges can go on is appended to `changed`, whatever is called.
   Exchanges(tcp::Stack& stack, BufferPool& buffers, TimerWheel& timers, http::H2Shared& h2,
-            Random random);
+            ChangedExchanges& changed, Random random);
 
   /// Counts of services that are still there go on.
   void install(const Snapshot& snapshot);
@@ -59,8 +63,8 @@ class Exchanges {
   /// The client is gone, or its connection.
   void abandon(Exchange& exchange, Reason reason, Instant now);
 
-  /// What an endpoint's connection has to say; whose exchanges it concerns is appended.
-  void on_upstream(const tcp::Readiness& ready, ChangedExchanges& changed, Instant now);
+  /// What an endpoint's connection has to say.
+  void on_upstream(const tcp::Readiness& ready, Instant now);
   void on_upstream_timer(UpstreamId id, Instant now);
 
   [[nodiscard]] UpstreamPool& upstreams() { return upstreams_; }
@@ -75,11 +79,8 @@ class Exchanges {
   static constexpr std::uint32_t kExchangesMax = 131'072;
 
   [[nodiscard]] std::optional<Outcome> find_route(Exchange& exchange, Instant now);
-  [[nodiscard]] Outcome start_attempt(Exchange& exchange, Instant now);
-  [[nodiscard]] bool find_connection(Exchange& exchange, Instant now);
   [[nodiscard]] bool is_ready(Exchange& exchange, UpstreamConnection& upstream);
   [[nodiscard]] Outcome step_tunnel(Exchange& exchange, UpstreamConnection& upstream, Instant now);
-  [[nodiscard]] Outcome attempt_failed(Exchange& exchange, Reason reason, Instant now);
   [[nodiscard]] Outcome finish(Exchange& exchange, Instant now);
   [[nodiscard]] Outcome fail(Exchange& exchange, Reason reason, Instant now);
   [[nodiscard]] Outcome refuse(Exchange& exchange, http::Status status, Reason reason, Instant now);
@@ -93,15 +94,41 @@ class Exchanges {
   void write_reply(Exchange& exchange, http::Status status, std::string_view location);
   void write_grpc_reply(Exchange& exchange, http::Status status);
   void set_deadlines(Exchange& exchange, Instant now);
-  void drop_upstream(Exchange& exchange, Instant now);
   void record(Exchange& exchange, Instant now);
   void end(Exchange& exchange, Instant now);
 
+  // attempts.cpp
+  void choose_service(Exchange& exchange);
+  void leave_service(Exchange& exchange);
+  void take_endpoint(Exchange& exchange, EndpointIndex index);
+  void release_endpoint(Exchange& exchange);
+  void drop_upstream(Exchange& exchange, Instant now);
+  [[nodiscard]] Outcome start_attempt(Exchange& exchange, Instant now);
+  [[nodiscard]] Outcome begin_attempt(Exchange& exchange, EndpointIndex index, Instant now);
+  enum class Found : std::uint8_t { kYes, kFull, kNo };
+  [[nodiscard]] Found find_connection(Exchange& exchange, EndpointIndex index, Instant now);
+  [[nodiscard]] bool is_connecting(const Exchange& exchange);
+  void count_answer(Exchange& exchange, Instant now);
+  void count_failed_attempt(Exchange& exchange, Reason reason, Instant now);
+  [[nodiscard]] bool may_try_again(const Exchange& exchange) const;
+  [[nodiscard]] Outcome attempt_failed(Exchange& exchange, Reason reason, Instant now);
+  [[nodiscard]] Outcome attempt_unwanted(Exchange& exchange, Instant now);
+  [[nodiscard]] Outcome try_again(Exchange& exchange, bool untouched, Instant now);
+  [[nodiscard]] Outcome enqueue(Exchange& exchange, Instant now);
+  void leave_queue(Exchange& exchange);
+  void wake_one(const ServiceState& state);
+  [[nodiscard]] Outcome step_pause(Exchange& exchange, Instant now);
+  [[nodiscard]] Outcome resume(Exchange& exchange, Instant now);
+  [[nodiscard]] Outcome on_pause_timer(Exchange& exchange, Instant now);
+
   Random random_;
   TimerWheel& timers_;
+  ChangedExchanges& changed_;
   UpstreamPool upstreams_;
   Slab<Exchange> exchanges_{kExchangesMax};
   std::vector<ServiceCounters> services_;  // by index of the current snapshot
+  /// Who waits for an endpoint with room, first come first; of each service that has any.
+  std::unordered_map<const ServiceState*, std::deque<ExchangeId>> queues_;
   AccessLog access_log_;
   ExchangeCounters counters_;
   http::ResponseHead reply_head_;

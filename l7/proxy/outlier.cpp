@@ -37,9 +37,8 @@ bool count_failure(const ServiceEntry& service, const EndpointEntry& endpoint, I
   const std::size_t allowed = std::min(all * rule.max_ejection_percent / 100, all - 1);
   if (ejected_now(service, now) >= allowed) return false;
   const std::uint32_t times = std::min(state.ejections.fetch_add(1, kRelaxed), kDoublingsMax);
-  const Duration lasts =
-      std::min<Duration>(std::chrono::milliseconds{rule.ejection_time_ms} * (1U << times),
-                         kEjectionMax);
+  const Duration lasts = std::min<Duration>(
+      std::chrono::milliseconds{rule.ejection_time_ms} * (1U << times), kEjectionMax);
   state.ejected_until.store((now + lasts).time_since_epoch().count(), kRelaxed);
   state.failures_in_row.store(0, kRelaxed);
   return true;

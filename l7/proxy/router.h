@@ -14,11 +14,9 @@
 #include "l7/http/message.h"
 #include "l7/proxy/path_edit.h"
 #include "l7/proxy/regex.h"
+#include "l7/proxy/session.h"
 
 namespace weir::proxy {
-
-/// Index into Snapshot::services.
-using ServiceIndex = std::uint32_t;
 
 /// One service of a rule; `weight_end` is the running total, so that a number below the rule's
 /// total picks one.
@@ -39,6 +37,8 @@ struct Rule {
   std::optional<PathPattern> path_pattern = {};  ///< of redirect or rewrite, if they have one
   control::HeaderEdits request_headers = {};
   control::HeaderEdits response_headers = {};
+  control::RetryPolicy retry = {};
+  std::optional<SessionTable> session = {};
 
   [[nodiscard]] std::uint32_t weight_total() const {
     return services.empty() ? 0 : services.back().weight_end;

@@ -2,6 +2,10 @@
 
 #include <algorithm>
 #include <unordered_map>
+#include <utility>
+
+#include "l4/control/maglev.h"
+#include "l7/proxy/balancer.h"
 
 namespace weir::proxy {
 namespace {
@@ -33,16 +37,16 @@ control::GatewayLimits widest(const control::GatewayLimits& one,
 /// Builds one snapshot; holds the tables that are needed only meanwhile.
 class SnapshotBuilder {
  public:
-  SnapshotBuilder(const control::Model& model, std::uint64_t revision) : model_{model} {
+  SnapshotBuilder(const control::Model& model, std::uint64_t revision, EndpointBook& book)
+      : model_{model}, book_{book} {
     snapshot_->revision = revision;
+    snapshot_->hash_key = control::seed_of(model.node.hash_seed);
   }
 
   std::unique_ptr<const Snapshot> build() && {
     for (const control::Service& service : model_.services) {
       service_index_[service.name] = static_cast<ServiceIndex>(snapshot_->services.size());
-      snapshot_->services.push_back({service.name, service.endpoints, service.load_balancer,
-                                     service.tls, service.tls ? trust_of(service) : 0,
-                                     service.protocol, service.proxy_protocol});
+      add_service(service);
     }
     add_rules();
     for (const control::Gateway& gateway : model_.gateways)
@@ -52,6 +56,24 @@ class SnapshotBuilder {
   }
 
  private:
+  void add_service(const control::Service& service) {
+    std::vector<EndpointEntry> endpoints;
+    for (const control::ServiceEndpoint& endpoint : service.endpoints)
+      endpoints.push_back(
+          {endpoint.endpoint, endpoint.weight, book_.endpoint(service.name, endpoint.endpoint)});
+    snapshot_->services.push_back({.name = service.name,
+                                   .endpoints = std::move(endpoints),
+                                   .balancing = service.balancing,
+                                   .tables = build_pick_tables(service, model_.node.zone),
+                                   .state = book_.service(service.name),
+                                   .outlier = service.outlier,
+                                   .limits = service.limits,
+                                   .tls = service.tls,
+                                   .trust = service.tls ? trust_of(service) : 0,
+                                   .protocol = service.protocol,
+                                   .proxy_protocol = service.proxy_protocol});
+  }
+
   std::uint32_t trust_of(const control::Service& service) {
     UpstreamTrust trust{*service.tls, service.protocol == control::ServiceProtocol::kH2};
     trust.tls.sni.clear();
@@ -73,6 +95,8 @@ class SnapshotBuilder {
         compiled.rewrite = rule.rewrite;
         compiled.request_headers = rule.request_headers;
         compiled.response_headers = rule.response_headers;
+        compiled.retry = rule.retry;
+        if (rule.session) compiled.session = session_of(rule);
         const control::PathEdit edit = rule.redirect  ? rule.redirect->path
                                        : rule.rewrite ? rule.rewrite->path
                                                       : control::PathEdit{};
@@ -86,6 +110,18 @@ class SnapshotBuilder {
         snapshot_->rules.push_back(std::move(compiled));
       }
     }
+  }
+
+  SessionTable session_of(const control::RouteRule& rule) const {
+    SessionTable table{*rule.session, snapshot_->hash_key};
+    for (const control::BackendRef& backend : rule.backends) {
+      const ServiceIndex index = service_index_.at(backend.service);
+      const ServiceEntry& service = snapshot_->services[index];
+      for (std::size_t i = 0; i < service.endpoints.size() && backend.weight > 0; ++i)
+        table.add({index, static_cast<EndpointIndex>(i)}, service.name,
+                  service.endpoints[i].endpoint);
+    }
+    return table;
   }
 
   void add_listener(const control::Gateway& gateway, const control::Listener& listener) {
@@ -165,6 +201,7 @@ class SnapshotBuilder {
   }
 
   const control::Model& model_;
+  EndpointBook& book_;
   std::unique_ptr<Snapshot> snapshot_ = std::make_unique<Snapshot>();
   std::unordered_map<std::string, ServiceIndex> service_index_;
 };
@@ -176,9 +213,15 @@ const ListenerEntry* Snapshot::listener_for(const Bind& bind, std::string_view h
   return found == nullptr ? nullptr : &listeners[*found - 1];
 }
 
+std::unique_ptr<const Snapshot> build_snapshot(const control::Model& model, std::uint64_t revision,
+                                               EndpointBook& book) {
+  return SnapshotBuilder{model, revision, book}.build();
+}
+
 std::unique_ptr<const Snapshot> build_snapshot(const control::Model& model,
                                                std::uint64_t revision) {
-  return SnapshotBuilder{model, revision}.build();
+  EndpointBook book;
+  return build_snapshot(model, revision, book);
 }
 
 }  // namespace weir::proxy

@@ -8,8 +8,10 @@
 #include <vector>
 
 #include "l4/base/result.h"
+#include "l4/base/siphash.h"
 #include "l4/control/model.h"
 #include "l4/wire/address.h"
+#include "l7/proxy/endpoint_state.h"
 #include "l7/proxy/router.h"
 #include "l7/tls/context.h"
 
@@ -22,10 +24,28 @@ struct UpstreamTrust {
   friend bool operator==(const UpstreamTrust&, const UpstreamTrust&) = default;
 };
 
+struct EndpointEntry {
+  wire::Endpoint endpoint;
+  std::uint32_t weight = 1;
+  std::shared_ptr<EndpointState> state;
+};
+
+/// What load balancing policies look into.
+struct PickTables {
+  std::vector<EndpointIndex> turns;  ///< each as often as its weight says, interleaved
+  std::vector<EndpointIndex> near;   ///< those of the node's own zone; empty: no preference
+  std::vector<std::pair<std::uint64_t, EndpointIndex>> ring;  ///< points in order; ring hash
+  std::vector<EndpointIndex> maglev;
+};
+
 struct ServiceEntry {
   std::string name;
-  std::vector<wire::Endpoint> endpoints;
-  control::LoadBalancer load_balancer = control::LoadBalancer::kRoundRobin;
+  std::vector<EndpointEntry> endpoints;
+  control::Balancing balancing = {};
+  PickTables tables = {};
+  std::shared_ptr<ServiceState> state = {};
+  control::OutlierDetection outlier = {};
+  control::ServiceLimits limits = {};
   std::optional<control::UpstreamTls> tls = {};  ///< none: endpoints are spoken to in the clear
   std::uint32_t trust = 0;                       ///< index into Snapshot::trusts, with `tls`
   control::ServiceProtocol protocol = control::ServiceProtocol::kHttp1;
@@ -67,12 +87,17 @@ struct Snapshot {
   std::vector<ServiceEntry> services;
   /// Whom services trust over TLS, each once and without a name: services share what is costly.
   std::vector<UpstreamTrust> trusts;
+  SipKey hash_key;  ///< of what requests are hashed on
 
   /// The listener that serves `host` on a bind, or nothing.
   [[nodiscard]] const ListenerEntry* listener_for(const Bind& bind, std::string_view host) const;
 };
 
-/// Pure: the same model gives an equal snapshot. The model is valid, so this cannot fail.
+/// The same model gives an equal snapshot. The model is valid, so this cannot fail. What is known
+/// of services and endpoints goes on where the book has them.
+std::unique_ptr<const Snapshot> build_snapshot(const control::Model& model, std::uint64_t revision,
+                                               EndpointBook& book);
+/// With nothing known.
 std::unique_ptr<const Snapshot> build_snapshot(const control::Model& model, std::uint64_t revision);
 
 }  // namespace weir::proxy

@@ -37,7 +37,6 @@ std::optional<UpstreamId> UpstreamPool::take_idle(const wire::Endpoint& endpoint
     TimerWheel::cancel(connection->timer);
     connection->reused = true;
     connection->user = user;
-    ++state->second.busy;
     ++counters_.reused;
     --counters_.idle;
     return id;
@@ -45,9 +44,10 @@ std::optional<UpstreamId> UpstreamPool::take_idle(const wire::Endpoint& endpoint
   return std::nullopt;
 }
 
-Result<UpstreamId> UpstreamPool::open(const wire::Endpoint& endpoint, const ServiceEntry& service,
-                                      const GenerationRef& generation, ExchangeId user,
-                                      Instant now, std::span<const std::byte> announcement) {
+Result<UpstreamId> UpstreamPool::open(const EndpointEntry& entry, const ServiceEntry& service,
+                                      const GenerationRef& generation, ExchangeId user, Instant now,
+                                      std::span<const std::byte> announcement) {
+  const wire::Endpoint& endpoint = entry.endpoint;
   const auto source = std::find_if(sources_.begin(), sources_.end(), [&](const auto& address) {
     return address.family() == endpoint.address.family();
   });
@@ -58,8 +58,7 @@ Result<UpstreamId> UpstreamPool::open(const wire::Endpoint& endpoint, const Serv
   Result<tcp::ConnectionId> connection = stack_.connect(*source, endpoint, 0, now);
   if (!connection) return std::move(connection).error();
   // It waits in TCP until the connection stands; only a stack without memory does not take it.
-  if (!announcement.empty() &&
-      stack_.write(*connection, announcement) < announcement.size()) {
+  if (!announcement.empty() && stack_.write(*connection, announcement) < announcement.size()) {
     stack_.abort(*connection, now);
     return Error{ErrorCode::kUnavailable, "no memory for a PROXY header"};
   }
@@ -89,7 +88,8 @@ Result<UpstreamId> UpstreamPool::open(const wire::Endpoint& endpoint, const Serv
   opened->user = user;
   opened->timer.user = own;
   opened->announced = !announcement.empty();
-  ++endpoints_[endpoint].busy;
+  opened->counted = entry.state;
+  entry.state->connections.fetch_add(1, std::memory_order_relaxed);
   ++counters_.opened;
   ++counters_.open;
   return id;
@@ -98,7 +98,7 @@ Result<UpstreamId> UpstreamPool::open(const wire::Endpoint& endpoint, const Serv
 void UpstreamPool::give_back(UpstreamId id, Instant now) {
   UpstreamConnection* connection = connections_.get(id);
   WEIR_ASSERT(connection != nullptr && connection->user);  // only the exchange gives it back
-  EndpointState& state = endpoints_[connection->endpoint];
+  Kept& state = endpoints_[connection->endpoint];
   if (state.idle.size() >= kIdlePerEndpoint)
     std::erase_if(state.idle, [&](UpstreamId other) { return connections_.get(other) == nullptr; });
   if (state.idle.size() >= kIdlePerEndpoint) {
@@ -107,7 +107,6 @@ void UpstreamPool::give_back(UpstreamId id, Instant now) {
   }
   connection->user = {};
   connection->parser.reset();
-  --state.busy;
   state.idle.push_back(id);
   ++counters_.idle;
   timers_.arm(connection->timer, now + kIdleTime);
@@ -116,11 +115,8 @@ void UpstreamPool::give_back(UpstreamId id, Instant now) {
 void UpstreamPool::drop(UpstreamId id, Instant now) {
   UpstreamConnection* connection = connections_.get(id);
   WEIR_ASSERT(connection != nullptr);
-  if (connection->user)
-    --endpoints_[connection->endpoint].busy;
-  else
-    --counters_.idle;                      // whoever shared it has left
-  WEIR_ASSERT(connection->users.empty());  // who shares it leaves first
+  if (!connection->user) --counters_.idle;  // whoever shared it has left
+  WEIR_ASSERT(connection->users.empty());   // who shares it leaves first
   if (connection->session && !connection->broken) say_goodbye(*connection, now);
   const tcp::ConnectionId tcp = connection->channel.connection();
   if (stack_.exists(tcp)) {
@@ -131,6 +127,7 @@ void UpstreamPool::drop(UpstreamId id, Instant now) {
     else
       stack_.release(tcp);
   }
+  connection->counted->connections.fetch_sub(1, std::memory_order_relaxed);
   connections_.erase(id);
   --counters_.open;
 }
@@ -142,10 +139,14 @@ bool UpstreamPool::takes_more(const UpstreamConnection& connection) {
   return connection.session == nullptr || connection.session->can_open();
 }
 
-Result<UpstreamId> UpstreamPool::share(const wire::Endpoint& endpoint, const ServiceEntry& service,
-                                       const GenerationRef& generation, ExchangeId user,
-                                       Instant now) {
-  EndpointState& state = endpoints_[endpoint];
+bool UpstreamPool::may_open(const EndpointEntry& endpoint, const ServiceEntry& service) {
+  const std::uint32_t most = service.limits.connections_per_endpoint;
+  return most == 0 || endpoint.state->connections.load(std::memory_order_relaxed) < most;
+}
+
+std::optional<UpstreamId> UpstreamPool::join(const wire::Endpoint& endpoint,
+                                             const ServiceEntry& service, ExchangeId user) {
+  Kept& state = endpoints_[endpoint];
   const ServiceEntry* const secured_for = service.tls ? &service : nullptr;
   std::erase_if(state.shared, [&](UpstreamId id) { return connections_.get(id) == nullptr; });
   for (const UpstreamId id : state.shared) {
@@ -158,16 +159,22 @@ Result<UpstreamId> UpstreamPool::share(const wire::Endpoint& endpoint, const Ser
     connection.reused = connection.reused || connection.session != nullptr;
     if (connection.session != nullptr) ++counters_.reused;
     connection.users.push_back(user);
-    ++state.busy;
     return id;
   }
+  return std::nullopt;
+}
+
+Result<UpstreamId> UpstreamPool::open_shared(const EndpointEntry& endpoint,
+                                             const ServiceEntry& service,
+                                             const GenerationRef& generation, ExchangeId user,
+                                             Instant now) {
   Result<UpstreamId> opened = open(endpoint, service, generation, user, now);
   if (!opened) return opened;
   UpstreamConnection& connection = *connections_.get(*opened);
   connection.is_h2 = true;
   connection.user = {};
   connection.users.push_back(user);
-  endpoints_[endpoint].shared.push_back(*opened);
+  endpoints_[endpoint.endpoint].shared.push_back(*opened);
   return opened;
 }
 
@@ -176,8 +183,7 @@ void UpstreamPool::leave(UpstreamId id, ExchangeId user, Instant now) {
   WEIR_ASSERT(connection != nullptr);  // it lives while it is shared
   const std::size_t left = std::erase(connection->users, user);
   WEIR_ASSERT(left == 1);  // an exchange shares one connection, once
-  --endpoints_[connection->endpoint].busy;
-  touch(id);  // a reset may be waiting to leave
+  touch(id);               // a reset may be waiting to leave
   if (!connection->users.empty()) return;
   ++counters_.idle;
   const bool is_over = connection->session == nullptr || connection->session->draining();
@@ -276,11 +282,6 @@ void UpstreamPool::run_shared(UpstreamId id, ChangedExchanges& changed, Instant 
     return;
   }
   fail_shared(*connection, changed);
-}
-
-std::uint32_t UpstreamPool::load(const wire::Endpoint& endpoint) const {
-  const auto state = endpoints_.find(endpoint);
-  return state == endpoints_.end() ? 0 : state->second.busy;
 }
 
 UpstreamCounters UpstreamPool::counters() const { return counters_; }

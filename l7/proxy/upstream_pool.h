@@ -78,7 +78,8 @@ struct UpstreamConnection {
   bool reused = false;          ///< it has carried an exchange before this one
   bool ended_in_order = false;  ///< both directions of a tunnel have; nothing is cut by closing
   bool announced = false;       ///< a PROXY header has said for whom; it is used for nobody else
-  Timer timer;                  ///< idle time
+  std::shared_ptr<EndpointState> counted;  ///< among the connections of whom it was opened for
+  Timer timer;                             ///< idle time
 };
 
 struct UpstreamCounters {
@@ -105,15 +106,19 @@ class UpstreamPool {
                                                     Instant now);
   /// Starts a new connection to an endpoint of a service of the generation; `connected` is set once
   /// it stands. `announcement` is what goes before everything else, TLS too: a PROXY header.
-  [[nodiscard]] Result<UpstreamId> open(const wire::Endpoint& endpoint, const ServiceEntry& service,
+  [[nodiscard]] Result<UpstreamId> open(const EndpointEntry& endpoint, const ServiceEntry& service,
                                         const GenerationRef& generation, ExchangeId user,
-                                        Instant now,
-                                        std::span<const std::byte> announcement = {});
-  /// HTTP/2: a connection that takes one more exchange, or a new one. leave() ends the share.
-  [[nodiscard]] Result<UpstreamId> share(const wire::Endpoint& endpoint,
-                                         const ServiceEntry& service,
-                                         const GenerationRef& generation, ExchangeId user,
-                                         Instant now);
+                                        Instant now, std::span<const std::byte> announcement = {});
+  /// Whether the service allows one more connection to the endpoint, over all workers.
+  [[nodiscard]] static bool may_open(const EndpointEntry& endpoint, const ServiceEntry& service);
+  /// HTTP/2: a connection that takes one more exchange, or nothing. leave() ends the share.
+  [[nodiscard]] std::optional<UpstreamId> join(const wire::Endpoint& endpoint,
+                                               const ServiceEntry& service, ExchangeId user);
+  /// HTTP/2: a new one, shared from now on.
+  [[nodiscard]] Result<UpstreamId> open_shared(const EndpointEntry& endpoint,
+                                               const ServiceEntry& service,
+                                               const GenerationRef& generation, ExchangeId user,
+                                               Instant now);
   void leave(UpstreamId id, ExchangeId user, Instant now);
   /// HTTP/2: reads and writes what there is. Whose streams have changed is appended to `changed`.
   void run_shared(UpstreamId id, ChangedExchanges& changed, Instant now);
@@ -130,8 +135,6 @@ class UpstreamPool {
   void drop(UpstreamId id, Instant now);
 
   [[nodiscard]] UpstreamConnection* get(UpstreamId id) { return connections_.get(id); }
-  /// Exchanges in progress at an endpoint, on this worker.
-  [[nodiscard]] std::uint32_t load(const wire::Endpoint& endpoint) const;
   [[nodiscard]] UpstreamCounters counters() const;
   void count_connect_failure() { ++counters_.connect_failed; }
   void count_idle_close() { ++counters_.idle_closed; }
@@ -142,10 +145,9 @@ class UpstreamPool {
   static constexpr std::size_t kUsersMax = 100;  ///< of one connection; the endpoint may say less
   static constexpr Duration kIdleTime = std::chrono::seconds{55};
 
-  struct EndpointState {
+  struct Kept {
     std::vector<UpstreamId> idle;    // used last at the back; entries may be stale
     std::vector<UpstreamId> shared;  // HTTP/2, in use or idle; likewise
-    std::uint32_t busy = 0;
   };
 
   [[nodiscard]] static bool takes_more(const UpstreamConnection& connection);
@@ -159,7 +161,7 @@ class UpstreamPool {
   http::H2Shared& h2_;
   std::vector<wire::IpAddress> sources_;
   Slab<UpstreamConnection> connections_{kConnectionsMax};
-  std::unordered_map<wire::Endpoint, EndpointState> endpoints_;
+  std::unordered_map<wire::Endpoint, Kept> endpoints_;
   std::vector<UpstreamId> touched_;
   UpstreamCounters counters_;
 };

@@ -380,8 +380,11 @@ void Simulation::reconfigure() {
   if (conditions_.backends_fail && random_.chance(0.3))
     endpoints.push_back(ProxyWorld::backend_endpoint(9000));
   control::Model model = ProxyWorld::model_for(endpoints);
-  model.services[0].load_balancer = random_.chance(0.5) ? control::LoadBalancer::kRoundRobin
-                                                        : control::LoadBalancer::kLeastRequest;
+  constexpr std::array kPolicies{control::LoadBalancer::kRoundRobin,
+                                 control::LoadBalancer::kLeastRequest,
+                                 control::LoadBalancer::kRandom, control::LoadBalancer::kRingHash,
+                                 control::LoadBalancer::kMaglev};
+  model.services[0].balancing.policy = kPolicies[random_.below(kPolicies.size())];
   model.http_routes[0].rules[0].timeouts.backend_request_ms = 20'000;
   world_.install(model);
 }

@@ -171,7 +171,9 @@ wire::Endpoint ProxyWorld::backend_endpoint(std::uint16_t port) {
 
 control::Model ProxyWorld::model_for(const std::vector<wire::Endpoint>& endpoints) {
   control::Model model;
-  model.services = {{"app", endpoints, {}}};
+  model.services = {{.name = "app"}};
+  for (const wire::Endpoint& endpoint : endpoints)
+    model.services[0].endpoints.push_back({endpoint});
   control::Gateway gateway;
   gateway.name = "edge";
   gateway.addresses = {address(kVip)};
@@ -187,7 +189,8 @@ control::Model ProxyWorld::model_for(const std::vector<wire::Endpoint>& endpoint
 }
 
 void ProxyWorld::install(const control::Model& model) {
-  const std::shared_ptr<const proxy::Snapshot> snapshot = proxy::build_snapshot(model, ++revision_);
+  const std::shared_ptr<const proxy::Snapshot> snapshot =
+      proxy::build_snapshot(model, ++revision_, book_);
   for (std::size_t i = 0; i < workers_.size(); ++i) {
     auto generation = proxy::Generation::create(snapshot);
     WEIR_ASSERT(generation);  // certificates of tests can be read

@@ -212,6 +212,7 @@ class ProxyWorld {
   std::multimap<Instant, std::function<void()>> actions_;
   TurnObserver* observer_ = nullptr;
   std::uint64_t revision_ = 0;
+  proxy::EndpointBook book_;
 };
 
 /// One message as it stands on the wire, by an eye that knows nothing of l7/http: enough of RFC
