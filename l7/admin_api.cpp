@@ -20,6 +20,7 @@
 #include "l4/control/route_json.h"
 #include "l7/metrics.h"
 #include "l7/openapi.h"
+#include "l7/traffic_routes.h"
 
 namespace weir::l7 {
 namespace {
@@ -143,6 +144,7 @@ json http_json(const proxy::WorkerReport& report) {
           {"exchanges", c.exchanges},
           {"h2", h2_json(c.h2)},
           {"retries", c.retries},
+          {"ejections", c.ejections},
           {"responses", responses},
           {"reasons", reasons},
           {"services", services},
@@ -378,11 +380,16 @@ Result<void> AdminApi::start(Prepared prepared, control::ConfigSubmission submis
 namespace {
 
 /// All that the API can do. Whoever adds a line describes it in openapi.json.
-constexpr std::array kOperations{
-    control::AdminOperation{"GET", "/v1/status"},      control::AdminOperation{"GET", "/v1/stats"},
-    control::AdminOperation{"GET", "/metrics"},        control::AdminOperation{"POST", "/v1/check"},
-    control::AdminOperation{"POST", "/v1/apply"},      control::AdminOperation{"GET", "/v1/config"},
-    control::AdminOperation{"GET", "/v1/openapi.json"}};
+constexpr std::array kOperations{control::AdminOperation{"GET", "/v1/status"},
+                                 control::AdminOperation{"GET", "/v1/stats"},
+                                 control::AdminOperation{"GET", "/metrics"},
+                                 control::AdminOperation{"POST", "/v1/check"},
+                                 control::AdminOperation{"POST", "/v1/apply"},
+                                 control::AdminOperation{"GET", "/v1/config"},
+                                 control::AdminOperation{"GET", "/v1/explain"},
+                                 control::AdminOperation{"GET", "/v1/routes"},
+                                 control::AdminOperation{"GET", "/v1/endpoints"},
+                                 control::AdminOperation{"GET", "/v1/openapi.json"}};
 
 }  // namespace
 
@@ -395,6 +402,11 @@ control::AdminReply AdminApi::handle(const control::AdminRequest& request) {
   if (request.method == "POST" && request.path == "/v1/check") return check(request);
   if (request.method == "POST" && request.path == "/v1/apply") return apply(request);
   if (request.method == "GET" && request.path == "/v1/config") return config();
+  if (request.method == "GET" && request.path == "/v1/explain")
+    return explain_reply(*snapshot_, request);
+  if (request.method == "GET" && request.path == "/v1/routes") return routes_reply(model_);
+  if (request.method == "GET" && request.path == "/v1/endpoints")
+    return endpoints_reply(*snapshot_, health_, monotonic_now());
   if (request.method == "GET" && request.path == "/v1/openapi.json")
     return {200, std::string{kOpenapi}};
   return control::unknown_path_reply(request, kOperations);

@@ -370,14 +370,8 @@ Exchanges::Outcome Exchanges::refuse(Exchange& exchange, http::Status status, Re
 }
 
 Exchanges::Outcome Exchanges::redirect_to_https(Exchange& exchange, Instant now) {
-  control::Redirect redirect;
-  redirect.scheme = "https";
-  redirect.port = exchange.listener->redirect_port;
-  const std::string& method = exchange.head().method;
-  // 301 lets clients turn POST into GET; 308 does not (RFC 9110, section 15.4.9).
-  redirect.status =
-      http::number_of(method == "GET" || method == "HEAD" ? http::Status::kMovedPermanently
-                                                          : http::Status::kPermanentRedirect);
+  const control::Redirect redirect =
+      https_redirect(*exchange.listener->redirect_port, exchange.head().method);
   return send_to(exchange, redirect, nullptr, now);
 }
 
@@ -394,18 +388,13 @@ Exchanges::Outcome Exchanges::send_to(Exchange& exchange, const control::Redirec
     exchange.detail = "a request without a host or a path cannot be redirected";
     return refuse(exchange, http::Status::kBadRequest, Reason::kBadRequest, now);
   }
-  const bool was_tls = exchange.facts->bind->tls;
-  const std::string_view as_came = was_tls ? "https" : "http";
-  const std::string_view scheme = redirect.scheme ? std::string_view{*redirect.scheme} : as_came;
-  const std::uint16_t well_known = scheme == "https" ? 443 : 80;
-  // Without a port: that of the scheme if it is given, else the listener's (Gateway API).
-  const std::uint16_t port = redirect.port     ? redirect.port->value()
-                             : redirect.scheme ? well_known
-                                               : exchange.facts->vip.port.value();
-  const std::string location = fmt::format(
-      "{}://{}{}{}{}", scheme, redirect.hostname ? *redirect.hostname : uri.host(),
-      port == well_known ? "" : fmt::format(":{}", port),
-      edited_path(redirect.path, pattern, uri.path(), exchange.prefix_size), uri.query());
+  const std::string location = redirect_location(redirect, pattern,
+                                                 {.tls = exchange.facts->bind->tls,
+                                                  .port = exchange.facts->vip.port.value(),
+                                                  .host = uri.host(),
+                                                  .path = uri.path(),
+                                                  .query = uri.query(),
+                                                  .prefix_size = exchange.prefix_size});
   exchange.reason = Reason::kRedirect;
   return reply(exchange, http::Status{redirect.status}, location, now);
 }

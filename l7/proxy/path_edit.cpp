@@ -1,5 +1,7 @@
 #include "l7/proxy/path_edit.h"
 
+#include <fmt/format.h>
+
 #include "l7/proxy/regex.h"
 
 namespace weir::proxy {
@@ -39,6 +41,32 @@ std::string edited_path(const control::PathEdit& edit, const PathPattern* patter
       return pattern->apply(path);
   }
   return std::string{path};
+}
+
+std::string redirect_location(const control::Redirect& redirect, const PathPattern* pattern,
+                              const RedirectFrom& from) {
+  const std::string_view as_came = from.tls ? "https" : "http";
+  const std::string_view scheme = redirect.scheme ? std::string_view{*redirect.scheme} : as_came;
+  const std::uint16_t well_known = scheme == "https" ? 443 : 80;
+  // Without a port: that of the scheme if it is given, else the listener's (Gateway API).
+  const std::uint16_t port = redirect.port     ? redirect.port->value()
+                             : redirect.scheme ? well_known
+                                               : from.port;
+  return fmt::format("{}://{}{}{}{}", scheme,
+                     redirect.hostname ? std::string_view{*redirect.hostname} : from.host,
+                     port == well_known ? "" : fmt::format(":{}", port),
+                     edited_path(redirect.path, pattern, from.path, from.prefix_size), from.query);
+}
+
+control::Redirect https_redirect(wire::Port port, std::string_view method) {
+  control::Redirect redirect;
+  redirect.scheme = "https";
+  redirect.port = port;
+  // 301 lets clients turn POST into GET; 308 does not (RFC 9110, section 15.4.9).
+  redirect.status =
+      http::number_of(method == "GET" || method == "HEAD" ? http::Status::kMovedPermanently
+                                                          : http::Status::kPermanentRedirect);
+  return redirect;
 }
 
 void edit_headers(http::HeaderList& fields, const control::HeaderEdits& edits) {

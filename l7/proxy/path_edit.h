@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -30,6 +32,21 @@ class PathPattern {
 /// belongs to an edit of kind kRegex.
 [[nodiscard]] std::string edited_path(const control::PathEdit& edit, const PathPattern* pattern,
                                       std::string_view path, std::size_t prefix_size);
+
+/// Where a request came to that is sent elsewhere.
+struct RedirectFrom {
+  bool tls = false;
+  std::uint16_t port = 0;  ///< of the listener
+  std::string_view host;
+  std::string_view path;
+  std::string_view query;  ///< from '?' on
+  std::size_t prefix_size = 0;
+};
+/// The value of Location (Gateway API, HTTPRequestRedirectFilter).
+[[nodiscard]] std::string redirect_location(const control::Redirect& redirect,
+                                            const PathPattern* pattern, const RedirectFrom& from);
+/// What a listener that only sends clients to its HTTPS port does with a request.
+[[nodiscard]] control::Redirect https_redirect(wire::Port port, std::string_view method);
 
 /// Removes, then sets, then adds.
 void edit_headers(http::HeaderList& fields, const control::HeaderEdits& edits);

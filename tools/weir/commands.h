@@ -46,6 +46,17 @@ Outcome unload(const Daemons& daemons);
 
 Outcome status(const Daemons& daemons);
 
+struct ExplainOptions {
+  std::string method;
+  std::string url;
+  std::vector<std::string> headers;  ///< "Name: value"
+  std::string vip;                   ///< ADDRESS:PORT, of several listeners with that port
+};
+Outcome explain(const Daemons& daemons, const ExplainOptions& options);
+Outcome routes(const Daemons& daemons);
+/// Those of one service, or all.
+Outcome endpoints(const Daemons& daemons, const std::string& service);
+
 struct VipOptions {
   control::VipKey key;
   std::string mode = "ipip";

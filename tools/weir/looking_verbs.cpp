@@ -135,6 +135,28 @@ void add_flows_verb(CLI::App& app, Arguments& arguments) {
   });
 }
 
+/// What weir-l7 does with requests.
+void add_traffic_verbs(CLI::App& app, Arguments& arguments) {
+  auto options = std::make_shared<ExplainOptions>();
+  CLI::App* command =
+      reading_verb(app, "explain", "Say what would become of a request, and why", arguments,
+                   [options](const Daemons& daemons) { return explain(daemons, *options); });
+  command->add_option("METHOD", options->method, "such as GET")->required();
+  command->add_option("URL", options->url, "such as https://shop.example/cart?x=1")->required();
+  command->add_option("-H,--header", options->headers, "a header, 'Name: value'; again for more")
+      ->take_all();
+  command->add_option("--vip", options->vip,
+                      "ADDRESS:PORT that the client connects to, where several gateways have the "
+                      "port");
+  reading_verb(app, "routes", "List the rules that requests go by", arguments,
+               [](const Daemons& daemons) { return routes(daemons); });
+  auto service = std::make_shared<std::string>();
+  CLI::App* list = reading_verb(
+      app, "endpoints", "List the endpoints of services: health, load, failures", arguments,
+      [service](const Daemons& daemons) { return endpoints(daemons, *service); });
+  list->add_option("SERVICE", *service, "only this service's");
+}
+
 }  // namespace
 
 void add_looking_verbs(CLI::App& app, Arguments& arguments) {
@@ -143,6 +165,7 @@ void add_looking_verbs(CLI::App& app, Arguments& arguments) {
   add_stats_verb(app, arguments);
   add_top_verb(app, arguments);
   add_flows_verb(app, arguments);
+  add_traffic_verbs(app, arguments);
 }
 
 }  // namespace weir::cli

@@ -45,6 +45,7 @@ Examples:
   weir flows 192.0.2.7:4711 203.0.113.80:80/tcp    which backend has this connection
   weir monitor --drops                             the packets that are dropped, as they come
   weir trace --tcp 192.0.2.7 203.0.113.80:80       what would become of this packet, and why
+  weir explain GET https://shop.example/cart       which route and service a request gets, and why
   weir check -f weir.yaml && weir diff weir.yaml; weir apply -f weir.yaml
   weir history && weir rollback 4                  what was, and back to it
 

@@ -1,0 +1,164 @@
+#include "l7/traffic_routes.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "l4/control/route_json.h"
+#include "l7/explain.h"
+
+namespace weir::l7 {
+namespace {
+
+using nlohmann::json;
+
+constexpr auto kRelaxed = std::memory_order_relaxed;
+
+Result<ExplainRequest> explain_request(const control::AdminRequest& request) {
+  ExplainRequest asked;
+  for (const auto& [name, value] : request.query) {
+    if (name == "url") {
+      asked.url = value;
+    } else if (name == "method") {
+      asked.method = value;
+    } else if (name == "vip") {
+      const Result<wire::Endpoint> vip = wire::Endpoint::parse(value);
+      if (!vip) return Error{vip.error()}.while_doing("reading vip");
+      asked.vip = *vip;
+    } else if (name == "headers") {
+      std::string_view rest = value;
+      while (!rest.empty()) {
+        const std::size_t end = std::min(rest.find('\n'), rest.size());
+        const std::string_view line = rest.substr(0, end);
+        rest.remove_prefix(std::min(end + 1, rest.size()));
+        const std::size_t colon = line.find(':');
+        if (colon == std::string_view::npos || colon == 0)
+          return Error{ErrorCode::kInvalid, fmt::format("the header is '{}'", line),
+                       "Name: value, such as x-canary: yes"};
+        std::string_view text = line.substr(colon + 1);
+        while (text.starts_with(' '))
+          text.remove_prefix(1);
+        asked.headers.emplace_back(line.substr(0, colon), text);
+      }
+    } else {
+      return Error{ErrorCode::kInvalid, fmt::format("the query has '{}'", name),
+                   "url, method, headers or vip"};
+    }
+  }
+  return asked;
+}
+
+json endpoint_json(const proxy::EndpointEntry& entry, Instant now) {
+  const proxy::EndpointState& state = *entry.state;
+  return {{"endpoint", entry.endpoint.text()},
+          {"weight", entry.weight},
+          {"usable", state.is_up() && !state.is_ejected(now)},
+          {"share_percent", state.share.load(kRelaxed) * 10},
+          {"ejected_ms",
+           state.is_ejected(now)
+               ? (state.ejected_until.load(kRelaxed) - now.time_since_epoch().count()) / 1'000'000
+               : 0},
+          {"ejections", state.ejections.load(kRelaxed)},
+          {"exchanges", state.exchanges.load(kRelaxed)},
+          {"connections", state.connections.load(kRelaxed)},
+          {"requests", state.requests.load(kRelaxed)},
+          {"failures", state.failures.load(kRelaxed)}};
+}
+
+json services_json(const proxy::Snapshot& snapshot, const proxy::Rule& rule, Instant now) {
+  json services = json::array();
+  std::uint32_t before = 0;
+  for (const proxy::WeightedService& weighted : rule.services) {
+    const proxy::ServiceEntry& service = snapshot.services[weighted.service];
+    json endpoints = json::array();
+    for (const proxy::EndpointEntry& entry : service.endpoints)
+      endpoints.push_back(endpoint_json(entry, now));
+    services.push_back({{"service", service.name},
+                        {"weight", weighted.weight_end - before},
+                        {"endpoints", std::move(endpoints)}});
+    before = weighted.weight_end;
+  }
+  return services;
+}
+
+}  // namespace
+
+control::AdminReply explain_reply(const proxy::Snapshot& snapshot,
+                                  const control::AdminRequest& request) {
+  const Result<ExplainRequest> asked = explain_request(request);
+  if (!asked) return control::error_reply(asked.error());
+  const Result<Explanation> found = explain(snapshot, *asked);
+  if (!found) return control::error_reply(found.error());
+  json candidates = json::array();
+  for (const ExplainedCandidate& candidate : found->candidates)
+    candidates.push_back({{"route", candidate.route},
+                          {"rule", candidate.rule},
+                          {"match", candidate.match},
+                          {"failed", candidate.failed}});
+  const bool proxied = found->outcome == "proxy";
+  return control::ok_reply(
+      json{{"method", asked->method},
+           {"host", found->host},
+           {"path", found->path},
+           {"vip", found->vip},
+           {"listener", found->listener},
+           {"route", found->route},
+           {"rule", found->rule},
+           {"match", found->match},
+           {"outcome", found->outcome},
+           {"status", found->status},
+           {"reason", found->reason},
+           {"location", found->location},
+           {"sent_host", found->sent_host},
+           {"sent_target", found->sent_target},
+           {"services",
+            proxied ? services_json(snapshot, *found->chosen, monotonic_now()) : json::array()},
+           {"candidates", std::move(candidates)}});
+}
+
+control::AdminReply routes_reply(const control::Model& model) {
+  json rows = json::array();
+  for (const control::HttpRoute& route : model.http_routes) {
+    json parents = json::array();
+    for (const control::ParentRef& parent : route.parents)
+      parents.push_back(parent.listener ? parent.gateway + "/" + *parent.listener : parent.gateway);
+    for (std::size_t i = 0; i < route.rules.size(); ++i) {
+      const control::RouteRule& rule = route.rules[i];
+      json matches = json::array();
+      for (const control::RouteMatch& match : rule.matches)
+        matches.push_back(match_text(match));
+      json services = json::array();
+      for (const control::BackendRef& backend : rule.backends)
+        services.push_back({{"service", backend.service}, {"weight", backend.weight}});
+      rows.push_back({{"route", route.name},
+                      {"rule", rule.name.empty() ? std::to_string(i + 1) : rule.name},
+                      {"gateways", parents},
+                      {"hostnames", route.hostnames},
+                      {"matches", std::move(matches)},
+                      {"answer", rule.redirect  ? "redirect"
+                                 : rule.respond ? "respond"
+                                                : "services"},
+                      {"services", std::move(services)}});
+    }
+  }
+  return control::ok_reply(json{{"routes", std::move(rows)}});
+}
+
+control::AdminReply endpoints_reply(const proxy::Snapshot& snapshot, const EndpointHealth& health,
+                                    Instant now) {
+  json rows = json::array();
+  for (const proxy::ServiceEntry& service : snapshot.services)
+    for (const proxy::EndpointEntry& entry : service.endpoints) {
+      json row = endpoint_json(entry, now);
+      row["service"] = service.name;
+      const auto checked = health.find(service.name, entry.endpoint, now);
+      row["health"] = checked ? std::string{control::text_of(checked->state)} : "unchecked";
+      row["since_s"] =
+          checked ? std::chrono::duration_cast<std::chrono::seconds>(checked->since).count() : 0;
+      row["last_probe"] = checked ? checked->last : "";
+      rows.push_back(std::move(row));
+    }
+  return control::ok_reply(json{{"endpoints", std::move(rows)}});
+}
+
+}  // namespace weir::l7

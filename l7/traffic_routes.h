@@ -1,0 +1,20 @@
+#pragma once
+
+#include "l4/control/admin.h"
+#include "l7/endpoint_health.h"
+#include "l7/proxy/snapshot.h"
+
+namespace weir::l7 {
+
+// What the admin API says about where requests go: by the snapshot in force, without a worker.
+
+/// GET /v1/explain?url=…&method=…&headers=…&vip=…; headers are lines of "Name: value".
+control::AdminReply explain_reply(const proxy::Snapshot& snapshot,
+                                  const control::AdminRequest& request);
+/// GET /v1/routes: every rule in the order of the file.
+control::AdminReply routes_reply(const control::Model& model);
+/// GET /v1/endpoints: what is known of each.
+control::AdminReply endpoints_reply(const proxy::Snapshot& snapshot, const EndpointHealth& health,
+                                    Instant now);
+
+}  // namespace weir::l7
