@@ -493,7 +493,7 @@ void ConfigParser::parse_retry_condition(const YamlNode& node, const std::string
 }
 
 SessionPersistence ConfigParser::parse_session(const YamlNode& node, const std::string& owner) {
-  constexpr std::uint32_t kAgeMaxMs = 365U * 24 * 3600 * 1000 / 10;  // what 32 bits hold: 36 days
+  constexpr std::uint32_t kAgeMaxMs = 30U * 24 * 3'600'000;
   Fields fields{reader_, node, owner, {{"cookie", "maxAge"}}};
   SessionPersistence session;
   if (const YamlNode* cookie = fields.need("cookie", "the cookie's name, such as weir-session")) {

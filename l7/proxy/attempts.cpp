@@ -247,7 +247,10 @@ Exchanges::Outcome Exchanges::attempt_failed(Exchange& exchange, Reason reason, 
   const control::RetryPolicy& policy = exchange.rule->retry;
   // A connection that never stood, or a handshake that failed, has told the endpoint nothing: any
   // request may go elsewhere.
-  const bool untouched = reason == Reason::kConnectFailed || reason == Reason::kUpstreamTls;
+  // Whose certificate is wrong will have no other a moment later.
+  const bool has_another = exchange.tried.all().size() < exchange.service->endpoints.size();
+  const bool untouched =
+      reason == Reason::kConnectFailed || (reason == Reason::kUpstreamTls && has_another);
   const bool idempotent = is_idempotent(exchange.head().method);
   const bool wanted = (untouched && policy.on_connect_failure) ||
                       (idempotent && reason == Reason::kUpstreamReset && policy.on_reset) ||

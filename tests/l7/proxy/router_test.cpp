@@ -410,7 +410,8 @@ INSTANTIATE_TEST_SUITE_P(
 
 control::Model model_with_two_listeners() {
   control::Model model;
-  model.services = {{"cart", {*wire::Endpoint::parse("10.0.0.1:80")}, {}}, {"spare", {}, {}}};
+  model.services = {{.name = "cart", .endpoints = {{*wire::Endpoint::parse("10.0.0.1:80")}}},
+                    {.name = "spare"}};
   control::Gateway gateway;
   gateway.name = "edge";
   gateway.addresses = {*wire::IpAddress::parse("203.0.113.10")};
