@@ -6,7 +6,9 @@
 #include <utility>
 
 #include "l4/base/bytes.h"
+#include "l7/http/proxy_protocol.h"
 #include "l7/proxy/balancer.h"
+#include "l7/proxy/forwarded.h"
 #include "l7/proxy/grpc.h"
 #include "l7/proxy/user_data.h"
 
@@ -14,7 +16,8 @@ namespace weir::proxy {
 namespace {
 
 constexpr std::uint32_t kAttemptsMax = 3;
-constexpr Duration kBodyIdleTimeout = std::chrono::seconds{30};
+/// Without anything moving, when it is not the client's body that is waited for.
+constexpr Duration kIdleTimeout = std::chrono::seconds{30};
 constexpr Duration kResponseTimeout = std::chrono::seconds{30};
 /// A tunnel or a call that is silent for so long is given up; its protocol's pings keep it alive.
 constexpr Duration kTunnelIdleTimeout = std::chrono::hours{1};
@@ -35,6 +38,7 @@ http::Status status_of(Reason reason) {
       return http::Status::kBadRequest;
     case Reason::kHeaderTimeout:
     case Reason::kClientTimeout:
+    case Reason::kBodyTooSlow:
       return http::Status::kRequestTimeout;
     case Reason::kHeaderTooLarge:
       return http::Status::kHeaderFieldsTooLarge;
@@ -73,17 +77,26 @@ Reason reason_of(http::Status refusal) {
 /// How long an exchange may stand still.
 Duration idle_timeout(const Exchange& exchange) {
   if (exchange.is_grpc()) return kTunnelIdleTimeout;
-  if (!exchange.tunnel()) return kBodyIdleTimeout;
+  if (!exchange.tunnel())
+    return exchange.body_is_due ? milliseconds(exchange.listener->limits.body_timeout_ms)
+                                : kIdleTimeout;
   const bool half_closed = exchange.request_complete() || exchange.response_complete();
   return half_closed ? kHalfClosedTimeout : kTunnelIdleTimeout;
+}
+
+Instant deadline_of(const Exchange& exchange) {
+  return std::min({exchange.request_deadline, exchange.attempt_deadline,
+                   exchange.last_progress + idle_timeout(exchange), exchange.body_rate.deadline()});
 }
 
 /// Whose fault it is that an exchange does not get on.
 Reason timeout_reason(const Exchange& exchange, Instant now) {
   if (now >= exchange.request_deadline) return Reason::kRequestTimeout;
+  if (now >= exchange.attempt_deadline) return Reason::kUpstreamTimeout;
+  if (exchange.body_is_due) return Reason::kBodyTooSlow;
   const bool does_not_read = exchange.client().has_unsent();
-  const bool does_not_send = !exchange.request_complete() && exchange.client().input_empty();
-  return does_not_read || does_not_send ? Reason::kClientTimeout : Reason::kUpstreamTimeout;
+  return does_not_read || exchange.waits_for_body() ? Reason::kClientTimeout
+                                                    : Reason::kUpstreamTimeout;
 }
 
 /// Why a request must come over another connection (RFC 9110, section 15.5.20), or nothing: the
@@ -97,6 +110,10 @@ std::string_view misdirection(const Exchange& exchange) {
   if (session->client_validation() != exchange.listener->client_validation)
     return "the host asks for client certificates in another way";
   return {};
+}
+
+http::ProxyEndpoint named(const wire::Endpoint& endpoint) {
+  return {endpoint.address.bytes, endpoint.port.value()};
 }
 
 /// Whether a connection that is shared will never take this exchange's request.
@@ -156,7 +173,8 @@ Exchanges::Outcome Exchanges::start(Exchange& exchange, Instant now) {
   }
   set_deadlines(exchange, now);
   const tls::Session* session = exchange.facts->tls;
-  exchange.prepare_request(session != nullptr ? session->client() : std::nullopt, random_);
+  exchange.prepare_request(session != nullptr ? session->client() : std::nullopt, random_,
+                           scratch_);
   return start_attempt(exchange, now);
 }
 
@@ -188,6 +206,9 @@ std::optional<Exchanges::Outcome> Exchanges::find_route(Exchange& exchange, Inst
     return refuse(exchange, tls ? http::Status::kMisdirectedRequest : http::Status::kNotFound,
                   Reason::kNoRoute, now);
   }
+  const ClientClaim claim = read_claim(exchange.head().fields, facts.client.address,
+                                       exchange.listener->forwarded);
+  if (claim.by_proxy) exchange.forwarded_for = claim.client;
   if (const std::string_view why = misdirection(exchange); !why.empty()) {
     exchange.detail = why;
     return refuse(exchange, http::Status::kMisdirectedRequest, Reason::kMisdirected, now);
@@ -221,6 +242,28 @@ Exchanges::Outcome Exchanges::start_attempt(Exchange& exchange, Instant now) {
   return refuse(exchange, http::Status::kServiceUnavailable, Reason::kConnectFailed, now);
 }
 
+Result<UpstreamId> Exchanges::open_connection(Exchange& exchange, Instant now) {
+  const ClientFacts& facts = *exchange.facts;
+  // Trusted proxies name an address only.
+  const wire::Endpoint client = exchange.forwarded_for
+                                    ? wire::Endpoint{*exchange.forwarded_for, wire::Port{0}}
+                                    : facts.client;
+  const http::ProxyAddresses addresses{named(client), named(facts.destination)};
+  announcement_.clear();
+  switch (exchange.service->proxy_protocol) {
+    case control::ProxyProtocol::kNone:
+      break;
+    case control::ProxyProtocol::kV1:
+      http::append_proxy_v1(announcement_, addresses);
+      break;
+    case control::ProxyProtocol::kV2:
+      http::append_proxy_v2(announcement_, addresses);
+      break;
+  }
+  return upstreams_.open(exchange.endpoint, *exchange.service, exchange.generation, exchange.id,
+                         now, announcement_);
+}
+
 bool Exchanges::find_connection(Exchange& exchange, Instant now) {
   const ServiceEntry& service = *exchange.service;
   if (service.speaks_h2()) {
@@ -230,11 +273,14 @@ bool Exchanges::find_connection(Exchange& exchange, Instant now) {
     exchange.upstream = *shared;
     return true;
   }
-  if (const auto idle = upstreams_.take_idle(exchange.endpoint, service, exchange.id, now)) {
+  // What has been announced is somebody's own, so that there is none to be found idle.
+  const auto idle = service.proxy_protocol == control::ProxyProtocol::kNone
+                        ? upstreams_.take_idle(exchange.endpoint, service, exchange.id, now)
+                        : std::nullopt;
+  if (idle) {
     exchange.upstream = *idle;
   } else {
-    const Result<UpstreamId> opened =
-        upstreams_.open(exchange.endpoint, service, exchange.generation, exchange.id, now);
+    const Result<UpstreamId> opened = open_connection(exchange, now);
     if (!opened) return false;
     exchange.upstream = *opened;
   }
@@ -287,12 +333,13 @@ Exchanges::Outcome Exchanges::step(Exchange& exchange, Instant now) {
   if (request.failure == Reason::kConnectFailed)
     return attempt_failed(exchange, request.failure, now);
   if (request.failure != Reason::kOk) return fail(exchange, request.failure, now);
-  const PumpResult response = ready ? exchange.pump_response(now) : PumpResult{};
+  const PumpResult response = ready ? exchange.pump_response(now, date(now)) : PumpResult{};
   moved = exchange.client().flush() || moved || response.moved;
   if (upstream->is_h2 && moved) upstreams_.touch(exchange.upstream);
   if (response.failure != Reason::kOk) return attempt_failed(exchange, response.failure, now);
   if (exchange.client().failed()) return fail(exchange, Reason::kClientReset, now);
   if (moved) exchange.last_progress = now;
+  watch_body(exchange, now);
   if (exchange.response_complete() && exchange.client().delivered()) return finish(exchange, now);
   // After a reset, what has been read before may still be waiting for the client, and it may be all
   // of the answer. Only when nothing moves any more is something missing.
@@ -300,6 +347,24 @@ Exchanges::Outcome Exchanges::step(Exchange& exchange, Instant now) {
       !exchange.response_complete())
     return attempt_failed(exchange, Reason::kUpstreamReset, now);
   return moved ? Outcome::kMoved : Outcome::kWaits;
+}
+
+/// The body of a request has its own limits until its answer has begun: an endpoint that speaks
+/// before it has heard everything sets the pace of both.
+void Exchanges::watch_body(Exchange& exchange, Instant now) {
+  const bool is_limited =
+      !exchange.is_grpc() && !exchange.request_complete() && !exchange.response_started();
+  const bool was_due = exchange.body_is_due;
+  exchange.body_is_due = is_limited && exchange.waits_for_body();
+  if (!is_limited) {
+    exchange.body_rate.stop();
+    return;
+  }
+  exchange.body_rate.set_taking(exchange.body_is_due);
+  if (!exchange.body_is_due || was_due) return;
+  if (!exchange.body_rate.active())
+    exchange.body_rate.start(exchange.listener->limits.body_min_rate, exchange.request_bytes, now);
+  timers_.arm(exchange.timer, deadline_of(exchange));
 }
 
 Exchanges::Outcome Exchanges::step_tunnel(Exchange& exchange, UpstreamConnection& upstream,
@@ -359,13 +424,16 @@ Exchanges::Outcome Exchanges::finish(Exchange& exchange, Instant now) {
   UpstreamConnection* upstream = upstreams_.get(exchange.upstream);
   // Bytes behind the response answer nothing that was asked, and while it was delivered the
   // endpoint may have closed: such a connection is not kept.
-  if (!upstream->is_h2 && exchange.upstream_reusable() && !upstream->broken &&
+  if (!upstream->is_h2 && !upstream->announced && exchange.upstream_reusable() &&
+      !upstream->broken &&
       upstream->channel.drained() && upstream->channel.input().empty() &&
       !upstream->channel.input_ended()) {
     upstreams_.give_back(exchange.upstream, now);
     exchange.upstream = {};
     exchange.forget_leg();
   } else {
+    // Nothing is cut by closing a connection that is not kept only for whom it was announced.
+    upstream->ended_in_order = upstream->announced && exchange.upstream_reusable();
     drop_upstream(exchange, now);
   }
   end(exchange, now);
@@ -393,9 +461,9 @@ void Exchanges::end(Exchange& exchange, Instant now) {
 }
 
 Exchanges::Outcome Exchanges::on_timer(Exchange& exchange, Instant now) {
-  const Instant idle_deadline = exchange.last_progress + idle_timeout(exchange);
-  const Instant deadline =
-      std::min({exchange.request_deadline, exchange.attempt_deadline, idle_deadline});
+  if (exchange.body_rate.is_too_slow(exchange.request_bytes, now))
+    return fail(exchange, Reason::kBodyTooSlow, now);
+  const Instant deadline = deadline_of(exchange);
   if (now < deadline) {
     timers_.arm(exchange.timer, deadline);
     return Outcome::kWaits;
@@ -482,14 +550,23 @@ Exchanges::Outcome Exchanges::reply(Exchange& exchange, http::Status status,
                         exchange.framing().body.kind == http::BodyKind::kNone;
   exchange.set_client_reusable(is_known && exchange.keep_alive);
   if (exchange.is_grpc())
-    write_grpc_reply(exchange, status);
+    write_grpc_reply(exchange, status, now);
   else
-    write_reply(exchange, status, location);
+    write_reply(exchange, status, location, now);
   end(exchange, now);
   return Outcome::kDone;
 }
 
-void Exchanges::write_reply(Exchange& exchange, http::Status status, std::string_view location) {
+/// Empty while nobody has said what time it is (RFC 9110, section 6.6.1).
+std::string_view Exchanges::date(Instant now) {
+  if (!to_unix_) return {};
+  const auto since_1970 =
+      std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch() + *to_unix_);
+  return date_.of(static_cast<std::uint64_t>(since_1970.count()));
+}
+
+void Exchanges::write_reply(Exchange& exchange, http::Status status, std::string_view location,
+                            Instant now) {
   exchange.status = http::number_of(status);
   const std::string_view phrase = http::reason_phrase(status);
   char body[128];
@@ -502,6 +579,8 @@ void Exchanges::write_reply(Exchange& exchange, http::Status status, std::string
   reply_head_.clear();
   reply_head_.status = status;
   reply_head_.reason = phrase;
+  if (const std::string_view text = date(now); !text.empty())
+    reply_head_.fields.add("Date", text);
   if (!type.empty()) reply_head_.fields.add("Content-Type", type);
   if (!location.empty()) reply_head_.fields.add("Location", location);
   if (exchange.rule != nullptr) edit_headers(reply_head_.fields, exchange.rule->response_headers);
@@ -524,10 +603,12 @@ void Exchanges::write_reply(Exchange& exchange, http::Status status, std::string
 }
 
 /// A call's answer without a message: its status in the head, which is all there is.
-void Exchanges::write_grpc_reply(Exchange& exchange, http::Status status) {
+void Exchanges::write_grpc_reply(Exchange& exchange, http::Status status, Instant now) {
   exchange.status = http::number_of(http::Status::kOk);
   reply_head_.clear();
   reply_head_.status = http::Status::kOk;
+  if (const std::string_view text = date(now); !text.empty())
+    reply_head_.fields.add("date", text);
   reply_head_.fields.add("content-type", "application/grpc");
   reply_head_.fields.add("grpc-status", grpc_status_of(status));
   // Percent-encoding leaves these letters as they are.
@@ -574,6 +655,8 @@ void Exchanges::record(Exchange& exchange, Instant now) {
   const tls::SessionInfo info = facts.tls != nullptr ? facts.tls->info() : tls::SessionInfo{};
   access_log_.record({
       .client = facts.client,
+      .proxy = facts.proxy,
+      .forwarded_for = exchange.forwarded_for,
       .vip = facts.vip,
       .tls_version = info.version,
       .tls_cipher = info.cipher,

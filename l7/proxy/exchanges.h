@@ -1,12 +1,16 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "l4/base/random.h"
 #include "l4/base/slab.h"
+#include "l7/http/date.h"
 #include "l7/proxy/exchange.h"
 
 namespace weir::proxy {
@@ -42,6 +46,9 @@ class Exchanges {
   /// Counts of services that are still there go on.
   void install(const Snapshot& snapshot);
 
+  /// What is to be added to an instant for the time since 1970.
+  void set_wall_clock(Duration to_unix) { to_unix_ = to_unix; }
+
   /// For a client, or nothing when there are too many.
   [[nodiscard]] Exchange* create(ClientId client);
   void destroy(Exchange& exchange) { exchanges_.erase(exchange.id); }
@@ -76,6 +83,7 @@ class Exchanges {
 
   [[nodiscard]] std::optional<Outcome> find_route(Exchange& exchange, Instant now);
   [[nodiscard]] Outcome start_attempt(Exchange& exchange, Instant now);
+  [[nodiscard]] Result<UpstreamId> open_connection(Exchange& exchange, Instant now);
   [[nodiscard]] bool find_connection(Exchange& exchange, Instant now);
   [[nodiscard]] bool is_ready(Exchange& exchange, UpstreamConnection& upstream);
   [[nodiscard]] Outcome step_tunnel(Exchange& exchange, UpstreamConnection& upstream, Instant now);
@@ -90,9 +98,11 @@ class Exchanges {
   [[nodiscard]] Outcome respond(Exchange& exchange, Instant now);
   [[nodiscard]] Outcome reply(Exchange& exchange, http::Status status, std::string_view location,
                               Instant now);
-  void write_reply(Exchange& exchange, http::Status status, std::string_view location);
-  void write_grpc_reply(Exchange& exchange, http::Status status);
+  void write_reply(Exchange& exchange, http::Status status, std::string_view location, Instant now);
+  void write_grpc_reply(Exchange& exchange, http::Status status, Instant now);
   void set_deadlines(Exchange& exchange, Instant now);
+  void watch_body(Exchange& exchange, Instant now);
+  [[nodiscard]] std::string_view date(Instant now);
   void drop_upstream(Exchange& exchange, Instant now);
   void record(Exchange& exchange, Instant now);
   void end(Exchange& exchange, Instant now);
@@ -105,6 +115,10 @@ class Exchanges {
   AccessLog access_log_;
   ExchangeCounters counters_;
   http::ResponseHead reply_head_;
+  std::optional<Duration> to_unix_;  // nobody has said yet what time it is
+  http::DateText date_;
+  std::string scratch_;
+  std::vector<std::byte> announcement_;  // of the connection that is being opened
 };
 
 }  // namespace weir::proxy
