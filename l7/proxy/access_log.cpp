@@ -165,8 +165,7 @@ std::size_t format_record(const AccessRecord& record, std::span<char> out) {
   LineWriter line{out};
   line.text("client", EndpointText{record.client}.view());
   if (record.proxy) line.text("proxy", EndpointText{*record.proxy}.view());
-  if (record.forwarded_for)
-    line.text("forwarded_for", EndpointText{*record.forwarded_for}.view());
+  if (record.forwarded_for) line.text("forwarded_for", EndpointText{*record.forwarded_for}.view());
   line.text("vip", EndpointText{record.vip}.view());
   line.text("tls", record.tls_version);
   line.text("cipher", record.tls_cipher);

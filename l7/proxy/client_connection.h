@@ -51,9 +51,9 @@ struct ClientConnection {
   std::uint32_t requests = 0;
   Instant ages_at = kNever;  ///< then the next response is its last
   bool retired = false;      ///< the response to the request that has begun is its last
-  bool queued = false;   ///< stands in the list of those to go on with in the next turn
-  Timer timer;           ///< of the states but `exchange`: an exchange has its own
-  Instant first_byte{};  ///< of the head that is being read; the epoch: none has come
+  bool queued = false;       ///< stands in the list of those to go on with in the next turn
+  Timer timer;               ///< of the states but `exchange`: an exchange has its own
+  Instant first_byte{};      ///< of the head that is being read; the epoch: none has come
 
   // HTTP/1
   http::RequestParser parser;

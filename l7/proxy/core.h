@@ -20,7 +20,7 @@ namespace weir::proxy {
 
 struct CoreCounters : ExchangeCounters {
   std::uint64_t connections_accepted = 0;
-  std::uint64_t connections_refused = 0;  ///< no slot, or no such listener any more
+  std::uint64_t connections_refused = 0;     ///< no slot, or no such listener any more
   std::uint64_t connections_over_limit = 0;  ///< reset: their source had as many as it may
   std::uint64_t proxy_headers = 0;
   std::uint64_t proxy_header_failures = 0;  ///< from those who must send one: none, or a broken one

@@ -28,7 +28,7 @@ struct ClientFacts {
   std::optional<wire::Endpoint> proxy;  ///< who has connected, when it has named the client
   wire::Endpoint destination;           ///< where the client has connected to: a VIP, ours or not
   std::string client_text;              ///< its address, for X-Forwarded-For
-  const tls::Session* tls = nullptr;  ///< none in the clear
+  const tls::Session* tls = nullptr;    ///< none in the clear
 };
 
 /// What a pump has done.

@@ -92,7 +92,6 @@ Instant deadline_of(const Exchange& exchange) {
 /// Whose fault it is that an exchange does not get on.
 Reason timeout_reason(const Exchange& exchange, Instant now) {
   if (now >= exchange.request_deadline) return Reason::kRequestTimeout;
-  if (now >= exchange.attempt_deadline) return Reason::kUpstreamTimeout;
   if (exchange.body_is_due) return Reason::kBodyTooSlow;
   const bool does_not_read = exchange.client().has_unsent();
   return does_not_read || exchange.waits_for_body() ? Reason::kClientTimeout
@@ -206,8 +205,8 @@ std::optional<Exchanges::Outcome> Exchanges::find_route(Exchange& exchange, Inst
     return refuse(exchange, tls ? http::Status::kMisdirectedRequest : http::Status::kNotFound,
                   Reason::kNoRoute, now);
   }
-  const ClientClaim claim = read_claim(exchange.head().fields, facts.client.address,
-                                       exchange.listener->forwarded);
+  const ClientClaim claim =
+      read_claim(exchange.head().fields, facts.client.address, exchange.listener->forwarded);
   if (claim.by_proxy) exchange.forwarded_for = claim.client;
   if (const std::string_view why = misdirection(exchange); !why.empty()) {
     exchange.detail = why;
@@ -425,8 +424,7 @@ Exchanges::Outcome Exchanges::finish(Exchange& exchange, Instant now) {
   // Bytes behind the response answer nothing that was asked, and while it was delivered the
   // endpoint may have closed: such a connection is not kept.
   if (!upstream->is_h2 && !upstream->announced && exchange.upstream_reusable() &&
-      !upstream->broken &&
-      upstream->channel.drained() && upstream->channel.input().empty() &&
+      !upstream->broken && upstream->channel.drained() && upstream->channel.input().empty() &&
       !upstream->channel.input_ended()) {
     upstreams_.give_back(exchange.upstream, now);
     exchange.upstream = {};
@@ -579,8 +577,8 @@ void Exchanges::write_reply(Exchange& exchange, http::Status status, std::string
   reply_head_.clear();
   reply_head_.status = status;
   reply_head_.reason = phrase;
-  if (const std::string_view text = date(now); !text.empty())
-    reply_head_.fields.add("Date", text);
+  if (const std::string_view today = date(now); !today.empty())
+    reply_head_.fields.add("Date", today);
   if (!type.empty()) reply_head_.fields.add("Content-Type", type);
   if (!location.empty()) reply_head_.fields.add("Location", location);
   if (exchange.rule != nullptr) edit_headers(reply_head_.fields, exchange.rule->response_headers);
@@ -607,8 +605,8 @@ void Exchanges::write_grpc_reply(Exchange& exchange, http::Status status, Instan
   exchange.status = http::number_of(http::Status::kOk);
   reply_head_.clear();
   reply_head_.status = http::Status::kOk;
-  if (const std::string_view text = date(now); !text.empty())
-    reply_head_.fields.add("date", text);
+  if (const std::string_view today = date(now); !today.empty())
+    reply_head_.fields.add("date", today);
   reply_head_.fields.add("content-type", "application/grpc");
   reply_head_.fields.add("grpc-status", grpc_status_of(status));
   // Percent-encoding leaves these letters as they are.

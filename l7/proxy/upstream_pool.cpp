@@ -46,8 +46,8 @@ std::optional<UpstreamId> UpstreamPool::take_idle(const wire::Endpoint& endpoint
 }
 
 Result<UpstreamId> UpstreamPool::open(const wire::Endpoint& endpoint, const ServiceEntry& service,
-                                      const GenerationRef& generation, ExchangeId user,
-                                      Instant now, std::span<const std::byte> announcement) {
+                                      const GenerationRef& generation, ExchangeId user, Instant now,
+                                      std::span<const std::byte> announcement) {
   const auto source = std::find_if(sources_.begin(), sources_.end(), [&](const auto& address) {
     return address.family() == endpoint.address.family();
   });
@@ -58,8 +58,7 @@ Result<UpstreamId> UpstreamPool::open(const wire::Endpoint& endpoint, const Serv
   Result<tcp::ConnectionId> connection = stack_.connect(*source, endpoint, 0, now);
   if (!connection) return std::move(connection).error();
   // It waits in TCP until the connection stands; only a stack without memory does not take it.
-  if (!announcement.empty() &&
-      stack_.write(*connection, announcement) < announcement.size()) {
+  if (!announcement.empty() && stack_.write(*connection, announcement) < announcement.size()) {
     stack_.abort(*connection, now);
     return Error{ErrorCode::kUnavailable, "no memory for a PROXY header"};
   }

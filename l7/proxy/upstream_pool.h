@@ -107,8 +107,7 @@ class UpstreamPool {
   /// it stands. `announcement` is what goes before everything else, TLS too: a PROXY header.
   [[nodiscard]] Result<UpstreamId> open(const wire::Endpoint& endpoint, const ServiceEntry& service,
                                         const GenerationRef& generation, ExchangeId user,
-                                        Instant now,
-                                        std::span<const std::byte> announcement = {});
+                                        Instant now, std::span<const std::byte> announcement = {});
   /// HTTP/2: a connection that takes one more exchange, or a new one. leave() ends the share.
   [[nodiscard]] Result<UpstreamId> share(const wire::Endpoint& endpoint,
                                          const ServiceEntry& service,
