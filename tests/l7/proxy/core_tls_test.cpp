@@ -127,8 +127,8 @@ class ProxyCoreTls : public ProxyCore {
 };
 
 TEST_F(ProxyCoreTls, BehindAProxyHeaderTlsIsSpoken) {
-  Backend& app =
-      serve_tls(answering(std::string{kOk}), {*wire::IpAddress::parse("10.0.0.100"), 32});
+  Backend& app = serve_tls(answering(std::string{kOk}),
+                           wire::Prefix{*wire::IpAddress::parse("10.0.0.100"), 32});
   const std::string header = "PROXY TCP4 192.0.2.7 198.51.100.9 4321 443\r\n";
   TlsClient client{world_, "shop.example"};
   client.peer().send(header);  // before, and in one segment with, what the client says first
