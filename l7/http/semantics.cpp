@@ -137,13 +137,29 @@ bool is_without_body(Status status) {
   return number_of(status) < 200 || status == Status::kNoContent || status == Status::kNotModified;
 }
 
-/// Fields that carry the meaning of a message. RFC 9110, section 7.6.1 forbids senders to name
-/// such fields in Connection; a sender who does so anyway wants them gone.
+/// Fields that carry the meaning of a message, or whose it is. RFC 9110, section 7.6.1 forbids
+/// senders to name such fields in Connection; a sender who does so anyway wants them gone.
 bool is_end_to_end(std::string_view name) {
-  static constexpr auto kNames = std::to_array<std::string_view>(
-      {"host", "content-length", "content-type", "content-encoding", "content-range",
-       "authorization", "www-authenticate", "cookie", "set-cookie", "cache-control", "date",
-       "expect", "forwarded", "location", "origin", "range", "vary"});
+  static constexpr auto kNames = std::to_array<std::string_view>({"host",
+                                                                  "content-length",
+                                                                  "content-type",
+                                                                  "content-encoding",
+                                                                  "content-range",
+                                                                  "authorization",
+                                                                  "www-authenticate",
+                                                                  "cookie",
+                                                                  "set-cookie",
+                                                                  "cache-control",
+                                                                  "date",
+                                                                  "expect",
+                                                                  "forwarded",
+                                                                  "location",
+                                                                  "origin",
+                                                                  "range",
+                                                                  "vary",
+                                                                  "x-forwarded-for",
+                                                                  "x-forwarded-host",
+                                                                  "x-forwarded-proto"});
   return std::any_of(kNames.begin(), kNames.end(),
                      [&](std::string_view kept) { return equals_ignoring_case(name, kept); });
 }

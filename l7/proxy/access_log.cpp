@@ -80,26 +80,32 @@ class LineWriter {
   bool overflow_ = false;
 };
 
-/// An endpoint as text without the heap.
+/// An address or an endpoint as text without the heap.
 class EndpointText {
  public:
   explicit EndpointText(const wire::Endpoint& endpoint) {
-    const auto& b = endpoint.address.bytes;
-    char* end = text_.data();
-    if (endpoint.address.is_v4()) {
-      end = fmt::format_to(end, "{}.{}.{}.{}", b[12], b[13], b[14], b[15]);
-    } else {
-      *end++ = '[';
-      for (std::size_t i = 0; i < 16; i += 2)
-        end = fmt::format_to(end, "{}{:x}", i == 0 ? "" : ":", (b[i] << 8) | b[i + 1]);
-      *end++ = ']';
-    }
-    end = fmt::format_to(end, ":{}", endpoint.port.value());
-    length_ = static_cast<std::size_t>(end - text_.data());
+    const bool is_v4 = endpoint.address.is_v4();
+    if (!is_v4) text_[length_++] = '[';
+    write(endpoint.address);
+    if (!is_v4) text_[length_++] = ']';
+    write(fmt::format_to(end(), ":{}", endpoint.port.value()));
   }
+  explicit EndpointText(const wire::IpAddress& address) { write(address); }
   [[nodiscard]] std::string_view view() const { return {text_.data(), length_}; }
 
  private:
+  [[nodiscard]] char* end() { return text_.data() + length_; }
+  void write(const char* new_end) { length_ = static_cast<std::size_t>(new_end - text_.data()); }
+  void write(const wire::IpAddress& address) {
+    const auto& b = address.bytes;
+    if (address.is_v4()) {
+      write(fmt::format_to(end(), "{}.{}.{}.{}", b[12], b[13], b[14], b[15]));
+      return;
+    }
+    for (std::size_t i = 0; i < 16; i += 2)
+      write(fmt::format_to(end(), "{}{:x}", i == 0 ? "" : ":", (b[i] << 8) | b[i + 1]));
+  }
+
   std::array<char, 64> text_{};
   std::size_t length_ = 0;
 };
@@ -163,7 +169,7 @@ std::size_t format_record(const AccessRecord& record, std::span<char> out) {
   LineWriter line{out};
   line.text("client", EndpointText{record.client}.view());
   if (record.proxy) line.text("proxy", EndpointText{*record.proxy}.view());
-  if (!record.forwarded_for.empty()) line.text("forwarded_for", record.forwarded_for);
+  if (record.forwarded_for) line.text("forwarded_for", EndpointText{*record.forwarded_for}.view());
   line.text("vip", EndpointText{record.vip}.view());
   line.text("tls", record.tls_version);
   line.text("cipher", record.tls_cipher);

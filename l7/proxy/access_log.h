@@ -48,7 +48,8 @@ std::string_view text_of(Reason reason);
 struct AccessRecord {
   wire::Endpoint client{};
   std::optional<wire::Endpoint> proxy{};  ///< who has connected, when it named the client
-  std::string_view forwarded_for{};       ///< whom trusted proxies have named, when they have
+  std::optional<wire::IpAddress>
+      forwarded_for{};  ///< whom trusted proxies have named, when they have
   wire::Endpoint vip{};
   std::string_view tls_version{};
   std::string_view tls_cipher{};

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "l4/base/bytes.h"
+#include "l7/http/proxy_protocol.h"
 #include "l7/proxy/balancer.h"
 #include "l7/proxy/exchanges.h"
 #include "l7/proxy/outlier.h"
@@ -14,7 +15,6 @@ namespace weir::proxy {
 namespace {
 
 constexpr auto kRelaxed = std::memory_order_relaxed;
-constexpr Duration kResponseTimeout = std::chrono::seconds{30};
 /// Tries that nobody counts, since they are about a connection and not about an endpoint.
 constexpr std::uint32_t kStaleTriesMax = 2;
 /// How often those who wait look whether another worker's request has made room.
@@ -51,6 +51,10 @@ std::optional<std::uint64_t> request_hash(const Exchange& exchange) {
     }
   }
   return std::nullopt;
+}
+
+http::ProxyEndpoint named(const wire::Endpoint& endpoint) {
+  return {endpoint.address.bytes, endpoint.port.value()};
 }
 
 bool hashes(control::LoadBalancer policy) {
@@ -167,8 +171,7 @@ Exchanges::Outcome Exchanges::begin_attempt(Exchange& exchange, EndpointIndex in
                          : nullptr;
   const SessionTable* const session = exchange.rule->session ? &*exchange.rule->session : nullptr;
   exchange.gives_session = session != nullptr && exchange.sticky != index;
-  timers_.arm(exchange.timer, std::min({exchange.request_deadline, exchange.attempt_deadline,
-                                        exchange.connect_deadline, now + kResponseTimeout}));
+  timers_.arm(exchange.timer, deadline_of(exchange));
   return Outcome::kMoved;
 }
 
@@ -176,13 +179,17 @@ Exchanges::Found Exchanges::find_connection(Exchange& exchange, EndpointIndex in
   const ServiceEntry& service = *exchange.service;
   const EndpointEntry& entry = service.endpoints[index];
   const bool h2 = service.speaks_h2();
-  auto found = h2 ? upstreams_.join(entry.endpoint, service, exchange.id)
-                  : upstreams_.take_idle(entry.endpoint, service, exchange.id, now);
+  std::optional<UpstreamId> found;
+  if (h2)
+    found = upstreams_.join(entry.endpoint, service, exchange.id);
+  else if (service.proxy_protocol == control::ProxyProtocol::kNone)
+    found = upstreams_.take_idle(entry.endpoint, service, exchange.id, now);
+  // What has been announced is somebody's own, so that there is none to be found idle.
   if (!found) {
     if (!UpstreamPool::may_open(entry, service)) return Found::kFull;
     const Result<UpstreamId> opened =
         h2 ? upstreams_.open_shared(entry, service, exchange.generation, exchange.id, now)
-           : upstreams_.open(entry, service, exchange.generation, exchange.id, now);
+           : open_connection(exchange, entry, now);
     if (!opened) return Found::kNo;
     found = *opened;
   }
@@ -194,9 +201,27 @@ Exchanges::Found Exchanges::find_connection(Exchange& exchange, EndpointIndex in
   return Found::kYes;
 }
 
-bool Exchanges::is_connecting(const Exchange& exchange) {
-  const UpstreamConnection* upstream = upstreams_.get(exchange.upstream);
-  return upstream != nullptr && (!upstream->connected || upstream->channel.handshaking());
+Result<UpstreamId> Exchanges::open_connection(Exchange& exchange, const EndpointEntry& endpoint,
+                                              Instant now) {
+  const ClientFacts& facts = *exchange.facts;
+  // Trusted proxies name an address only.
+  const wire::Endpoint client = exchange.forwarded_for
+                                    ? wire::Endpoint{*exchange.forwarded_for, wire::Port{0}}
+                                    : facts.client;
+  const http::ProxyAddresses addresses{named(client), named(facts.destination)};
+  announcement_.clear();
+  switch (exchange.service->proxy_protocol) {
+    case control::ProxyProtocol::kNone:
+      break;
+    case control::ProxyProtocol::kV1:
+      http::append_proxy_v1(announcement_, addresses);
+      break;
+    case control::ProxyProtocol::kV2:
+      http::append_proxy_v2(announcement_, addresses);
+      break;
+  }
+  return upstreams_.open(endpoint, *exchange.service, exchange.generation, exchange.id, now,
+                         announcement_);
 }
 
 // ---- its end -----------------------------------------------------------------------------------

@@ -56,6 +56,12 @@ void ByteBuffer::clear() {
 Channel::Channel(tcp::Stack& stack, tcp::ConnectionId connection, BufferPool& pool)
     : stack_{&stack}, connection_{connection}, input_{pool}, output_{pool} {}
 
+void Channel::secure(tls::Session session) {
+  session_.emplace(std::move(session));
+  session_->feed(input_.bytes());
+  input_.clear();
+}
+
 bool Channel::fill() {
   if (input_ended_ || failed_) return false;
   return session_ ? fill_secure() : fill_plain();

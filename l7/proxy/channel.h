@@ -88,8 +88,9 @@ class Channel {
  public:
   Channel(tcp::Stack& stack, tcp::ConnectionId connection, BufferPool& pool);
 
-  /// Before the first byte: everything from now on is TLS.
-  void secure(tls::Session session) { session_.emplace(std::move(session)); }
+  /// Everything from now on is TLS, what has arrived and was not consumed included. Before anything
+  /// is sent.
+  void secure(tls::Session session);
 
   [[nodiscard]] tcp::ConnectionId connection() const { return connection_; }
   [[nodiscard]] const tls::Session* session() const { return session_ ? &*session_ : nullptr; }

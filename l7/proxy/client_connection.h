@@ -12,11 +12,14 @@
 #include "l7/proxy/channel.h"
 #include "l7/proxy/exchange.h"
 #include "l7/proxy/generation.h"
+#include "l7/proxy/source_counts.h"
 
 namespace weir::proxy {
 
 /// One client's connection. Its states, with what holds in them:
 ///
+/// proxy header (from those who must send one)
+///       ▼
 ///   handshake ──► request ◄──────────────┐   handshake: TLS is being set up
 ///       │           │ head complete      │   request:   HTTP/1, no exchange is active
 ///       │           ▼                    │   exchange:  exchange->active()
@@ -27,6 +30,7 @@ namespace weir::proxy {
 ///                draining ──► lingering ──► gone        (RFC 9112, section 9.6)
 struct ClientConnection {
   enum class State : std::uint8_t {
+    kProxyHeader,
     kHandshake,
     kRequest,
     kExchange,
@@ -42,11 +46,14 @@ struct ClientConnection {
   Channel channel;
   GenerationRef generation;  ///< the one it was accepted under; owns its TLS context
   ClientFacts facts;
+  SourceCounts::Ticket ticket;  ///< once it is known whose it is
   State state = State::kRequest;
   std::uint32_t requests = 0;
-  bool queued = false;   ///< stands in the list of those to go on with in the next turn
-  Timer timer;           ///< of the states but `exchange`: an exchange has its own
-  Instant first_byte{};  ///< of the head that is being read; the epoch: none has come
+  Instant ages_at = kNever;  ///< then the next response is its last
+  bool retired = false;      ///< the response to the request that has begun is its last
+  bool queued = false;       ///< stands in the list of those to go on with in the next turn
+  Timer timer;               ///< of the states but `exchange`: an exchange has its own
+  Instant first_byte{};      ///< of the head that is being read; the epoch: none has come
 
   // HTTP/1
   http::RequestParser parser;
@@ -62,7 +69,8 @@ struct ClientConnection {
 inline http::HeadLimits head_limits(const control::GatewayLimits& limits) {
   // A head must fit one buffer beside what is read with it.
   constexpr std::uint32_t kHeaderBytesMax = kBufferBytes / 2;
-  return {.header_bytes = std::min(limits.header_bytes, kHeaderBytesMax)};
+  return {.header_bytes = std::min(limits.header_bytes, kHeaderBytesMax),
+          .fields_max = limits.header_count};
 }
 
 }  // namespace weir::proxy

@@ -72,7 +72,7 @@ Exchange& Core::begin_exchange(ClientConnection& client, Instant now) {
   Exchange& exchange = *client.exchange;
   exchange.from_h1(client.channel, client.parser.head(), client.parser.framing());
   exchange.begin(GenerationRef{*current_}, client.facts, client.first_byte, now);
-  exchange.keep_alive = client.parser.framing().keep_alive && may_go_on(client);
+  exchange.keep_alive = client.parser.framing().keep_alive && may_go_on(client, now);
   return exchange;
 }
 
@@ -85,9 +85,12 @@ void Core::refuse_late_head(ClientId id, ClientConnection& client, Instant now) 
 bool Core::step_exchange(ClientId id, ClientConnection& client, Instant now) {
   // A client that sends several requests and then its FIN waits for as many answers.
   const bool said_all = client.channel.input_ended() && client.channel.input().empty();
-  client.exchange->keep_alive =
-      client.parser.framing().keep_alive && may_go_on(client) && !said_all;
-  const Exchanges::Outcome outcome = exchanges_.step(*client.exchange, now);
+  Exchange& exchange = *client.exchange;
+  if (said_all) exchange.keep_alive = false;
+  // The head of the answer says whether the connection goes on; behind it, it is too late.
+  if (!exchange.response_started() && exchange.keep_alive)
+    exchange.keep_alive = may_go_on(client, now);
+  const Exchanges::Outcome outcome = exchanges_.step(exchange, now);
   end_exchange(id, client, outcome, now);
   return outcome == Exchanges::Outcome::kMoved || outcome == Exchanges::Outcome::kDone;
 }

@@ -98,7 +98,7 @@ void Core::start_stream(ClientId id, ClientConnection& client, http::H2Stream& s
     return;
   }
   ++client.requests;
-  if (!may_go_on(client) && !session.draining()) session.drain();
+  if (!may_go_on(client, now) && !session.draining()) session.drain();
   stream.owner = exchange->id.raw();
   client.streams.push_back(exchange->id);
   exchange->from_h2(session, stream);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "l7/http/proxy_protocol.h"
 #include "l7/proxy/user_data.h"
 
 namespace weir::proxy {
@@ -12,7 +13,6 @@ constexpr std::uint32_t kClientsMax = 32768;
 /// Generations beside the current one. Beyond that, connections of the oldest are closed after
 /// their next response, so that a configuration that is applied every second does not pile up.
 constexpr std::size_t kRetiringMax = 16;
-constexpr std::uint32_t kRequestsPerConnection = 10'000;
 /// One connection's share of a turn; the rest waits for the next one.
 constexpr int kStepsPerTurn = 16;
 /// Connections of HTTP/2 that one event makes run, each of which may make others run.
@@ -22,12 +22,24 @@ constexpr Duration kHandshakeTimeout = std::chrono::seconds{5};
 constexpr Duration kDrainTimeout = std::chrono::seconds{30};
 constexpr Duration kLingerTimeout = std::chrono::seconds{2};
 
+Duration milliseconds(std::uint32_t count) { return std::chrono::milliseconds{count}; }
+
+bool is_listed(const std::vector<wire::Prefix>& prefixes, const wire::IpAddress& address) {
+  return std::any_of(prefixes.begin(), prefixes.end(),
+                     [&](const wire::Prefix& prefix) { return prefix.contains(address); });
+}
+
+wire::Endpoint endpoint_of(const http::ProxyEndpoint& named) {
+  return {wire::IpAddress{named.address}, wire::Port{named.port}};
+}
+
 }  // namespace
 
 Core::Core(tcp::Stack& stack, Random random, Instant start)
     : stack_{stack},
       timers_{start},
       exchanges_{stack, buffers_, timers_, h2_, changed_, random},
+      random_{random.next()},
       clients_{kClientsMax} {}
 
 // ---- configuration -----------------------------------------------------------------------------
@@ -137,17 +149,42 @@ void Core::accept(tcp::ConnectionId connection, Instant now) {
   }
   client.generation = GenerationRef{*current_};
   client.facts.bind = &*bind;
-  client.facts.vip = local;
+  client.facts.vip = client.facts.destination = local;
   client.facts.client = stack_.remote(connection);
-  client.facts.client_text = client.facts.client.address.text();
   client.timer.user = user_data(Owner::kClient, id);
-  if (tls::ServerContext* context =
-          current_->tls_context(static_cast<std::size_t>(bind - binds.begin()))) {
-    Result<tls::Session> session = tls::Session::accept(*context);
+  stack_.set_user(connection, client.timer.user);
+  if (is_listed(bind->proxies, client.facts.client.address)) {
+    client.state = ClientConnection::State::kProxyHeader;
+    arm(client, now + milliseconds(bind->limits.header_timeout_ms));
+  } else if (!admit(id, client, now)) {
+    return;
+  }
+  run(id, now);
+}
+
+/// It is known whose connection it is. False when it has been closed for that.
+bool Core::admit(ClientId id, ClientConnection& client, Instant now) {
+  const Bind& bind = *client.facts.bind;
+  const control::GatewayLimits& limits = bind.limits;
+  client.ticket = sources_.enter(client.facts.client.address, limits.connections_per_source);
+  if (!client.ticket) {
+    ++counters_.connections_over_limit;
+    close_client(id, Ending::kReset, now);
+    return false;
+  }
+  client.facts.client_text = client.facts.client.address.text();
+  if (limits.connection_age_ms != 0) {
+    // Up to a tenth earlier, so that those that began together do not end together.
+    const std::uint32_t earlier = random_.below(limits.connection_age_ms / 10 + 1);
+    client.ages_at = now + milliseconds(limits.connection_age_ms - earlier);
+  }
+  if (bind.tls) {
+    const auto index = static_cast<std::size_t>(&bind - &client.generation->snapshot().binds[0]);
+    Result<tls::Session> session = tls::Session::accept(*client.generation->tls_context(index));
     if (!session) {
-      exchanges_.destroy(*client.exchange);
-      clients_.erase(id);
-      return refuse_connection();
+      ++counters_.connections_refused;
+      close_client(id, Ending::kReset, now);
+      return false;
     }
     client.channel.secure(std::move(*session));
     client.facts.tls = client.channel.session();
@@ -157,8 +194,7 @@ void Core::accept(tcp::ConnectionId connection, Instant now) {
     await_request(client, now);
   }
   ++counters_.connections_accepted;
-  stack_.set_user(connection, client.timer.user);
-  run(id, now);
+  return true;
 }
 
 void Core::run(ClientId id, Instant now) {
@@ -249,6 +285,8 @@ void Core::advance(Instant now) {
 
 bool Core::step(ClientId id, ClientConnection& client, Instant now) {
   switch (client.state) {
+    case ClientConnection::State::kProxyHeader:
+      return step_proxy_header(id, client, now);
     case ClientConnection::State::kHandshake:
       return step_handshake(client, now);
     case ClientConnection::State::kRequest:
@@ -263,6 +301,31 @@ bool Core::step(ClientId id, ClientConnection& client, Instant now) {
       return step_lingering(id, client, now);
   }
   return false;
+}
+
+bool Core::step_proxy_header(ClientId id, ClientConnection& client, Instant now) {
+  Channel& channel = client.channel;
+  const bool moved = channel.fill();
+  const http::ProxyHeader header = http::read_proxy_header(channel.input());
+  const bool is_incomplete = header.outcome == http::ProxyHeader::Outcome::kIncomplete;
+  if (is_incomplete && !channel.input_ended()) return moved;
+  if (is_incomplete && channel.input().empty()) {  // to see whether we are here
+    drain(client, now);
+    return true;
+  }
+  if (header.outcome != http::ProxyHeader::Outcome::kComplete) {
+    ++counters_.proxy_header_failures;
+    close_client(id, Ending::kReset, now);
+    return false;
+  }
+  ++counters_.proxy_headers;
+  channel.consume(header.consumed);
+  if (header.addresses) {
+    client.facts.proxy = client.facts.client;
+    client.facts.client = endpoint_of(header.addresses->source);
+    client.facts.destination = endpoint_of(header.addresses->destination);
+  }
+  return admit(id, client, now);
 }
 
 bool Core::step_handshake(ClientConnection& client, Instant now) {
@@ -307,10 +370,20 @@ void Core::drain(ClientConnection& client, Instant now) {
   arm(client, now + kDrainTimeout);
 }
 
-bool Core::may_go_on(const ClientConnection& client) const {
-  const bool crowded =
+/// Whether the connection goes on behind the request that has begun.
+bool Core::may_go_on(ClientConnection& client, Instant now) {
+  if (client.retired) return false;
+  const std::uint32_t requests_max = client.facts.bind->limits.requests_per_connection;
+  const bool is_spent = requests_max != 0 && client.requests >= requests_max;
+  const bool is_old = now >= client.ages_at;
+  const bool is_crowded =
       retiring_.size() > kRetiringMax && &*client.generation == retiring_.front().get();
-  return client.requests < kRequestsPerConnection && !crowded;
+  client.retired = is_spent || is_old || is_crowded;
+  if (is_spent)
+    ++counters_.closed_after_requests;
+  else if (is_old)
+    ++counters_.closed_after_age;
+  return !client.retired;
 }
 
 // ---- endings -----------------------------------------------------------------------------------
@@ -347,6 +420,10 @@ void Core::on_client_timer(ClientId id, Instant now) {
   ClientConnection* client = clients_.get(id);
   WEIR_ASSERT(client != nullptr);  // destroying a client takes its timer off the wheel
   switch (client->state) {
+    case ClientConnection::State::kProxyHeader:
+      ++counters_.proxy_header_failures;
+      close_client(id, Ending::kReset, now);
+      return;
     case ClientConnection::State::kHandshake:
       ++counters_.handshake_timeouts;
       close_client(id, Ending::kReset, now);

@@ -13,13 +13,19 @@
 #include "l7/proxy/client_connection.h"
 #include "l7/proxy/exchanges.h"
 #include "l7/proxy/generation.h"
+#include "l7/proxy/source_counts.h"
 #include "l7/tcp/stack.h"
 
 namespace weir::proxy {
 
 struct CoreCounters : ExchangeCounters {
   std::uint64_t connections_accepted = 0;
-  std::uint64_t connections_refused = 0;  ///< no slot, or no such listener any more
+  std::uint64_t connections_refused = 0;     ///< no slot, or no such listener any more
+  std::uint64_t connections_over_limit = 0;  ///< reset: their source had as many as it may
+  std::uint64_t proxy_headers = 0;
+  std::uint64_t proxy_header_failures = 0;  ///< from those who must send one: none, or a broken one
+  std::uint64_t closed_after_requests = 0;  ///< as many as a connection may have; told so
+  std::uint64_t closed_after_age = 0;       ///< likewise, for its age
   std::uint64_t tls_handshakes = 0;
   std::uint64_t tls_failures = 0;
   std::uint64_t handshake_timeouts = 0;
@@ -44,10 +50,11 @@ class Core {
   void install(std::unique_ptr<Generation> generation);
   /// Tickets of all configurations are sealed with these from now on.
   void set_ticket_keys(const tls::TicketKeySet& keys);
+  /// What is to be added to an instant for the time since 1970. Until it is known, answers of our
+  /// own have no Date.
+  void set_wall_clock(Duration to_unix) { exchanges_.set_wall_clock(to_unix); }
   /// Our own addresses, as source of connections to endpoints.
   void set_sources(std::vector<wire::IpAddress> sources);
-  /// The time of day is what `now` says and this.
-  void set_wall_clock(Duration offset) { wall_clock_ = offset; }
   /// A generation that nothing refers to any more, to be destroyed off this core; or nothing.
   [[nodiscard]] std::unique_ptr<Generation> take_retired();
 
@@ -68,8 +75,10 @@ class Core {
  private:
   // core.cpp: what all connections have in common.
   void accept(tcp::ConnectionId connection, Instant now);
+  bool admit(ClientId id, ClientConnection& client, Instant now);
   void run(ClientId id, Instant now);
   bool step(ClientId id, ClientConnection& client, Instant now);
+  bool step_proxy_header(ClientId id, ClientConnection& client, Instant now);
   bool step_handshake(ClientConnection& client, Instant now);
   bool step_draining(ClientConnection& client, Instant now);
   bool step_lingering(ClientId id, ClientConnection& client, Instant now);
@@ -77,7 +86,7 @@ class Core {
   void on_client_timer(ClientId id, Instant now);
   void on_exchange_timer(ExchangeId id, Instant now);
   void settle(Instant now);
-  [[nodiscard]] bool may_go_on(const ClientConnection& client) const;
+  [[nodiscard]] bool may_go_on(ClientConnection& client, Instant now);
   void client_lost(ClientId id, ClientConnection& client, Instant now);
   enum class Ending : std::uint8_t { kInOrder, kReset };
   void close_client(ClientId id, Ending ending, Instant now);
@@ -108,7 +117,6 @@ class Core {
   tcp::Stack& stack_;
   TimerWheel timers_;
   BufferPool buffers_;
-  Duration wall_clock_{};
   tls::TicketKeySet ticket_keys_;  // none until they are set; contexts point at it
   // Before clients and endpoints, so that it outlives them: they refer to generations and their TLS
   // contexts.
@@ -117,6 +125,8 @@ class Core {
   http::H2Shared h2_;                                  // likewise
   ChangedExchanges changed_;
   Exchanges exchanges_;
+  Random random_;
+  SourceCounts sources_;  // before clients, who hold tickets
   Slab<ClientConnection> clients_;
   std::vector<ClientId> queued_;
   std::vector<ClientId> running_;

@@ -5,6 +5,7 @@
 
 #include "l4/base/bytes.h"
 #include "l4/base/random.h"
+#include "l7/proxy/forwarded.h"
 #include "l7/proxy/grpc.h"
 
 namespace weir::proxy {
@@ -119,6 +120,7 @@ void Exchange::begin(GenerationRef with, const ClientFacts& from, Instant first,
   generation = std::move(with);
   facts = &from;
   listener = nullptr;
+  forwarded_for.reset();
   rule = nullptr;
   prefix_size = 0;
   service = nullptr;
@@ -140,6 +142,8 @@ void Exchange::begin(GenerationRef with, const ClientFacts& from, Instant first,
   last_progress = attempt_started = now;
   upstream_duration = {};
   request_bytes = response_bytes = 0;
+  body_rate.stop();
+  body_is_due = false;
   active_ = true;
   grpc_ = is_h2() && proxy::is_grpc(head_->fields);
   send_continue_ = head_sent_ = body_taken_ = answered_ = request_complete_ = false;
@@ -160,7 +164,8 @@ std::string_view Exchange::protocol() const {
   return head_->minor_version == 0 ? "HTTP/1.0" : "HTTP/1.1";
 }
 
-void Exchange::prepare_request(const std::optional<tls::ClientIdentity>& identity, Random& random) {
+void Exchange::prepare_request(const std::optional<tls::ClientIdentity>& identity, Random& random,
+                               std::string& scratch) {
   http::RequestHead& head = *head_;
   client_minor_version_ = head.minor_version;
   method_ = head.method;
@@ -182,8 +187,10 @@ void Exchange::prepare_request(const std::optional<tls::ClientIdentity>& identit
                                : head.minor_version == 1 ? "1.1 weir"
                                                          : "1.0 weir";
   head.fields.add("Via", via);
-  http::set_forwarded(head.fields,
-                      {facts->client_text, facts->bind->tls ? "https" : "http", uri.authority()});
+  const http::ForwardedFor seen{facts->client_text, facts->bind->tls ? "https" : "http",
+                                uri.authority()};
+  describe_client(head.fields, read_claim(head.fields, facts->client.address, listener->forwarded),
+                  seen, scratch);
   edit_headers(head.fields, rule->request_headers);
   // Behind what a route adds: nobody but us says who the client is.
   set_client_identity(head.fields, identity);
@@ -275,11 +282,11 @@ PumpResult Exchange::pump_request() {
   return result;
 }
 
-PumpResult Exchange::pump_response(Instant now) {
+PumpResult Exchange::pump_response(Instant now, std::string_view date) {
   if (response_complete_ || !head_sent_) return {};
   PumpResult result;
   while (!response_started_) {
-    const PumpResult head = forward_response_head(now);
+    const PumpResult head = forward_response_head(now, date);
     if (!head.moved || head.failure != Reason::kOk || head.unwanted) return head;
     result.moved = true;
   }
@@ -303,7 +310,7 @@ PumpResult Exchange::pump_response(Instant now) {
   return result;
 }
 
-PumpResult Exchange::forward_response_head(Instant now) {
+PumpResult Exchange::forward_response_head(Instant now, std::string_view date) {
   // A head must fit whole, with what we add to it; the client drains its output first.
   if (!client_->head_room()) return {};
   const HeadState state = upstream_->read_head(method_);
@@ -338,7 +345,7 @@ PumpResult Exchange::forward_response_head(Instant now) {
   }
   if (head.status == http::Status::kSwitchingProtocols) return begin_tunnel(now);
   upstream_duration = now - attempt_started;
-  write_final_head();
+  write_final_head(date);
   return {true, Reason::kOk};
 }
 
@@ -393,7 +400,7 @@ PumpResult Exchange::pump_tunnel() {
   return result;
 }
 
-void Exchange::write_final_head() {
+void Exchange::write_final_head(std::string_view date) {
   http::ResponseHead& head = upstream_->response();
   const http::BodyFraming body = upstream_->framing().body;
   upstream_->begin_body(body);
@@ -409,6 +416,8 @@ void Exchange::write_final_head() {
     http::announced_trailers(head.fields, response_trailers_);
   http::remove_hop_by_hop(head.fields);
   if (!response_trailers_.empty()) head.fields.add("Trailer", response_trailers_);
+  // RFC 9110, section 6.6.1: whoever hands on an answer without one says when it came.
+  if (!date.empty() && !head.fields.contains("Date")) head.fields.add("Date", date);
   if (!is_h2()) {
     if (head.reason.empty() && is_to_h2()) head.reason = http::reason_phrase(head.status);
     const bool reusable = keep_alive && response_framing_.kind != http::BodyKind::kUntilClose;

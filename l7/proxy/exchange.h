@@ -15,6 +15,7 @@
 #include "l7/proxy/access_log.h"
 #include "l7/proxy/generation.h"
 #include "l7/proxy/leg.h"
+#include "l7/proxy/minimum_rate.h"
 #include "l7/proxy/upstream_pool.h"
 
 namespace weir::proxy {
@@ -26,9 +27,11 @@ using ClientId = Handle<ClientConnection>;
 struct ClientFacts {
   const Bind* bind = nullptr;
   wire::Endpoint vip;
-  wire::Endpoint client;
-  std::string client_text;            ///< the address, for X-Forwarded-For
-  const tls::Session* tls = nullptr;  ///< none in the clear
+  wire::Endpoint client;                ///< who has connected, or whom a PROXY header has named
+  std::optional<wire::Endpoint> proxy;  ///< who has connected, when it has named the client
+  wire::Endpoint destination;           ///< where the client has connected to: a VIP, ours or not
+  std::string client_text;              ///< its address, for X-Forwarded-For
+  const tls::Session* tls = nullptr;    ///< none in the clear
 };
 
 /// What a pump has done.
@@ -87,7 +90,9 @@ class Exchange {
 
   /// Turns the head into what goes to an endpoint, for good. `random` is for what a WebSocket's
   /// client would have made up, had it come over HTTP/1.
-  void prepare_request(const std::optional<tls::ClientIdentity>& identity, Random& random);
+  /// `scratch` only keeps its capacity.
+  void prepare_request(const std::optional<tls::ClientIdentity>& identity, Random& random,
+                       std::string& scratch);
 
   /// Over what it goes on; the head is written anew, to another endpoint, while replayable().
   void to_h1(Channel& channel, http::ResponseParser& parser);
@@ -97,7 +102,8 @@ class Exchange {
   [[nodiscard]] bool replayable() const { return !body_taken_ && !answered_; }
 
   [[nodiscard]] PumpResult pump_request();
-  [[nodiscard]] PumpResult pump_response(Instant now);
+  /// `date` is given to an answer without one; empty: to none.
+  [[nodiscard]] PumpResult pump_response(Instant now, std::string_view date);
   /// Moves bytes, and the end of each direction. Complete once both directions have ended.
   [[nodiscard]] PumpResult pump_tunnel();
   [[nodiscard]] bool tunnel() const { return tunnel_; }
@@ -124,6 +130,10 @@ class Exchange {
   [[nodiscard]] bool is_head_request() const { return head_->method == "HEAD"; }
   [[nodiscard]] bool is_grpc() const { return grpc_; }
   [[nodiscard]] bool head_sent() const { return head_sent_; }
+  /// It is the client that the request waits for: all that has come of its body has gone on.
+  [[nodiscard]] bool waits_for_body() const {
+    return head_sent_ && !send_continue_ && !request_complete_ && client_->input_empty();
+  }
   [[nodiscard]] bool request_complete() const { return request_complete_; }
   [[nodiscard]] bool response_started() const { return response_started_; }
   [[nodiscard]] bool response_complete() const { return response_complete_; }
@@ -142,6 +152,7 @@ class Exchange {
   bool keep_alive = false;
   GenerationRef generation;
   const ListenerEntry* listener = nullptr;
+  std::optional<wire::IpAddress> forwarded_for;  ///< whom trusted proxies have named, if they have
   const Rule* rule = nullptr;
   std::size_t prefix_size = 0;  ///< of the path, that the rule's prefix has matched
   const ServiceEntry* service = nullptr;
@@ -163,6 +174,8 @@ class Exchange {
   const control::RetryPolicy* rejects = nullptr;
   bool gives_session = false;        ///< the answer tells the client where it belongs
   std::uint64_t body_bytes_max = 0;  ///< 0: no limit
+  MinimumRate body_rate;             ///< of the request's body
+  bool body_is_due = false;          ///< and the client is who it waits for
   int status = 0;
   Reason reason = Reason::kOk;
   std::string_view detail;     ///< lives as long as the process; empty where the reason says it all
@@ -179,10 +192,10 @@ class Exchange {
  private:
   void restart_request();
   void rewrite_target(http::RequestHead& head) const;
-  PumpResult forward_response_head(Instant now);
+  PumpResult forward_response_head(Instant now, std::string_view date);
   void set_hop_by_hop(http::HeaderList& fields, Random& random) const;
   PumpResult begin_tunnel(Instant now);
-  void write_final_head();
+  void write_final_head(std::string_view date);
 
   Leg* client_ = nullptr;
   Leg* upstream_ = nullptr;

@@ -6,14 +6,17 @@
 #include <utility>
 
 #include "l4/base/bytes.h"
+#include "l7/http/proxy_protocol.h"
 #include "l7/proxy/balancer.h"
+#include "l7/proxy/forwarded.h"
 #include "l7/proxy/grpc.h"
 #include "l7/proxy/user_data.h"
 
 namespace weir::proxy {
 namespace {
 
-constexpr Duration kBodyIdleTimeout = std::chrono::seconds{30};
+/// Without anything moving, when it is not the client's body that is waited for.
+constexpr Duration kIdleTimeout = std::chrono::seconds{30};
 /// A tunnel or a call that is silent for so long is given up; its protocol's pings keep it alive.
 constexpr Duration kTunnelIdleTimeout = std::chrono::hours{1};
 /// One whose one direction has ended, likewise.
@@ -32,8 +35,8 @@ http::Status status_of(Reason reason) {
     case Reason::kClientReset:
       return http::Status::kBadRequest;
     case Reason::kHeaderTimeout:
-    case Reason::kBodyTooSlow:
     case Reason::kClientTimeout:
+    case Reason::kBodyTooSlow:
       return http::Status::kRequestTimeout;
     case Reason::kHeaderTooLarge:
       return http::Status::kHeaderFieldsTooLarge;
@@ -73,18 +76,23 @@ Reason reason_of(http::Status refusal) {
 
 /// How long an exchange may stand still.
 Duration idle_timeout(const Exchange& exchange) {
-  if (exchange.is_grpc()) return kTunnelIdleTimeout;
-  if (!exchange.tunnel()) return kBodyIdleTimeout;
-  const bool half_closed = exchange.request_complete() || exchange.response_complete();
-  return half_closed ? kHalfClosedTimeout : kTunnelIdleTimeout;
+  if (exchange.body_is_due) return milliseconds(exchange.listener->limits.body_timeout_ms);
+  const bool half_closed =
+      exchange.tunnel() && (exchange.request_complete() || exchange.response_complete());
+  if (half_closed) return kHalfClosedTimeout;
+  if (const auto set =
+          exchange.rule != nullptr ? exchange.rule->timeouts.backend_idle_ms : std::nullopt)
+    return milliseconds(*set);
+  return exchange.is_grpc() || exchange.tunnel() ? kTunnelIdleTimeout : kIdleTimeout;
 }
 
 /// Whose fault it is that an exchange does not get on.
 Reason timeout_reason(const Exchange& exchange, Instant now) {
   if (now >= exchange.request_deadline) return Reason::kRequestTimeout;
+  if (exchange.body_is_due) return Reason::kBodyTooSlow;
   const bool does_not_read = exchange.client().has_unsent();
-  const bool does_not_send = !exchange.request_complete() && exchange.client().input_empty();
-  return does_not_read || does_not_send ? Reason::kClientTimeout : Reason::kUpstreamTimeout;
+  return does_not_read || exchange.waits_for_body() ? Reason::kClientTimeout
+                                                    : Reason::kUpstreamTimeout;
 }
 
 /// Why a request must come over another connection (RFC 9110, section 15.5.20), or nothing: the
@@ -155,7 +163,8 @@ Exchanges::Outcome Exchanges::start(Exchange& exchange, Instant now) {
   }
   set_deadlines(exchange, now);
   const tls::Session* session = exchange.facts->tls;
-  exchange.prepare_request(session != nullptr ? session->client() : std::nullopt, random_);
+  exchange.prepare_request(session != nullptr ? session->client() : std::nullopt, random_,
+                           scratch_);
   return start_attempt(exchange, now);
 }
 
@@ -187,6 +196,9 @@ std::optional<Exchanges::Outcome> Exchanges::find_route(Exchange& exchange, Inst
     return refuse(exchange, tls ? http::Status::kMisdirectedRequest : http::Status::kNotFound,
                   Reason::kNoRoute, now);
   }
+  const ClientClaim claim =
+      read_claim(exchange.head().fields, facts.client.address, exchange.listener->forwarded);
+  if (claim.by_proxy) exchange.forwarded_for = claim.client;
   if (const std::string_view why = misdirection(exchange); !why.empty()) {
     exchange.detail = why;
     return refuse(exchange, http::Status::kMisdirectedRequest, Reason::kMisdirected, now);
@@ -201,6 +213,11 @@ std::optional<Exchanges::Outcome> Exchanges::find_route(Exchange& exchange, Inst
   if (exchange.rule->redirect) return redirect(exchange, now);
   if (exchange.rule->respond) return respond(exchange, now);
   return std::nullopt;
+}
+
+Instant Exchanges::deadline_of(const Exchange& exchange) {
+  return std::min({exchange.request_deadline, exchange.attempt_deadline, exchange.connect_deadline,
+                   exchange.last_progress + idle_timeout(exchange), exchange.body_rate.deadline()});
 }
 
 // ---- moving ------------------------------------------------------------------------------------
@@ -226,6 +243,7 @@ Exchanges::Outcome Exchanges::step(Exchange& exchange, Instant now) {
     upstreams_.count_connect_failure();
     return attempt_failed(exchange, Reason::kConnectFailed, now);
   }
+  if (upstream->connected && !upstream->channel.handshaking()) exchange.connect_deadline = kNever;
   bool moved = exchange.request_complete() ? false : exchange.client().fill();
   const bool ready = is_ready(exchange, *upstream);
   const PumpResult request = ready ? exchange.pump_request() : PumpResult{};
@@ -248,13 +266,14 @@ Exchanges::Outcome Exchanges::step(Exchange& exchange, Instant now) {
   if (request.failure == Reason::kConnectFailed)
     return attempt_failed(exchange, request.failure, now);
   if (request.failure != Reason::kOk) return fail(exchange, request.failure, now);
-  const PumpResult response = ready ? exchange.pump_response(now) : PumpResult{};
+  const PumpResult response = ready ? exchange.pump_response(now, date(now)) : PumpResult{};
   moved = exchange.client().flush() || moved || response.moved;
   if (upstream->is_h2 && moved) upstreams_.touch(exchange.upstream);
   if (response.failure != Reason::kOk) return attempt_failed(exchange, response.failure, now);
   if (response.unwanted) return attempt_unwanted(exchange, now);
   if (exchange.client().failed()) return fail(exchange, Reason::kClientReset, now);
   if (moved) exchange.last_progress = now;
+  watch_body(exchange, now);
   if (exchange.response_complete() && exchange.client().delivered()) return finish(exchange, now);
   // After a reset, what has been read before may still be waiting for the client, and it may be all
   // of the answer. Only when nothing moves any more is something missing.
@@ -262,6 +281,24 @@ Exchanges::Outcome Exchanges::step(Exchange& exchange, Instant now) {
       !exchange.response_complete())
     return attempt_failed(exchange, Reason::kUpstreamReset, now);
   return moved ? Outcome::kMoved : Outcome::kWaits;
+}
+
+/// The body of a request has its own limits until its answer has begun: an endpoint that speaks
+/// before it has heard everything sets the pace of both.
+void Exchanges::watch_body(Exchange& exchange, Instant now) {
+  const bool is_limited =
+      !exchange.is_grpc() && !exchange.request_complete() && !exchange.response_started();
+  const bool was_due = exchange.body_is_due;
+  exchange.body_is_due = is_limited && exchange.waits_for_body();
+  if (!is_limited) {
+    exchange.body_rate.stop();
+    return;
+  }
+  exchange.body_rate.set_taking(exchange.body_is_due);
+  if (!exchange.body_is_due || was_due) return;
+  if (!exchange.body_rate.active())
+    exchange.body_rate.start(exchange.listener->limits.body_min_rate, exchange.request_bytes, now);
+  timers_.arm(exchange.timer, deadline_of(exchange));
 }
 
 Exchanges::Outcome Exchanges::step_tunnel(Exchange& exchange, UpstreamConnection& upstream,
@@ -293,14 +330,16 @@ Exchanges::Outcome Exchanges::finish(Exchange& exchange, Instant now) {
   count_answer(exchange, now);
   // Bytes behind the response answer nothing that was asked, and while it was delivered the
   // endpoint may have closed: such a connection is not kept.
-  if (!upstream->is_h2 && exchange.upstream_reusable() && !upstream->broken &&
-      upstream->channel.drained() && upstream->channel.input().empty() &&
+  if (!upstream->is_h2 && !upstream->announced && exchange.upstream_reusable() &&
+      !upstream->broken && upstream->channel.drained() && upstream->channel.input().empty() &&
       !upstream->channel.input_ended()) {
     upstreams_.give_back(exchange.upstream, now);
     exchange.upstream = {};
     exchange.forget_leg();
     release_endpoint(exchange);
   } else {
+    // Nothing is cut by closing a connection that is not kept only for whom it was announced.
+    upstream->ended_in_order = upstream->announced && exchange.upstream_reusable();
     drop_upstream(exchange, now);
   }
   end(exchange, now);
@@ -330,15 +369,14 @@ void Exchanges::end(Exchange& exchange, Instant now) {
 
 Exchanges::Outcome Exchanges::on_timer(Exchange& exchange, Instant now) {
   if (exchange.pause != Pause::kNone) return on_pause_timer(exchange, now);
-  if (now >= exchange.connect_deadline && is_connecting(exchange)) {
+  if (now >= exchange.connect_deadline) {
     upstreams_.count_connect_failure();
     exchange.detail = "no connection within the time for it";
     return attempt_failed(exchange, Reason::kConnectFailed, now);
   }
-  const Instant idle_deadline = exchange.last_progress + idle_timeout(exchange);
-  const Instant deadline =
-      std::min({exchange.request_deadline, exchange.attempt_deadline, idle_deadline,
-                is_connecting(exchange) ? exchange.connect_deadline : kNever});
+  if (exchange.body_rate.is_too_slow(exchange.request_bytes, now))
+    return fail(exchange, Reason::kBodyTooSlow, now);
+  const Instant deadline = deadline_of(exchange);
   if (now < deadline) {
     timers_.arm(exchange.timer, deadline);
     return Outcome::kWaits;
@@ -416,14 +454,23 @@ Exchanges::Outcome Exchanges::reply(Exchange& exchange, http::Status status,
                         exchange.framing().body.kind == http::BodyKind::kNone;
   exchange.set_client_reusable(is_known && exchange.keep_alive);
   if (exchange.is_grpc())
-    write_grpc_reply(exchange, status);
+    write_grpc_reply(exchange, status, now);
   else
-    write_reply(exchange, status, location);
+    write_reply(exchange, status, location, now);
   end(exchange, now);
   return Outcome::kDone;
 }
 
-void Exchanges::write_reply(Exchange& exchange, http::Status status, std::string_view location) {
+/// Empty while nobody has said what time it is (RFC 9110, section 6.6.1).
+std::string_view Exchanges::date(Instant now) {
+  if (!to_unix_) return {};
+  const auto since_1970 =
+      std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch() + *to_unix_);
+  return date_.of(static_cast<std::uint64_t>(since_1970.count()));
+}
+
+void Exchanges::write_reply(Exchange& exchange, http::Status status, std::string_view location,
+                            Instant now) {
   exchange.status = http::number_of(status);
   const std::string_view phrase = http::reason_phrase(status);
   char body[128];
@@ -436,6 +483,8 @@ void Exchanges::write_reply(Exchange& exchange, http::Status status, std::string
   reply_head_.clear();
   reply_head_.status = status;
   reply_head_.reason = phrase;
+  if (const std::string_view today = date(now); !today.empty())
+    reply_head_.fields.add("Date", today);
   if (!type.empty()) reply_head_.fields.add("Content-Type", type);
   if (!location.empty()) reply_head_.fields.add("Location", location);
   if (exchange.rule != nullptr) edit_headers(reply_head_.fields, exchange.rule->response_headers);
@@ -458,10 +507,12 @@ void Exchanges::write_reply(Exchange& exchange, http::Status status, std::string
 }
 
 /// A call's answer without a message: its status in the head, which is all there is.
-void Exchanges::write_grpc_reply(Exchange& exchange, http::Status status) {
+void Exchanges::write_grpc_reply(Exchange& exchange, http::Status status, Instant now) {
   exchange.status = http::number_of(http::Status::kOk);
   reply_head_.clear();
   reply_head_.status = http::Status::kOk;
+  if (const std::string_view today = date(now); !today.empty())
+    reply_head_.fields.add("date", today);
   reply_head_.fields.add("content-type", "application/grpc");
   reply_head_.fields.add("grpc-status", grpc_status_of(status));
   // Percent-encoding leaves these letters as they are.
@@ -508,6 +559,8 @@ void Exchanges::record(Exchange& exchange, Instant now) {
   const tls::SessionInfo info = facts.tls != nullptr ? facts.tls->info() : tls::SessionInfo{};
   access_log_.record({
       .client = facts.client,
+      .proxy = facts.proxy,
+      .forwarded_for = exchange.forwarded_for,
       .vip = facts.vip,
       .tls_version = info.version,
       .tls_cipher = info.cipher,

@@ -1,14 +1,18 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
 #include "l4/base/random.h"
 #include "l4/base/slab.h"
+#include "l7/http/date.h"
 #include "l7/proxy/exchange.h"
 
 namespace weir::proxy {
@@ -45,6 +49,9 @@ class Exchanges {
 
   /// Counts of services that are still there go on.
   void install(const Snapshot& snapshot);
+
+  /// What is to be added to an instant for the time since 1970.
+  void set_wall_clock(Duration to_unix) { to_unix_ = to_unix; }
 
   /// For a client, or nothing when there are too many.
   [[nodiscard]] Exchange* create(ClientId client);
@@ -91,9 +98,13 @@ class Exchanges {
   [[nodiscard]] Outcome respond(Exchange& exchange, Instant now);
   [[nodiscard]] Outcome reply(Exchange& exchange, http::Status status, std::string_view location,
                               Instant now);
-  void write_reply(Exchange& exchange, http::Status status, std::string_view location);
-  void write_grpc_reply(Exchange& exchange, http::Status status);
+  void write_reply(Exchange& exchange, http::Status status, std::string_view location, Instant now);
+  void write_grpc_reply(Exchange& exchange, http::Status status, Instant now);
   void set_deadlines(Exchange& exchange, Instant now);
+  /// When an exchange that stands still is given up, or its attempt.
+  [[nodiscard]] static Instant deadline_of(const Exchange& exchange);
+  void watch_body(Exchange& exchange, Instant now);
+  [[nodiscard]] std::string_view date(Instant now);
   void record(Exchange& exchange, Instant now);
   void end(Exchange& exchange, Instant now);
 
@@ -107,7 +118,8 @@ class Exchanges {
   [[nodiscard]] Outcome begin_attempt(Exchange& exchange, EndpointIndex index, Instant now);
   enum class Found : std::uint8_t { kYes, kFull, kNo };
   [[nodiscard]] Found find_connection(Exchange& exchange, EndpointIndex index, Instant now);
-  [[nodiscard]] bool is_connecting(const Exchange& exchange);
+  [[nodiscard]] Result<UpstreamId> open_connection(Exchange& exchange,
+                                                   const EndpointEntry& endpoint, Instant now);
   void count_answer(Exchange& exchange, Instant now);
   void count_failed_attempt(Exchange& exchange, Reason reason, Instant now);
   [[nodiscard]] bool may_try_again(const Exchange& exchange) const;
@@ -132,6 +144,10 @@ class Exchanges {
   AccessLog access_log_;
   ExchangeCounters counters_;
   http::ResponseHead reply_head_;
+  std::optional<Duration> to_unix_;  // nobody has said yet what time it is
+  http::DateText date_;
+  std::string scratch_;
+  std::vector<std::byte> announcement_;  // of the connection that is being opened
 };
 
 }  // namespace weir::proxy

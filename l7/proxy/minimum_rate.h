@@ -7,28 +7,32 @@
 namespace weir::proxy {
 
 /// Whether bytes come as fast as they must, window by window: an average over a whole body would
-/// let who was fast at first be slow for hours. A window in which it was us who did not take what
-/// came says nothing and is not counted.
+/// let who was fast at first be slow for hours. A window in which, at any time, it was us who did
+/// not take what came says nothing and is not counted.
 ///
-///   rate.start(bytes_per_s, received, now);        // with the first byte of a body, or before
-///   …                                              // rate.not_ready() while the reader is full
+///   rate.start(bytes_per_s, received, now);        // once the body is waited for
+///   …                                              // rate.set_taking(false) while it is not
 ///   if (rate.is_too_slow(received, now)) …         // whenever time has passed
 ///
 /// The first window is the grace: nothing is wrong before deadline().
 class MinimumRate {
  public:
-  static constexpr Duration kWindow = std::chrono::seconds{10};
+  static constexpr Duration kWindow = std::chrono::seconds{30};
 
   /// 0 bytes per second: never too slow.
   void start(std::uint32_t bytes_per_s, std::uint64_t received, Instant now) {
     bytes_per_s_ = bytes_per_s;
+    taking_ = true;
     begin_window(received, now);
   }
   void stop() { bytes_per_s_ = 0; }
   [[nodiscard]] bool active() const { return bytes_per_s_ != 0; }
 
-  /// The sender could not have gone on: what has been sent waits for somebody else.
-  void not_ready() { excused_ = true; }
+  /// Whether the sender can go on; not while what it has sent waits for somebody else.
+  void set_taking(bool taking) {
+    taking_ = taking;
+    if (!taking) excused_ = true;
+  }
 
   /// When to ask next.
   [[nodiscard]] Instant deadline() const { return active() ? window_end_ : kNever; }
@@ -47,12 +51,13 @@ class MinimumRate {
   void begin_window(std::uint64_t received, Instant now) {
     received_before_ = received;
     window_end_ = now + kWindow;
-    excused_ = false;
+    excused_ = !taking_;
   }
 
   std::uint64_t bytes_per_s_ = 0;
   std::uint64_t received_before_ = 0;
   Instant window_end_{};
+  bool taking_ = true;
   bool excused_ = false;
 };
 

@@ -136,8 +136,7 @@ void Worker::run(const std::atomic<bool>& stop) {
     const Instant now = monotonic_now();
     // Somebody may set it: what is a second old is good enough for a Date.
     if (now - clock_read >= kClockReading) {
-      core_.set_wall_clock(std::chrono::system_clock::now().time_since_epoch() -
-                           now.time_since_epoch());
+      set_wall_clock(std::chrono::system_clock::now().time_since_epoch() - now.time_since_epoch());
       clock_read = now;
     }
     if (turn(now)) {

@@ -71,6 +71,8 @@ class Worker final : private tcp::UnknownFlow {
   [[nodiscard]] Instant next_deadline() const;
   /// Turns until `stop`: busy while there is work, asleep on the port when there is none.
   void run(const std::atomic<bool>& stop);
+  /// What is to be added to an instant for the time since 1970; run() does it by itself.
+  void set_wall_clock(Duration to_unix) { core_.set_wall_clock(to_unix); }
   /// The counters as they are between two turns, for whoever calls turn().
   [[nodiscard]] std::unique_ptr<WorkerReport> make_report() const;
 

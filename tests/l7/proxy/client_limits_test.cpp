@@ -15,38 +15,50 @@ constexpr Instant kStart{1000s};
 TEST(MinimumRate, GivesTheFirstWindowAsGrace) {
   MinimumRate rate;
   rate.start(100, 0, kStart);
-  EXPECT_FALSE(rate.is_too_slow(0, kStart + 9999ms));
-  EXPECT_EQ(rate.deadline(), kStart + 10s);
-  EXPECT_TRUE(rate.is_too_slow(999, kStart + 10s));
+  EXPECT_FALSE(rate.is_too_slow(0, kStart + 29'999ms));
+  EXPECT_EQ(rate.deadline(), kStart + 30s);
+  EXPECT_TRUE(rate.is_too_slow(2999, kStart + 30s));
 }
 
 TEST(MinimumRate, IsMetByAsManyBytesAsItAsksFor) {
   MinimumRate rate;
   rate.start(100, 0, kStart);
-  EXPECT_FALSE(rate.is_too_slow(1000, kStart + 10s));
-  EXPECT_FALSE(rate.is_too_slow(2000, kStart + 20s));
-  EXPECT_TRUE(rate.is_too_slow(2999, kStart + 30s));
+  EXPECT_FALSE(rate.is_too_slow(3000, kStart + 30s));
+  EXPECT_FALSE(rate.is_too_slow(6000, kStart + 60s));
+  EXPECT_TRUE(rate.is_too_slow(8999, kStart + 90s));
 }
 
 TEST(MinimumRate, WhatCameBeforeDoesNotMakeUpForLater) {
   MinimumRate rate;
   rate.start(100, 0, kStart);
-  EXPECT_FALSE(rate.is_too_slow(1'000'000, kStart + 10s));
-  EXPECT_TRUE(rate.is_too_slow(1'000'001, kStart + 20s));
+  EXPECT_FALSE(rate.is_too_slow(1'000'000, kStart + 30s));
+  EXPECT_TRUE(rate.is_too_slow(1'000'001, kStart + 60s));
 }
 
 TEST(MinimumRate, DoesNotCountWhatWasThereWhenItStarted) {
   MinimumRate rate;
   rate.start(100, 5000, kStart);
-  EXPECT_TRUE(rate.is_too_slow(5999, kStart + 10s));
+  EXPECT_TRUE(rate.is_too_slow(7999, kStart + 30s));
 }
 
-TEST(MinimumRate, AWindowInWhichTheReaderWasFullDoesNotCount) {
+TEST(MinimumRate, AWindowInWhichTheReaderWasFullForAWhileDoesNotCount) {
   MinimumRate rate;
   rate.start(100, 0, kStart);
-  rate.not_ready();
-  EXPECT_FALSE(rate.is_too_slow(0, kStart + 10s));
-  EXPECT_TRUE(rate.is_too_slow(0, kStart + 20s)) << "only the one window";
+  rate.set_taking(false);
+  rate.set_taking(true);
+  EXPECT_FALSE(rate.is_too_slow(0, kStart + 30s));
+  EXPECT_TRUE(rate.is_too_slow(0, kStart + 60s)) << "only the one window";
+}
+
+TEST(MinimumRate, AReaderThatIsFullAllTheTimeExcusesAllWindows) {
+  MinimumRate rate;
+  rate.start(100, 0, kStart);
+  rate.set_taking(false);
+  EXPECT_FALSE(rate.is_too_slow(0, kStart + 30s));
+  EXPECT_FALSE(rate.is_too_slow(0, kStart + 60s));
+  rate.set_taking(true);
+  EXPECT_FALSE(rate.is_too_slow(0, kStart + 90s)) << "it was full within this one";
+  EXPECT_TRUE(rate.is_too_slow(0, kStart + 120s));
 }
 
 TEST(MinimumRate, OfZeroIsNeverTooSlow) {
@@ -62,7 +74,7 @@ TEST(MinimumRate, OfZeroIsNeverTooSlow) {
 TEST(MinimumRate, DoesNotOverflow) {
   MinimumRate rate;
   rate.start(UINT32_MAX, 0, kStart);
-  EXPECT_TRUE(rate.is_too_slow(UINT32_MAX, kStart + 10s));
+  EXPECT_TRUE(rate.is_too_slow(UINT32_MAX, kStart + 30s));
 }
 
 wire::IpAddress address(std::string_view text) { return *wire::IpAddress::parse(text); }

@@ -253,7 +253,7 @@ TEST_F(ProxyCore, AClientThatStopsInItsBodyGets408AndNotItsBackendTheBlame) {
   EXPECT_EQ(client.received, "");
   world_.run_for(2s);
   EXPECT_EQ(client.received, last_answer("408 Request Timeout"));
-  EXPECT_EQ(outcomes(), "408 client_timeout");
+  EXPECT_EQ(outcomes(), "408 body_too_slow");
   EXPECT_TRUE(app.connections[0]->was_reset());
 }
 

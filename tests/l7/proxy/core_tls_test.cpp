@@ -4,6 +4,7 @@
 #include <array>
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "l4/base/bytes.h"
 #include "l7/tls/pem.h"
@@ -104,7 +105,7 @@ class TlsBackend {
 /// HTTPS for shop.example on 443, and on 80 a redirect to it.
 class ProxyCoreTls : public ProxyCore {
  protected:
-  Backend& serve_tls(testing::Handler handler) {
+  Backend& serve_tls(testing::Handler handler, std::optional<wire::Prefix> proxies = {}) {
     Backend& app = world_.add_backend(8001, std::move(handler));
     control::Model model = ProxyWorld::model_for({app.endpoint});
     control::Gateway& gateway = model.gateways[0];
@@ -117,12 +118,44 @@ class ProxyCoreTls : public ProxyCore {
          {files_.pair("shop.pem", {.common_name = "shop.example", .names = {"shop.example"}})},
          {},
          std::nullopt});
+    if (proxies) gateway.listeners[1].proxy_protocol_from = {*proxies};
     world_.install(model);
     return app;
   }
 
   tls::testing::TestFiles files_;
 };
+
+TEST_F(ProxyCoreTls, BehindAProxyHeaderTlsIsSpoken) {
+  Backend& app = serve_tls(answering(std::string{kOk}),
+                           wire::Prefix{*wire::IpAddress::parse("10.0.0.100"), 32});
+  const std::string header = "PROXY TCP4 192.0.2.7 198.51.100.9 4321 443\r\n";
+  TlsClient client{world_, "shop.example"};
+  client.peer().send(header);  // before, and in one segment with, what the client says first
+  client.run_for(10ms);
+  ASSERT_TRUE(client.send(request()));
+  client.run_for(10ms);
+  EXPECT_EQ(client.received, kOk);
+  EXPECT_TRUE(app.received().find("X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\n") !=
+              std::string::npos);
+  EXPECT_EQ(world_.report().core.proxy_headers, 1U);
+  EXPECT_EQ(log()[0]["client"], "192.0.2.7:4321");
+  TlsClient silent{world_, "shop.example"};
+  silent.run_for(10ms);
+  EXPECT_TRUE(silent.peer().was_reset()) << "a record is no header";
+  EXPECT_EQ(world_.report().core.proxy_header_failures, 1U);
+  EXPECT_EQ(world_.report().core.tls_failures, 0U);
+}
+
+TEST_F(ProxyCoreTls, FromAnybodyElseAProxyHeaderIsNoTls) {
+  serve_tls(answering(std::string{kOk}));
+  TlsClient client{world_, "shop.example"};
+  client.peer().send("PROXY TCP4 192.0.2.7 198.51.100.9 4321 443\r\n");
+  client.run_for(10ms);
+  EXPECT_FALSE(client.handshake_done());
+  EXPECT_EQ(world_.report().core.tls_failures, 1U);
+  EXPECT_EQ(world_.report().core.proxy_headers, 0U);
+}
 
 TEST_F(ProxyCoreTls, ARequestOverTlsIsForwardedInTheClear) {
   Backend& app = serve_tls(answering(std::string{kOk}));

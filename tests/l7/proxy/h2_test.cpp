@@ -350,7 +350,7 @@ TEST_F(ProxyH2, ARequestAndItsAnswerStandStillOnlySoLong) {
   post(client, 3);
   world_.run_for(61s);
   EXPECT_EQ(client.status(3), "408");
-  EXPECT_EQ(outcomes(), "504 upstream_timeout, 408 client_timeout");
+  EXPECT_EQ(outcomes(), "504 upstream_timeout, 408 body_too_slow");
 }
 
 // ---- flow control -------------------------------------------------------------------------------
