@@ -180,7 +180,7 @@ class Upstreams(LabCase):
                 self.assertEqual(record["status"], request["status"])
                 self.assertEqual(record["reason"], request["reason"])
                 if request["outcome"] == "redirect":
-                    self.assertIn(f"Location: {request['location']}\r\n".lower(), done.lower())
+                    self.assertIn(f"location: {request['location']}\n".lower(), done.lower())
 
     def test_explain_in_words(self):
         text = self.lab.weir("explain", "GET", "http://moods.example:8080/lone/x").stdout
