@@ -1,5 +1,5 @@
 /// weir-l7: the L7 plane of one node. Opens the workers' ends of the carrier with DPDK, runs a
-/// worker on each, and serves the admin API. SIGTERM ends it.
+/// worker on each, and serves the admin API. SIGTERM drains and ends it.
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -51,6 +51,7 @@ struct Options {
   std::string state_dir = "/var/lib/weir";
   std::string access_log = "/var/log/weir/access.log";
   std::string device = "weir-w";
+  std::uint32_t drain_timeout_s = 30;
   std::string log_format = "text";
 };
 
@@ -300,6 +301,33 @@ void supervise(int signals, const std::vector<proxy::Worker*>& workers, LogWrite
   }
 }
 
+/// Lets connections end with the request that they carry, for at most so long; another signal ends
+/// the wait. TIME-WAIT is not waited for: nobody is kept waiting by it.
+void drain(int signals, const std::vector<proxy::Worker*>& workers, LogWriter& log,
+           Duration longest) {
+  for (proxy::Worker* worker : workers)
+    if (!worker->begin_drain()) log_error("a worker that hangs is not drained");
+  const Instant deadline = monotonic_now() + longest;
+  std::uint64_t left = 0;
+  while (monotonic_now() < deadline) {
+    signalfd_siginfo info;
+    if (::read(signals, &info, sizeof(info)) == sizeof(info) && info.ssi_signo != SIGHUP) break;
+    left = 0;
+    for (proxy::Worker* worker : workers) {
+      log.drain(worker->access_log());
+      worker->destroy_retired();
+      const auto report = worker->report(std::chrono::milliseconds{500});
+      if (report) left += report->core.connections + report->tcp.connections;
+    }
+    if (left == 0) {
+      log_info("all connections have ended");
+      return;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds{20});
+  }
+  log_warning("ending with {} connections open", left);
+}
+
 Result<void> run(const Options& options) {
   Result<UniqueFd> signals = take_signals({SIGTERM, SIGINT, SIGHUP});
   if (!signals) return std::move(signals).error();
@@ -335,7 +363,10 @@ Result<void> run(const Options& options) {
   auto server = control::AdminServer::start(
       *admin, [&](const control::AdminRequest& request) { return api.handle(request); });
   if (server) control::log_doors(*admin);
-  if (server) supervise(signals->get(), workers.all(), *log, *tickets, api.health());
+  if (server) {
+    supervise(signals->get(), workers.all(), *log, *tickets, api.health());
+    drain(signals->get(), workers.all(), *log, std::chrono::seconds{options.drain_timeout_s});
+  }
   if (server) server->stop();
   workers.stop();
   for (proxy::Worker* worker : workers.all())
@@ -360,6 +391,10 @@ int main(int argc, char** argv) {
   app.add_option("--device", options.device,
                  "what the workers' ends of the carrier that weir-l4 makes are called, without "
                  "their number: worker 0 opens weir-w0")
+      ->capture_default_str();
+  app.add_option("--drain-timeout", options.drain_timeout_s,
+                 "seconds that SIGTERM gives connections to end with what they carry; 0: none")
+      ->check(CLI::Range(0U, 86'400U))
       ->capture_default_str();
   app.add_option("--log-format", options.log_format, "text for people, json for programs")
       ->check(CLI::IsMember({"text", "json"}))

@@ -134,7 +134,7 @@ void Core::accept(tcp::ConnectionId connection, Instant now) {
     ++counters_.connections_refused;
     stack_.abort(connection, now);
   };
-  if (!current_) return refuse_connection();
+  if (!current_ || is_draining_) return refuse_connection();
   const std::vector<Bind>& binds = current_->snapshot().binds;
   const auto bind = std::find_if(binds.begin(), binds.end(),
                                  [&](const Bind& other) { return other.endpoint == local; });
@@ -365,6 +365,22 @@ bool Core::step_lingering(ClientId id, ClientConnection& client, Instant now) {
   return false;
 }
 
+void Core::begin_drain(Instant now) {
+  is_draining_ = true;
+  exchanges_.upstreams().begin_drain(now);
+  std::vector<ClientId> waiting;
+  clients_.for_each([&](ClientId id, ClientConnection& client) {
+    const bool is_idle =
+        client.state == ClientConnection::State::kRequest && client.first_byte == Instant{};
+    if (is_idle) drain(client, now);
+    if (client.state == ClientConnection::State::kH2) client.session->drain();
+    waiting.push_back(id);
+  });
+  for (const ClientId id : waiting)
+    run(id, now);
+  settle(now);
+}
+
 void Core::drain(ClientConnection& client, Instant now) {
   client.state = ClientConnection::State::kDraining;
   arm(client, now + kDrainTimeout);
@@ -378,7 +394,7 @@ bool Core::may_go_on(ClientConnection& client, Instant now) {
   const bool is_old = now >= client.ages_at;
   const bool is_crowded =
       retiring_.size() > kRetiringMax && &*client.generation == retiring_.front().get();
-  client.retired = is_spent || is_old || is_crowded;
+  client.retired = is_spent || is_old || is_crowded || is_draining_;
   if (is_spent)
     ++counters_.closed_after_requests;
   else if (is_old)

@@ -48,6 +48,9 @@ class Core {
   /// Goes over to another configuration between two turns. Connections stay; their next request
   /// is answered by the new one.
   void install(std::unique_ptr<Generation> generation);
+  /// From here on connections end with the request that they carry, idle ones at once, and new ones
+  /// are refused. There is no way back: the process is about to end.
+  void begin_drain(Instant now);
   /// Tickets of all configurations are sealed with these from now on.
   void set_ticket_keys(const tls::TicketKeySet& keys);
   /// What is to be added to an instant for the time since 1970. Until it is known, answers of our
@@ -131,6 +134,7 @@ class Core {
   std::vector<ClientId> queued_;
   std::vector<ClientId> running_;
   std::vector<ClientId> touched_;  // of HTTP/2: something was put into a stream
+  bool is_draining_ = false;
   CoreCounters counters_;
 };
 

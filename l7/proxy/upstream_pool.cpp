@@ -101,7 +101,7 @@ void UpstreamPool::give_back(UpstreamId id, Instant now) {
   Kept& state = endpoints_[connection->endpoint];
   if (state.idle.size() >= kIdlePerEndpoint)
     std::erase_if(state.idle, [&](UpstreamId other) { return connections_.get(other) == nullptr; });
-  if (state.idle.size() >= kIdlePerEndpoint) {
+  if (state.idle.size() >= kIdlePerEndpoint || is_draining_) {
     drop(id, now);
     return;
   }
@@ -110,6 +110,16 @@ void UpstreamPool::give_back(UpstreamId id, Instant now) {
   state.idle.push_back(id);
   ++counters_.idle;
   timers_.arm(connection->timer, now + kIdleTime);
+}
+
+void UpstreamPool::begin_drain(Instant now) {
+  is_draining_ = true;
+  std::vector<UpstreamId> idle;
+  connections_.for_each([&](UpstreamId id, const UpstreamConnection& connection) {
+    if (!connection.in_use()) idle.push_back(id);
+  });
+  for (const UpstreamId id : idle)
+    drop(id, now);
 }
 
 void UpstreamPool::drop(UpstreamId id, Instant now) {
@@ -187,7 +197,7 @@ void UpstreamPool::leave(UpstreamId id, ExchangeId user, Instant now) {
   if (!connection->users.empty()) return;
   ++counters_.idle;
   const bool is_over = connection->session == nullptr || connection->session->draining();
-  if (connection->broken || is_over)
+  if (connection->broken || is_over || is_draining_)
     drop(id, now);
   else
     timers_.arm(connection->timer, now + kIdleTime);

@@ -131,6 +131,8 @@ class UpstreamPool {
   [[nodiscard]] bool touched() const { return !touched_.empty(); }
   /// Keeps a connection that has finished an exchange cleanly, or drops it when there are enough.
   void give_back(UpstreamId id, Instant now);
+  /// Ends idle connections, now and whenever one becomes idle.
+  void begin_drain(Instant now);
   /// Ends a connection at once; in the middle of an exchange by RST.
   void drop(UpstreamId id, Instant now);
 
@@ -163,6 +165,7 @@ class UpstreamPool {
   Slab<UpstreamConnection> connections_{kConnectionsMax};
   std::unordered_map<wire::Endpoint, Kept> endpoints_;
   std::vector<UpstreamId> touched_;
+  bool is_draining_ = false;
   UpstreamCounters counters_;
 };
 

@@ -82,7 +82,7 @@ Worker::~Worker() = default;
 
 bool Worker::turn(Instant now) {
   ++turns_;
-  bool busy = take_commands();
+  bool busy = take_commands(now);
   busy = receive(now) || busy;
   if (!is_alone()) busy = take_letters(now) || busy;
   while (const auto error = interface_.poll_error())
@@ -165,12 +165,16 @@ void Worker::sleep(Duration longest) {
 
 // ---- control -----------------------------------------------------------------------------------
 
-bool Worker::take_commands() {
+bool Worker::take_commands(Instant now) {
   bool taken = false;
   while (auto command = commands_.pop()) {
     taken = true;
     if (command->ticket_keys) {
       core_.set_ticket_keys(*command->ticket_keys);
+      continue;
+    }
+    if (command->drain) {
+      core_.begin_drain(now);
       continue;
     }
     if (!command->generation) {
@@ -216,6 +220,12 @@ bool Worker::install(const net::InterfaceConfig& config, std::unique_ptr<Generat
 
 bool Worker::install(const tls::TicketKeySet& keys) {
   if (!commands_.push({{}, nullptr, std::make_unique<tls::TicketKeySet>(keys)})) return false;
+  wake();
+  return true;
+}
+
+bool Worker::begin_drain() {
+  if (!commands_.push({{}, nullptr, nullptr, true})) return false;
   wake();
   return true;
 }

@@ -83,6 +83,8 @@ class Worker final : private tcp::UnknownFlow {
                              std::unique_ptr<Generation> generation);
   /// Hands over the keys of TLS tickets, before the first configuration and whenever they change.
   [[nodiscard]] bool install(const tls::TicketKeySet& keys);
+  /// Core::begin_drain(). False as for install().
+  [[nodiscard]] bool begin_drain();
   /// Asks for the counters and waits for them, at most `longest`.
   [[nodiscard]] std::optional<WorkerReport> report(Duration longest);
   /// Destroys what the worker has let go of.
@@ -96,12 +98,13 @@ class Worker final : private tcp::UnknownFlow {
     net::InterfaceConfig config;
     std::unique_ptr<Generation> generation;  ///< none: keys, or a report is wanted
     std::unique_ptr<tls::TicketKeySet> ticket_keys{};
+    bool drain = false;
   };
 
   Worker(port::PacketPort& port, const net::InterfaceConfig& config,
          const tcp::StackOptions& options, Random random, Instant start, Colleagues colleagues,
          UniqueFd wake_fd);
-  bool take_commands();
+  bool take_commands(Instant now);
   void configure(const net::InterfaceConfig& config);
   bool receive(Instant now);
   void sleep(Duration longest);
