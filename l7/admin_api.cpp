@@ -122,6 +122,16 @@ json h2_json(const http::H2Counters& c) {
           {"abuse", abuse}};
 }
 
+json route_json(const proxy::RouteCounters& route) {
+  json json{
+      {"route", route.name}, {"requests", route.requests()}, {"duration_us", route.duration_us}};
+  for (std::size_t i = 2; i < route.responses.size(); ++i)
+    json[fmt::format("responses_{}xx", i)] = route.responses[i];
+  for (std::size_t i = 0; i < route.within.size(); ++i)
+    json[fmt::format("within_{}ms", proxy::RouteCounters::kBoundsMs[i])] = route.within[i];
+  return json;
+}
+
 json http_json(const proxy::WorkerReport& report) {
   const proxy::CoreCounters& c = report.core;
   json reasons = json::object();
@@ -130,6 +140,9 @@ json http_json(const proxy::WorkerReport& report) {
   json responses = json::object();
   for (std::size_t i = 1; i < c.responses.size(); ++i)
     responses[fmt::format("{}xx", i)] = c.responses[i];
+  json routes = json::array();
+  for (const proxy::RouteCounters& route : report.routes.routes)
+    routes.push_back(route_json(route));
   json services = json::array();
   for (const proxy::ServiceCounters& service : report.services)
     services.push_back({{"service", service.name}, {"requests", service.requests}});
@@ -153,6 +166,8 @@ json http_json(const proxy::WorkerReport& report) {
           {"responses", responses},
           {"reasons", reasons},
           {"services", services},
+          {"routes", routes},
+          {"routes_left_out", report.routes.left_out},
           {"buffers", c.buffers},
           {"buffer_refusals", c.buffer_refusals},
           {"log_dropped", report.log_dropped}};

@@ -34,6 +34,9 @@ struct NamedRow {
 constexpr std::array<NamedRow, 3> kNamed{
     {{"responses", "class"}, {"reasons", "reason"}, {"abuse", "kind"}}};
 
+/// Members that are lists of rows, and the row's own name, which is their label.
+constexpr std::array<NamedRow, 2> kRows{{{"services", "service"}, {"routes", "route"}}};
+
 struct Sample {
   std::string worker;
   std::string_view label;  ///< empty: none but the worker
@@ -69,16 +72,15 @@ void add_named(Families& families, const std::string& path, const NamedRow& row,
   }
 }
 
-/// [{"service": "cart", "requests": 3}] as a family for each number.
-void add_services(Families& families, const std::string& path, const json& services,
-                  const std::string& worker) {
-  for (const json& service : services) {
-    if (!service.is_object() || !service.contains("service") || !service["service"].is_string())
-      continue;
-    for (const auto& [member, value] : service.items()) {
+/// [{"service": "cart", "requests": 3}] as a family for each number, with the name as its label.
+void add_rows(Families& families, const std::string& path, std::string_view label, const json& rows,
+              const std::string& worker) {
+  for (const json& row : rows) {
+    if (!row.is_object() || !row.contains(label) || !row[label].is_string()) continue;
+    for (const auto& [member, value] : row.items()) {
       if (value.is_number())
         add_sample(families, path + "_" + member, member,
-                   {worker, "service", service["service"].get<std::string>(), value.get<double>()});
+                   {worker, label, row[label].get<std::string>(), value.get<double>()});
     }
   }
 }
@@ -92,8 +94,10 @@ void add_members(Families& families, const std::string& path, const json& object
     const auto* named = std::ranges::find(kNamed, member, &NamedRow::member);
     if (named != kNamed.end() && value.is_object()) {
       add_named(families, name, *named, value, worker);
-    } else if (member == "services" && value.is_array()) {
-      add_services(families, path.empty() ? "service" : path + "_service", value, worker);
+    } else if (const auto* rows = std::ranges::find(kRows, member, &NamedRow::member);
+               rows != kRows.end() && value.is_array()) {
+      const std::string label{rows->label};
+      add_rows(families, path.empty() ? label : path + "_" + label, rows->label, value, worker);
     } else if (value.is_object()) {
       add_members(families, name, value, worker, depth + 1);
     } else if (value.is_number() && member != "index") {

@@ -18,20 +18,25 @@ constexpr std::array<Choice<TlsVersion>, 2> kTlsVersions{
 constexpr std::array<Choice<ClientCertificates>, 2> kClientCertificates{
     {{"Required", ClientCertificates::kRequired}, {"Optional", ClientCertificates::kOptional}}};
 
+constexpr std::array<Choice<bool>, 2> kTracing{{{"W3C", true}, {"Off", false}}};
+
 }  // namespace
 
 // ---- gateways -------------------------------------------------------------------------------
 
 std::optional<Gateway> ConfigParser::parse_gateway(const YamlNode& node, std::size_t index) {
-  Fields fields{
-      reader_,
-      node,
-      owner_of("gateway", node, index),
-      {{"name", "addresses", "listeners", "limits", "forwarded"}, {"policyRefs", "accessLog"}}};
+  Fields fields{reader_,
+                node,
+                owner_of("gateway", node, index),
+                {{"name", "addresses", "listeners", "limits", "forwarded", "tracing"},
+                 {"policyRefs", "accessLog"}}};
   Gateway gateway;
   // Before the listeners, whose own limits stand beside these.
   if (const YamlNode* limits = fields.find("limits"))
     parse_limits(*limits, fields.label("limits"), gateway.limits);
+  if (const YamlNode* tracing = fields.find("tracing"))
+    gateway.trace_context =
+        reader_.choice<bool>(*tracing, fields.label("tracing"), kTracing).value_or(false);
   if (const YamlNode* forwarded = fields.find("forwarded"))
     gateway.forwarded = parse_forwarded(*forwarded, fields.label("forwarded"));
   if (const YamlNode* name = fields.need("name", "a name that is unique among the gateways")) {

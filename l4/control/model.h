@@ -294,6 +294,7 @@ struct Gateway {
   std::vector<Listener> listeners;
   GatewayLimits limits;
   ForwardedTrust forwarded = {};
+  bool trace_context = false;  ///< every request is put into a trace (W3C Trace Context)
   friend bool operator==(const Gateway&, const Gateway&) = default;
 };
 

@@ -165,6 +165,7 @@ Json file_json(const Gateway& gateway) {
             {"addresses", text_list(gateway.addresses)},
             {"listeners", std::move(listeners)},
             {"limits", file_json(gateway.limits)}};
+  if (gateway.trace_context) json["tracing"] = "W3C";
   if (gateway.forwarded != ForwardedTrust{}) json["forwarded"] = file_json(gateway.forwarded);
   return json;
 }

@@ -192,6 +192,13 @@ std::size_t format_record(const AccessRecord& record, std::span<char> out) {
   line.number("response_bytes", record.response_bytes);
   line.number("duration_us", microseconds(record.duration));
   line.number("upstream_us", microseconds(record.upstream_duration));
+  const auto phase = [&](std::string_view name, Duration duration) {
+    if (duration > Duration{}) line.number(name, microseconds(duration));
+  };
+  phase("tls_us", record.tls_duration);
+  phase("wait_us", record.wait_duration);
+  phase("connect_us", record.connect_duration);
+  if (!record.trace_id.empty()) line.text("trace", record.trace_id);
   line.put('}');
   line.put('\n');
   return line.length();

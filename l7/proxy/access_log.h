@@ -72,6 +72,10 @@ struct AccessRecord {
   std::uint64_t response_bytes = 0;  ///< of body
   Duration duration{};               ///< first byte of the request to the last of the response
   Duration upstream_duration{};      ///< request sent to response head
+  Duration tls_duration{};           ///< the client's handshake, with its first request
+  Duration wait_duration{};          ///< in queues and between attempts
+  Duration connect_duration{};       ///< to the endpoint that was tried last
+  std::string_view trace_id{};
 };
 
 /// One line of JSON, without the time stamp, in `out`; returns its length, 0 when it does not fit.

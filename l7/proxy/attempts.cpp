@@ -161,6 +161,8 @@ Exchanges::Outcome Exchanges::begin_attempt(Exchange& exchange, EndpointIndex in
   exchange.tried.add(index);
   const EndpointEntry& entry = exchange.service->endpoints[index];
   entry.state->requests.fetch_add(1, kRelaxed);
+  if (exchange.paused_at != Instant{})
+    exchange.wait_duration += now - std::exchange(exchange.paused_at, Instant{});
   exchange.attempt_started = exchange.last_progress = now;
   const control::RouteTimeouts& timeouts = exchange.rule->timeouts;
   exchange.attempt_deadline =
@@ -304,6 +306,7 @@ Exchanges::Outcome Exchanges::try_again(Exchange& exchange, bool untouched, Inst
   const std::uint32_t most = exchange.rule->retry.backoff_ms << (exchange.retries - 1);
   if ((untouched && exchange.retries == 1) || most == 0) return start_attempt(exchange, now);
   exchange.pause = Pause::kBackoff;
+  exchange.paused_at = now;
   exchange.resume_at = now + milliseconds(1 + random_.below(most));
   timers_.arm(exchange.timer, std::min(exchange.resume_at, exchange.request_deadline));
   return Outcome::kWaits;
@@ -320,6 +323,7 @@ Exchanges::Outcome Exchanges::enqueue(Exchange& exchange, Instant now) {
     state.waiting.fetch_add(1, kRelaxed);
     queues_[&state].push_back(exchange.id);
     exchange.pause = Pause::kQueue;
+    if (exchange.paused_at == Instant{}) exchange.paused_at = now;
     exchange.resume_at = now + milliseconds(limits.queue_timeout_ms);
   }
   exchange.tried.clear();

@@ -72,6 +72,7 @@ Exchange& Core::begin_exchange(ClientConnection& client, Instant now) {
   Exchange& exchange = *client.exchange;
   exchange.from_h1(client.channel, client.parser.head(), client.parser.framing());
   exchange.begin(GenerationRef{*current_}, client.facts, client.first_byte, now);
+  exchange.tls_duration = std::exchange(client.handshake_time, Duration{});
   exchange.keep_alive = client.parser.framing().keep_alive && may_go_on(client, now);
   return exchange;
 }

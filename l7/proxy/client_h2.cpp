@@ -103,6 +103,7 @@ void Core::start_stream(ClientId id, ClientConnection& client, http::H2Stream& s
   client.streams.push_back(exchange->id);
   exchange->from_h2(session, stream);
   exchange->begin(GenerationRef{*current_}, client.facts, now, now);
+  exchange->tls_duration = std::exchange(client.handshake_time, Duration{});
   exchange->keep_alive = true;
   const Exchanges::Outcome outcome = stream.refusal
                                          ? exchanges_.refuse_head(*exchange, *stream.refusal, now)

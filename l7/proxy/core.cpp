@@ -94,6 +94,18 @@ CoreCounters Core::counters() const {
 
 std::vector<ServiceCounters> Core::service_counters() const { return exchanges_.services(); }
 
+RouteReport Core::route_counters() const {
+  RouteReport report;
+  for (const RouteCounters& route : exchanges_.routes()) {
+    if (route.requests() == 0) continue;
+    if (report.routes.size() < RouteReport::kRoutesMax)
+      report.routes.push_back(route);
+    else
+      ++report.left_out;
+  }
+  return report;
+}
+
 // ---- events ------------------------------------------------------------------------------------
 
 void Core::on_ready(const tcp::Readiness& ready, Instant now) {
@@ -189,6 +201,7 @@ bool Core::admit(ClientId id, ClientConnection& client, Instant now) {
     client.channel.secure(std::move(*session));
     client.facts.tls = client.channel.session();
     client.state = ClientConnection::State::kHandshake;
+    client.handshake_began = now;
     arm(client, now + kHandshakeTimeout);
   } else {
     await_request(client, now);
@@ -337,6 +350,7 @@ bool Core::step_handshake(ClientConnection& client, Instant now) {
   }
   if (client.channel.handshaking()) return moved;
   ++counters_.tls_handshakes;
+  client.handshake_time = now - client.handshake_began;
   if (client.facts.tls->info().protocol == "h2")
     start_h2(client, now);
   else

@@ -37,6 +37,13 @@ struct CoreCounters : ExchangeCounters {
   http::H2Counters h2;                ///< of clients and endpoints
 };
 
+/// The rules that have had requests, so many at most: each is ten series to who stores them.
+struct RouteReport {
+  static constexpr std::size_t kRoutesMax = 500;
+  std::vector<RouteCounters> routes;
+  std::uint64_t left_out = 0;
+};
+
 /// The proxy of one core: accepts, speaks TLS and HTTP with clients, routes, and speaks HTTP with
 /// endpoints, all over one TCP stack. Reads no clock and performs no I/O.
 class Core {
@@ -74,6 +81,7 @@ class Core {
     return exchanges_.upstreams().counters();
   }
   [[nodiscard]] std::vector<ServiceCounters> service_counters() const;
+  [[nodiscard]] RouteReport route_counters() const;
 
  private:
   // core.cpp: what all connections have in common.

@@ -140,7 +140,9 @@ void Exchange::begin(GenerationRef with, const ClientFacts& from, Instant first,
   first_byte = first;
   request_deadline = attempt_deadline = connect_deadline = kNever;
   last_progress = attempt_started = now;
-  upstream_duration = {};
+  upstream_duration = tls_duration = wait_duration = connect_duration = {};
+  paused_at = {};
+  trace.reset();
   request_bytes = response_bytes = 0;
   body_rate.stop();
   body_is_due = false;

@@ -16,6 +16,7 @@
 #include "l7/proxy/generation.h"
 #include "l7/proxy/leg.h"
 #include "l7/proxy/minimum_rate.h"
+#include "l7/proxy/trace_context.h"
 #include "l7/proxy/upstream_pool.h"
 
 namespace weir::proxy {
@@ -186,6 +187,11 @@ class Exchange {
   Instant last_progress{};
   Instant attempt_started{};
   Duration upstream_duration{};
+  Duration tls_duration{};      ///< of the client's handshake, with its first request
+  Duration wait_duration{};     ///< in queues and between attempts
+  Duration connect_duration{};  ///< of the last attempt; 0 where there was a connection
+  Instant paused_at{};          ///< the epoch: it waits for nothing
+  std::optional<TraceContext> trace;
   std::uint64_t request_bytes = 0;
   std::uint64_t response_bytes = 0;
 

@@ -10,6 +10,7 @@
 #include "l7/proxy/balancer.h"
 #include "l7/proxy/forwarded.h"
 #include "l7/proxy/grpc.h"
+#include "l7/proxy/trace_context.h"
 #include "l7/proxy/user_data.h"
 
 namespace weir::proxy {
@@ -122,12 +123,21 @@ Exchanges::Exchanges(tcp::Stack& stack, BufferPool& buffers, TimerWheel& timers,
 
 void Exchanges::install(const Snapshot& snapshot) {
   std::vector<ServiceCounters> services;
-  for (const ServiceEntry& entry : snapshot.services) {
-    const auto before = std::find_if(services_.begin(), services_.end(),
-                                     [&](const auto& old) { return old.name == entry.name; });
-    services.push_back({entry.name, before == services_.end() ? 0 : before->requests});
-  }
+  for (const ServiceEntry& entry : snapshot.services)
+    services.push_back({entry.name});
+  for (const ServiceCounters& before : services_)
+    if (const auto now = snapshot.service_names.find(before.name);
+        now != snapshot.service_names.end())
+      services[now->second].requests = before.requests;
+  std::vector<RouteCounters> routes(snapshot.rules.size());
+  for (std::size_t i = 0; i < routes.size(); ++i)
+    routes[i].name = snapshot.rules[i].full_name();
+  for (RouteCounters& before : routes_)
+    if (const auto now = snapshot.rule_names.find(before.name); now != snapshot.rule_names.end())
+      routes[now->second] = std::move(before);
   services_ = std::move(services);
+  routes_ = std::move(routes);
+  current_ = &snapshot;
 }
 
 Exchange* Exchanges::create(ClientId client) {
@@ -163,6 +173,8 @@ Exchanges::Outcome Exchanges::start(Exchange& exchange, Instant now) {
   }
   set_deadlines(exchange, now);
   const tls::Session* session = exchange.facts->tls;
+  if (exchange.listener->trace_context)
+    exchange.trace = continue_trace(exchange.head().fields, random_);
   exchange.prepare_request(session != nullptr ? session->client() : std::nullopt, random_,
                            scratch_);
   return start_attempt(exchange, now);
@@ -243,7 +255,11 @@ Exchanges::Outcome Exchanges::step(Exchange& exchange, Instant now) {
     upstreams_.count_connect_failure();
     return attempt_failed(exchange, Reason::kConnectFailed, now);
   }
-  if (upstream->connected && !upstream->channel.handshaking()) exchange.connect_deadline = kNever;
+  if (exchange.connect_deadline != kNever && upstream->connected &&
+      !upstream->channel.handshaking()) {
+    exchange.connect_deadline = kNever;
+    exchange.connect_duration = now - exchange.attempt_started;
+  }
   bool moved = exchange.request_complete() ? false : exchange.client().fill();
   const bool ready = is_ready(exchange, *upstream);
   const PumpResult request = ready ? exchange.pump_request() : PumpResult{};
@@ -550,7 +566,25 @@ void Exchanges::on_upstream_timer(UpstreamId id, Instant now) {
   upstreams_.drop(id, now);
 }
 
+void Exchanges::count_route(const Exchange& exchange, Duration duration) {
+  if (exchange.rule == nullptr) return;
+  const Snapshot& its = exchange.generation->snapshot();
+  auto index = static_cast<std::size_t>(exchange.rule - its.rules.data());
+  if (&its != current_) {  // it began under another configuration
+    const auto now = current_->rule_names.find(exchange.rule->full_name());
+    if (now == current_->rule_names.end()) return;
+    index = now->second;
+  }
+  RouteCounters& counters = routes_[index];
+  ++counters.responses[static_cast<std::size_t>(exchange.status / 100) % 6];
+  counters.duration_us += static_cast<std::uint64_t>(
+      std::chrono::duration_cast<std::chrono::microseconds>(duration).count());
+  for (std::size_t i = 0; i < counters.within.size(); ++i)
+    if (duration <= milliseconds(RouteCounters::kBoundsMs[i])) ++counters.within[i];
+}
+
 void Exchanges::record(Exchange& exchange, Instant now) {
+  count_route(exchange, now - exchange.first_byte);
   ++counters_.requests;
   if (exchange.is_h2()) ++counters_.requests_h2;
   ++counters_.responses[static_cast<std::size_t>(exchange.status / 100) % 6];
@@ -583,6 +617,10 @@ void Exchanges::record(Exchange& exchange, Instant now) {
       .response_bytes = exchange.response_bytes,
       .duration = now - exchange.first_byte,
       .upstream_duration = exchange.upstream_duration,
+      .tls_duration = std::exchange(exchange.tls_duration, Duration{}),
+      .wait_duration = exchange.wait_duration,
+      .connect_duration = exchange.connect_duration,
+      .trace_id = exchange.trace ? exchange.trace->id() : std::string_view{},
   });
 }
 

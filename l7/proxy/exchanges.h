@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -20,6 +21,18 @@ namespace weir::proxy {
 struct ServiceCounters {
   std::string name;
   std::uint64_t requests = 0;
+};
+
+/// Rate, errors and duration of one rule's requests.
+struct RouteCounters {
+  static constexpr std::array<std::uint32_t, 4> kBoundsMs{10, 100, 1000, 10'000};
+  std::string name;                                      ///< "route/rule"
+  std::array<std::uint64_t, 6> responses{};              ///< by first digit of the status
+  std::array<std::uint64_t, kBoundsMs.size()> within{};  ///< requests that took at most the bound
+  std::uint64_t duration_us = 0;                         ///< sum
+  [[nodiscard]] std::uint64_t requests() const {
+    return std::accumulate(responses.begin(), responses.end(), std::uint64_t{0});
+  }
 };
 
 struct ExchangeCounters {
@@ -80,6 +93,7 @@ class Exchanges {
   [[nodiscard]] const AccessLog& access_log() const { return access_log_; }
   [[nodiscard]] const ExchangeCounters& counters() const { return counters_; }
   [[nodiscard]] const std::vector<ServiceCounters>& services() const { return services_; }
+  [[nodiscard]] const std::vector<RouteCounters>& routes() const { return routes_; }
   [[nodiscard]] std::uint32_t size() const { return exchanges_.size(); }
 
  private:
@@ -106,6 +120,7 @@ class Exchanges {
   void watch_body(Exchange& exchange, Instant now);
   [[nodiscard]] std::string_view date(Instant now);
   void record(Exchange& exchange, Instant now);
+  void count_route(const Exchange& exchange, Duration duration);
   void end(Exchange& exchange, Instant now);
 
   // attempts.cpp
@@ -138,7 +153,9 @@ class Exchanges {
   ChangedExchanges& changed_;
   UpstreamPool upstreams_;
   Slab<Exchange> exchanges_{kExchangesMax};
+  const Snapshot* current_ = nullptr;
   std::vector<ServiceCounters> services_;  // by index of the current snapshot
+  std::vector<RouteCounters> routes_;      // likewise, by index of the rule
   /// Who waits for an endpoint with room, first come first; of each service that has any.
   std::unordered_map<const ServiceState*, std::deque<ExchangeId>> queues_;
   AccessLog access_log_;

@@ -40,6 +40,8 @@ struct Rule {
   control::RetryPolicy retry = {};
   std::optional<SessionTable> session = {};
 
+  /// "route/rule", as people see it.
+  [[nodiscard]] std::string full_name() const { return route + "/" + name; }
   [[nodiscard]] std::uint32_t weight_total() const {
     return services.empty() ? 0 : services.back().weight_end;
   }

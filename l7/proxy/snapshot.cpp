@@ -45,7 +45,8 @@ class SnapshotBuilder {
 
   std::unique_ptr<const Snapshot> build() && {
     for (const control::Service& service : model_.services) {
-      service_index_[service.name] = static_cast<ServiceIndex>(snapshot_->services.size());
+      snapshot_->service_names[service.name] =
+          static_cast<ServiceIndex>(snapshot_->services.size());
       add_service(service);
     }
     add_rules();
@@ -105,8 +106,10 @@ class SnapshotBuilder {
         for (const control::BackendRef& backend : rule.backends) {
           total += backend.weight;
           if (backend.weight > 0)
-            compiled.services.push_back({service_index_.at(backend.service), total});
+            compiled.services.push_back({snapshot_->service_names.at(backend.service), total});
         }
+        snapshot_->rule_names.emplace(compiled.full_name(),
+                                      static_cast<std::uint32_t>(snapshot_->rules.size()));
         snapshot_->rules.push_back(std::move(compiled));
       }
     }
@@ -115,7 +118,7 @@ class SnapshotBuilder {
   SessionTable session_of(const control::RouteRule& rule) const {
     SessionTable table{*rule.session, snapshot_->hash_key};
     for (const control::BackendRef& backend : rule.backends) {
-      const ServiceIndex index = service_index_.at(backend.service);
+      const ServiceIndex index = snapshot_->service_names.at(backend.service);
       const ServiceEntry& service = snapshot_->services[index];
       for (std::size_t i = 0; i < service.endpoints.size() && backend.weight > 0; ++i)
         table.add({index, static_cast<EndpointIndex>(i)}, service.name,
@@ -131,6 +134,7 @@ class SnapshotBuilder {
                         listener.client_validation,
                         redirect_port(gateway, listener),
                         gateway.forwarded,
+                        gateway.trace_context,
                         {}};
     std::uint32_t rule_index = 0;
     for (const control::HttpRoute& route : model_.http_routes) {
@@ -203,7 +207,6 @@ class SnapshotBuilder {
   const control::Model& model_;
   EndpointBook& book_;
   std::unique_ptr<Snapshot> snapshot_ = std::make_unique<Snapshot>();
-  std::unordered_map<std::string, ServiceIndex> service_index_;
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "l4/base/result.h"
@@ -61,6 +62,7 @@ struct ListenerEntry {
   control::ClientValidation client_validation;
   std::optional<wire::Port> redirect_port;  ///< answers every request with a redirect to https
   control::ForwardedTrust forwarded;
+  bool trace_context = false;
   Router router;
 };
 
@@ -88,6 +90,9 @@ struct Snapshot {
   /// Whom services trust over TLS, each once and without a name: services share what is costly.
   std::vector<UpstreamTrust> trusts;
   SipKey hash_key;  ///< of what requests are hashed on
+  /// Names to indexes, so that counters find their new places when a snapshot is installed.
+  std::unordered_map<std::string, ServiceIndex> service_names;
+  std::unordered_map<std::string, std::uint32_t> rule_names;  ///< "route/rule"
 
   /// The listener that serves `host` on a bind, or nothing.
   [[nodiscard]] const ListenerEntry* listener_for(const Bind& bind, std::string_view host) const;

@@ -203,6 +203,7 @@ std::unique_ptr<WorkerReport> Worker::make_report() const {
   report->core = core_.counters();
   report->upstream = core_.upstream_counters();
   report->services = core_.service_counters();
+  report->routes = core_.route_counters();
   report->mail = mail_counters_;
   report->log_dropped = core_.log_dropped();
   report->turns = turns_;

@@ -28,6 +28,7 @@ struct WorkerReport {
   CoreCounters core;
   UpstreamCounters upstream;
   std::vector<ServiceCounters> services;
+  RouteReport routes;
   MailCounters mail;
   std::uint64_t log_dropped = 0;
   std::uint64_t turns = 0;
