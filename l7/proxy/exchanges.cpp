@@ -37,8 +37,8 @@ http::Status status_of(Reason reason) {
     case Reason::kClientReset:
       return http::Status::kBadRequest;
     case Reason::kHeaderTimeout:
-    case Reason::kClientTimeout:
     case Reason::kBodyTooSlow:
+    case Reason::kClientTimeout:
       return http::Status::kRequestTimeout;
     case Reason::kHeaderTooLarge:
       return http::Status::kHeaderFieldsTooLarge;
