@@ -37,7 +37,6 @@ http::Status status_of(Reason reason) {
       return http::Status::kBadRequest;
     case Reason::kHeaderTimeout:
     case Reason::kClientTimeout:
-    case Reason::kBodyTooSlow:
       return http::Status::kRequestTimeout;
     case Reason::kHeaderTooLarge:
       return http::Status::kHeaderFieldsTooLarge;
