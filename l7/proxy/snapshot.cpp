@@ -1,6 +1,8 @@
 #include "l7/proxy/snapshot.h"
 
 #include <algorithm>
+#include <array>
+#include <set>
 #include <unordered_map>
 
 namespace weir::proxy {
@@ -109,6 +111,7 @@ class SnapshotBuilder {
                              [&](const Bind& other) { return other.endpoint == endpoint; });
     if (bind == snapshot_->binds.end()) {
       snapshot_->binds.push_back({});
+      certificates_of_.emplace_back();
       bind = snapshot_->binds.end() - 1;
       bind->endpoint = endpoint;
       bind->limits = gateway.limits;
@@ -119,9 +122,12 @@ class SnapshotBuilder {
     bind->listener_by_host.at(listener.hostname) =
         static_cast<std::uint32_t>(snapshot_->listeners.size());
     bind->tls_options.policies.push_back({listener.hostname, listener.client_validation});
-    auto& certificates = bind->tls_options.certificates;
-    certificates.insert(certificates.end(), listener.certificates.begin(),
-                        listener.certificates.end());
+    // Listeners of one certificate, for the names of both, bring it once.
+    auto& known = certificates_of_[static_cast<std::size_t>(bind - snapshot_->binds.begin())];
+    for (const control::CertificateRef& certificate : listener.certificates)
+      if (known.insert({certificate.certificate_file, certificate.key_file, certificate.ocsp_file})
+              .second)
+        bind->tls_options.certificates.push_back(certificate);
     // Listeners that share a port share its TLS settings; the strictest one holds.
     bind->tls_options.min_version = std::max(bind->tls_options.min_version, listener.min_version);
   }
@@ -129,6 +135,7 @@ class SnapshotBuilder {
   const control::Model& model_;
   std::unique_ptr<Snapshot> snapshot_ = std::make_unique<Snapshot>();
   std::unordered_map<std::string, ServiceIndex> service_index_;
+  std::vector<std::set<std::array<std::string, 3>>> certificates_of_;  // paths, by bind
 };
 
 }  // namespace
