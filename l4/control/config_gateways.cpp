@@ -17,8 +17,13 @@ constexpr std::size_t kRulesMax = 1024;
 constexpr std::size_t kMatchesMax = 256;
 constexpr std::size_t kBackendRefsMax = 256;
 
-constexpr std::array<Choice<ListenerProtocol>, 2> kListenerProtocols{
-    {{"HTTP", ListenerProtocol::kHttp}, {"HTTPS", ListenerProtocol::kHttps}}};
+constexpr std::array<Choice<ListenerProtocol>, 3> kListenerProtocols{
+    {{"HTTP", ListenerProtocol::kHttp},
+     {"HTTPS", ListenerProtocol::kHttps},
+     {"TLS", ListenerProtocol::kTls}}};
+enum class TlsMode { kTerminate, kPassthrough };
+constexpr std::array<Choice<TlsMode>, 2> kTlsModes{
+    {{"Terminate", TlsMode::kTerminate}, {"Passthrough", TlsMode::kPassthrough}}};
 constexpr std::array<Choice<TlsVersion>, 2> kTlsVersions{
     {{"1.2", TlsVersion::kTls12}, {"1.3", TlsVersion::kTls13}}};
 constexpr std::array<Choice<ClientCertificates>, 2> kClientCertificates{
@@ -108,13 +113,19 @@ std::optional<Listener> ConfigParser::parse_listener(const YamlNode& node, std::
   const YamlNode* port_node = fields.need("port", "a number from 1 to 65535");
   const auto port =
       port_node != nullptr ? reader_.port(*port_node, fields.label("port")) : std::nullopt;
-  const YamlNode* protocol_node = fields.need("protocol", "HTTP or HTTPS");
+  const YamlNode* protocol_node = fields.need("protocol", "HTTP, HTTPS or TLS");
   const auto protocol = protocol_node != nullptr ? reader_.choice<ListenerProtocol>(
                                                        *protocol_node, fields.label("protocol"),
-                                                       kListenerProtocols, {"TLS", "TCP", "UDP"})
+                                                       kListenerProtocols, {"TCP", "UDP"})
                                                  : std::nullopt;
   const YamlNode* tls = fields.find("tls");
-  if (tls != nullptr) parse_tls(*tls, fields.label("tls"), listener);
+  if (tls != nullptr && protocol == ListenerProtocol::kTls)
+    parse_passthrough(*tls, fields.label("tls"));
+  else if (tls != nullptr)
+    parse_tls(*tls, fields.label("tls"), listener);
+  if (protocol == ListenerProtocol::kTls && tls == nullptr)
+    reader_.report(fields.at(), fmt::format("{} speaks TLS but has no tls", fields.owner()),
+                   "tls: {mode: Passthrough}, or protocol HTTPS with a certificate");
   if (protocol == ListenerProtocol::kHttp && tls != nullptr) {
     reader_.report(tls->at, fmt::format("{} speaks HTTP but has tls", fields.owner()),
                    "protocol HTTPS, or no tls");
@@ -134,8 +145,15 @@ void ConfigParser::parse_tls(const YamlNode& node, const std::string& owner, Lis
   Fields fields{reader_,
                 node,
                 owner,
-                {{"certificateRefs", "minVersion", "clientValidation"},
-                 {"alpn", "cipherSuites", "mode", "acme"}}};
+                {{"certificateRefs", "minVersion", "clientValidation", "mode"},
+                 {"alpn", "cipherSuites", "acme"}}};
+  if (const YamlNode* mode = fields.find("mode")) {
+    const auto word = reader_.choice<TlsMode>(*mode, fields.label("mode"), kTlsModes);
+    if (word == TlsMode::kPassthrough)
+      reader_.report(mode->at,
+                     fmt::format("{} is 'Passthrough' beside protocol HTTPS", fields.label("mode")),
+                     "protocol TLS, or mode Terminate");
+  }
   if (const YamlNode* version = fields.find("minVersion")) {
     listener.min_version =
         reader_.choice<TlsVersion>(*version, fields.label("minVersion"), kTlsVersions)
@@ -154,6 +172,17 @@ void ConfigParser::parse_tls(const YamlNode& node, const std::string& owner, Lis
   if (refs != nullptr && refs->kind == YamlKind::kList && refs->children.empty())
     reader_.report(refs->at, fmt::format("{} is an empty list", fields.label("certificateRefs")),
                    "at least one certificate");
+}
+
+void ConfigParser::parse_passthrough(const YamlNode& node, const std::string& owner) {
+  Fields fields{reader_, node, owner, {{"mode"}, {}}};
+  const YamlNode* mode = fields.need("mode", "'mode: Passthrough'");
+  if (mode == nullptr) return;
+  const auto word = reader_.choice<TlsMode>(*mode, fields.label("mode"), kTlsModes);
+  if (word == TlsMode::kTerminate)
+    reader_.report(mode->at,
+                   fmt::format("{} is 'Terminate' beside protocol TLS", fields.label("mode")),
+                   "mode Passthrough, or protocol HTTPS");
 }
 
 std::optional<CertificateRef> ConfigParser::parse_certificate(const YamlNode& node,
@@ -372,6 +401,60 @@ std::optional<HttpRoute> ConfigParser::parse_route(const YamlNode& node, std::si
       reader_.report(list->at, fmt::format("{} is an empty list", fields.label(key)),
                      "at least one");
   }
+  return route;
+}
+
+std::optional<TlsRoute> ConfigParser::parse_tls_route(const YamlNode& node, std::size_t index) {
+  Fields fields{reader_,
+                node,
+                owner_of("tlsRoute", node, index),
+                {{"name", "parentRefs", "hostnames", "rules"}, {}}};
+  const std::size_t gateways_before = gateway_references_.size();
+  const std::size_t services_before = service_references_.size();
+  TlsRoute route;
+  if (const YamlNode* name = fields.need("name", "a name that is unique among the TLS routes")) {
+    route.name = reader_.name(*name, fields.label("name")).value_or("");
+    claim_name("tlsRoute", route.name, fields);
+  }
+  fields.need("parentRefs", "the gateways it is attached to: [{name: edge, sectionName: tls}]");
+  read_list(
+      fields, "parentRefs", "gateways", kBackendRefsMax,
+      [&](const YamlNode& item, std::size_t) { return parse_parent(item, fields.owner()); },
+      route.parents);
+  read_list(
+      fields, "hostnames", "DNS names", kHostnamesMax,
+      [&](const YamlNode& item, std::size_t) {
+        return reader_.hostname(item, "a hostname of " + fields.owner());
+      },
+      route.hostnames);
+  fields.need("rules", "one rule: [{backendRefs: [{name: cart}]}]");
+  std::vector<std::vector<BackendRef>> rules;
+  read_list(
+      fields, "rules", "rules", 1,
+      [&](const YamlNode& item, std::size_t i) -> std::optional<std::vector<BackendRef>> {
+        Fields rule{reader_,
+                    item,
+                    fmt::format("{} of {}", owner_of("rule", item, i), fields.owner()),
+                    {{"backendRefs"}, {}}};
+        rule.need("backendRefs", "the services: [{name: cart}]");
+        read_list(
+            rule, "backendRefs", "services", kBackendRefsMax,
+            [&](const YamlNode& ref, std::size_t) { return parse_backend_ref(ref, rule.owner()); },
+            route.backends);
+        return route.backends;
+      },
+      rules);
+  for (std::size_t i = gateways_before; i < gateway_references_.size(); ++i)
+    gateway_references_[i].of_tls_route = true;
+  for (std::size_t i = services_before; i < service_references_.size(); ++i)
+    service_references_[i].of_tls_route = true;
+  const bool all_zero = std::ranges::all_of(
+      route.backends, [](const BackendRef& backend) { return backend.weight == 0; });
+  const YamlNode* list = fields.find("rules");
+  if (list != nullptr && list->kind == YamlKind::kList && all_zero)
+    reader_.report(list->at,
+                   fmt::format("{} has no backendRef that takes connections", fields.owner()),
+                   "at least one with a weight above 0");
   return route;
 }
 

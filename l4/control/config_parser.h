@@ -84,6 +84,7 @@ class ConfigParser {
                                          const std::string& gateway,
                                          const std::string& gateway_owner);
   void parse_tls(const YamlNode& node, const std::string& owner, Listener& listener);
+  void parse_passthrough(const YamlNode& node, const std::string& owner);
   std::optional<CertificateRef> parse_certificate(const YamlNode& node, const std::string& owner);
   void parse_limits(const YamlNode& node, const std::string& owner, GatewayLimits& limits);
   void check_listeners(const Gateway& gateway, const std::vector<const YamlNode*>& nodes);
@@ -95,6 +96,7 @@ class ConfigParser {
 
   std::optional<Service> parse_service(const MapEntry& entry);
   std::optional<HttpRoute> parse_route(const YamlNode& node, std::size_t index);
+  std::optional<TlsRoute> parse_tls_route(const YamlNode& node, std::size_t index);
   std::optional<ParentRef> parse_parent(const YamlNode& node, const std::string& owner);
   std::optional<RouteRule> parse_rule(const YamlNode& node, std::size_t index,
                                       const std::string& route);
@@ -104,7 +106,17 @@ class ConfigParser {
   void parse_timeouts(const YamlNode& node, const std::string& owner, RouteTimeouts& timeouts);
   std::optional<BackendRef> parse_backend_ref(const YamlNode& node, const std::string& owner);
 
+  /// A name that must lead to an object once the whole file is read.
+  struct Reference {
+    Position at;
+    std::string what;  ///< "parentRef of httpRoute 'cart'"
+    std::string name;
+    std::optional<std::string> listener;
+    bool of_tls_route = false;
+  };
+
   void check_references();
+  void check_gateway_reference(const Reference& reference);
   void check_families();
   void check_snat_addresses();
   void claim_name(std::string_view kind, const std::string& name, const Fields& fields);
@@ -113,13 +125,6 @@ class ConfigParser {
   std::optional<std::string> readable_file(const YamlNode& node, std::string_view what);
   [[nodiscard]] std::string resolved(const std::string& path) const;
 
-  /// A name that must lead to an object once the whole file is read.
-  struct Reference {
-    Position at;
-    std::string what;  ///< "parentRef of httpRoute 'cart'"
-    std::string name;
-    std::optional<std::string> listener;
-  };
   /// An address that L7 must be able to speak from.
   struct L7Address {
     Position at;

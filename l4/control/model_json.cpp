@@ -107,14 +107,26 @@ Json file_json(const Vip& vip) {
   return json;
 }
 
+std::string_view text_of(ListenerProtocol protocol) {
+  switch (protocol) {
+    case ListenerProtocol::kHttp:
+      return "HTTP";
+    case ListenerProtocol::kHttps:
+      return "HTTPS";
+    case ListenerProtocol::kTls:
+      return "TLS";
+  }
+  return {};
+}
+
 Json file_json(const Listener& listener) {
-  const bool https = listener.protocol == ListenerProtocol::kHttps;
   Json json{{"name", listener.name},
             {"port", listener.port.value()},
-            {"protocol", https ? "HTTPS" : "HTTP"}};
+            {"protocol", text_of(listener.protocol)}};
   if (!listener.hostname.empty()) json["hostname"] = listener.hostname;
   if (listener.redirect_to) json["redirectTo"] = *listener.redirect_to;
-  if (!https) return json;
+  if (listener.protocol == ListenerProtocol::kTls) json["tls"] = {{"mode", "Passthrough"}};
+  if (listener.protocol != ListenerProtocol::kHttps) return json;
   Json refs = Json::array();
   for (const CertificateRef& ref : listener.certificates) {
     refs.push_back({{"file", ref.certificate_file}, {"key", ref.key_file}});
@@ -167,6 +179,13 @@ Json file_json(const RouteMatch& match) {
   return json;
 }
 
+Json file_json(const std::vector<BackendRef>& backends) {
+  Json list = Json::array();
+  for (const BackendRef& backend : backends)
+    list.push_back({{"name", backend.service}, {"weight", backend.weight}});
+  return list;
+}
+
 Json file_json(const RouteRule& rule) {
   Json json = Json::object();
   if (!rule.name.empty()) json["name"] = rule.name;
@@ -175,26 +194,36 @@ Json file_json(const RouteRule& rule) {
     json["matches"].push_back(file_json(match));
   json["timeouts"] = {{"request", fmt::format("{}ms", rule.timeouts.request_ms)},
                       {"backendRequest", fmt::format("{}ms", rule.timeouts.backend_request_ms)}};
-  json["backendRefs"] = Json::array();
-  for (const BackendRef& backend : rule.backends)
-    json["backendRefs"].push_back({{"name", backend.service}, {"weight", backend.weight}});
+  json["backendRefs"] = file_json(rule.backends);
   return json;
 }
 
-Json file_json(const HttpRoute& route) {
-  Json parents = Json::array();
-  for (const ParentRef& parent : route.parents) {
+Json file_json(const std::vector<ParentRef>& parents) {
+  Json list = Json::array();
+  for (const ParentRef& parent : parents) {
     Json item{{"name", parent.gateway}};
     if (parent.listener) item["sectionName"] = *parent.listener;
-    parents.push_back(std::move(item));
+    list.push_back(std::move(item));
   }
+  return list;
+}
+
+Json file_json(const HttpRoute& route) {
   Json rules = Json::array();
   for (const RouteRule& rule : route.rules)
     rules.push_back(file_json(rule));
   return {{"name", route.name},
-          {"parentRefs", std::move(parents)},
+          {"parentRefs", file_json(route.parents)},
           {"hostnames", route.hostnames},
           {"rules", std::move(rules)}};
+}
+
+Json file_json(const TlsRoute& route) {
+  Json rule{{"backendRefs", file_json(route.backends)}};
+  return {{"name", route.name},
+          {"parentRefs", file_json(route.parents)},
+          {"hostnames", route.hostnames},
+          {"rules", Json::array({std::move(rule)})}};
 }
 
 template <typename Items>
@@ -215,6 +244,7 @@ std::string to_json(const Model& model) {
   for (const Service& service : model.services)
     json["services"][service.name] = file_json(service);
   json["httpRoutes"] = file_list(model.http_routes);
+  if (!model.tls_routes.empty()) json["tlsRoutes"] = file_list(model.tls_routes);
   return json_text(json);
 }
 

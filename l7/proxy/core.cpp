@@ -237,6 +237,9 @@ void Core::accept(tcp::ConnectionId connection, Instant now) {
     client.channel.secure(std::move(*session));
     client.state = ClientConnection::State::kHandshake;
     arm(client, now + kHandshakeTimeout);
+  } else if (bind->passthrough) {
+    client.state = ClientConnection::State::kHandshake;
+    arm(client, now + kHandshakeTimeout);
   } else {
     await_request(client, now);
   }
@@ -315,7 +318,7 @@ void Core::advance(Instant now) {
 bool Core::step(ClientId id, ClientConnection& client, Instant now) {
   switch (client.state) {
     case ClientConnection::State::kHandshake:
-      return step_handshake(client, now);
+      return step_handshake(id, client, now);
     case ClientConnection::State::kRequest:
       return step_request(id, client, now);
     case ClientConnection::State::kExchange:
@@ -328,7 +331,8 @@ bool Core::step(ClientId id, ClientConnection& client, Instant now) {
   return false;
 }
 
-bool Core::step_handshake(ClientConnection& client, Instant now) {
+bool Core::step_handshake(ClientId id, ClientConnection& client, Instant now) {
+  if (client.bind->passthrough) return step_hello(id, client, now);
   const bool moved = client.channel.fill();
   if (client.channel.failed() || client.channel.input_ended()) {
     ++counters_.tls_failures;
@@ -442,6 +446,7 @@ bool Core::step_tunnel(ClientId id, ClientConnection& client, Instant now) {
   Exchange& exchange = client.exchange;
   UpstreamConnection* upstream = upstreams_.get(exchange.upstream);
   WEIR_ASSERT(upstream != nullptr);  // as in step_exchange()
+  if (!upstream->connected) return false;
   const bool moved = exchange.pump_tunnel(client.channel, upstream->channel);
   if (moved) {
     exchange.last_progress = now;
@@ -507,23 +512,30 @@ void Core::begin_exchange(ClientId id, ClientConnection& client, Instant now) {
     refuse(client, http::Status::kContentTooLarge, Reason::kBodyTooLarge, now);
     return;
   }
-  if (exchange.rule->weight_total() == 0) {
-    refuse(client, http::Status::kInternalServerError, Reason::kNoEndpoint, now);
-    return;
-  }
-  exchange.service_index = pick_service(*exchange.rule, random_);
-  exchange.service = &exchange.generation->snapshot().services[exchange.service_index];
-  ++services_[exchange.service_index].requests;
-  if (exchange.service->endpoints.empty()) {
-    refuse(client, http::Status::kServiceUnavailable, Reason::kNoEndpoint, now);
-    return;
-  }
+  if (!choose_service(client, now)) return;
   if (exchange.rule->timeouts.request_ms != 0)
     exchange.request_deadline = now + milliseconds(exchange.rule->timeouts.request_ms);
   const tls::Session* session = client.channel.session();
   exchange.prepare_request(client.parser, client.uri, client.client_text, client.bind->tls,
                            session != nullptr ? session->client() : std::nullopt);
   start_attempt(id, client, now);
+}
+
+/// One of the rule's; false when there is none that could take the exchange, which has ended then.
+bool Core::choose_service(ClientConnection& client, Instant now) {
+  Exchange& exchange = client.exchange;
+  if (exchange.rule->weight_total() == 0) {
+    refuse(client, http::Status::kInternalServerError, Reason::kNoEndpoint, now);
+    return false;
+  }
+  exchange.service_index = pick_service(*exchange.rule, random_);
+  exchange.service = &exchange.generation->snapshot().services[exchange.service_index];
+  ++services_[exchange.service_index].requests;
+  if (exchange.service->endpoints.empty()) {
+    refuse(client, http::Status::kServiceUnavailable, Reason::kNoEndpoint, now);
+    return false;
+  }
+  return true;
 }
 
 bool Core::find_route(ClientConnection& client, Instant now) {
@@ -533,7 +545,7 @@ bool Core::find_route(ClientConnection& client, Instant now) {
   // other way round.
   const auto bind =
       std::find_if(snapshot.binds.begin(), snapshot.binds.end(), [&](const Bind& other) {
-        return other.endpoint == client.vip && other.tls == client.bind->tls;
+        return other.endpoint == client.vip && other.tls == client.bind->tls && !other.passthrough;
       });
   if (bind != snapshot.binds.end())
     exchange.listener = snapshot.listener_for(*bind, client.uri.host());
@@ -575,7 +587,10 @@ void Core::start_attempt(ClientId id, ClientConnection& client, Instant now) {
     if (exchange.rule->timeouts.backend_request_ms != 0)
       exchange.attempt_deadline = now + milliseconds(exchange.rule->timeouts.backend_request_ms);
     const ServiceEntry& service = *exchange.service;
-    if (const auto idle = upstreams_.take_idle(exchange.endpoint, service, id, now)) {
+    // What a client encrypts is never put behind messages of ours.
+    const auto idle = exchange.tunnel() ? std::nullopt
+                                        : upstreams_.take_idle(exchange.endpoint, service, id, now);
+    if (idle) {
       exchange.upstream = *idle;
     } else {
       Result<UpstreamId> opened =
@@ -686,6 +701,7 @@ void Core::redirect(ClientConnection& client, Instant now) {
 /// Answers an exchange that no backend answers, and ends it.
 void Core::finish_reply(ClientConnection& client, http::Status status, std::string_view location,
                         Instant now) {
+  if (client.bind->passthrough) return end_passthrough(client, now);
   const Reason reason = client.exchange.reason;
   // Without a body the connection is in a known state and can go on; a bad head leaves it unknown.
   const bool keep_alive = reason != Reason::kBadRequest && reason != Reason::kHeaderTimeout &&
@@ -731,7 +747,8 @@ void Core::reply(ClientConnection& client, http::Status status, std::string_view
 
 void Core::record(const ClientConnection& client, Instant now) {
   const Exchange& exchange = client.exchange;
-  ++counters_.requests;
+  const bool passthrough = client.bind->passthrough;
+  ++(passthrough ? counters_.passed_through : counters_.requests);
   ++counters_.responses[static_cast<std::size_t>(exchange.status / 100) % 6];
   ++counters_.reasons[static_cast<std::size_t>(exchange.reason)];
   const tls::Session* session = client.channel.session();
@@ -741,7 +758,7 @@ void Core::record(const ClientConnection& client, Instant now) {
       .vip = client.vip,
       .tls_version = info.version,
       .tls_cipher = info.cipher,
-      .server_name = info.server_name,
+      .server_name = passthrough ? client.server_name : info.server_name,
       .certificate = info.certificate,
       .listener = exchange.listener != nullptr ? exchange.listener->name : std::string_view{},
       .method = client.parser.head().method,

@@ -29,6 +29,9 @@ namespace weir::proxy {
 ///                   │                        lingering: FIN sent; input is read and thrown away,
 ///                   so ▼                                   that no RST overtakes the response
 ///                draining ──► lingering ──► gone        (RFC 9112, section 9.6)
+///
+/// Where TLS is passed through, handshake reads whom the client asks for, and goes on to the one
+/// exchange that the rest of the connection is.
 struct ClientConnection {
   enum class State : std::uint8_t { kHandshake, kRequest, kExchange, kDraining, kLingering };
 
@@ -44,6 +47,7 @@ struct ClientConnection {
   wire::Endpoint vip;
   wire::Endpoint client;
   std::string client_text;  ///< the address, for X-Forwarded-For
+  std::string server_name;  ///< of a connection that is passed through, in lower case
   State state = State::kRequest;
   Exchange exchange;
   Instant first_byte{};  ///< of the request that is being read; the epoch: none has come
@@ -63,6 +67,7 @@ struct CoreCounters {
   std::uint64_t tls_handshakes = 0;
   std::uint64_t tls_failures = 0;
   std::uint64_t handshake_timeouts = 0;
+  std::uint64_t passed_through = 0;  ///< connections of TLS listeners, when they have ended
   std::uint64_t requests = 0;
   std::uint64_t retries = 0;
   std::array<std::uint64_t, 6> responses{};  ///< by first digit of the status; 0: none was sent
@@ -108,7 +113,7 @@ class Core {
   void on_upstream(const tcp::Readiness& ready, Instant now);
   void run(ClientId id, Instant now);
   bool step(ClientId id, ClientConnection& client, Instant now);
-  bool step_handshake(ClientConnection& client, Instant now);
+  bool step_handshake(ClientId id, ClientConnection& client, Instant now);
   bool step_request(ClientId id, ClientConnection& client, Instant now);
   bool step_exchange(ClientId id, ClientConnection& client, Instant now);
   bool step_tunnel(ClientId id, ClientConnection& client, Instant now);
@@ -116,6 +121,7 @@ class Core {
   bool step_lingering(ClientId id, ClientConnection& client, Instant now);
 
   void begin_exchange(ClientId id, ClientConnection& client, Instant now);
+  [[nodiscard]] bool choose_service(ClientConnection& client, Instant now);
   [[nodiscard]] bool find_route(ClientConnection& client, Instant now);
   void start_attempt(ClientId id, ClientConnection& client, Instant now);
   void attempt_failed(ClientId id, ClientConnection& client, Reason reason, Instant now);
@@ -131,6 +137,10 @@ class Core {
              bool keep_alive);
   void record(const ClientConnection& client, Instant now);
   void client_lost(ClientId id, ClientConnection& client, Instant now);
+  // In passthrough.cpp:
+  bool step_hello(ClientId id, ClientConnection& client, Instant now);
+  void begin_passthrough(ClientId id, ClientConnection& client, Instant now);
+  void end_passthrough(ClientConnection& client, Instant now);
   enum class Ending : std::uint8_t { kInOrder, kReset };
   void close_client(ClientId id, Ending ending, Instant now);
   void on_client_timer(ClientId id, Instant now);

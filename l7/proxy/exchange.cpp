@@ -294,6 +294,8 @@ PumpResult Exchange::begin_tunnel(UpstreamConnection& from, Channel& client, Ins
   return {true, Reason::kOk};
 }
 
+void Exchange::begin_passthrough() { tunnel_ = true; }
+
 bool Exchange::pump_tunnel(Channel& client, Channel& backend) {
   bool moved = client.fill();
   moved = backend.fill() || moved;
@@ -312,6 +314,7 @@ bool Exchange::pump_tunnel(Channel& client, Channel& backend) {
   };
   pass(client, backend, request_bytes, request_complete_);
   pass(backend, client, response_bytes, response_complete_);
+  response_started_ = response_started_ || response_bytes > 0;
   return moved;
 }
 

@@ -52,8 +52,10 @@ class Exchange {
   [[nodiscard]] PumpResult pump_response(UpstreamConnection& upstream, Channel& client,
                                          bool keep_alive, Instant now);
 
-  /// After 101: moves bytes, and the end of each direction, between the two connections. True if
-  /// anything moved. Complete once both directions have ended.
+  /// Instead of messages: what the client sends is passed on from its first byte.
+  void begin_passthrough();
+  /// After 101 or begin_passthrough(): moves bytes, and the end of each direction, between the two
+  /// connections. True if anything moved. Complete once both directions have ended.
   [[nodiscard]] bool pump_tunnel(Channel& client, Channel& backend);
   [[nodiscard]] bool tunnel() const { return tunnel_; }
 

@@ -21,7 +21,10 @@ class SnapshotBuilder {
       snapshot_->services.push_back({service.name, service.endpoints, service.load_balancer,
                                      service.tls, service.tls ? trust_of(*service.tls) : 0});
     }
-    add_rules();
+    for (const control::HttpRoute& route : model_.http_routes)
+      add_rules(route);
+    for (const control::TlsRoute& route : model_.tls_routes)
+      add_rules(tls_routes_.emplace_back(as_http_route(route)));
     for (const control::Gateway& gateway : model_.gateways)
       for (const control::Listener& listener : gateway.listeners)
         add_listener(gateway, listener);
@@ -38,20 +41,26 @@ class SnapshotBuilder {
     return index;
   }
 
-  void add_rules() {
-    for (const control::HttpRoute& route : model_.http_routes) {
-      for (std::size_t i = 0; i < route.rules.size(); ++i) {
-        const control::RouteRule& rule = route.rules[i];
-        Rule compiled{
-            route.name, rule.name.empty() ? std::to_string(i + 1) : rule.name, rule.timeouts, {}};
-        std::uint32_t total = 0;
-        for (const control::BackendRef& backend : rule.backends) {
-          total += backend.weight;
-          if (backend.weight > 0)
-            compiled.services.push_back({service_index_.at(backend.service), total});
-        }
-        snapshot_->rules.push_back(std::move(compiled));
+  /// One rule for whatever is asked for by the name.
+  static control::HttpRoute as_http_route(const control::TlsRoute& route) {
+    return {.name = route.name,
+            .parents = route.parents,
+            .hostnames = route.hostnames,
+            .rules = {{.name = {}, .matches = {{}}, .timeouts = {}, .backends = route.backends}}};
+  }
+
+  void add_rules(const control::HttpRoute& route) {
+    for (std::size_t i = 0; i < route.rules.size(); ++i) {
+      const control::RouteRule& rule = route.rules[i];
+      Rule compiled{
+          route.name, rule.name.empty() ? std::to_string(i + 1) : rule.name, rule.timeouts, {}};
+      std::uint32_t total = 0;
+      for (const control::BackendRef& backend : rule.backends) {
+        total += backend.weight;
+        if (backend.weight > 0)
+          compiled.services.push_back({service_index_.at(backend.service), total});
       }
+      snapshot_->rules.push_back(std::move(compiled));
     }
   }
 
@@ -62,14 +71,19 @@ class SnapshotBuilder {
                         listener.client_validation,
                         redirect_port(gateway, listener),
                         {}};
+    const bool is_tls = listener.protocol == control::ListenerProtocol::kTls;
     std::uint32_t rule_index = 0;
-    for (const control::HttpRoute& route : model_.http_routes) {
-      const bool attached = is_attached(route, gateway, listener);
-      for (const control::RouteRule& rule : route.rules) {
-        if (attached) add_rule(entry, route, rule, rule_index);
-        ++rule_index;
+    const auto attach = [&](const std::vector<control::HttpRoute>& routes, bool fits) {
+      for (const control::HttpRoute& route : routes) {
+        const bool attached = fits && is_attached(route, gateway, listener);
+        for (const control::RouteRule& rule : route.rules) {
+          if (attached) add_rule(entry, route, rule, rule_index);
+          ++rule_index;
+        }
       }
-    }
+    };
+    attach(model_.http_routes, !is_tls);
+    attach(tls_routes_, is_tls);
     entry.router.finish(snapshot_->rules);
     snapshot_->listeners.push_back(std::move(entry));
     for (const wire::IpAddress& address : gateway.addresses)
@@ -116,6 +130,7 @@ class SnapshotBuilder {
       bind->endpoint = endpoint;
       bind->limits = gateway.limits;
       bind->tls = listener.protocol == control::ListenerProtocol::kHttps;
+      bind->passthrough = listener.protocol == control::ListenerProtocol::kTls;
       bind->tls_options.min_version = listener.min_version;
       bind->tls_options.protocols = {"http/1.1"};
     }
@@ -135,6 +150,7 @@ class SnapshotBuilder {
   const control::Model& model_;
   std::unique_ptr<Snapshot> snapshot_ = std::make_unique<Snapshot>();
   std::unordered_map<std::string, ServiceIndex> service_index_;
+  std::vector<control::HttpRoute> tls_routes_;                         // what the model's mean
   std::vector<std::set<std::array<std::string, 3>>> certificates_of_;  // paths, by bind
 };
 

@@ -37,6 +37,7 @@ struct ListenerEntry {
 struct Bind {
   wire::Endpoint endpoint;
   bool tls = false;
+  bool passthrough = false;  ///< TLS that is not ours: only its name is read
   tls::ServerOptions tls_options;
   control::GatewayLimits limits;              ///< until a request has chosen its listener
   HostTable<std::uint32_t> listener_by_host;  ///< index into Snapshot::listeners, plus one

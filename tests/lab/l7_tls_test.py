@@ -163,6 +163,30 @@ class Tls(TlsCase):
             self.assertEqual(row["reason"], "upstream_tls")
             self.assertEqual(row["detail"], why)
 
+    def test_tls_is_passed_through_by_its_name(self):
+        before = sum(worker["http.passed_through"] for worker in self.stats())
+        handshakes = sum(worker["http.tls_handshakes"] for worker in self.stats())
+        for version in (("--tls-max", "1.2"), ("--tlsv1.3",)):
+            heard = self.told(self.ask("/passed", *version, host="orders.internal", port=PASSED_PORT))
+            self.assertTrue(heard["sni"].startswith("orders.internal tls=TLSv1."))
+            # Nobody between the client and nginx has added anything.
+            self.assertEqual(heard["proto"], "")
+        said = self.s_client(host="orders.internal", port=PASSED_PORT)
+        self.assertIn("subject=CN = orders.internal", said)
+        self.assertIn("Verify return code: 0 (ok)", said)
+        wait_until("the connections to end", lambda: sum(
+            worker["http.passed_through"] for worker in self.stats()) == before + 3)
+        self.assertEqual(sum(worker["http.tls_handshakes"] for worker in self.stats()), handshakes)
+        row = wait_until("the log", lambda: self.records(sni="orders.internal"))[-1]
+        self.assertEqual((row["listener"], row["route"], row["service"], row["reason"]),
+                         ("edge/passed", "orders", "passed", "ok"))
+
+    def test_a_name_that_leads_nowhere_is_told_so(self):
+        for host in ("other.example", "internal"):
+            self.assertIn("alert unrecognized name", self.s_client(host=host, port=PASSED_PORT))
+            row = wait_until("the log", lambda h=host: self.records(sni=h))[-1]
+            self.assertEqual(row["reason"], "no_route")
+
     # ---- what is refused ----------------------------------------------------------------------
 
     def test_old_versions_are_refused(self):

@@ -5,7 +5,8 @@ import subprocess
 
 from labcase import *
 
-ORDERS_PORT, TOLD_PORT = 8443, 8090
+ORDERS_PORT, TOLD_PORT = 8443, 8090  # of the endpoint
+PASSED_PORT = 9443  # of the VIP: TLS is passed through
 CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
 RSA = ("-newkey", "rsa:2048")
 
@@ -147,8 +148,12 @@ gateways:
     tls: {{certificateRefs: [{{file: {here}/shop.pem, ocsp: {here}/shop.ocsp}}, {{file: {here}/shop-rsa.pem}}]}}
   - {{name: members, port: 443, protocol: HTTPS, hostname: members.example, tls: {{{clubs}, clientValidation: {{{people}}}}}}}
   - {{name: guests, port: 443, protocol: HTTPS, hostname: guests.example, tls: {{{clubs}, clientValidation: {{mode: Optional, {people}}}}}}}
+  - {{name: passed, port: {PASSED_PORT}, protocol: TLS, tls: {{mode: Passthrough}}}}
 services:
 {listed}
+  passed: {{endpoints: ["{secure}"]}}
+tlsRoutes:
+- {{name: orders, parentRefs: [{{name: edge, sectionName: passed}}], hostnames: ["*.internal"], rules: [{{backendRefs: [{{name: passed}}]}}]}}
 httpRoutes:
 - name: all
   parentRefs: [{{name: edge}}]
@@ -161,15 +166,15 @@ httpRoutes:
     def ask(self, path, *extra, host="api.shop.example", sni=None, port=443, **options):
         """curl, which believes the test's authority alone."""
         sni = sni or host
-        scheme = "https" if port == 443 else "http"
+        scheme = "https" if port in (443, PASSED_PORT) else "http"
         header = () if sni == host else ("-H", f"Host: {host}")
         return self.lab.curl("-i", "--cacert", self.made.path("root.crt"), "--resolve",
                              f"{sni}:{port}:{VIP_EDGE4}", *header, *extra,
                              f"{scheme}://{sni}:{port}{path}", **options)
 
-    def s_client(self, *options, say="", host="api.shop.example", seconds=20):
+    def s_client(self, *options, say="", host="api.shop.example", port=443, seconds=20):
         """openssl s_client, which hangs up at the end of what it is told to say."""
-        done = self.lab.run_in("client", "openssl", "s_client", "-connect", f"{VIP_EDGE4}:443",
+        done = self.lab.run_in("client", "openssl", "s_client", "-connect", f"{VIP_EDGE4}:{port}",
                                "-servername", host, "-CAfile", self.made.path("root.crt"), *options,
                                input=say, check=False, timeout=seconds)
         return done.stdout + done.stderr
