@@ -107,6 +107,20 @@ json tcp_json(const tcp::StackCounters& c) {
   return result;
 }
 
+json h2_json(const http::H2Counters& c) {
+  json abuse = json::object();
+  for (std::size_t i = 0; i < c.abuse.size(); ++i)
+    abuse[std::string{http::text_of(static_cast<http::H2Abuse>(i))}] = c.abuse[i];
+  return {{"sessions", c.sessions},
+          {"streams", c.streams},
+          {"memory_bytes", c.memory_bytes},
+          {"sessions_opened", c.sessions_opened},
+          {"streams_opened", c.streams_opened},
+          {"streams_malformed", c.streams_malformed},
+          {"goaways_received", c.goaways_received},
+          {"abuse", abuse}};
+}
+
 json http_json(const proxy::WorkerReport& report) {
   const proxy::CoreCounters& c = report.core;
   json reasons = json::object();
@@ -126,6 +140,9 @@ json http_json(const proxy::WorkerReport& report) {
           {"handshake_timeouts", c.handshake_timeouts},
           {"passed_through", c.passed_through},
           {"requests", c.requests},
+          {"requests_h2", c.requests_h2},
+          {"exchanges", c.exchanges},
+          {"h2", h2_json(c.h2)},
           {"retries", c.retries},
           {"responses", responses},
           {"reasons", reasons},

@@ -21,16 +21,18 @@ using nlohmann::json;
 constexpr int kDepthMax = 8;
 
 /// Members that are levels.
-constexpr std::array<std::string_view, 10> kLevels{
-    "connections", "half_open", "time_wait",   "buffers",  "buffer_chunks",
-    "open",        "idle",      "generations", "revision", "busy_share"};
+constexpr std::array<std::string_view, 14> kLevels{
+    "connections", "half_open", "time_wait",   "buffers",     "buffer_chunks",
+    "open",        "idle",      "generations", "revision",    "busy_share",
+    "sessions",    "streams",   "exchanges",   "memory_bytes"};
 
 /// Members whose own members are names of one kind, and what a name is called as a label.
 struct NamedRow {
   std::string_view member;
   std::string_view label;
 };
-constexpr std::array<NamedRow, 2> kNamed{{{"responses", "class"}, {"reasons", "reason"}}};
+constexpr std::array<NamedRow, 3> kNamed{
+    {{"responses", "class"}, {"reasons", "reason"}, {"abuse", "kind"}}};
 
 struct Sample {
   std::string worker;

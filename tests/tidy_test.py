@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Reads the tree and fails on what reviewers should not have to look for: wrong include arrows,
-long lines and functions, banned calls, files that no build names, marks of unfinished work.
+long lines and functions, banned calls, files that no build names, transcripts that do not say which
+rule they hold, marks of unfinished work.
 
     tests/tidy_test.py              check the tree
     tests/tidy_test.py --self-test  prove that every check can fail
@@ -72,6 +73,7 @@ LIBRARIES = [
                     "l7/metrics.cpp", "tools/weir/", "tests/", "bench/"]),
     (r"yaml\.h", ["l4/control/yaml_tree.cpp"]),
     (r"httplib\.h", ["l4/control/admin_client.cpp", "tests/"]),
+    (r"re2/", ["l4/control/rules_regex.cpp", "l7/proxy/regex.cpp", "tests/"]),
     (r"nghttp2/", ["l7/http/h2_session", "l4/control/probe_grpc.cpp", "tests/"]),
     (r"n?curses", ["tools/weir/top_terminal.cpp"]),
     (r"CLI/", ["tools/weir/", "tools/man/", "l4/daemon.cpp", "l4/decap_main.cpp", "l7/daemon.cpp",
@@ -251,7 +253,27 @@ def check_listed(path, text, root):
     yield Finding(path, 1, "dead file", "no CMakeLists.txt above it names it")
 
 
-SOURCE_CHECKS = [check_includes, check_lines, check_functions, check_banned, check_listed]
+# The transcripts of TCP, but for the one that tries out their language.
+TRANSCRIPTS = re.compile(r"tests/l7/tcp/transcript_(?!harness_)\w+\.cpp")
+TRANSCRIPT_TEST = re.compile(r"^((?://[^\n]*\n)*)TEST(?:_[FP])?\(([^)]*)\)(.*?)^\}",
+                             re.MULTILINE | re.DOTALL)
+CITATION = re.compile(r"RFC \d+, sections? \d")
+
+
+def check_citations(path, text, _root):
+    """Each transcript cites the rule that it is about, within it or directly above."""
+    if not TRANSCRIPTS.fullmatch(path):
+        return
+    for match in TRANSCRIPT_TEST.finditer(text):
+        comments = re.findall(r"^\s*//(.*)$", match.group(1) + match.group(3), re.MULTILINE)
+        if not CITATION.search(" ".join(" ".join(comments).split())):
+            name = ".".join(match.group(2).replace(",", " ").split())
+            yield Finding(path, line_of(text, match.start(2)), "citation",
+                          f"{name} says nowhere 'RFC 9293, section 3.10.7.4' or the like")
+
+
+SOURCE_CHECKS = [check_includes, check_lines, check_functions, check_banned, check_listed,
+                 check_citations]
 
 
 def tracked_files(root):
@@ -280,7 +302,9 @@ def check_tree(root, files):
 
 
 # Each case: what is written where, and the check that must find it (None: nothing may be found).
-LISTED = {"CMakeLists.txt": "a.cpp b.cpp x.c dpdk_port.cpp live_bench.cpp"}
+LISTED = {"CMakeLists.txt": "a.cpp b.cpp x.c dpdk_port.cpp live_bench.cpp transcript_a_test.cpp "
+                            "transcript_harness_test.cpp"}
+TRANSCRIPT = "tests/l7/tcp/transcript_a_test.cpp"
 LONG_BODY = "  work();\n" * (FUNCTION_LINES_MAX + 1)
 SELF_TEST = [
     ("base includes wire", {"l4/base/a.h": '#include "l4/wire/address.h"\n'}, "include"),
@@ -344,6 +368,21 @@ SELF_TEST = [
     ("sleep in a test", {"tests/a.cpp": "void f() { sleep(1); }\n"}, "banned"),
     ("sleep_for in a test", {"tests/a.cpp": "void f() { std::this_thread::sleep_for(x); }\n"},
      "banned"),
+    ("a transcript with its rule", {TRANSCRIPT: "TEST(A, B) {\n  // RFC 9293, section 3.4.\n}\n"},
+     None),
+    ("a transcript with its rule above it",
+     {TRANSCRIPT: "// RFC 9293, section\n// 3.4: so it is.\nTEST(A, B) {\n}\n"}, None),
+    ("a transcript without a rule", {TRANSCRIPT: "TEST(A, B) {\n  f();\n}\n"}, "citation"),
+    ("a table of transcripts without a rule", {TRANSCRIPT: "TEST_P(A, B) {\n  f();\n}\n"},
+     "citation"),
+    ("a transcript whose rule has no section", {TRANSCRIPT: "TEST(A, B) {\n  // RFC 9293.\n}\n"},
+     "citation"),
+    ("a rule above another transcript",
+     {TRANSCRIPT: "// RFC 9293, section 3.4.\nTEST(A, B) {\n}\n\nTEST(A, C) {\n}\n"}, "citation"),
+    ("a rule that is text", {TRANSCRIPT: 'TEST(A, B) {\n  f("RFC 9293, section 3.4");\n}\n'},
+     "citation"),
+    ("a test of the transcripts' language",
+     {"tests/l7/tcp/transcript_harness_test.cpp": "TEST(A, B) {\n  f();\n}\n"}, None),
     ("a file that no build names", {"l4/dead.cpp": "int x;\n"}, "dead file"),
     ("an unfinished mark", {"l4/a.cpp": "// " + "TO" + "DO: later\n"}, "unfinished"),
     ("an unfinished mark in a script", {"tools/a.py": "# " + "FIX" + "ME\n"}, "unfinished"),

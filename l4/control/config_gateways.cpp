@@ -6,16 +6,10 @@
 namespace weir::control {
 namespace {
 
-constexpr std::uint32_t kTimeoutMaxMs = 24 * 3'600'000;
-
 // How long lists may be: far beyond what one node serves, near enough that a check which compares
 // each with each ends soon.
 constexpr std::size_t kListenersMax = 64;
 constexpr std::size_t kCertificatesMax = 16'384;
-constexpr std::size_t kHostnamesMax = 256;
-constexpr std::size_t kRulesMax = 1024;
-constexpr std::size_t kMatchesMax = 256;
-constexpr std::size_t kBackendRefsMax = 256;
 
 constexpr std::array<Choice<ListenerProtocol>, 3> kListenerProtocols{
     {{"HTTP", ListenerProtocol::kHttp},
@@ -30,6 +24,10 @@ constexpr std::array<Choice<ClientCertificates>, 2> kClientCertificates{
     {{"Required", ClientCertificates::kRequired}, {"Optional", ClientCertificates::kOptional}}};
 constexpr std::array<Choice<Verification>, 2> kVerifications{
     {{"Full", Verification::kFull}, {"Off", Verification::kOff}}};
+constexpr std::array<Choice<ServiceProtocol>, 3> kServiceProtocols{
+    {{"http/1.1", ServiceProtocol::kHttp1},
+     {"h2", ServiceProtocol::kH2},
+     {"h2c", ServiceProtocol::kH2c}}};
 constexpr std::array<Choice<LoadBalancer>, 2> kLoadBalancers{
     {{"RoundRobin", LoadBalancer::kRoundRobin}, {"LeastRequest", LoadBalancer::kLeastRequest}}};
 
@@ -38,11 +36,17 @@ constexpr std::array<Choice<LoadBalancer>, 2> kLoadBalancers{
 // ---- gateways -------------------------------------------------------------------------------
 
 std::optional<Gateway> ConfigParser::parse_gateway(const YamlNode& node, std::size_t index) {
-  Fields fields{reader_,
-                node,
-                owner_of("gateway", node, index),
-                {{"name", "addresses", "listeners", "limits"}, {"policyRefs", "accessLog"}}};
+  Fields fields{
+      reader_,
+      node,
+      owner_of("gateway", node, index),
+      {{"name", "addresses", "listeners", "limits", "forwarded"}, {"policyRefs", "accessLog"}}};
   Gateway gateway;
+  // Before the listeners, whose own limits stand beside these.
+  if (const YamlNode* limits = fields.find("limits"))
+    parse_limits(*limits, fields.label("limits"), gateway.limits);
+  if (const YamlNode* forwarded = fields.find("forwarded"))
+    gateway.forwarded = parse_forwarded(*forwarded, fields.label("forwarded"));
   if (const YamlNode* name = fields.need("name", "a name that is unique among the gateways")) {
     gateway.name = reader_.name(*name, fields.label("name")).value_or("");
     claim_name("gateway", gateway.name, fields);
@@ -68,7 +72,7 @@ std::optional<Gateway> ConfigParser::parse_gateway(const YamlNode& node, std::si
   fields.need("listeners", "a list of listeners");
   std::vector<const YamlNode*> listener_nodes;
   const auto read_listener = [&](const YamlNode& item, std::size_t i) {
-    std::optional<Listener> listener = parse_listener(item, i, gateway.name, fields.owner());
+    std::optional<Listener> listener = parse_listener(item, i, gateway, fields.owner());
     if (listener) listener_nodes.push_back(&item);
     return listener;
   };
@@ -79,8 +83,6 @@ std::optional<Gateway> ConfigParser::parse_gateway(const YamlNode& node, std::si
       reader_.report(list->at, fmt::format("{} is an empty list", fields.label(key)),
                      "at least one");
   }
-  if (const YamlNode* limits = fields.find("limits"))
-    parse_limits(*limits, fields.label("limits"), gateway.limits);
   check_listeners(gateway, listener_nodes);
   for (std::size_t i = 0; i < gateway.addresses.size(); ++i) {
     std::vector<wire::Port> done;
@@ -96,20 +98,29 @@ std::optional<Gateway> ConfigParser::parse_gateway(const YamlNode& node, std::si
 }
 
 std::optional<Listener> ConfigParser::parse_listener(const YamlNode& node, std::size_t index,
-                                                     const std::string& gateway,
+                                                     const Gateway& gateway,
                                                      const std::string& gateway_owner) {
-  Fields fields{reader_,
-                node,
-                fmt::format("{} of {}", owner_of("listener", node, index), gateway_owner),
-                {{"name", "port", "protocol", "hostname", "tls", "redirectTo"}, {"policyRefs"}}};
+  Fields fields{
+      reader_,
+      node,
+      fmt::format("{} of {}", owner_of("listener", node, index), gateway_owner),
+      {{"name", "port", "protocol", "hostname", "tls", "redirectTo", "limits", "proxyProtocol"},
+       {"policyRefs"}}};
   Listener listener;
   if (const YamlNode* name = fields.need("name", "a name that is unique within the gateway"))
     listener.name = reader_.name(*name, fields.label("name")).value_or("");
-  listeners_.emplace(gateway, listener.name);
+  listeners_.emplace(gateway.name, listener.name);
   if (const YamlNode* hostname = fields.find("hostname"))
     listener.hostname = reader_.hostname(*hostname, fields.label("hostname")).value_or("");
   if (const YamlNode* target = fields.find("redirectTo"))
     listener.redirect_to = reader_.name(*target, fields.label("redirectTo"));
+  if (const YamlNode* limits = fields.find("limits")) {
+    GatewayLimits own = gateway.limits;
+    parse_limits(*limits, fields.label("limits"), own);
+    if (own != gateway.limits) listener.limits = own;
+  }
+  if (const YamlNode* proxies = fields.find("proxyProtocol"))
+    listener.proxy_protocol_from = parse_proxy_peers(*proxies, fields.label("proxyProtocol"));
   const YamlNode* port_node = fields.need("port", "a number from 1 to 65535");
   const auto port =
       port_node != nullptr ? reader_.port(*port_node, fields.label("port")) : std::nullopt;
@@ -221,34 +232,6 @@ std::optional<std::string> ConfigParser::parse_ca_ref(const Fields& fields) {
   return file != nullptr ? readable_file(*file, inner.label("file")) : std::nullopt;
 }
 
-void ConfigParser::parse_limits(const YamlNode& node, const std::string& owner,
-                                GatewayLimits& limits) {
-  constexpr std::uint64_t kMi = 1024 * 1024;
-  Fields fields{reader_,
-                node,
-                owner,
-                {{"headerBytes", "headerTimeout", "bodyBytes", "idleTimeout"}, {"h2Streams"}}};
-  if (const YamlNode* value = fields.find("headerBytes")) {
-    limits.header_bytes =
-        static_cast<std::uint32_t>(reader_.bytes(*value, fields.label("headerBytes"), 1024, kMi)
-                                       .value_or(limits.header_bytes));
-  }
-  if (const YamlNode* value = fields.find("headerTimeout")) {
-    limits.header_timeout_ms =
-        reader_.duration_ms(*value, fields.label("headerTimeout"), 100, 600'000)
-            .value_or(limits.header_timeout_ms);
-  }
-  if (const YamlNode* value = fields.find("bodyBytes")) {
-    limits.body_bytes = reader_.bytes(*value, fields.label("bodyBytes"), 0, 1024 * 1024 * kMi)
-                            .value_or(limits.body_bytes);
-  }
-  if (const YamlNode* value = fields.find("idleTimeout")) {
-    limits.idle_timeout_ms =
-        reader_.duration_ms(*value, fields.label("idleTimeout"), 1000, kTimeoutMaxMs)
-            .value_or(limits.idle_timeout_ms);
-  }
-}
-
 /// Names, ports and redirects between the listeners of one gateway; `nodes` has their places.
 void ConfigParser::check_listeners(const Gateway& gateway,
                                    const std::vector<const YamlNode*>& nodes) {
@@ -269,6 +252,12 @@ void ConfigParser::check_listeners(const Gateway& gateway,
                        fmt::format("{} is on port {} with another protocol than listener '{}'",
                                    owner, listener.port.value(), other.name),
                        "one protocol per port");
+      } else if (other.proxy_protocol_from != listener.proxy_protocol_from) {
+        reader_.report(at,
+                       fmt::format("{} is on port {} with another proxyProtocol than listener '{}'",
+                                   owner, listener.port.value(), other.name),
+                       "the same proxies for all listeners of a port: they speak before the host "
+                       "is known");
       } else if (other.hostname == listener.hostname) {
         reader_.report(at,
                        fmt::format("{} has port {} and hostname '{}', as listener '{}' has", owner,
@@ -300,10 +289,15 @@ std::optional<Service> ConfigParser::parse_service(const MapEntry& entry) {
   Fields fields{reader_,
                 *entry.value,
                 owner,
-                {{"endpoints", "loadBalancer", "tls"},
-                 {"healthCheck", "protocol", "kubernetes", "outlier", "limits"}}};
+                {{"endpoints", "loadBalancer", "tls", "protocol", "proxyProtocol"},
+                 {"healthCheck", "kubernetes", "outlier", "limits"}}};
   if (const YamlNode* tls = fields.find("tls"))
     service.tls = parse_upstream_tls(*tls, fields.label("tls"));
+  if (const YamlNode* protocol = fields.find("protocol"))
+    service.protocol = parse_service_protocol(*protocol, fields.label("protocol"), service);
+  if (const YamlNode* version = fields.find("proxyProtocol"))
+    service.proxy_protocol =
+        parse_proxy_version(*version, fields.label("proxyProtocol"), service.protocol);
   if (const YamlNode* balancer = fields.find("loadBalancer")) {
     service.load_balancer =
         reader_
@@ -340,6 +334,18 @@ std::optional<Service> ConfigParser::parse_service(const MapEntry& entry) {
   return service;
 }
 
+ServiceProtocol ConfigParser::parse_service_protocol(const YamlNode& node, const std::string& label,
+                                                     const Service& service) {
+  const auto protocol = reader_.choice<ServiceProtocol>(node, label, kServiceProtocols);
+  if (protocol == ServiceProtocol::kH2 && !service.tls)
+    reader_.report(node.at, fmt::format("{} is h2, and the service has no tls", label),
+                   "h2c for endpoints in the clear, or tls");
+  if (protocol == ServiceProtocol::kH2c && service.tls)
+    reader_.report(node.at, fmt::format("{} is h2c, and the service has tls", label),
+                   "h2 for endpoints over TLS, or no tls");
+  return protocol.value_or(ServiceProtocol::kHttp1);
+}
+
 UpstreamTls ConfigParser::parse_upstream_tls(const YamlNode& node, const std::string& owner) {
   Fields fields{
       reader_, node, owner, {{"sni", "caRef", "verification"}, {"certificateRef", "minVersion"}}};
@@ -367,239 +373,6 @@ UpstreamTls ConfigParser::parse_upstream_tls(const YamlNode& node, const std::st
                    "Full, with a caRef when the authority is not a public one");
   }
   return tls;
-}
-
-std::optional<HttpRoute> ConfigParser::parse_route(const YamlNode& node, std::size_t index) {
-  Fields fields{reader_,
-                node,
-                owner_of("httpRoute", node, index),
-                {{"name", "parentRefs", "hostnames", "rules"}, {"policyRefs"}}};
-  HttpRoute route;
-  if (const YamlNode* name = fields.need("name", "a name that is unique among the routes")) {
-    route.name = reader_.name(*name, fields.label("name")).value_or("");
-    claim_name("httpRoute", route.name, fields);
-  }
-  fields.need("parentRefs", "the gateways it is attached to: [{name: edge}]");
-  read_list(
-      fields, "parentRefs", "gateways", kBackendRefsMax,
-      [&](const YamlNode& item, std::size_t) { return parse_parent(item, fields.owner()); },
-      route.parents);
-  read_list(
-      fields, "hostnames", "DNS names", kHostnamesMax,
-      [&](const YamlNode& item, std::size_t) {
-        return reader_.hostname(item, "a hostname of " + fields.owner());
-      },
-      route.hostnames);
-  fields.need("rules", "a list of rules");
-  read_list(
-      fields, "rules", "rules", kRulesMax,
-      [&](const YamlNode& item, std::size_t i) { return parse_rule(item, i, fields.owner()); },
-      route.rules);
-  for (const std::string_view key : {"parentRefs", "rules"}) {
-    const YamlNode* list = fields.find(key);
-    if (list != nullptr && list->kind == YamlKind::kList && list->children.empty())
-      reader_.report(list->at, fmt::format("{} is an empty list", fields.label(key)),
-                     "at least one");
-  }
-  return route;
-}
-
-std::optional<TlsRoute> ConfigParser::parse_tls_route(const YamlNode& node, std::size_t index) {
-  Fields fields{reader_,
-                node,
-                owner_of("tlsRoute", node, index),
-                {{"name", "parentRefs", "hostnames", "rules"}, {}}};
-  const std::size_t gateways_before = gateway_references_.size();
-  const std::size_t services_before = service_references_.size();
-  TlsRoute route;
-  if (const YamlNode* name = fields.need("name", "a name that is unique among the TLS routes")) {
-    route.name = reader_.name(*name, fields.label("name")).value_or("");
-    claim_name("tlsRoute", route.name, fields);
-  }
-  fields.need("parentRefs", "the gateways it is attached to: [{name: edge, sectionName: tls}]");
-  read_list(
-      fields, "parentRefs", "gateways", kBackendRefsMax,
-      [&](const YamlNode& item, std::size_t) { return parse_parent(item, fields.owner()); },
-      route.parents);
-  read_list(
-      fields, "hostnames", "DNS names", kHostnamesMax,
-      [&](const YamlNode& item, std::size_t) {
-        return reader_.hostname(item, "a hostname of " + fields.owner());
-      },
-      route.hostnames);
-  fields.need("rules", "one rule: [{backendRefs: [{name: cart}]}]");
-  std::vector<std::vector<BackendRef>> rules;
-  read_list(
-      fields, "rules", "rules", 1,
-      [&](const YamlNode& item, std::size_t i) -> std::optional<std::vector<BackendRef>> {
-        Fields rule{reader_,
-                    item,
-                    fmt::format("{} of {}", owner_of("rule", item, i), fields.owner()),
-                    {{"backendRefs"}, {}}};
-        rule.need("backendRefs", "the services: [{name: cart}]");
-        read_list(
-            rule, "backendRefs", "services", kBackendRefsMax,
-            [&](const YamlNode& ref, std::size_t) { return parse_backend_ref(ref, rule.owner()); },
-            route.backends);
-        return route.backends;
-      },
-      rules);
-  for (std::size_t i = gateways_before; i < gateway_references_.size(); ++i)
-    gateway_references_[i].of_tls_route = true;
-  for (std::size_t i = services_before; i < service_references_.size(); ++i)
-    service_references_[i].of_tls_route = true;
-  const bool all_zero = std::ranges::all_of(
-      route.backends, [](const BackendRef& backend) { return backend.weight == 0; });
-  const YamlNode* list = fields.find("rules");
-  if (list != nullptr && list->kind == YamlKind::kList && all_zero)
-    reader_.report(list->at,
-                   fmt::format("{} has no backendRef that takes connections", fields.owner()),
-                   "at least one with a weight above 0");
-  return route;
-}
-
-std::optional<ParentRef> ConfigParser::parse_parent(const YamlNode& node,
-                                                    const std::string& owner) {
-  Fields fields{reader_, node, "a parentRef of " + owner, {{"name", "sectionName"}, {"port"}}};
-  const YamlNode* name = fields.need("name", "the name of a gateway");
-  if (name == nullptr) return std::nullopt;
-  const auto gateway = reader_.name(*name, fields.label("name"));
-  if (!gateway) return std::nullopt;
-  ParentRef parent{*gateway, std::nullopt};
-  Position at = name->at;
-  if (const YamlNode* section = fields.find("sectionName")) {
-    parent.listener = reader_.name(*section, fields.label("sectionName"));
-    at = section->at;
-  }
-  gateway_references_.push_back({at, owner, parent.gateway, parent.listener});
-  return parent;
-}
-
-std::optional<RouteRule> ConfigParser::parse_rule(const YamlNode& node, std::size_t index,
-                                                  const std::string& route) {
-  Fields fields{reader_,
-                node,
-                fmt::format("{} of {}", owner_of("rule", node, index), route),
-                {{"name", "matches", "timeouts", "backendRefs"},
-                 {"retry", "policyRefs", "aggregate", "canary", "mirror", "redirect", "rewrite",
-                  "headers", "filters"}}};
-  RouteRule rule;
-  if (const YamlNode* name = fields.find("name"))
-    rule.name = reader_.name(*name, fields.label("name")).value_or("");
-  const std::string& owner = fields.owner();
-  read_list(
-      fields, "matches", "matches", kMatchesMax,
-      [&](const YamlNode& item, std::size_t i) {
-        return parse_match(item, fmt::format("match {} of {}", i + 1, owner));
-      },
-      rule.matches);
-  if (rule.matches.empty()) rule.matches.emplace_back();
-  if (const YamlNode* timeouts = fields.find("timeouts"))
-    parse_timeouts(*timeouts, fields.label("timeouts"), rule.timeouts);
-  const YamlNode* refs = fields.need("backendRefs", "the services: [{name: cart}]");
-  read_list(
-      fields, "backendRefs", "services", kBackendRefsMax,
-      [&](const YamlNode& item, std::size_t) { return parse_backend_ref(item, owner); },
-      rule.backends);
-  const bool all_zero = std::ranges::all_of(
-      rule.backends, [](const BackendRef& backend) { return backend.weight == 0; });
-  if (refs != nullptr && refs->kind == YamlKind::kList && all_zero &&
-      rule.backends.size() == refs->children.size()) {
-    reader_.report(refs->at, fmt::format("{} has no backendRef that takes requests", owner),
-                   "at least one with a weight above 0");
-  }
-  return rule;
-}
-
-std::optional<RouteMatch> ConfigParser::parse_match(const YamlNode& node,
-                                                    const std::string& owner) {
-  Fields fields{reader_, node, owner, {{"path", "method", "headers"}, {"queryParams"}}};
-  RouteMatch match;
-  if (const YamlNode* path = fields.find("path")) parse_path(*path, fields.label("path"), match);
-  if (const YamlNode* method = fields.find("method")) {
-    const auto text = reader_.text(*method, fields.label("method"), "a method such as GET");
-    if (text && reader_.accept(method->at, fields.label("method"), object_to_method(*text)))
-      match.method = *text;
-  }
-  if (const YamlNode* headers = fields.find("headers"))
-    parse_header_matches(*headers, fields.label("headers"), match);
-  return match;
-}
-
-void ConfigParser::parse_path(const YamlNode& node, const std::string& owner, RouteMatch& match) {
-  Fields fields{reader_, node, owner, {{"prefix", "exact"}, {"regex"}}};
-  const YamlNode* prefix = fields.find("prefix");
-  const YamlNode* exact = fields.find("exact");
-  if (node.kind != YamlKind::kMap) return;
-  // Other keys have been reported already.
-  if (prefix == nullptr && exact == nullptr && !node.children.empty()) return;
-  if ((prefix == nullptr) == (exact == nullptr)) {
-    reader_.report(node.at, fmt::format("{} must have one of prefix and exact", owner),
-                   "'{prefix: /cart}' or '{exact: /cart}'");
-    return;
-  }
-  const YamlNode& value = prefix != nullptr ? *prefix : *exact;
-  const std::string what = fields.label(prefix != nullptr ? "prefix" : "exact");
-  std::optional<std::string> path = reader_.text(value, what, "a path such as /cart");
-  if (!path || !reader_.accept(value.at, what, object_to_path(*path))) return;
-  match.path_kind = prefix != nullptr ? PathMatchKind::kPrefix : PathMatchKind::kExact;
-  // Prefixes are compared by segments: /cart/ means what /cart means.
-  if (prefix != nullptr && path->size() > 1 && path->ends_with('/')) path->pop_back();
-  match.path = std::move(*path);
-}
-
-void ConfigParser::parse_header_matches(const YamlNode& node, const std::string& owner,
-                                        RouteMatch& match) {
-  for (const MapEntry& entry :
-       entries_of(reader_, node, owner, "a map such as {x-canary: \"yes\"}")) {
-    if (!reader_.accept(entry.at, "a header in " + owner, object_to_header_name(entry.key)))
-      continue;
-    const std::string name = lower_case(entry.key);
-    const std::string what = fmt::format("header '{}' in {}", name, owner);
-    const auto value = reader_.text(*entry.value, what, "the value to compare with");
-    if (!value || !reader_.accept(entry.value->at, what, object_to_header_value(*value))) continue;
-    if (std::ranges::find(match.headers, name, &HeaderMatch::name) != match.headers.end()) {
-      reader_.report(entry.at, fmt::format("{} appears twice", what), "each header once");
-      continue;
-    }
-    match.headers.push_back({name, *value});
-  }
-}
-
-void ConfigParser::parse_timeouts(const YamlNode& node, const std::string& owner,
-                                  RouteTimeouts& timeouts) {
-  Fields fields{reader_, node, owner, {{"request", "backendRequest"}}};
-  if (const YamlNode* value = fields.find("request")) {
-    timeouts.request_ms =
-        reader_.duration_ms(*value, fields.label("request"), 0, kTimeoutMaxMs).value_or(0);
-  }
-  if (const YamlNode* value = fields.find("backendRequest")) {
-    timeouts.backend_request_ms =
-        reader_.duration_ms(*value, fields.label("backendRequest"), 0, kTimeoutMaxMs).value_or(0);
-    if (timeouts.request_ms != 0 && timeouts.backend_request_ms > timeouts.request_ms) {
-      reader_.report(value->at,
-                     fmt::format("{} is longer than the whole request may take",
-                                 fields.label("backendRequest")),
-                     "at most the request timeout");
-    }
-  }
-}
-
-std::optional<BackendRef> ConfigParser::parse_backend_ref(const YamlNode& node,
-                                                          const std::string& owner) {
-  Fields fields{reader_, node, "a backendRef of " + owner, {{"name", "weight"}, {"filters"}}};
-  BackendRef backend;
-  if (const YamlNode* weight = fields.find("weight")) {
-    backend.weight = static_cast<std::uint32_t>(
-        reader_.number(*weight, fields.label("weight"), 0, kWeightMax).value_or(1));
-  }
-  const YamlNode* name = fields.need("name", "the name of a service");
-  if (name == nullptr) return std::nullopt;
-  const auto service = reader_.name(*name, fields.label("name"));
-  if (!service) return std::nullopt;
-  backend.service = *service;
-  service_references_.push_back({name->at, owner, *service, std::nullopt});
-  return backend;
 }
 
 }  // namespace weir::control

@@ -16,12 +16,15 @@
 #include "l4/control/yaml_tree.h"
 
 /// The schema of the configuration file. Private to parse_config(): config_vips.cpp and
-/// config_health.cpp read what the XDP plane serves, config_gateways.cpp what weir-l7 serves,
-/// config.cpp the rest.
+/// config_health.cpp read what the XDP plane serves, config_gateways.cpp, config_clients.cpp and
+/// config_routes.cpp what weir-l7 serves, config.cpp the rest.
 namespace weir::control {
 
 /// How many addresses a list may have; the other limits stand where they are used.
 inline constexpr std::size_t kAddressesMax = 256;
+
+/// Of what weir-l7 waits for.
+inline constexpr std::uint32_t kTimeoutMaxMs = 24 * 3'600'000;
 
 /// A place where something has been named, to be found again by whoever names it twice.
 struct Named {
@@ -81,17 +84,27 @@ class ConfigParser {
 
   std::optional<Gateway> parse_gateway(const YamlNode& node, std::size_t index);
   std::optional<Listener> parse_listener(const YamlNode& node, std::size_t index,
-                                         const std::string& gateway,
-                                         const std::string& gateway_owner);
+                                         const Gateway& gateway, const std::string& gateway_owner);
   void parse_tls(const YamlNode& node, const std::string& owner, Listener& listener);
   void parse_passthrough(const YamlNode& node, const std::string& owner);
   std::optional<CertificateRef> parse_certificate(const YamlNode& node, const std::string& owner);
+  // config_clients.cpp
   void parse_limits(const YamlNode& node, const std::string& owner, GatewayLimits& limits);
+  std::vector<wire::Prefix> parse_proxy_peers(const YamlNode& node, const std::string& owner);
+  ForwardedTrust parse_forwarded(const YamlNode& node, const std::string& owner);
+  /// Networks that are believed, sorted; `risk` says what "everybody" among them would mean.
+  std::vector<wire::Prefix> read_trusted(const Fields& fields, std::string_view key,
+                                         std::string_view risk);
+  ProxyProtocol parse_proxy_version(const YamlNode& node, const std::string& label,
+                                    ServiceProtocol spoken);
+
   void check_listeners(const Gateway& gateway, const std::vector<const YamlNode*>& nodes);
 
   ClientValidation parse_client_validation(const YamlNode& node, const std::string& owner);
   /// The file of `caRef: {file: ca.pem}`; nothing when there is none or it cannot be used.
   std::optional<std::string> parse_ca_ref(const Fields& fields);
+  ServiceProtocol parse_service_protocol(const YamlNode& node, const std::string& label,
+                                         const Service& service);
   UpstreamTls parse_upstream_tls(const YamlNode& node, const std::string& owner);
 
   std::optional<Service> parse_service(const MapEntry& entry);
@@ -102,7 +115,21 @@ class ConfigParser {
                                       const std::string& route);
   std::optional<RouteMatch> parse_match(const YamlNode& node, const std::string& owner);
   void parse_path(const YamlNode& node, const std::string& owner, RouteMatch& match);
-  void parse_header_matches(const YamlNode& node, const std::string& owner, RouteMatch& match);
+  void parse_grpc_match(const YamlNode& node, const std::string& owner, RouteMatch& match);
+  enum class Kind : std::uint8_t { kHeader, kOther };  ///< names of headers have no case
+  std::vector<ValueMatch> parse_value_matches(const YamlNode& node, const std::string& owner,
+                                              Kind kind);
+  void parse_filters(Fields& fields, RouteRule& rule);
+  Redirect parse_redirect(const YamlNode& node, const std::string& owner, const RouteRule& rule);
+  Rewrite parse_rewrite(const YamlNode& node, const std::string& owner, const RouteRule& rule);
+  std::optional<std::string> read_plain_hostname(const YamlNode& node, const std::string& what);
+  PathEdit parse_path_edit(const Fields& fields, const RouteRule& rule);
+  void parse_regex_edit(const YamlNode& node, const std::string& owner, PathEdit& edit);
+  HeaderEdits parse_header_edits(const YamlNode& node, const std::string& owner);
+  std::vector<std::pair<std::string, std::string>> parse_header_values(const YamlNode& node,
+                                                                       const std::string& owner);
+  FixedResponse parse_respond(const YamlNode& node, const std::string& owner);
+  void parse_backend_refs(Fields& fields, RouteRule& rule);
   void parse_timeouts(const YamlNode& node, const std::string& owner, RouteTimeouts& timeouts);
   std::optional<BackendRef> parse_backend_ref(const YamlNode& node, const std::string& owner);
 

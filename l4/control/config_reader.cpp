@@ -181,14 +181,14 @@ std::optional<std::uint32_t> ConfigReader::count(const YamlNode& node, std::stri
 }
 
 std::optional<std::uint32_t> ConfigReader::rate(const YamlNode& node, std::string_view what,
-                                                std::uint32_t maximum) {
+                                                std::uint32_t maximum, std::uint32_t minimum) {
   if (node.kind == YamlKind::kScalar) {
     const std::optional<std::uint64_t> value = with_unit(node.text, rate_units());
-    if (value && *value >= 1 && *value <= maximum) return static_cast<std::uint32_t>(*value);
+    if (value && *value >= minimum && *value <= maximum) return static_cast<std::uint32_t>(*value);
   }
   report(node.at, fmt::format("{} is {}", what, found_text(node)),
-         fmt::format("a rate from 1/s to {}, such as 200/s or 10k/s",
-                     in_units(maximum, rate_units())));
+         fmt::format("a rate from {} to {}, such as 200/s or 10k/s",
+                     in_units(minimum, rate_units()), in_units(maximum, rate_units())));
   return std::nullopt;
 }
 

@@ -54,9 +54,9 @@ class ConfigReader {
   /// With or without a unit: k, M, Ki, Mi.
   std::optional<std::uint32_t> count(const YamlNode& node, std::string_view what,
                                      std::uint32_t minimum, std::uint32_t maximum);
-  /// From 1/s, with its unit: /s, k/s, M/s, Ki/s, Mi/s.
+  /// With its unit: /s, k/s, M/s, Ki/s, Mi/s; a bare 0 is allowed where the minimum is 0.
   std::optional<std::uint32_t> rate(const YamlNode& node, std::string_view what,
-                                    std::uint32_t maximum);
+                                    std::uint32_t maximum, std::uint32_t minimum = 1);
   std::optional<PortRange> ports(const YamlNode& node, std::string_view what);
   /// An address or a prefix without host bits.
   std::optional<wire::Prefix> network(const YamlNode& node, std::string_view what);

@@ -246,6 +246,23 @@ struct ClientValidation {
   friend bool operator==(const ClientValidation&, const ClientValidation&) = default;
 };
 
+/// What one client may take of a listener.
+struct GatewayLimits {
+  std::uint32_t header_bytes = 32 * 1024;
+  std::uint32_t header_count = 100;
+  std::uint32_t header_timeout_ms = 10'000;    ///< from a request's first byte to its last header
+  std::uint64_t body_bytes = 8 * 1024 * 1024;  ///< 0: no limit
+  std::uint32_t body_timeout_ms = 30'000;      ///< without a byte of a body that is not complete
+  std::uint32_t body_min_rate = 256;           ///< bytes per second of a body; 0: any
+  std::uint32_t h2_streams = 100;              ///< requests at once on a connection of HTTP/2
+  std::uint32_t idle_timeout_ms = 75'000;      ///< a connection without a request in flight
+  std::uint32_t requests_per_connection = 10'000;  ///< 0: no limit
+  std::uint32_t connection_age_ms = 3'600'000;  ///< then it ends with its next response; 0: never
+  /// At once, at one worker, of one IPv4 address or one IPv6 network of 64 bits; 0: no limit.
+  std::uint32_t connections_per_source = 16'384;
+  friend bool operator==(const GatewayLimits&, const GatewayLimits&) = default;
+};
+
 struct Listener {
   std::string name;
   wire::Port port;
@@ -255,26 +272,40 @@ struct Listener {
   TlsVersion min_version = TlsVersion::kTls12;
   std::optional<std::string> redirect_to;  ///< name of an HTTPS listener of the same gateway
   ClientValidation client_validation = {};
+  std::optional<GatewayLimits> limits = {};  ///< instead of the gateway's
+  /// Proxies that say with the PROXY protocol whose connection it is, and must. Sorted, each once.
+  std::vector<wire::Prefix> proxy_protocol_from = {};
   friend bool operator==(const Listener&, const Listener&) = default;
 };
 
-struct GatewayLimits {
-  std::uint32_t header_bytes = 32 * 1024;
-  std::uint32_t header_timeout_ms = 10'000;    ///< from a request's first byte to its last header
-  std::uint64_t body_bytes = 8 * 1024 * 1024;  ///< 0: no limit
-  std::uint32_t idle_timeout_ms = 75'000;      ///< a connection without a request in flight
-  friend bool operator==(const GatewayLimits&, const GatewayLimits&) = default;
+/// The field in which proxies in front of a gateway say whom they speak for.
+enum class ForwardedField : std::uint8_t { kXForwardedFor, kForwarded };
+
+/// Whom a gateway believes about who its clients are; nobody when neither is set.
+struct ForwardedTrust {
+  std::uint32_t hops = 0;  ///< so many proxies stand in front, whatever their addresses
+  std::vector<wire::Prefix> proxies = {};  ///< those with these addresses. Sorted, each once
+  ForwardedField field = ForwardedField::kXForwardedFor;  ///< the other one is never believed
+  friend bool operator==(const ForwardedTrust&, const ForwardedTrust&) = default;
 };
+inline constexpr std::uint32_t kForwardedHopsMax = 16;
 
 struct Gateway {
   std::string name;
   std::vector<wire::IpAddress> addresses;
   std::vector<Listener> listeners;
   GatewayLimits limits;
+  ForwardedTrust forwarded = {};
   friend bool operator==(const Gateway&, const Gateway&) = default;
 };
 
 enum class LoadBalancer : std::uint8_t { kRoundRobin, kLeastRequest };
+
+/// What is said in front of a connection to an endpoint about whose request it carries.
+enum class ProxyProtocol : std::uint8_t { kNone, kV1, kV2 };
+
+/// What endpoints of a service speak; the names are those of ALPN.
+enum class ServiceProtocol : std::uint8_t { kHttp1, kH2, kH2c };
 
 enum class Verification : std::uint8_t { kFull, kOff };
 
@@ -290,7 +321,9 @@ struct Service {
   std::string name;
   std::vector<wire::Endpoint> endpoints;
   LoadBalancer load_balancer = LoadBalancer::kRoundRobin;
-  std::optional<UpstreamTls> tls = {};  ///< none: in the clear
+  std::optional<UpstreamTls> tls = {};                 ///< none: in the clear
+  ServiceProtocol protocol = ServiceProtocol::kHttp1;  ///< kH2 over TLS, kH2c in the clear
+  ProxyProtocol proxy_protocol = ProxyProtocol::kNone;
   friend bool operator==(const Service&, const Service&) = default;
 };
 
@@ -304,12 +337,15 @@ struct ParentRef {
 enum class PathMatchKind : std::uint8_t {
   kPrefix,  ///< whole segments: /cart matches /cart and /cart/1, not /cartoon
   kExact,
+  kRegex,  ///< RE2, the whole path
 };
 
-struct HeaderMatch {
-  std::string name;  ///< lower case
+/// A header, query parameter or cookie that must be there with this value.
+struct ValueMatch {
+  std::string name;  ///< of a header in lower case
   std::string value;
-  friend bool operator==(const HeaderMatch&, const HeaderMatch&) = default;
+  bool is_regex = false;  ///< RE2, the whole value
+  friend bool operator==(const ValueMatch&, const ValueMatch&) = default;
 };
 
 /// All conditions must hold.
@@ -317,13 +353,18 @@ struct RouteMatch {
   PathMatchKind path_kind = PathMatchKind::kPrefix;
   std::string path = "/";
   std::optional<std::string> method;
-  std::vector<HeaderMatch> headers;
+  std::vector<ValueMatch> headers;
+  std::vector<ValueMatch> query_params = {};
+  std::vector<ValueMatch> cookies = {};
   friend bool operator==(const RouteMatch&, const RouteMatch&) = default;
 };
 
 struct RouteTimeouts {
   std::uint32_t request_ms = 0;          ///< whole exchange as the client sees it; 0: no limit
   std::uint32_t backend_request_ms = 0;  ///< one attempt at one endpoint; 0: no limit
+  /// How long an endpoint may be silent before and within its answer. Not set: as long as suits
+  /// what is answered.
+  std::optional<std::uint32_t> backend_idle_ms = {};
   friend bool operator==(const RouteTimeouts&, const RouteTimeouts&) = default;
 };
 
@@ -333,11 +374,65 @@ struct BackendRef {
   friend bool operator==(const BackendRef&, const BackendRef&) = default;
 };
 
+/// What becomes of a request's path.
+struct PathEdit {
+  enum class Kind : std::uint8_t {
+    kKeep,
+    kFull,    ///< `value` is the path
+    kPrefix,  ///< `value` in the place of the prefix that has matched
+    kRegex,   ///< the whole path by `pattern` (RE2), `value` with \1 to \9 for what it captured
+  };
+  Kind kind = Kind::kKeep;
+  std::string value = {};
+  std::string pattern = {};
+  friend bool operator==(const PathEdit&, const PathEdit&) = default;
+};
+
+/// Where a client is sent (Gateway API, HTTPRequestRedirectFilter). What is not set is as it came.
+struct Redirect {
+  std::optional<std::string> scheme;
+  std::optional<std::string> hostname;
+  std::optional<wire::Port> port;
+  PathEdit path;
+  std::uint16_t status = 302;
+  friend bool operator==(const Redirect&, const Redirect&) = default;
+};
+
+/// What the backend is asked for instead (Gateway API, HTTPURLRewriteFilter).
+struct Rewrite {
+  std::optional<std::string> hostname;
+  PathEdit path;
+  friend bool operator==(const Rewrite&, const Rewrite&) = default;
+};
+
+/// Gateway API, HTTPHeaderFilter: removed, then set, then added.
+struct HeaderEdits {
+  std::vector<std::pair<std::string, std::string>> set = {};
+  std::vector<std::pair<std::string, std::string>> add = {};
+  std::vector<std::string> remove = {};
+  [[nodiscard]] bool empty() const { return set.empty() && add.empty() && remove.empty(); }
+  friend bool operator==(const HeaderEdits&, const HeaderEdits&) = default;
+};
+
+/// An answer without a backend.
+struct FixedResponse {
+  std::uint16_t status = 200;
+  std::string content_type;
+  std::string body;
+  friend bool operator==(const FixedResponse&, const FixedResponse&) = default;
+};
+
+/// Answered by a redirect, by a fixed response, or by one of the backends.
 struct RouteRule {
   std::string name;                 ///< may be empty
   std::vector<RouteMatch> matches;  ///< any of them; never empty: "prefix /" when none is written
   RouteTimeouts timeouts;
-  std::vector<BackendRef> backends;  ///< never empty
+  std::vector<BackendRef> backends;  ///< empty where the rule answers by itself
+  std::optional<Redirect> redirect = {};
+  std::optional<FixedResponse> respond = {};
+  std::optional<Rewrite> rewrite = {};
+  HeaderEdits request_headers = {};
+  HeaderEdits response_headers = {};
   friend bool operator==(const RouteRule&, const RouteRule&) = default;
 };
 

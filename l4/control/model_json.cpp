@@ -119,12 +119,38 @@ std::string_view text_of(ListenerProtocol protocol) {
   return {};
 }
 
+Json file_json(const GatewayLimits& limits) {
+  return {{"headerBytes", fmt::format("{}B", limits.header_bytes)},
+          {"headerCount", limits.header_count},
+          {"headerTimeout", fmt::format("{}ms", limits.header_timeout_ms)},
+          {"bodyBytes", fmt::format("{}B", limits.body_bytes)},
+          {"bodyTimeout", fmt::format("{}ms", limits.body_timeout_ms)},
+          {"bodyMinRate", fmt::format("{}/s", limits.body_min_rate)},
+          {"idleTimeout", fmt::format("{}ms", limits.idle_timeout_ms)},
+          {"requestsPerConnection", limits.requests_per_connection},
+          {"connectionAge", fmt::format("{}ms", limits.connection_age_ms)},
+          {"connectionsPerSource", limits.connections_per_source},
+          {"h2Streams", limits.h2_streams}};
+}
+
+Json file_json(const ForwardedTrust& trust) {
+  Json json = Json::object();
+  if (trust.hops != 0) json["trustedHops"] = trust.hops;
+  if (!trust.proxies.empty()) json["trustedProxies"] = text_list(trust.proxies);
+  const bool is_default = trust.field == ForwardedField::kXForwardedFor;
+  json["field"] = is_default ? "X-Forwarded-For" : "Forwarded";
+  return json;
+}
+
 Json file_json(const Listener& listener) {
   Json json{{"name", listener.name},
             {"port", listener.port.value()},
             {"protocol", text_of(listener.protocol)}};
   if (!listener.hostname.empty()) json["hostname"] = listener.hostname;
   if (listener.redirect_to) json["redirectTo"] = *listener.redirect_to;
+  if (listener.limits) json["limits"] = file_json(*listener.limits);
+  if (!listener.proxy_protocol_from.empty())
+    json["proxyProtocol"] = {{"from", text_list(listener.proxy_protocol_from)}};
   if (listener.protocol == ListenerProtocol::kTls) json["tls"] = {{"mode", "Passthrough"}};
   if (listener.protocol != ListenerProtocol::kHttps) return json;
   Json refs = Json::array();
@@ -146,21 +172,30 @@ Json file_json(const Gateway& gateway) {
   Json listeners = Json::array();
   for (const Listener& listener : gateway.listeners)
     listeners.push_back(file_json(listener));
-  const GatewayLimits& limits = gateway.limits;
-  return {{"name", gateway.name},
-          {"addresses", text_list(gateway.addresses)},
-          {"listeners", std::move(listeners)},
-          {"limits",
-           {{"headerBytes", fmt::format("{}B", limits.header_bytes)},
-            {"headerTimeout", fmt::format("{}ms", limits.header_timeout_ms)},
-            {"bodyBytes", fmt::format("{}B", limits.body_bytes)},
-            {"idleTimeout", fmt::format("{}ms", limits.idle_timeout_ms)}}}};
+  Json json{{"name", gateway.name},
+            {"addresses", text_list(gateway.addresses)},
+            {"listeners", std::move(listeners)},
+            {"limits", file_json(gateway.limits)}};
+  if (gateway.forwarded != ForwardedTrust{}) json["forwarded"] = file_json(gateway.forwarded);
+  return json;
 }
 
 Json file_json(const Service& service) {
   const bool round_robin = service.load_balancer == LoadBalancer::kRoundRobin;
   Json json{{"endpoints", text_list(service.endpoints)},
             {"loadBalancer", round_robin ? "RoundRobin" : "LeastRequest"}};
+  if (service.proxy_protocol != ProxyProtocol::kNone)
+    json["proxyProtocol"] = service.proxy_protocol == ProxyProtocol::kV1 ? "v1" : "v2";
+  switch (service.protocol) {
+    case ServiceProtocol::kHttp1:
+      break;  // what every service speaks that does not say otherwise
+    case ServiceProtocol::kH2:
+      json["protocol"] = "h2";
+      break;
+    case ServiceProtocol::kH2c:
+      json["protocol"] = "h2c";
+      break;
+  }
   if (!service.tls) return json;
   json["tls"] = Json::object();
   if (!service.tls->sni.empty()) json["tls"]["sni"] = service.tls->sni;
@@ -171,11 +206,67 @@ Json file_json(const Service& service) {
 }
 
 Json file_json(const RouteMatch& match) {
-  const char* kind = match.path_kind == PathMatchKind::kPrefix ? "prefix" : "exact";
+  const char* kind = match.path_kind == PathMatchKind::kPrefix  ? "prefix"
+                     : match.path_kind == PathMatchKind::kExact ? "exact"
+                                                                : "regex";
   Json json{{"path", {{kind, match.path}}}};
   if (match.method) json["method"] = *match.method;
-  for (const HeaderMatch& header : match.headers)
-    json["headers"][header.name] = header.value;
+  const auto put = [&json](const char* key, const std::vector<ValueMatch>& values) {
+    for (const ValueMatch& value : values)
+      json[key][value.name] = value.is_regex ? Json{{"regex", value.value}} : Json(value.value);
+  };
+  put("headers", match.headers);
+  put("queryParams", match.query_params);
+  put("cookies", match.cookies);
+  return json;
+}
+
+void put_path_edit(Json& json, const PathEdit& edit) {
+  switch (edit.kind) {
+    case PathEdit::Kind::kKeep:
+      return;
+    case PathEdit::Kind::kFull:
+      json["path"] = edit.value;
+      return;
+    case PathEdit::Kind::kPrefix:
+      json["prefix"] = edit.value;
+      return;
+    case PathEdit::Kind::kRegex:
+      json["regex"] = {{"match", edit.pattern}, {"substitution", edit.value}};
+      return;
+  }
+}
+
+Json file_json(const Redirect& redirect) {
+  Json json{{"status", fmt::format("{}", redirect.status)}};
+  if (redirect.scheme) json["scheme"] = *redirect.scheme;
+  if (redirect.hostname) json["hostname"] = *redirect.hostname;
+  if (redirect.port) json["port"] = redirect.port->value();
+  put_path_edit(json, redirect.path);
+  return json;
+}
+
+Json file_json(const Rewrite& rewrite) {
+  Json json = Json::object();
+  if (rewrite.hostname) json["hostname"] = *rewrite.hostname;
+  put_path_edit(json, rewrite.path);
+  return json;
+}
+
+Json file_json(const FixedResponse& respond) {
+  Json json{{"status", respond.status}};
+  if (!respond.content_type.empty()) json["contentType"] = respond.content_type;
+  if (!respond.body.empty()) json["body"] = respond.body;
+  return json;
+}
+
+Json file_json(const HeaderEdits& edits) {
+  Json json = Json::object();
+  for (const auto& [name, value] : edits.set)
+    json["set"][name] = value;
+  for (const auto& [name, value] : edits.add)
+    json["add"][name] = value;
+  if (!edits.remove.empty()) json["remove"] = edits.remove;
   return json;
 }
 
@@ -194,7 +285,14 @@ Json file_json(const RouteRule& rule) {
     json["matches"].push_back(file_json(match));
   json["timeouts"] = {{"request", fmt::format("{}ms", rule.timeouts.request_ms)},
                       {"backendRequest", fmt::format("{}ms", rule.timeouts.backend_request_ms)}};
-  json["backendRefs"] = file_json(rule.backends);
+  if (rule.timeouts.backend_idle_ms)
+    json["timeouts"]["backendIdle"] = fmt::format("{}ms", *rule.timeouts.backend_idle_ms);
+  if (!rule.backends.empty()) json["backendRefs"] = file_json(rule.backends);
+  if (rule.redirect) json["redirect"] = file_json(*rule.redirect);
+  if (rule.respond) json["respond"] = file_json(*rule.respond);
+  if (rule.rewrite) json["rewrite"] = file_json(*rule.rewrite);
+  if (!rule.request_headers.empty()) json["requestHeaders"] = file_json(rule.request_headers);
+  if (!rule.response_headers.empty()) json["responseHeaders"] = file_json(rule.response_headers);
   return json;
 }
 

@@ -126,6 +126,25 @@ MaybeObjection object_to_header_name(std::string_view name) {
   return Objection{fmt::format("'{}'", name), "a header name such as x-canary"};
 }
 
+MaybeObjection object_to_edited_header(std::string_view name) {
+  if (auto objection = object_to_header_name(name)) return objection;
+  static constexpr auto kFixed = std::to_array<std::string_view>(
+      {"host", "content-length", "transfer-encoding", "connection", "keep-alive",
+       "proxy-connection", "te", "trailer", "upgrade"});
+  if (std::ranges::find(kFixed, lower_case(name)) == kFixed.end()) return std::nullopt;
+  return Objection{fmt::format("'{}', which is not a route's to change", name),
+                   "another header; 'rewrite: {hostname: …}' for the host"};
+}
+
+MaybeObjection object_to_grpc_name(std::string_view name) {
+  const bool fits =
+      !name.empty() && name.size() <= kNameLengthMax && std::ranges::all_of(name, [](char c) {
+        return is_token_char(c) && c != '*' && c != '\'' && c != '`';
+      });
+  if (fits) return std::nullopt;
+  return Objection{fmt::format("'{}'", name), "a name such as shop.v1.Cart or Get"};
+}
+
 MaybeObjection object_to_header_value(std::string_view value) {
   const bool fits = value.size() <= kHeaderValueMax && !value.starts_with(' ') &&
                     !value.ends_with(' ') &&

@@ -37,6 +37,15 @@ MaybeObjection object_to_path(std::string_view path);
 MaybeObjection object_to_method(std::string_view method);
 MaybeObjection object_to_header_name(std::string_view name);
 MaybeObjection object_to_header_value(std::string_view value);
+/// A header that a route may change: not those that say where a message goes and where it ends,
+/// nor those of one hop (RFC 9110, section 7.6.1).
+MaybeObjection object_to_edited_header(std::string_view name);
+/// A service or method as a path of gRPC has it.
+MaybeObjection object_to_grpc_name(std::string_view name);
+/// RE2, for a whole text; of bounded size.
+MaybeObjection object_to_regex(std::string_view pattern);
+/// A path in which \1 to \9 stand for what the expression has captured.
+MaybeObjection object_to_substitution(std::string_view value, std::string_view pattern);
 /// Prefixes as lists of sources have them: no bit beyond the length.
 MaybeObjection object_to_network(const wire::Prefix& prefix);
 /// A VIP's address or prefix: a network whose addresses are all unicast.

@@ -501,22 +501,41 @@ void set_forwarded(HeaderList& fields, const ForwardedFor& forwarded) {
        "X-Forwarded-Client-Cert", "X-Forwarded-Scheme", "X-Original-URL", "X-Rewrite-URL"});
   for (const std::string_view name : kRelatives)
     fields.remove(name);
-  fields.set("X-Forwarded-For", forwarded.client);
+  fmt::basic_memory_buffer<char, 1024> value;  // on the stack; host and addresses are shorter
+  const auto put = [&](std::string_view text) { value.append(text.begin(), text.end()); };
+  put(forwarded.client);
+  for_each_list_element(forwarded.hops, [&](std::string_view hop) {
+    put(", ");
+    put(hop);
+  });
+  fields.set("X-Forwarded-For", {value.data(), value.size()});
   fields.set("X-Forwarded-Proto", forwarded.scheme);
   // HTTP/1.0 may name no host; then there is nothing to say about it.
   if (forwarded.host.empty())
     fields.remove("X-Forwarded-Host");
   else
     fields.set("X-Forwarded-Host", forwarded.host);
-  // RFC 7239, section 4: values with ':' or brackets are quoted, IPv6 is bracketed. Client and
-  // host hold no quotes or backslashes: one is an address, the other has passed parse_authority.
-  const bool is_v6 = forwarded.client.find(':') != std::string_view::npos;
-  fmt::basic_memory_buffer<char, 512> value;  // on the stack; host and address are shorter
-  fmt::format_to(std::back_inserter(value), "for={}{}{}", is_v6 ? "\"[" : "", forwarded.client,
-                 is_v6 ? "]\"" : "");
-  if (!forwarded.host.empty())
-    fmt::format_to(std::back_inserter(value), ";host=\"{}\"", forwarded.host);
-  fmt::format_to(std::back_inserter(value), ";proto={}", forwarded.scheme);
+  // RFC 7239, section 4: values with ':' or brackets are quoted, IPv6 is bracketed. Addresses and
+  // host hold no quotes or backslashes: the host has passed parse_authority().
+  value.clear();
+  const auto put_node = [&](std::string_view address) {
+    const bool is_v6 = address.find(':') != std::string_view::npos;
+    put(is_v6 ? "for=\"[" : "for=");
+    put(address);
+    put(is_v6 ? "]\"" : "");
+  };
+  put_node(forwarded.client);
+  if (!forwarded.host.empty()) {
+    put(";host=\"");
+    put(forwarded.host);
+    put("\"");
+  }
+  put(";proto=");
+  put(forwarded.scheme);
+  for_each_list_element(forwarded.hops, [&](std::string_view hop) {
+    put(", ");
+    put_node(hop);
+  });
   fields.set("Forwarded", {value.data(), value.size()});
 }
 

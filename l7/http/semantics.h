@@ -197,6 +197,7 @@ struct ForwardedFor {
   std::string_view client;  ///< address as text, IPv6 without brackets
   std::string_view scheme;  ///< "http" or "https"
   std::string_view host;    ///< what the client asked for: RequestUri::authority()
+  std::string_view hops{};  ///< proxies between the client and us, "192.0.2.1, 2001:db8::1"
 };
 /// Sets X-Forwarded-For, -Proto and -Host and Forwarded (RFC 7239) to what we know and removes
 /// their relatives: whatever a client sends there is a claim, not a fact. After

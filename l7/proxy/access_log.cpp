@@ -112,6 +112,8 @@ std::string_view text_of(Reason reason) {
       return "ok";
     case Reason::kRedirect:
       return "redirect";
+    case Reason::kFixed:
+      return "fixed_response";
     case Reason::kBadRequest:
       return "bad_request";
     case Reason::kHeaderTimeout:
@@ -120,6 +122,8 @@ std::string_view text_of(Reason reason) {
       return "header_too_large";
     case Reason::kBodyTooLarge:
       return "body_too_large";
+    case Reason::kBodyTooSlow:
+      return "body_too_slow";
     case Reason::kNoRoute:
       return "no_route";
     case Reason::kMisdirected:
@@ -154,12 +158,15 @@ std::size_t format_record(const AccessRecord& record, std::span<char> out) {
   };
   LineWriter line{out};
   line.text("client", EndpointText{record.client}.view());
+  if (record.proxy) line.text("proxy", EndpointText{*record.proxy}.view());
+  if (!record.forwarded_for.empty()) line.text("forwarded_for", record.forwarded_for);
   line.text("vip", EndpointText{record.vip}.view());
   line.text("tls", record.tls_version);
   line.text("cipher", record.tls_cipher);
   line.text("sni", record.server_name);
   line.text("certificate", record.certificate);
   line.text("listener", record.listener);
+  line.text("protocol", record.protocol);
   line.text("method", record.method);
   line.text("host", record.host);
   line.text("target", record.target);

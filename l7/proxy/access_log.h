@@ -20,10 +20,12 @@ namespace weir::proxy {
 enum class Reason : std::uint8_t {
   kOk,
   kRedirect,
+  kFixed,  ///< the route has an answer of its own
   kBadRequest,
   kHeaderTimeout,
   kHeaderTooLarge,
   kBodyTooLarge,
+  kBodyTooSlow,
   kNoRoute,
   kMisdirected,
   kNoEndpoint,
@@ -43,12 +45,15 @@ std::string_view text_of(Reason reason);
 /// One finished exchange. Views need to live only during the call that takes the record.
 struct AccessRecord {
   wire::Endpoint client{};
+  std::optional<wire::Endpoint> proxy{};  ///< who has connected, when it named the client
+  std::string_view forwarded_for{};       ///< whom trusted proxies have named, when they have
   wire::Endpoint vip{};
   std::string_view tls_version{};
   std::string_view tls_cipher{};
   std::string_view server_name{};
   std::string_view certificate{};
   std::string_view listener{};
+  std::string_view protocol{};  ///< "HTTP/1.1"
   std::string_view method{};
   std::string_view host{};
   std::string_view target{};

@@ -105,6 +105,7 @@ class Channel {
   [[nodiscard]] bool input_ended() const { return input_ended_; }
 
   [[nodiscard]] ByteBuffer& output() { return output_; }
+  [[nodiscard]] const ByteBuffer& output() const { return output_; }
   /// Hands output to TCP as far as it takes it. True if anything moved.
   bool flush();
   /// Everything that was put into output() has been taken by TCP.

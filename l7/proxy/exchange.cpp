@@ -4,12 +4,12 @@
 #include <array>
 
 #include "l4/base/bytes.h"
+#include "l4/base/random.h"
+#include "l7/proxy/grpc.h"
 
 namespace weir::proxy {
 namespace {
 
-/// Room that a piece of payload needs beside itself: chunk size line, CRLF, last chunk.
-constexpr std::size_t kFramingBytes = 64;
 /// Interim responses to one request; a backend that sends more does not mean to answer.
 constexpr std::uint32_t kInterimHeadsMax = 64;
 
@@ -20,7 +20,20 @@ void add_upgrade(http::HeaderList& fields) {
   fields.add("Upgrade", "websocket");
 }
 
-/// Moves body bytes from one channel's input to another's output until one of them stops it.
+/// What a client of HTTP/1 would have sent: 16 bytes in base64 (RFC 6455, section 4.1). Over HTTP/2
+/// there is no key (RFC 8441, section 5.1).
+void add_websocket_key(http::HeaderList& fields, Random& random) {
+  constexpr std::string_view kLetters =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::array<char, 24> key{};
+  for (std::size_t i = 0; i < 21; ++i)
+    key[i] = kLetters[random.below(64)];
+  key[21] = "AQgw"[random.below(4)];  // two bits of the last byte
+  key[22] = key[23] = '=';
+  fields.set("Sec-WebSocket-Key", {key.data(), key.size()});
+}
+
+/// Moves body bytes from one leg to the other until one of them stops it.
 struct BodyStep {
   bool moved = false;
   bool finished = false;
@@ -29,58 +42,40 @@ struct BodyStep {
   std::uint64_t payload_bytes = 0;
 };
 
-/// `trailers`: those that were announced.
-BodyStep move_body(http::BodyDecoder& decoder, Channel& from, ByteBuffer& to,
-                   http::BodyKind framing, std::string_view trailers,
-                   std::vector<std::byte>& scratch) {
+BodyStep move_body(Leg& from, Leg& to, const TrailerRule& rule) {
   BodyStep result;
-  while (to.room() > kFramingBytes) {
-    const auto input = from.input();
-    const auto step =
-        decoder.decode(input.first(std::min(input.size(), to.room() - kFramingBytes)));
-    if (step.state == http::BodyDecoder::State::kPayload) {
-      if (framing == http::BodyKind::kChunked) {
-        scratch.clear();
-        http::append_chunk_header(scratch, step.payload.size());
-        to.append(scratch);
-      }
-      to.append(step.payload);
-      if (framing == http::BodyKind::kChunked) {
-        scratch.clear();
-        http::append_chunk_end(scratch);
-        to.append(scratch);
-      }
-      result.payload_bytes += step.payload.size();
-    }
-    from.consume(step.consumed);
-    result.moved = result.moved || step.consumed > 0;
-    switch (step.state) {
-      case http::BodyDecoder::State::kPayload:
+  while (const std::size_t room = to.room()) {
+    const BodyPiece piece = from.read(room);
+    result.moved = result.moved || piece.moved;
+    switch (piece.state) {
+      case BodyPiece::State::kPayload:
+        to.write(piece.payload);
+        result.payload_bytes += piece.payload.size();
+        from.taken(piece);
         continue;
-      case http::BodyDecoder::State::kNeedMore:
-        // Where the body ends with the connection, the end of the stream is its end.
-        if (!from.input_ended() || !from.input().empty()) return result;
-        result.cut = !decoder.may_close_here();
-        result.finished = !result.cut;
+      case BodyPiece::State::kNothingYet:
+        return result;
+      case BodyPiece::State::kEnd:
+        // The end leaves at once or not yet; asked again, the other leg says the same.
+        result.finished = to.finish(from.trailers(), rule);
         break;
-      case http::BodyDecoder::State::kDone:
-        // The trailers leave at once or not yet; asked again, the decoder says the same.
-        if (!trailers.empty() && to.room() < http::kLastChunkBytesMax) return result;
-        result.finished = true;
+      case BodyPiece::State::kCut:
+        result.cut = true;
         break;
-      case http::BodyDecoder::State::kError:
+      case BodyPiece::State::kMalformed:
         result.malformed = true;
         break;
     }
     break;
   }
-  if (result.finished && framing == http::BodyKind::kChunked) {
-    scratch.clear();
-    http::append_last_chunk(scratch, decoder.trailers(), trailers);
-    to.append(scratch);
-  }
   result.moved = result.moved || result.finished || result.cut || result.malformed;
   return result;
+}
+
+/// Whether the head says it all, so that no body is written.
+bool is_empty(http::BodyFraming body) {
+  return body.kind == http::BodyKind::kNone ||
+         (body.kind == http::BodyKind::kLength && body.length == 0);
 }
 
 /// Who the client is, in fields that nobody but us may write: what came under these names, or under
@@ -105,10 +100,27 @@ bool is_idempotent(std::string_view method) {
          method == "OPTIONS" || method == "TRACE";
 }
 
-void Exchange::begin(GenerationRef with, Instant first, Instant now) {
+void Exchange::from_h1(Channel& channel, http::RequestHead& head,
+                       const http::RequestFraming& framing) {
+  client_h1_.attach(channel, nullptr);
+  client_ = &client_h1_;
+  head_ = &head;
+  framing_ = &framing;
+}
+
+void Exchange::from_h2(http::H2Session& session, http::H2Stream& stream) {
+  client_h2_.attach(session, stream);
+  client_ = &client_h2_;
+  head_ = &stream.request;
+  framing_ = &stream.request_framing;
+}
+
+void Exchange::begin(GenerationRef with, const ClientFacts& from, Instant first, Instant now) {
   generation = std::move(with);
+  facts = &from;
   listener = nullptr;
   rule = nullptr;
+  prefix_size = 0;
   service = nullptr;
   upstream = {};
   endpoint = {};
@@ -122,12 +134,13 @@ void Exchange::begin(GenerationRef with, Instant first, Instant now) {
   upstream_duration = {};
   request_bytes = response_bytes = 0;
   active_ = true;
+  grpc_ = is_h2() && proxy::is_grpc(head_->fields);
   send_continue_ = head_sent_ = body_taken_ = answered_ = request_complete_ = false;
   response_started_ = response_complete_ = upstream_reusable_ = client_reusable_ = false;
   upgrade_ = tunnel_ = wants_trailers_ = false;
   interim_heads_ = 0;
   response_trailers_.clear();
-  response_body_.begin({});
+  upstream_ = nullptr;
 }
 
 void Exchange::end() {
@@ -135,47 +148,88 @@ void Exchange::end() {
   generation = {};
 }
 
-void Exchange::prepare_request(http::RequestParser& parser, const http::RequestUri& uri,
-                               std::string_view client_address, bool tls,
-                               const std::optional<tls::ClientIdentity>& identity) {
-  http::RequestHead& head = parser.head();
+std::string_view Exchange::protocol() const {
+  if (passes_through()) return "TLS";
+  if (is_h2()) return "HTTP/2";
+  return head_->minor_version == 0 ? "HTTP/1.0" : "HTTP/1.1";
+}
+
+void Exchange::prepare_request(const std::optional<tls::ClientIdentity>& identity, Random& random) {
+  http::RequestHead& head = *head_;
   client_minor_version_ = head.minor_version;
   method_ = head.method;
-  head_request_ = head.method == "HEAD";
-  request_framing_ = parser.framing().body;
-  request_body_.begin(request_framing_);
+  request_framing_ = framing_->body;
+  client_->begin_body(request_framing_);
   // The answer to Expect is ours to give: the backend is asked only after the client was. Without
   // content there is nothing to wait for (RFC 9110, section 10.1.1).
-  send_continue_ =
-      parser.framing().expects_continue && request_framing_.kind != http::BodyKind::kNone;
-  upgrade_ = parser.framing().upgrade;
+  send_continue_ = framing_->expects_continue && request_framing_.kind != http::BodyKind::kNone;
+  upgrade_ = framing_->upgrade;
   wants_trailers_ = head.minor_version == 1 && http::lists(head.fields, "TE", "trailers");
   request_trailers_.clear();
   if (request_framing_.kind == http::BodyKind::kChunked)
     http::announced_trailers(head.fields, request_trailers_);
   http::remove_hop_by_hop(head.fields);
-  set_hop_by_hop(head.fields);
+  set_hop_by_hop(head.fields, random);
   head.fields.remove("Expect");
   // RFC 9110, section 7.6.3: a gateway names itself and the version it was spoken to in.
-  head.fields.add("Via", head.minor_version == 1 ? "1.1 weir" : "1.0 weir");
-  http::set_forwarded(head.fields, {client_address, tls ? "https" : "http", uri.authority()});
+  const std::string_view via = is_h2()                   ? "2 weir"
+                               : head.minor_version == 1 ? "1.1 weir"
+                                                         : "1.0 weir";
+  head.fields.add("Via", via);
+  http::set_forwarded(head.fields,
+                      {facts->client_text, facts->bind->tls ? "https" : "http", uri.authority()});
+  edit_headers(head.fields, rule->request_headers);
+  // Behind what a route adds: nobody but us says who the client is.
   set_client_identity(head.fields, identity);
   head.fields.set("Host", uri.authority());
   head.target = uri.target();
-  request_head_.clear();
-  http::append_request_head(request_head_, head, request_framing_);
+  if (rule->rewrite) rewrite_target(head);
 }
+
+/// X-Forwarded-Host keeps what the client has asked for.
+void Exchange::rewrite_target(http::RequestHead& head) const {
+  const control::Rewrite& rewrite = *rule->rewrite;
+  if (rewrite.hostname) head.fields.set("Host", *rewrite.hostname);
+  if (rewrite.path.kind == control::PathEdit::Kind::kKeep || !uri.path().starts_with('/')) return;
+  const PathPattern* const pattern = rule->path_pattern ? &*rule->path_pattern : nullptr;
+  head.target = edited_path(rewrite.path, pattern, uri.path(), prefix_size);
+  head.target.append(uri.query());
+}
+
+void Exchange::to_h1(Channel& channel, http::ResponseParser& parser) {
+  upstream_h1_.attach(channel, &parser);
+  upstream_ = &upstream_h1_;
+  restart_request();
+}
+
+void Exchange::to_h2(http::H2Session& session) {
+  upstream_h2_.attach(session, id.raw());
+  upstream_ = &upstream_h2_;
+  restart_request();
+}
+
+void Exchange::release_stream() {
+  // An answer that is complete leaves nothing to cancel, though its request may be on its way.
+  if (is_to_h2())
+    upstream_h2_.release(response_complete_ ? http::H2Code::kNoError : http::H2Code::kCancel);
+}
+
+bool Exchange::stream_was_refused() const { return is_to_h2() && upstream_h2_.was_refused(); }
 
 void Exchange::restart_request() {
   WEIR_ASSERT(replayable());
   head_sent_ = request_complete_ = false;
   // No byte of the body has been taken, so that a new decoder starts where the old one stood.
-  request_body_.begin(request_framing_);
+  client_->begin_body(request_framing_);
 }
 
 /// What we tell the backend about this hop, of what the client has told us about its own.
-void Exchange::set_hop_by_hop(http::HeaderList& fields) const {
+void Exchange::set_hop_by_hop(http::HeaderList& fields, Random& random) const {
   if (upgrade_) add_upgrade(fields);
+  if (upgrade_ && is_h2()) {
+    add_websocket_key(fields, random);
+    if (!fields.contains("Sec-WebSocket-Version")) fields.add("Sec-WebSocket-Version", "13");
+  }
   if (wants_trailers_) {  // RFC 9110, section 10.1.4: Connection names it
     fields.add("Connection", "TE");
     fields.add("TE", "trailers");
@@ -183,27 +237,31 @@ void Exchange::set_hop_by_hop(http::HeaderList& fields) const {
   if (!request_trailers_.empty()) fields.add("Trailer", request_trailers_);
 }
 
-PumpResult Exchange::pump_request(Channel& client, UpstreamConnection& to) {
-  if (request_complete_ || !to.connected) return {};
+PumpResult Exchange::pump_request() {
+  if (request_complete_) return {};
   PumpResult result;
-  ByteBuffer& output = to.channel.output();
   if (!head_sent_) {
-    // An idle connection's output is empty, and a head is smaller than a buffer.
-    if (output.room() < request_head_.size()) return result;
-    output.append(request_head_);
+    if (!upstream_->head_room()) return result;
+    if (!upstream_->send_request(*head_, request_framing_)) return {true, Reason::kConnectFailed};
     head_sent_ = result.moved = true;
   }
   if (send_continue_) {
-    constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
-    if (client.output().room() < kContinue.size()) return result;
-    client.output().append(as_bytes(kContinue));
+    if (!client_->head_room()) return result;
+    http::ResponseHead go_on;
+    go_on.status = http::Status::kContinue;
+    go_on.reason = "Continue";
+    client_->send_interim(go_on);
     send_continue_ = false;
   }
-  const BodyStep step =
-      move_body(request_body_, client, output, request_framing_.kind, request_trailers_, scratch_);
+  if (is_empty(request_framing_)) {
+    request_complete_ = true;
+    return {true, Reason::kOk};
+  }
+  const BodyStep step = move_body(*client_, *upstream_,
+                                  {.all = is_h2() && is_to_h2(), .announced = request_trailers_});
   result.moved = result.moved || step.moved;
   request_bytes += step.payload_bytes;
-  body_taken_ = body_taken_ || (step.moved && request_framing_.kind != http::BodyKind::kNone);
+  body_taken_ = body_taken_ || step.moved;
   request_complete_ = step.finished;
   if (step.cut) result.failure = Reason::kClientReset;
   if (step.malformed) result.failure = Reason::kBadRequest;
@@ -211,82 +269,91 @@ PumpResult Exchange::pump_request(Channel& client, UpstreamConnection& to) {
   return result;
 }
 
-PumpResult Exchange::pump_response(UpstreamConnection& from, Channel& client, bool keep_alive,
-                                   Instant now) {
-  if (response_complete_) return {};
+PumpResult Exchange::pump_response(Instant now) {
+  if (response_complete_ || !head_sent_) return {};
   PumpResult result;
   while (!response_started_) {
-    const PumpResult head = forward_response_head(from, client, keep_alive, now);
+    const PumpResult head = forward_response_head(now);
     if (!head.moved || head.failure != Reason::kOk) return head;
     result.moved = true;
   }
   if (tunnel_) return result;
-  const BodyStep step = move_body(response_body_, from.channel, client.output(),
-                                  response_framing_.kind, response_trailers_, scratch_);
+  BodyStep step;
+  if (is_empty(response_framing_))
+    step.finished = step.moved = true;
+  else
+    step = move_body(*upstream_, *client_,
+                     {.all = is_h2() && is_to_h2(), .announced = response_trailers_});
   result.moved = result.moved || step.moved;
   response_bytes += step.payload_bytes;
   if (step.cut) result.failure = Reason::kUpstreamReset;
   if (step.malformed) result.failure = Reason::kUpstreamProtocol;
   if (step.finished) {
     response_complete_ = true;
-    upstream_reusable_ = from.parser.framing().keep_alive && request_complete_;
+    upstream_reusable_ = upstream_->framing().keep_alive && request_complete_;
     client_reusable_ =
         keep_alive && request_complete_ && response_framing_.kind != http::BodyKind::kUntilClose;
   }
   return result;
 }
 
-PumpResult Exchange::forward_response_head(UpstreamConnection& from, Channel& client,
-                                           bool keep_alive, Instant now) {
+PumpResult Exchange::forward_response_head(Instant now) {
   // A head must fit whole, with what we add to it; the client drains its output first.
-  if (client.output().room() < kReplyRoom) return {};
-  const http::ParseResult parsed = from.parser.parse(from.channel.input(), method_);
-  switch (parsed.outcome) {
-    case http::ParseResult::Outcome::kIncomplete:
-      return {false, from.channel.input_ended() ? Reason::kUpstreamReset : Reason::kOk};
-    case http::ParseResult::Outcome::kError:
+  if (!client_->head_room()) return {};
+  const HeadState state = upstream_->read_head(method_);
+  switch (state) {
+    case HeadState::kNothingYet:
+      return {};
+    case HeadState::kCut:
+      return {false, Reason::kUpstreamReset};
+    case HeadState::kMalformed:
       return {true, Reason::kUpstreamProtocol};
-    case http::ParseResult::Outcome::kComplete:
+    case HeadState::kInterim:
+    case HeadState::kFinal:
       break;
   }
-  from.channel.consume(parsed.consumed);
   answered_ = true;
-  if (from.parser.framing().interim) {
+  http::ResponseHead& head = upstream_->response();
+  if (state == HeadState::kInterim) {
     if (++interim_heads_ > kInterimHeadsMax) return {true, Reason::kUpstreamProtocol};
     // 100 was ours to say; HTTP/1.0 clients know no interim responses (RFC 9110, section 15.2).
-    if (from.parser.head().status != http::Status::kContinue && client_minor_version_ == 1) {
-      http::remove_hop_by_hop(from.parser.head().fields);
-      scratch_.clear();
-      http::append_response_head(scratch_, from.parser.head(), {});
-      client.output().append(scratch_);
+    if (head.status != http::Status::kContinue && client_minor_version_ == 1) {
+      http::remove_hop_by_hop(head.fields);
+      if (head.reason.empty()) head.reason = http::reason_phrase(head.status);
+      client_->send_interim(head);
     }
-    from.parser.reset();
     return {true, Reason::kOk};
   }
-  if (from.parser.head().status == http::Status::kSwitchingProtocols)
-    return begin_tunnel(from, client, now);
+  if (head.status == http::Status::kSwitchingProtocols) return begin_tunnel(now);
   upstream_duration = now - attempt_started;
-  write_final_head(from, client, keep_alive);
+  write_final_head();
   return {true, Reason::kOk};
 }
 
-PumpResult Exchange::begin_tunnel(UpstreamConnection& from, Channel& client, Instant now) {
-  if (!upgrade_ || !from.parser.framing().upgrade) return {true, Reason::kUpstreamProtocol};
+PumpResult Exchange::begin_tunnel(Instant now) {
+  if (!upgrade_ || !upstream_->framing().upgrade) return {true, Reason::kUpstreamProtocol};
   // Bytes that the client sent before it could know of the 101 are a request to one reader and a
-  // frame to another: they are neither (RFC 9110, section 7.8).
-  static_cast<void>(client.fill());
-  if (!client.input().empty()) {
+  // frame to another: they are neither (RFC 9110, section 7.8). A stream of HTTP/2 has one reading.
+  static_cast<void>(client_->fill());
+  if (!is_h2() && !client_->input_empty()) {
     detail = "bytes behind an upgrade request that came before its answer";
     return {true, Reason::kBadRequest};
   }
   upstream_duration = now - attempt_started;
-  http::ResponseHead& head = from.parser.head();
-  status = http::number_of(head.status);
+  http::ResponseHead& head = upstream_->response();
   http::remove_hop_by_hop(head.fields);
-  add_upgrade(head.fields);
-  scratch_.clear();
-  http::append_response_head(scratch_, head, {});
-  client.output().append(scratch_);
+  if (is_h2()) {
+    // RFC 8441, section 5: 200 is the answer, and nothing is proved by a key.
+    head.status = http::Status::kOk;
+    head.fields.remove("Sec-WebSocket-Accept");
+    client_->send_response(head, {http::BodyKind::kChunked, 0});
+  } else {
+    add_upgrade(head.fields);
+    client_->send_response(head, {});
+  }
+  status = http::number_of(head.status);
+  client_->begin_tunnel();
+  upstream_->begin_tunnel();
   response_started_ = tunnel_ = true;
   // From here each direction is over when its stream is; the time for a request no longer counts.
   request_complete_ = false;
@@ -294,48 +361,60 @@ PumpResult Exchange::begin_tunnel(UpstreamConnection& from, Channel& client, Ins
   return {true, Reason::kOk};
 }
 
-void Exchange::begin_passthrough() { tunnel_ = true; }
-
-bool Exchange::pump_tunnel(Channel& client, Channel& backend) {
-  bool moved = client.fill();
-  moved = backend.fill() || moved;
-  const auto pass = [&](Channel& from, Channel& to, std::uint64_t& passed, bool& ended) {
-    const std::size_t count = std::min(from.input().size(), to.output().room());
-    if (count > 0) {
-      to.output().append(from.input().first(count));
-      from.consume(count);
-      passed += count;
-      moved = true;
-    }
-    moved = to.flush() || moved;
-    if (ended || !from.input_ended() || !from.input().empty() || !to.drained()) return;
-    ended = to.close_output();
-    moved = moved || ended;
-  };
-  pass(client, backend, request_bytes, request_complete_);
-  pass(backend, client, response_bytes, response_complete_);
-  response_started_ = response_started_ || response_bytes > 0;
-  return moved;
+void Exchange::begin_passthrough(Instant now) {
+  upstream_duration = now - attempt_started;
+  client_->begin_tunnel();
+  upstream_->begin_tunnel();
+  tunnel_ = true;
 }
 
-void Exchange::write_final_head(UpstreamConnection& from, Channel& client, bool keep_alive) {
-  http::ResponseHead& head = from.parser.head();
-  const http::ResponseFraming& framing = from.parser.framing();
-  response_body_.begin(framing.body);
-  response_framing_ = http::reframed_for_client(framing.body, client_minor_version_);
+PumpResult Exchange::pump_tunnel() {
+  PumpResult result;
+  result.moved = client_->fill();
+  result.moved = upstream_->fill() || result.moved;
+  const auto pass = [&](Leg& from, Leg& to, std::uint64_t& passed, bool& ended, Reason cut) {
+    if (ended) {
+      result.moved = to.flush() || result.moved;
+      return;
+    }
+    const BodyStep step = move_body(from, to, {});
+    result.moved = to.flush() || result.moved || step.moved;
+    passed += step.payload_bytes;
+    ended = step.finished;
+    if (step.cut) result.failure = cut;
+  };
+  pass(*client_, *upstream_, request_bytes, request_complete_, Reason::kClientReset);
+  pass(*upstream_, *client_, response_bytes, response_complete_, Reason::kUpstreamReset);
+  response_started_ = response_started_ || response_bytes > 0;
+  return result;
+}
+
+void Exchange::write_final_head() {
+  http::ResponseHead& head = upstream_->response();
+  const http::BodyFraming body = upstream_->framing().body;
+  upstream_->begin_body(body);
+  response_framing_ = http::reframed_for_client(body, client_minor_version_);
+  // HTTP/2 ends a message with its head where there is no body; HTTP/1 has to say so.
+  const bool may_have_body = method_ != "HEAD" && head.status != http::Status::kNoContent &&
+                             head.status != http::Status::kNotModified;
+  if (body.kind == http::BodyKind::kNone && may_have_body && !is_h2())
+    response_framing_ = {http::BodyKind::kLength, 0};
   status = http::number_of(head.status);
-  if (wants_trailers_ && framing.body.kind == http::BodyKind::kChunked)
+  const bool takes_trailers = wants_trailers_ || is_h2();
+  if (takes_trailers && body.kind == http::BodyKind::kChunked)
     http::announced_trailers(head.fields, response_trailers_);
   http::remove_hop_by_hop(head.fields);
   if (!response_trailers_.empty()) head.fields.add("Trailer", response_trailers_);
-  const bool reusable = keep_alive && response_framing_.kind != http::BodyKind::kUntilClose;
-  if (!reusable)
-    head.fields.set("Connection", "close");
-  else if (client_minor_version_ == 0)
-    head.fields.set("Connection", "keep-alive");
-  scratch_.clear();
-  http::append_response_head(scratch_, head, response_framing_);
-  client.output().append(scratch_);
+  if (!is_h2()) {
+    if (head.reason.empty() && is_to_h2()) head.reason = http::reason_phrase(head.status);
+    const bool reusable = keep_alive && response_framing_.kind != http::BodyKind::kUntilClose;
+    if (!reusable)
+      head.fields.set("Connection", "close");
+    else if (client_minor_version_ == 0)
+      head.fields.set("Connection", "keep-alive");
+  }
+  edit_headers(head.fields, rule->response_headers);
+  client_->send_response(head, response_framing_);
   response_started_ = true;
 }
 

@@ -2,17 +2,32 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <string>
 #include <string_view>
-#include <vector>
 
 #include "l4/base/clock.h"
+#include "l4/base/timer_wheel.h"
 #include "l7/http/h1.h"
 #include "l7/proxy/access_log.h"
-#include "l7/proxy/channel.h"
 #include "l7/proxy/generation.h"
+#include "l7/proxy/leg.h"
 #include "l7/proxy/upstream_pool.h"
 
 namespace weir::proxy {
+
+struct ClientConnection;
+using ClientId = Handle<ClientConnection>;
+
+/// Who asks, over which connection. Lives longer than the connection's exchanges.
+struct ClientFacts {
+  const Bind* bind = nullptr;
+  wire::Endpoint vip;
+  wire::Endpoint client;
+  std::string client_text;            ///< the address, for X-Forwarded-For
+  const tls::Session* tls = nullptr;  ///< none in the clear
+  std::string server_name;            ///< whom TLS that is passed through asks for, in lower case
+};
 
 /// What a pump has done.
 struct PumpResult {
@@ -20,45 +35,74 @@ struct PumpResult {
   Reason failure = Reason::kOk;  ///< anything else ends the exchange
 };
 
-/// One request and its response. It moves bytes between two channels and knows their framing; who
-/// is connected, and for how long, is its owner's business. Reused for the next request of the same
-/// client connection.
+/// One request and its response. It moves bytes between two legs and knows neither their versions
+/// of HTTP nor their connections; who is connected, and for how long, is its owner's business. A
+/// connection of HTTP/1 keeps one for all its requests, a stream of HTTP/2 has one of its own.
 ///
 ///   request:   head to be written ──► body streaming ──► complete
 ///   response:  head awaited (interim heads pass) ──► body streaming ──► complete
-///                   └── 101 that was asked for ──► tunnel: bytes both ways, until both have ended
+///                   └── a WebSocket that was asked for ──► tunnel, until both have ended
+///
+/// Where TLS is passed through there are no messages: it is a tunnel once the endpoint's connection
+/// stands.
 ///
 /// Both run at once; each stops where its destination is full.
 class Exchange {
  public:
-  /// After a complete head; `generation` is the configuration that answers it.
-  void begin(GenerationRef generation, Instant first_byte, Instant now);
+  explicit Exchange(ClientId from) : client_id{from} {}
+
+  // Before a request: over what it has come, and what its head says.
+  void from_h1(Channel& channel, http::RequestHead& head, const http::RequestFraming& framing);
+  void from_h2(http::H2Session& session, http::H2Stream& stream);
+  /// `generation` is the configuration that answers it.
+  void begin(GenerationRef generation, const ClientFacts& facts, Instant first_byte, Instant now);
   void end();
   [[nodiscard]] bool active() const { return active_; }
 
-  /// Writes the head that goes to a backend into memory, so that another endpoint can be tried.
-  /// Edits the parsed head for good.
-  void prepare_request(http::RequestParser& parser, const http::RequestUri& uri,
-                       std::string_view client_address, bool tls,
-                       const std::optional<tls::ClientIdentity>& identity);
+  /// Turns the head into what goes to an endpoint, for good. `random` is for what a WebSocket's
+  /// client would have made up, had it come over HTTP/1.
+  void prepare_request(const std::optional<tls::ClientIdentity>& identity, Random& random);
 
-  /// The head goes out again, to another endpoint. Only while replayable().
-  void restart_request();
+  /// Over what it goes on; the head is written anew, to another endpoint, while replayable().
+  void to_h1(Channel& channel, http::ResponseParser& parser);
+  void to_h2(http::H2Session& session);
   /// Nothing of the body has been taken from the client and nothing of an answer has come, so that
   /// the same request can be made elsewhere.
   [[nodiscard]] bool replayable() const { return !body_taken_ && !answered_; }
 
-  [[nodiscard]] PumpResult pump_request(Channel& client, UpstreamConnection& upstream);
-  [[nodiscard]] PumpResult pump_response(UpstreamConnection& upstream, Channel& client,
-                                         bool keep_alive, Instant now);
-
-  /// Instead of messages: what the client sends is passed on from its first byte.
-  void begin_passthrough();
-  /// After 101 or begin_passthrough(): moves bytes, and the end of each direction, between the two
-  /// connections. True if anything moved. Complete once both directions have ended.
-  [[nodiscard]] bool pump_tunnel(Channel& client, Channel& backend);
+  [[nodiscard]] PumpResult pump_request();
+  [[nodiscard]] PumpResult pump_response(Instant now);
+  [[nodiscard]] bool passes_through() const { return facts->bind->passthrough; }
+  void begin_passthrough(Instant now);
+  /// Moves bytes, and the end of each direction. Complete once both directions have ended.
+  [[nodiscard]] PumpResult pump_tunnel();
   [[nodiscard]] bool tunnel() const { return tunnel_; }
+  [[nodiscard]] bool tunnel_over() const {
+    return tunnel_ && request_complete_ && response_complete_;
+  }
 
+  [[nodiscard]] Leg& client() { return *client_; }
+  [[nodiscard]] const Leg& client() const { return *client_; }
+  [[nodiscard]] Leg& endpoint_leg() { return *upstream_; }
+  [[nodiscard]] bool is_h2() const { return client_ == &client_h2_; }
+  /// Of a client of HTTP/2.
+  [[nodiscard]] http::H2Stream& stream() const { return client_h2_.stream(); }
+  [[nodiscard]] bool is_to_h2() const { return upstream_ == &upstream_h2_; }
+  [[nodiscard]] bool has_leg() const { return upstream_ != nullptr; }
+  void forget_leg() { upstream_ = nullptr; }
+  /// The endpoint's stream is let go of.
+  void release_stream();
+  /// The endpoint has refused it before it did anything about it.
+  [[nodiscard]] bool stream_was_refused() const;
+
+  [[nodiscard]] http::RequestHead& head() { return *head_; }
+  [[nodiscard]] const http::RequestHead& head() const { return *head_; }
+  [[nodiscard]] const http::RequestFraming& framing() const { return *framing_; }
+  [[nodiscard]] std::string_view protocol() const;
+
+  [[nodiscard]] bool is_head_request() const { return head_->method == "HEAD"; }
+  [[nodiscard]] bool is_grpc() const { return grpc_; }
+  [[nodiscard]] bool head_sent() const { return head_sent_; }
   [[nodiscard]] bool request_complete() const { return request_complete_; }
   [[nodiscard]] bool response_started() const { return response_started_; }
   [[nodiscard]] bool response_complete() const { return response_complete_; }
@@ -66,10 +110,19 @@ class Exchange {
   /// exchange.
   [[nodiscard]] bool upstream_reusable() const { return upstream_reusable_; }
   [[nodiscard]] bool client_reusable() const { return client_reusable_; }
+  void set_client_reusable(bool reusable) { client_reusable_ = reusable; }
 
+  const ClientId client_id;
+  ExchangeId id;  ///< its own
+  const ClientFacts* facts = nullptr;
+  http::RequestUri uri;
+  Timer timer;
+  /// The client's connection, as far as its owner knows, can go on behind this exchange.
+  bool keep_alive = false;
   GenerationRef generation;
   const ListenerEntry* listener = nullptr;
   const Rule* rule = nullptr;
+  std::size_t prefix_size = 0;  ///< of the path, that the rule's prefix has matched
   const ServiceEntry* service = nullptr;
   ServiceIndex service_index = 0;
   UpstreamId upstream;
@@ -89,37 +142,43 @@ class Exchange {
   std::uint64_t response_bytes = 0;
 
  private:
-  PumpResult forward_response_head(UpstreamConnection& upstream, Channel& client, bool keep_alive,
-                                   Instant now);
-  void set_hop_by_hop(http::HeaderList& fields) const;
-  PumpResult begin_tunnel(UpstreamConnection& upstream, Channel& client, Instant now);
-  void write_final_head(UpstreamConnection& upstream, Channel& client, bool keep_alive);
+  void restart_request();
+  void rewrite_target(http::RequestHead& head) const;
+  PumpResult forward_response_head(Instant now);
+  void set_hop_by_hop(http::HeaderList& fields, Random& random) const;
+  PumpResult begin_tunnel(Instant now);
+  void write_final_head();
+
+  Leg* client_ = nullptr;
+  Leg* upstream_ = nullptr;
+  H1Leg client_h1_;
+  H1Leg upstream_h1_;
+  H2Leg client_h2_;
+  H2Leg upstream_h2_;
+  http::RequestHead* head_ = nullptr;
+  const http::RequestFraming* framing_ = nullptr;
 
   bool active_ = false;
-  bool head_request_ = false;  // HEAD
-  int client_minor_version_ = 1;
+  bool grpc_ = false;
   bool send_continue_ = false;  // the client waits for 100 before its body
   bool head_sent_ = false;
   bool body_taken_ = false;  // framing counts too: a new decoder would not find it again
   bool answered_ = false;    // a head, interim or final, has come
   bool request_complete_ = false;
-  bool response_started_ = false;  // a final head has been put into the client's output
+  bool response_started_ = false;  // a final head has been given to the client's leg
   bool response_complete_ = false;
   bool upstream_reusable_ = false;
   bool client_reusable_ = false;
   bool upgrade_ = false;         // the client has asked for a WebSocket
-  bool tunnel_ = false;          // and the backend has agreed
+  bool tunnel_ = false;          // and the backend has agreed; or TLS is passed through
   bool wants_trailers_ = false;  // the client has said so with TE
   std::uint32_t interim_heads_ = 0;
+  int client_minor_version_ = 1;
   std::string request_trailers_;   // announced, and forwarded
   std::string response_trailers_;  // likewise
   std::string method_;
-  std::vector<std::byte> request_head_;
-  std::vector<std::byte> scratch_;
   http::BodyFraming request_framing_;
   http::BodyFraming response_framing_;  // towards the client
-  http::BodyDecoder request_body_;
-  http::BodyDecoder response_body_;
 };
 
 /// Whether a method may be made twice without harm (RFC 9110, section 9.2.2).

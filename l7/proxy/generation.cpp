@@ -43,10 +43,9 @@ Result<std::unique_ptr<Generation>> Generation::create(std::shared_ptr<const Sna
     if (!context) return std::move(context).error();
     generation->contexts_[i] = std::move(*context);
   }
-  for (const control::UpstreamTls& trust : compiled.trusts) {
-    // h2 is offered here once the exchange speaks it (Session::info().protocol tells what was
-    // chosen).
-    Result<tls::ClientContext> context = tls::ClientContext::create(trust, {"http/1.1"}, *library);
+  for (const UpstreamTrust& trust : compiled.trusts) {
+    Result<tls::ClientContext> context =
+        tls::ClientContext::create(trust.tls, {trust.h2 ? "h2" : "http/1.1"}, *library);
     if (!context) return std::move(context).error();
     generation->trusts_.push_back(std::move(*context));
   }

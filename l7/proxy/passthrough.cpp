@@ -37,9 +37,8 @@ const Bind* find_passthrough(const Snapshot& snapshot, const wire::Endpoint& end
 
 bool Core::step_hello(ClientId id, ClientConnection& client, Instant now) {
   const bool moved = client.channel.fill();
-  scratch_.resize(tls::kHelloBytesMax);
-  const tls::HelloResult hello = tls::read_client_hello(
-      client.channel.input(), std::span{scratch_}.first<tls::kHelloBytesMax>());
+  std::array<std::byte, tls::kHelloBytesMax> scratch;
+  const tls::HelloResult hello = tls::read_client_hello(client.channel.input(), scratch);
   switch (hello.outcome) {
     case tls::HelloResult::Outcome::kIncomplete:
       if (!client.channel.input_ended()) return moved;
@@ -49,46 +48,48 @@ bool Core::step_hello(ClientId id, ClientConnection& client, Instant now) {
       drain(client, now);
       return true;
     case tls::HelloResult::Outcome::kComplete:
-      client.server_name = hello.server_name;
-      // Names are ASCII: the parser has let nothing else through.
-      std::transform(
-          client.server_name.begin(), client.server_name.end(), client.server_name.begin(),
-          [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
-      begin_passthrough(id, client, now);
+      begin_passthrough(id, client, hello.server_name, now);
       return true;
   }
   return false;
 }
 
-void Core::begin_passthrough(ClientId id, ClientConnection& client, Instant now) {
-  Exchange& exchange = client.exchange;
-  exchange.begin(GenerationRef{*current_}, now, now);
-  exchange.begin_passthrough();
+void Core::begin_passthrough(ClientId id, ClientConnection& client, std::string_view server_name,
+                             Instant now) {
+  TimerWheel::cancel(client.timer);
   client.state = ClientConnection::State::kExchange;
-  const Snapshot& snapshot = exchange.generation->snapshot();
-  if (const Bind* bind = find_passthrough(snapshot, client.vip))
-    exchange.listener = snapshot.listener_for(*bind, client.server_name);
-  const http::HeaderList none;
-  const auto rule = exchange.listener != nullptr
-                        ? exchange.listener->router.match({"", client.server_name, "/", none})
-                        : std::nullopt;
-  if (!rule) {
-    refuse(client, http::Status::kNotFound, Reason::kNoRoute, now);
-    return;
-  }
-  exchange.rule = &snapshot.rules[*rule];
-  if (choose_service(client, now)) start_attempt(id, client, now);
+  std::string& name = client.facts.server_name;
+  name = server_name;
+  // Names are ASCII: the parser has let nothing else through.
+  std::transform(name.begin(), name.end(), name.begin(), [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  });
+  Exchange& exchange = *client.exchange;
+  exchange.from_h1(client.channel, client.parser.head(), client.parser.framing());
+  exchange.begin(GenerationRef{*current_}, client.facts, now, now);
+  end_exchange(id, client, exchanges_.start_passthrough(exchange, now), now);
 }
 
-/// Before a byte of the endpoint has reached the client; it may still understand why.
-void Core::end_passthrough(ClientConnection& client, Instant now) {
-  const bool unknown = client.exchange.reason == Reason::kNoRoute;
+Exchanges::Outcome Exchanges::start_passthrough(Exchange& exchange, Instant now) {
+  const Snapshot& snapshot = exchange.generation->snapshot();
+  const std::string& name = exchange.facts->server_name;
+  if (const Bind* bind = find_passthrough(snapshot, exchange.facts->vip))
+    exchange.listener = snapshot.listener_for(*bind, name);
+  const http::HeaderList none;
+  const auto choice = exchange.listener != nullptr
+                          ? exchange.listener->router.match({"", name, "/", "", none})
+                          : std::nullopt;
+  if (!choice) return refuse(exchange, http::Status::kNotFound, Reason::kNoRoute, now);
+  exchange.rule = &snapshot.rules[choice->rule];
+  if (const auto ended = choose_service(exchange, now)) return *ended;
+  return start_attempt(exchange, now);
+}
+
+/// Before a byte of the endpoint has reached the client, which may still understand why.
+void Exchanges::write_alert(Exchange& exchange) {
+  const bool unknown = exchange.reason == Reason::kNoRoute;
   const auto alert = alert_record(unknown ? Alert::kUnrecognizedName : Alert::kInternalError);
-  ByteBuffer& output = client.channel.output();
-  if (output.room() >= alert.size()) output.append(alert);
-  record(client, now);
-  client.exchange.end();
-  drain(client, now);
+  if (exchange.client().room() >= alert.size()) exchange.client().write(alert);
 }
 
 }  // namespace weir::proxy

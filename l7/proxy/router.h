@@ -1,7 +1,10 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -9,6 +12,8 @@
 
 #include "l4/control/model.h"
 #include "l7/http/message.h"
+#include "l7/proxy/path_edit.h"
+#include "l7/proxy/regex.h"
 
 namespace weir::proxy {
 
@@ -28,6 +33,12 @@ struct Rule {
   std::string name;   ///< name of the rule, or its position
   control::RouteTimeouts timeouts;
   std::vector<WeightedService> services;
+  std::optional<control::Redirect> redirect = {};
+  std::optional<control::FixedResponse> respond = {};
+  std::optional<control::Rewrite> rewrite = {};
+  std::optional<PathPattern> path_pattern = {};  ///< of redirect or rewrite, if they have one
+  control::HeaderEdits request_headers = {};
+  control::HeaderEdits response_headers = {};
 
   [[nodiscard]] std::uint32_t weight_total() const {
     return services.empty() ? 0 : services.back().weight_end;
@@ -35,12 +46,26 @@ struct Rule {
 };
 
 /// The part of a request that routing looks at. Host is lower case without port, path is
-/// normalised and without query: the same strings that are forwarded.
+/// normalised: the same strings that are forwarded.
 struct RouteQuery {
   std::string_view method;
   std::string_view host;
   std::string_view path;
+  std::string_view query;  ///< from '?' on, as sent; or empty
   const http::HeaderList& fields;
+};
+
+/// What a request has come to.
+struct RouteChoice {
+  std::uint32_t rule = 0;
+  std::size_t prefix_size = 0;  ///< of the path, that the rule's prefix has matched
+};
+
+/// One condition of a rule and what became of it, for people.
+struct RouteCandidate {
+  std::uint32_t rule = 0;
+  const control::RouteMatch* match = nullptr;
+  std::string failed;  ///< the condition that does not hold; empty: all do
 };
 
 /// Whether a configured hostname ("", "a.b", "*.b") covers a host.
@@ -98,11 +123,16 @@ class HostTable {
   bool has_any_ = false;
 };
 
-/// Host, path, method and headers to a rule, for one listener. Built once per snapshot and then
-/// only read. Precedence is that of the Gateway API whatever the order of the file: most specific
-/// hostname; exact path before longest prefix; then a method match; then the number of header
-/// matches; then the name of the route; then the position of the rule. The most specific hostname
-/// decides alone: its routes are not completed by those of a wildcard.
+/// A request to a rule, for one listener. Built once per snapshot and then only read. Precedence is
+/// that of the Gateway API (HTTPRouteRule, matches) whatever the order of the file: most specific
+/// hostname; exact path, then regular expression (which the Gateway API leaves open; the longest
+/// first), then longest prefix; then a method match; then the number of header matches, with which
+/// cookies count; then the number of query parameters; then the name of the route; then the
+/// position of the rule. The most specific hostname decides alone: its routes are not completed by
+/// those of a wildcard.
+///
+/// Exact paths and prefixes are found by hash, prefixes once for each segment; expressions are
+/// tried one by one.
 class Router {
  public:
   /// Adds one rule under a hostname that is already intersected with the listener's.
@@ -110,15 +140,52 @@ class Router {
   /// Called once after the last add(), with the rules that the indexes mean.
   void finish(const std::vector<Rule>& rules);
 
-  /// The index of the rule, or nothing.
-  [[nodiscard]] std::optional<std::uint32_t> match(const RouteQuery& query) const;
+  /// The rule, or nothing.
+  [[nodiscard]] std::optional<RouteChoice> match(const RouteQuery& query) const;
+  /// All whose path fits, in order of precedence, with the condition that fails: the first without
+  /// one is what match() finds. At most `most`, and that one among them.
+  [[nodiscard]] std::vector<RouteCandidate> explain(const RouteQuery& query,
+                                                    std::size_t most) const;
 
  private:
-  struct Entry {
-    control::RouteMatch match;
-    std::uint32_t rule = 0;
+  struct Condition {
+    const control::ValueMatch* wanted = nullptr;
+    std::optional<Regex> regex;
+    [[nodiscard]] bool holds(std::string_view value) const;
   };
-  HostTable<std::vector<Entry>> hosts_;
+  struct Entry {
+    std::unique_ptr<const control::RouteMatch> match;  // conditions point into it
+    std::uint32_t rule = 0;
+    std::optional<Regex> path;
+    std::vector<Condition> headers;
+    std::vector<Condition> query_params;
+    std::vector<Condition> cookies;
+
+    Entry(const control::RouteMatch& of, std::uint32_t rule_index);
+    /// The first condition beside path that does not hold: what to call it, or nothing.
+    [[nodiscard]] const control::ValueMatch* failed_value(const RouteQuery& query) const;
+    [[nodiscard]] bool accepts(const RouteQuery& query) const;
+    [[nodiscard]] std::string failed(const RouteQuery& query) const;
+  };
+  using Entries = std::vector<Entry>;
+  struct TextHash {
+    using is_transparent = void;
+    std::size_t operator()(std::string_view text) const {
+      return std::hash<std::string_view>{}(text);
+    }
+  };
+  struct Host {
+    std::unordered_map<std::string, Entries, TextHash, std::equal_to<>> exact;
+    Entries expressions;
+    std::unordered_map<std::string, Entries, TextHash, std::equal_to<>> prefixes;  // "/" as ""
+    std::size_t segments_max = 0;                                                  // of a prefix
+
+    /// Calls visit(entries, prefix_size) for those whose path fits, in order of precedence, until
+    /// it returns true.
+    template <typename Visit>
+    void for_each_path(std::string_view path, Visit&& visit) const;
+  };
+  HostTable<Host> hosts_;
 };
 
 }  // namespace weir::proxy

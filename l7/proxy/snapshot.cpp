@@ -8,6 +8,30 @@
 namespace weir::proxy {
 namespace {
 
+/// Of two limits the wider one; 0 is none at all.
+template <typename Number>
+Number wider(Number one, Number other) {
+  return one == 0 || other == 0 ? 0 : std::max(one, other);
+}
+
+/// Of each the wider one: those that hold before it is known whose request it is.
+control::GatewayLimits widest(const control::GatewayLimits& one,
+                              const control::GatewayLimits& other) {
+  return {
+      .header_bytes = std::max(one.header_bytes, other.header_bytes),
+      .header_count = std::max(one.header_count, other.header_count),
+      .header_timeout_ms = std::max(one.header_timeout_ms, other.header_timeout_ms),
+      .body_bytes = wider(one.body_bytes, other.body_bytes),
+      .body_timeout_ms = std::max(one.body_timeout_ms, other.body_timeout_ms),
+      .body_min_rate = std::min(one.body_min_rate, other.body_min_rate),
+      .h2_streams = std::max(one.h2_streams, other.h2_streams),
+      .idle_timeout_ms = std::max(one.idle_timeout_ms, other.idle_timeout_ms),
+      .requests_per_connection = wider(one.requests_per_connection, other.requests_per_connection),
+      .connection_age_ms = wider(one.connection_age_ms, other.connection_age_ms),
+      .connections_per_source = wider(one.connections_per_source, other.connections_per_source),
+  };
+}
+
 /// Builds one snapshot; holds the tables that are needed only meanwhile.
 class SnapshotBuilder {
  public:
@@ -19,7 +43,8 @@ class SnapshotBuilder {
     for (const control::Service& service : model_.services) {
       service_index_[service.name] = static_cast<ServiceIndex>(snapshot_->services.size());
       snapshot_->services.push_back({service.name, service.endpoints, service.load_balancer,
-                                     service.tls, service.tls ? trust_of(*service.tls) : 0});
+                                     service.tls, service.tls ? trust_of(service) : 0,
+                                     service.protocol, service.proxy_protocol});
     }
     for (const control::HttpRoute& route : model_.http_routes)
       add_rules(route);
@@ -32,12 +57,13 @@ class SnapshotBuilder {
   }
 
  private:
-  std::uint32_t trust_of(control::UpstreamTls tls) {
-    tls.sni.clear();
-    std::vector<control::UpstreamTls>& trusts = snapshot_->trusts;
-    const auto found = std::find(trusts.begin(), trusts.end(), tls);
+  std::uint32_t trust_of(const control::Service& service) {
+    UpstreamTrust trust{*service.tls, service.protocol == control::ServiceProtocol::kH2};
+    trust.tls.sni.clear();
+    std::vector<UpstreamTrust>& trusts = snapshot_->trusts;
+    const auto found = std::find(trusts.begin(), trusts.end(), trust);
     const auto index = static_cast<std::uint32_t>(found - trusts.begin());
-    if (found == trusts.end()) trusts.push_back(std::move(tls));
+    if (found == trusts.end()) trusts.push_back(std::move(trust));
     return index;
   }
 
@@ -54,6 +80,15 @@ class SnapshotBuilder {
       const control::RouteRule& rule = route.rules[i];
       Rule compiled{
           route.name, rule.name.empty() ? std::to_string(i + 1) : rule.name, rule.timeouts, {}};
+      compiled.redirect = rule.redirect;
+      compiled.respond = rule.respond;
+      compiled.rewrite = rule.rewrite;
+      compiled.request_headers = rule.request_headers;
+      compiled.response_headers = rule.response_headers;
+      const control::PathEdit edit = rule.redirect  ? rule.redirect->path
+                                     : rule.rewrite ? rule.rewrite->path
+                                                    : control::PathEdit{};
+      if (edit.kind == control::PathEdit::Kind::kRegex) compiled.path_pattern.emplace(edit);
       std::uint32_t total = 0;
       for (const control::BackendRef& backend : rule.backends) {
         total += backend.weight;
@@ -67,9 +102,10 @@ class SnapshotBuilder {
   void add_listener(const control::Gateway& gateway, const control::Listener& listener) {
     ListenerEntry entry{gateway.name + "/" + listener.name,
                         listener.hostname,
-                        gateway.limits,
+                        listener.limits.value_or(gateway.limits),
                         listener.client_validation,
                         redirect_port(gateway, listener),
+                        gateway.forwarded,
                         {}};
     const bool is_tls = listener.protocol == control::ListenerProtocol::kTls;
     std::uint32_t rule_index = 0;
@@ -128,12 +164,14 @@ class SnapshotBuilder {
       certificates_of_.emplace_back();
       bind = snapshot_->binds.end() - 1;
       bind->endpoint = endpoint;
-      bind->limits = gateway.limits;
+      bind->limits = listener.limits.value_or(gateway.limits);
+      bind->proxies = listener.proxy_protocol_from;  // that of all listeners of a port
       bind->tls = listener.protocol == control::ListenerProtocol::kHttps;
       bind->passthrough = listener.protocol == control::ListenerProtocol::kTls;
       bind->tls_options.min_version = listener.min_version;
-      bind->tls_options.protocols = {"http/1.1"};
+      bind->tls_options.protocols = {"h2", "http/1.1"};
     }
+    bind->limits = widest(bind->limits, listener.limits.value_or(gateway.limits));
     bind->listener_by_host.at(listener.hostname) =
         static_cast<std::uint32_t>(snapshot_->listeners.size());
     bind->tls_options.policies.push_back({listener.hostname, listener.client_validation});

@@ -15,12 +15,23 @@
 
 namespace weir::proxy {
 
+/// Whom endpoints must show to be, and what they are asked to speak.
+struct UpstreamTrust {
+  control::UpstreamTls tls;  ///< without a name
+  bool h2 = false;           ///< ALPN offers this, or http/1.1
+  friend bool operator==(const UpstreamTrust&, const UpstreamTrust&) = default;
+};
+
 struct ServiceEntry {
   std::string name;
   std::vector<wire::Endpoint> endpoints;
   control::LoadBalancer load_balancer = control::LoadBalancer::kRoundRobin;
   std::optional<control::UpstreamTls> tls = {};  ///< none: endpoints are spoken to in the clear
   std::uint32_t trust = 0;                       ///< index into Snapshot::trusts, with `tls`
+  control::ServiceProtocol protocol = control::ServiceProtocol::kHttp1;
+  control::ProxyProtocol proxy_protocol = control::ProxyProtocol::kNone;
+
+  [[nodiscard]] bool speaks_h2() const { return protocol != control::ServiceProtocol::kHttp1; }
 };
 
 struct ListenerEntry {
@@ -29,6 +40,7 @@ struct ListenerEntry {
   control::GatewayLimits limits;
   control::ClientValidation client_validation;
   std::optional<wire::Port> redirect_port;  ///< answers every request with a redirect to https
+  control::ForwardedTrust forwarded;
   Router router;
 };
 
@@ -39,7 +51,10 @@ struct Bind {
   bool tls = false;
   bool passthrough = false;  ///< TLS that is not ours: only its name is read
   tls::ServerOptions tls_options;
-  control::GatewayLimits limits;              ///< until a request has chosen its listener
+  /// Until a request has chosen its listener, and of the connection: of each the widest that a
+  /// listener here has, so that none is held to less than its own.
+  control::GatewayLimits limits;
+  std::vector<wire::Prefix> proxies;  ///< who must say whose connection it is (PROXY protocol)
   HostTable<std::uint32_t> listener_by_host;  ///< index into Snapshot::listeners, plus one
 };
 
@@ -52,7 +67,7 @@ struct Snapshot {
   std::vector<Rule> rules;
   std::vector<ServiceEntry> services;
   /// Whom services trust over TLS, each once and without a name: services share what is costly.
-  std::vector<control::UpstreamTls> trusts;
+  std::vector<UpstreamTrust> trusts;
 
   /// The listener that serves `host` on a bind, or nothing.
   [[nodiscard]] const ListenerEntry* listener_for(const Bind& bind, std::string_view host) const;

@@ -3,16 +3,18 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "l7/proxy/user_data.h"
 
 namespace weir::proxy {
 
-UpstreamPool::UpstreamPool(tcp::Stack& stack, BufferPool& buffers, TimerWheel& timers)
-    : stack_{stack}, buffers_{buffers}, timers_{timers} {}
+UpstreamPool::UpstreamPool(tcp::Stack& stack, BufferPool& buffers, TimerWheel& timers,
+                           http::H2Shared& h2)
+    : stack_{stack}, buffers_{buffers}, timers_{timers}, h2_{h2} {}
 
 std::optional<UpstreamId> UpstreamPool::take_idle(const wire::Endpoint& endpoint,
-                                                  const ServiceEntry& service, ClientId client,
+                                                  const ServiceEntry& service, ExchangeId user,
                                                   Instant now) {
   const auto state = endpoints_.find(endpoint);
   if (state == endpoints_.end()) return std::nullopt;
@@ -34,7 +36,7 @@ std::optional<UpstreamId> UpstreamPool::take_idle(const wire::Endpoint& endpoint
     }
     TimerWheel::cancel(connection->timer);
     connection->reused = true;
-    connection->client = client;
+    connection->user = user;
     ++state->second.busy;
     ++counters_.reused;
     --counters_.idle;
@@ -44,8 +46,8 @@ std::optional<UpstreamId> UpstreamPool::take_idle(const wire::Endpoint& endpoint
 }
 
 Result<UpstreamId> UpstreamPool::open(const wire::Endpoint& endpoint, const ServiceEntry& service,
-                                      const GenerationRef& generation, ClientId client,
-                                      Instant now) {
+                                      const GenerationRef& generation, ExchangeId user,
+                                      Instant now, std::span<const std::byte> announcement) {
   const auto source = std::find_if(sources_.begin(), sources_.end(), [&](const auto& address) {
     return address.family() == endpoint.address.family();
   });
@@ -55,6 +57,12 @@ Result<UpstreamId> UpstreamPool::open(const wire::Endpoint& endpoint, const Serv
                  "add one to node.l7.addresses"};
   Result<tcp::ConnectionId> connection = stack_.connect(*source, endpoint, 0, now);
   if (!connection) return std::move(connection).error();
+  // It waits in TCP until the connection stands; only a stack without memory does not take it.
+  if (!announcement.empty() &&
+      stack_.write(*connection, announcement) < announcement.size()) {
+    stack_.abort(*connection, now);
+    return Error{ErrorCode::kUnavailable, "no memory for a PROXY header"};
+  }
   const UpstreamId id = connections_.emplace(stack_, *connection, buffers_, endpoint);
   if (!id) {
     stack_.abort(*connection, now);
@@ -75,11 +83,12 @@ Result<UpstreamId> UpstreamPool::open(const wire::Endpoint& endpoint, const Serv
     secured.generation = generation;
     secured.secured_for = &service;
   }
-  const tcp::UserData user = user_data(Owner::kUpstream, id);
-  stack_.set_user(*connection, user);
+  const tcp::UserData own = user_data(Owner::kUpstream, id);
+  stack_.set_user(*connection, own);
   UpstreamConnection* opened = connections_.get(id);
-  opened->client = client;
-  opened->timer.user = user;
+  opened->user = user;
+  opened->timer.user = own;
+  opened->announced = !announcement.empty();
   ++endpoints_[endpoint].busy;
   ++counters_.opened;
   ++counters_.open;
@@ -88,7 +97,7 @@ Result<UpstreamId> UpstreamPool::open(const wire::Endpoint& endpoint, const Serv
 
 void UpstreamPool::give_back(UpstreamId id, Instant now) {
   UpstreamConnection* connection = connections_.get(id);
-  WEIR_ASSERT(connection != nullptr && connection->client);  // only the exchange gives it back
+  WEIR_ASSERT(connection != nullptr && connection->user);  // only the exchange gives it back
   EndpointState& state = endpoints_[connection->endpoint];
   if (state.idle.size() >= kIdlePerEndpoint)
     std::erase_if(state.idle, [&](UpstreamId other) { return connections_.get(other) == nullptr; });
@@ -96,7 +105,7 @@ void UpstreamPool::give_back(UpstreamId id, Instant now) {
     drop(id, now);
     return;
   }
-  connection->client = {};
+  connection->user = {};
   connection->parser.reset();
   --state.busy;
   state.idle.push_back(id);
@@ -107,20 +116,166 @@ void UpstreamPool::give_back(UpstreamId id, Instant now) {
 void UpstreamPool::drop(UpstreamId id, Instant now) {
   UpstreamConnection* connection = connections_.get(id);
   WEIR_ASSERT(connection != nullptr);
-  if (connection->client)
+  if (connection->user)
     --endpoints_[connection->endpoint].busy;
   else
-    --counters_.idle;
+    --counters_.idle;                      // whoever shared it has left
+  WEIR_ASSERT(connection->users.empty());  // who shares it leaves first
+  if (connection->session && !connection->broken) say_goodbye(*connection, now);
   const tcp::ConnectionId tcp = connection->channel.connection();
   if (stack_.exists(tcp)) {
     // In the middle of an exchange a FIN would look like its orderly end.
-    if (connection->client && !connection->ended_in_order)
+    const bool cut = connection->user || connection->broken || !connection->connected;
+    if (cut && !connection->ended_in_order)
       stack_.abort(tcp, now);
     else
       stack_.release(tcp);
   }
   connections_.erase(id);
   --counters_.open;
+}
+
+// ---- HTTP/2 ------------------------------------------------------------------------------------
+
+bool UpstreamPool::takes_more(const UpstreamConnection& connection) {
+  if (connection.broken || connection.users.size() >= kUsersMax) return false;
+  return connection.session == nullptr || connection.session->can_open();
+}
+
+Result<UpstreamId> UpstreamPool::share(const wire::Endpoint& endpoint, const ServiceEntry& service,
+                                       const GenerationRef& generation, ExchangeId user,
+                                       Instant now) {
+  EndpointState& state = endpoints_[endpoint];
+  const ServiceEntry* const secured_for = service.tls ? &service : nullptr;
+  std::erase_if(state.shared, [&](UpstreamId id) { return connections_.get(id) == nullptr; });
+  for (const UpstreamId id : state.shared) {
+    UpstreamConnection& connection = *connections_.get(id);
+    if (connection.secured_for != secured_for || !takes_more(connection)) continue;
+    if (connection.users.empty()) {
+      TimerWheel::cancel(connection.timer);
+      --counters_.idle;
+    }
+    connection.reused = connection.reused || connection.session != nullptr;
+    if (connection.session != nullptr) ++counters_.reused;
+    connection.users.push_back(user);
+    ++state.busy;
+    return id;
+  }
+  Result<UpstreamId> opened = open(endpoint, service, generation, user, now);
+  if (!opened) return opened;
+  UpstreamConnection& connection = *connections_.get(*opened);
+  connection.is_h2 = true;
+  connection.user = {};
+  connection.users.push_back(user);
+  endpoints_[endpoint].shared.push_back(*opened);
+  return opened;
+}
+
+void UpstreamPool::leave(UpstreamId id, ExchangeId user, Instant now) {
+  UpstreamConnection* connection = connections_.get(id);
+  WEIR_ASSERT(connection != nullptr);  // it lives while it is shared
+  const std::size_t left = std::erase(connection->users, user);
+  WEIR_ASSERT(left == 1);  // an exchange shares one connection, once
+  --endpoints_[connection->endpoint].busy;
+  touch(id);  // a reset may be waiting to leave
+  if (!connection->users.empty()) return;
+  ++counters_.idle;
+  const bool is_over = connection->session == nullptr || connection->session->draining();
+  if (connection->broken || is_over)
+    drop(id, now);
+  else
+    timers_.arm(connection->timer, now + kIdleTime);
+}
+
+void UpstreamPool::touch(UpstreamId id) {
+  UpstreamConnection* connection = connections_.get(id);
+  if (connection == nullptr || connection->touched) return;
+  connection->touched = true;
+  touched_.push_back(id);
+}
+
+UpstreamId UpstreamPool::take_touched() {
+  while (!touched_.empty()) {
+    const UpstreamId id = touched_.back();
+    touched_.pop_back();
+    if (UpstreamConnection* connection = connections_.get(id)) {
+      connection->touched = false;
+      return id;
+    }
+  }
+  return {};
+}
+
+bool UpstreamPool::start_session(UpstreamConnection& connection, Instant now) {
+  if (connection.session) return true;
+  Channel& channel = connection.channel;
+  if (!connection.connected || channel.handshaking() || channel.failed()) return false;
+  const tls::Session* tls = channel.session();
+  // Without a choice of protocol, h2 would be spoken to whom it may mean something else.
+  if (tls != nullptr && tls->info().protocol != "h2") return false;
+  // A stream's window each for all of them: an answer that is not taken holds no other up.
+  connection.session = std::make_unique<http::H2Session>(
+      http::H2Options{.role = http::H2Role::kClient,
+                      .secure = tls != nullptr,
+                      .limits = {.header_bytes = kResponseHeadBytesMax},
+                      .streams_max = kUsersMax,
+                      .session_window = kUsersMax * 64 * 1024},
+      h2_, now);
+  return true;
+}
+
+void UpstreamPool::fail_shared(UpstreamConnection& connection, ChangedExchanges& changed) {
+  connection.broken = true;
+  changed.add(connection.users);
+}
+
+void UpstreamPool::say_goodbye(UpstreamConnection& connection, Instant now) {
+  Channel& channel = connection.channel;
+  connection.session->terminate(http::H2Code::kNoError);
+  if (channel.output().room() > http::H2Session::kPieceMax)
+    channel.output().append(connection.session->output(now));
+  static_cast<void>(channel.flush());  // or not: it is a courtesy
+}
+
+void UpstreamPool::run_shared(UpstreamId id, ChangedExchanges& changed, Instant now) {
+  UpstreamConnection* connection = connections_.get(id);
+  if (connection == nullptr || !connection->connected || connection->broken) return;
+  Channel& channel = connection->channel;
+  bool moved = true;
+  while (moved) {  // bounded by the windows of TCP and by the room for output
+    moved = channel.fill();
+    const bool was_started = connection->session != nullptr;
+    if (!start_session(*connection, now)) break;
+    http::H2Session& session = *connection->session;
+    if (!was_started) changed.add(connection->users);
+    if (!channel.input().empty()) {
+      session.receive(channel.input(), now);
+      channel.consume(channel.input().size());
+    }
+    if (connection->waited_for && (session.can_open() || session.draining())) {
+      connection->waited_for = false;
+      changed.add(connection->users);
+    }
+    while (http::H2Stream* stream = session.next_ready())
+      changed.add(ExchangeId::from_raw(stream->owner));
+    while (channel.output().room() > http::H2Session::kPieceMax) {
+      const auto piece = session.output(now);
+      if (piece.empty()) break;
+      channel.output().append(piece);
+      moved = true;
+    }
+    moved = channel.flush() || moved;
+  }
+  const bool wrong_protocol =
+      connection->session == nullptr && channel.session() != nullptr && !channel.handshaking();
+  const bool over = connection->session != nullptr && connection->session->over();
+  if (!channel.failed() && !channel.input_ended() && !over && !wrong_protocol) return;
+  if (connection->users.empty()) {
+    count_idle_close();
+    drop(id, now);
+    return;
+  }
+  fail_shared(*connection, changed);
 }
 
 std::uint32_t UpstreamPool::load(const wire::Endpoint& endpoint) const {

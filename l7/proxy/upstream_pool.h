@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
@@ -10,14 +12,35 @@
 #include "l4/base/timer_wheel.h"
 #include "l4/wire/address.h"
 #include "l7/http/h1.h"
+#include "l7/http/h2_session.h"
 #include "l7/proxy/channel.h"
 #include "l7/proxy/generation.h"
 #include "l7/tcp/stack.h"
 
 namespace weir::proxy {
 
-struct ClientConnection;
-using ClientId = Handle<ClientConnection>;
+class Exchange;
+using ExchangeId = Handle<Exchange>;
+
+/// Those that have something to do, in the order in which they were added. Keeps its memory.
+class ChangedExchanges {
+ public:
+  [[nodiscard]] bool empty() const { return next_ == ids_.size(); }
+  void add(ExchangeId id) { ids_.push_back(id); }
+  void add(const std::vector<ExchangeId>& ids) { ids_.insert(ids_.end(), ids.begin(), ids.end()); }
+  [[nodiscard]] ExchangeId take() {
+    WEIR_ASSERT(!empty());  // whoever takes has asked
+    const ExchangeId id = ids_[next_++];
+    if (!empty()) return id;
+    ids_.clear();
+    next_ = 0;
+    return id;
+  }
+
+ private:
+  std::vector<ExchangeId> ids_;
+  std::size_t next_ = 0;
+};
 
 struct UpstreamConnection;
 using UpstreamId = Handle<UpstreamConnection>;
@@ -27,12 +50,15 @@ using UpstreamId = Handle<UpstreamConnection>;
 ///   connecting ──connected──► busy ──give_back──► idle ──take──► busy
 ///        └────── any failure, or nothing left to reuse ──────► dropped
 ///
-/// connecting, busy: `client` names the exchange's client. idle: it is zero, the channel is empty,
-/// and anything that arrives means that the connection cannot be used again.
+/// connecting, busy: somebody uses it. idle: nobody does, the channel is empty, and anything that
+/// arrives over HTTP/1 means that the connection cannot be used again. HTTP/1 has one user at a
+/// time, HTTP/2 as many as there are streams; they share it while it is being set up, too.
 struct UpstreamConnection {
   UpstreamConnection(tcp::Stack& stack, tcp::ConnectionId connection, BufferPool& pool,
                      const wire::Endpoint& to)
       : channel{stack, connection, pool}, endpoint{to} {}
+
+  [[nodiscard]] bool in_use() const { return user || !users.empty(); }
 
   GenerationRef generation;  ///< with TLS: owns its context, so that it outlives the channel
   /// With TLS: what it was opened for. No other service uses it, and no other configuration: who
@@ -40,12 +66,18 @@ struct UpstreamConnection {
   const ServiceEntry* secured_for = nullptr;
   Channel channel;
   wire::Endpoint endpoint;
-  ClientId client;
+  ExchangeId user;                             ///< HTTP/1
+  bool is_h2 = false;                          ///< or is to be
+  std::vector<ExchangeId> users;               ///< HTTP/2
+  std::unique_ptr<http::H2Session> session{};  ///< once it stands
+  bool waited_for = false;                     ///< by users for whom there was no stream yet
+  bool touched = false;                        ///< stands in the list of those to be run
   http::ResponseParser parser{{.header_bytes = kResponseHeadBytesMax}};
   bool connected = false;
   bool broken = false;          ///< reset or timed out; what came before may still be read
   bool reused = false;          ///< it has carried an exchange before this one
   bool ended_in_order = false;  ///< both directions of a tunnel have; nothing is cut by closing
+  bool announced = false;       ///< a PROXY header has said for whom; it is used for nobody else
   Timer timer;                  ///< idle time
 };
 
@@ -62,20 +94,36 @@ struct UpstreamCounters {
 /// a new one drops nothing.
 class UpstreamPool {
  public:
-  UpstreamPool(tcp::Stack& stack, BufferPool& buffers, TimerWheel& timers);
+  UpstreamPool(tcp::Stack& stack, BufferPool& buffers, TimerWheel& timers, http::H2Shared& h2);
 
   /// Our own addresses, one per family at most, as source of new connections.
   void set_sources(std::vector<wire::IpAddress> sources) { sources_ = std::move(sources); }
 
-  /// An idle connection to the endpoint for that client, the one used last, or nothing.
+  /// An idle connection to the endpoint for that exchange, the one used last, or nothing.
   [[nodiscard]] std::optional<UpstreamId> take_idle(const wire::Endpoint& endpoint,
-                                                    const ServiceEntry& service, ClientId client,
+                                                    const ServiceEntry& service, ExchangeId user,
                                                     Instant now);
   /// Starts a new connection to an endpoint of a service of the generation; `connected` is set once
-  /// it stands.
+  /// it stands. `announcement` is what goes before everything else, TLS too: a PROXY header.
   [[nodiscard]] Result<UpstreamId> open(const wire::Endpoint& endpoint, const ServiceEntry& service,
-                                        const GenerationRef& generation, ClientId client,
-                                        Instant now);
+                                        const GenerationRef& generation, ExchangeId user,
+                                        Instant now,
+                                        std::span<const std::byte> announcement = {});
+  /// HTTP/2: a connection that takes one more exchange, or a new one. leave() ends the share.
+  [[nodiscard]] Result<UpstreamId> share(const wire::Endpoint& endpoint,
+                                         const ServiceEntry& service,
+                                         const GenerationRef& generation, ExchangeId user,
+                                         Instant now);
+  void leave(UpstreamId id, ExchangeId user, Instant now);
+  /// HTTP/2: reads and writes what there is. Whose streams have changed is appended to `changed`.
+  void run_shared(UpstreamId id, ChangedExchanges& changed, Instant now);
+  /// HTTP/2: to be run before the turn ends, since something was put into a stream.
+  void touch(UpstreamId id);
+  /// HTTP/2: a connection that has just been run, and the session ends with a word.
+  void say_goodbye(UpstreamConnection& connection, Instant now);
+  /// One that was touched, or zero.
+  [[nodiscard]] UpstreamId take_touched();
+  [[nodiscard]] bool touched() const { return !touched_.empty(); }
   /// Keeps a connection that has finished an exchange cleanly, or drops it when there are enough.
   void give_back(UpstreamId id, Instant now);
   /// Ends a connection at once; in the middle of an exchange by RST.
@@ -91,19 +139,28 @@ class UpstreamPool {
  private:
   static constexpr std::uint32_t kConnectionsMax = 65536;
   static constexpr std::size_t kIdlePerEndpoint = 256;
+  static constexpr std::size_t kUsersMax = 100;  ///< of one connection; the endpoint may say less
   static constexpr Duration kIdleTime = std::chrono::seconds{55};
 
   struct EndpointState {
-    std::vector<UpstreamId> idle;  // used last at the back; entries may be stale
+    std::vector<UpstreamId> idle;    // used last at the back; entries may be stale
+    std::vector<UpstreamId> shared;  // HTTP/2, in use or idle; likewise
     std::uint32_t busy = 0;
   };
+
+  [[nodiscard]] static bool takes_more(const UpstreamConnection& connection);
+  /// Goes on with setting up; false while there is no session.
+  [[nodiscard]] bool start_session(UpstreamConnection& connection, Instant now);
+  void fail_shared(UpstreamConnection& connection, ChangedExchanges& changed);
 
   tcp::Stack& stack_;
   BufferPool& buffers_;
   TimerWheel& timers_;
+  http::H2Shared& h2_;
   std::vector<wire::IpAddress> sources_;
   Slab<UpstreamConnection> connections_{kConnectionsMax};
   std::unordered_map<wire::Endpoint, EndpointState> endpoints_;
+  std::vector<UpstreamId> touched_;
   UpstreamCounters counters_;
 };
 

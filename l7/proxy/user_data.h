@@ -10,7 +10,7 @@ namespace weir::proxy {
 
 /// Whose connection, timer or listener it is: two bits beside a slab handle in one word. Slab
 /// indexes stay below 2^28, so the top bits of the index are free.
-enum class Owner : std::uint32_t { kListener = 0, kClient = 1, kUpstream = 2 };
+enum class Owner : std::uint32_t { kListener = 0, kClient = 1, kUpstream = 2, kExchange = 3 };
 
 inline constexpr unsigned kOwnerShift = 28;
 inline constexpr std::uint32_t kIndexMask = (1U << kOwnerShift) - 1;

@@ -25,6 +25,9 @@ constexpr Duration kSpin = std::chrono::microseconds{50};
 constexpr Duration kSleepMin = std::chrono::microseconds{100};
 constexpr Duration kSleepMax = std::chrono::seconds{1};
 
+/// How often the time of day is looked up.
+constexpr Duration kClockReading = std::chrono::seconds{1};
+
 constexpr std::size_t kMailboxSlots = 64;
 
 constexpr std::uint32_t kWorkersMax = 64;  // a bit for each in posted_to_
@@ -128,8 +131,15 @@ Instant Worker::next_deadline() const {
 
 void Worker::run(const std::atomic<bool>& stop) {
   Instant last_busy = monotonic_now();
+  Instant clock_read{};
   while (!stop.load(std::memory_order_relaxed)) {
     const Instant now = monotonic_now();
+    // Somebody may set it: what is a second old is good enough for a Date.
+    if (now - clock_read >= kClockReading) {
+      core_.set_wall_clock(std::chrono::system_clock::now().time_since_epoch() -
+                           now.time_since_epoch());
+      clock_read = now;
+    }
     if (turn(now)) {
       last_busy = now;
       continue;

@@ -9,7 +9,9 @@
 namespace weir::tcp {
 
 ChunkPool::ChunkPool(std::size_t bytes_max)
-    : capacity_{std::max<std::size_t>(bytes_max / sizeof(Chunk), 4)}, share_{capacity_ / 4 * 3} {
+    : capacity_{std::max<std::size_t>(bytes_max / sizeof(Chunk), 4)},
+      share_{capacity_ / 4 * 3},
+      reserve_{std::max<std::size_t>(share_ / 6, 1)} {
   pages_.reserve(capacity_ / kPageChunks + 1);
 }
 
@@ -24,8 +26,8 @@ void ChunkPool::grow() {
   grown_ += count;
 }
 
-Chunk* ChunkPool::take(Use use) {
-  if (exhausted_for(use)) return nullptr;
+Chunk* ChunkPool::take(Use use, Need need) {
+  if (exhausted_for(use, need)) return nullptr;
   if (free_ == nullptr) grow();
   ++used_[index(use)];
   return std::exchange(free_, free_->next);
@@ -51,7 +53,7 @@ Chunk* ByteQueue::find_or_add(std::uint64_t number) {
     found = found->next;
   }
   if (found == nullptr || found->number != number) {
-    Chunk* added = pool_.take(use_);
+    Chunk* added = pool_.take(use_, need());
     if (added == nullptr) return nullptr;
     added->number = number;
     added->next = found;

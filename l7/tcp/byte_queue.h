@@ -23,17 +23,21 @@ static_assert(sizeof(Chunk) == 4096);
 /// kept.
 ///
 /// Receiving and sending may each take at most three quarters, so that neither can starve the
-/// other: a proxy that cannot write to one side must still be able to hear from the other. Bytes
-/// out of order are a favour (the sender keeps them until they are acknowledged) and are refused
-/// first.
+/// other: a proxy that cannot write to one side must still be able to hear from the other. The last
+/// sixth of a share is for queues that hold nothing: many who do not read cannot keep the others
+/// from going on, a chunk at a time. Bytes out of order are a favour (the sender keeps them until
+/// they are acknowledged) and are refused first.
 class ChunkPool {
  public:
   enum class Use : std::uint8_t { kReceive, kSend };
 
   explicit ChunkPool(std::size_t bytes_max);
 
+  /// What a queue asks for: its only chunk, or another one.
+  enum class Need : std::uint8_t { kFirst, kMore };
+
   /// nullptr when the use has reached its share.
-  [[nodiscard]] Chunk* take(Use use);
+  [[nodiscard]] Chunk* take(Use use, Need need);
   void give_back(Chunk* chunk, Use use);
 
   /// More than half of the share is taken, or nearly all of the pool: shrink windows and buffers.
@@ -41,8 +45,9 @@ class ChunkPool {
     return used(use) > share_ / 2 || used() > capacity_ / 8 * 7;
   }
   /// take() would fail.
-  [[nodiscard]] bool exhausted_for(Use use) const {
-    return used(use) >= share_ || used() >= capacity_;
+  [[nodiscard]] bool exhausted_for(Use use, Need need) const {
+    const std::size_t kept = need == Need::kFirst ? 0 : reserve_;
+    return used(use) + kept >= share_ || used() + kept >= capacity_;
   }
   [[nodiscard]] std::size_t used(Use use) const { return used_[index(use)]; }
   [[nodiscard]] std::size_t used() const { return used_[0] + used_[1]; }
@@ -55,6 +60,7 @@ class ChunkPool {
 
   std::size_t capacity_;
   std::size_t share_;
+  std::size_t reserve_;  // of each share
   std::size_t grown_ = 0;
   std::array<std::size_t, 2> used_{};
   Chunk* free_ = nullptr;
@@ -78,7 +84,14 @@ class ByteQueue {
   [[nodiscard]] bool empty() const { return front_ == end_; }
   /// How many bytes were ever put in.
   [[nodiscard]] std::uint64_t position() const { return end_; }
-  [[nodiscard]] const ChunkPool& pool() const { return pool_; }
+  /// Memory is short: more than half of what this use may take is taken.
+  [[nodiscard]] bool is_short() const { return pool_.short_for(use_); }
+  /// Each queue may take one chunk, and no more.
+  [[nodiscard]] bool is_rationed() const {
+    return pool_.exhausted_for(use_, ChunkPool::Need::kMore);
+  }
+  /// The pool has no other chunk for this queue. What it holds may still have room.
+  [[nodiscard]] bool is_starved() const { return pool_.exhausted_for(use_, need()); }
 
   /// Copies to the end as much as the pool allows; says how much.
   std::size_t append(std::span<const std::byte> bytes);
@@ -106,6 +119,9 @@ class ByteQueue {
   void clear();
 
  private:
+  [[nodiscard]] ChunkPool::Need need() const {
+    return head_ == nullptr ? ChunkPool::Need::kFirst : ChunkPool::Need::kMore;
+  }
   Chunk* find_or_add(std::uint64_t number);
   std::size_t write(std::uint64_t position, std::span<const std::byte> bytes);
 

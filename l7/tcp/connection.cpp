@@ -111,7 +111,7 @@ void Connection::finish() {
   retransmission_deadline_ = probe_deadline_ = ack_deadline_ = retry_deadline_ = kNever;
   state_deadline_ = progress_deadline_ = keepalive_deadline_ = kNever;
   sent_.clear();
-  wants_output_ = syn_due_ = ack_now_ = starved_ = persisting_ = false;
+  wants_output_ = syn_due_ = ack_now_ = window_due_ = starved_ = persisting_ = false;
   reassembly_.clear();
 }
 
@@ -249,14 +249,13 @@ void Connection::consume(const StackOptions& options, std::size_t count) {
   // nothing that could be answered.
   const std::uint32_t worth_telling =
       std::min(2 * receive_mss_, std::max(options.receive_buffer_bytes / 2, 1U));
-  if (rcv_edge_.distance_to(edge) >= worth_telling) ack_now_ = wants_output_ = true;
+  if (rcv_edge_.distance_to(edge) >= worth_telling) window_due_ = wants_output_ = true;
 }
 
 std::size_t Connection::send_limit(const StackOptions& options) const {
   const std::size_t limit = options.send_buffer_bytes;
-  return send_queue_.pool().short_for(ChunkPool::Use::kSend)
-             ? std::min(limit, std::max<std::size_t>(limit / 8, Chunk::kBytes))
-             : limit;
+  return send_queue_.is_short() ? std::min(limit, std::max<std::size_t>(limit / 8, Chunk::kBytes))
+                                : limit;
 }
 
 std::size_t Connection::writable_bytes(const StackOptions& options) const {
@@ -265,26 +264,27 @@ std::size_t Connection::writable_bytes(const StackOptions& options) const {
   return limit > send_queue_.size() ? limit - send_queue_.size() : 0;
 }
 
-std::size_t Connection::write(const StackOptions& options, std::span<const std::byte> bytes) {
+std::size_t Connection::write(const StackOptions& options, StackCounters& counters,
+                              std::span<const std::byte> bytes) {
   if (fin_queued_ || state_ == ConnectionState::kClosed) return 0;
   const std::size_t allowed = std::min(bytes.size(), writable_bytes(options));
   const std::size_t written = send_queue_.append(bytes.first(allowed));
   if (written > 0) wants_output_ = true;
   if (written < bytes.size()) {
     wants_writable_ = true;
-    // With bytes in flight the next ACK looks again; with none, only the stack can.
-    starved_ = written < allowed || send_limit(options) < options.send_buffer_bytes;
+    if (written < allowed) ++counters.writes_short_of_memory;
+    // With bytes queued their ACK looks again; with none, only the stack can.
+    starved_ = send_queue_.empty();
   }
   return written;
 }
 
 void Connection::end_starvation(const StackOptions& options) {
-  const ChunkPool& pool = receive_queue_.pool();
-  if (window_held_ && !pool.exhausted_for(ChunkPool::Use::kReceive)) {
+  if (window_held_ && !receive_queue_.is_starved()) {
     window_held_ = false;
     consume(options, 0);
   }
-  if (starved_ && !pool.exhausted_for(ChunkPool::Use::kSend)) {
+  if (starved_ && !send_queue_.is_starved()) {
     starved_ = false;
     if (std::exchange(wants_writable_, false)) news.writable = true;
   }

@@ -137,7 +137,8 @@ class Connection : public ListLink<ReadyList>,
   [[nodiscard]] std::size_t readable_bytes() const { return receive_queue_.size(); }
   void consume(const StackOptions& options, std::size_t count);
   [[nodiscard]] bool at_end() const { return fin_received_ && receive_queue_.empty(); }
-  std::size_t write(const StackOptions& options, std::span<const std::byte> bytes);
+  std::size_t write(const StackOptions& options, StackCounters& counters,
+                    std::span<const std::byte> bytes);
   [[nodiscard]] std::size_t writable_bytes(const StackOptions& options) const;
   [[nodiscard]] std::size_t unacknowledged_bytes() const { return send_queue_.size(); }
   void close_write();
@@ -171,8 +172,8 @@ class Connection : public ListLink<ReadyList>,
 
   // The stack's bookkeeping.
   ConnectionId id;
-  std::uint64_t hash = 0;
   bool in_flow_table = false;
+  std::uint64_t hash = 0;
   Timer timer;
 
  private:
@@ -251,6 +252,7 @@ class Connection : public ListLink<ReadyList>,
   void on_path_probe_delivered(Instant now);
   void on_path_probe_lost(Context& context, SentSegment& segment);
   void path_probe_failed(SentSegment& segment, Instant now);
+  void end_path_pass(Instant now);
 
   // connection_output.cpp
   [[nodiscard]] Plan plan_segment(const Context& context);
@@ -271,6 +273,7 @@ class Connection : public ListLink<ReadyList>,
   void put_sacks(SegmentOptions& options);
   [[nodiscard]] std::uint16_t announce_window(const StackOptions& options);
   [[nodiscard]] std::uint32_t receive_space(const StackOptions& options) const;
+  [[nodiscard]] Seq next_edge(const StackOptions& options) const;
   void acknowledged_now();
   void note_fin_sent(Context& context);
   [[nodiscard]] Seq control_seq() const;
@@ -310,6 +313,7 @@ class Connection : public ListLink<ReadyList>,
   bool wants_writable_ = false;  ///< write() came up short
   bool starved_ = false;
   bool window_held_ = false;  ///< closed because memory was short
+  bool window_due_ = false;   ///< a larger window is worth a segment, if there still is memory
   bool persisting_ = false;   ///< the retransmission deadline is for a window probe
   // ECN (RFC 3168, section 6.1).
   bool ecn_ = false;          ///< both sides agreed
@@ -359,6 +363,7 @@ class Connection : public ListLink<ReadyList>,
 
   // Repair: set up by begin_episode().
   Repair repair_ = Repair::kNone;
+  bool path_pass_won_ = false;     ///< this pass of the search for a size has proven a larger one
   std::uint8_t forward_step_ = 0;  ///< of F-RTO (RFC 5682); 0: not running
   bool reorder_timer_ = false;     ///< what probe_deadline_ is for
   bool tail_probe_repeats_ = false;
@@ -392,7 +397,7 @@ class Connection : public ListLink<ReadyList>,
   Reassembly reassembly_;
 };
 
-// 100,000 idle connections are to fit 100 MB.
-static_assert(sizeof(Connection) <= 1024);
+// 100,000 idle connections are to fit 100 MB, with what a slab and the flow table add.
+static_assert(sizeof(Connection) <= 1016);
 
 }  // namespace weir::tcp

@@ -37,6 +37,8 @@ struct Connection::AckReport {
   bool marked = false;     ///< the peer echoes congestion (RFC 3168)
   bool bare = false;       ///< nothing but an ACK number that was known
   bool plain = false;      ///< bare, with data in flight: a duplicate ACK (RFC 5681, section 2)
+  std::optional<Instant> newest_sacked;  ///< when it was sent, of what is new in SACK blocks and
+                                         ///< was sent once
   std::optional<SackBlock> duplicate_block;
   std::optional<Instant> oldest_sent;  ///< of what is acknowledged and was sent once
   std::optional<Instant> newest_sent;
@@ -161,6 +163,8 @@ void Connection::take_sacks(Context& context, const SegmentView& segment, AckRep
     if (block.start < snd_una_ || block.end > snd_nxt_) continue;  // not ours, or old
     sent_.sack(block.start, block.end, [&](const SentSegment& arrived) {
       ack.sacked = true;
+      if (!arrived.repeated)
+        ack.newest_sacked = std::max(ack.newest_sacked.value_or(arrived.sent_at), arrived.sent_at);
       on_delivered(context, segment, arrived, ack);
     });
   }
@@ -178,12 +182,15 @@ void Connection::take_duplicate_without_sack(AckReport& ack) {
 
 void Connection::measure(Context& context, const SegmentView& segment, const AckReport& ack) {
   if (ack.newest_sent) min_rtt_.sample(context.now - *ack.newest_sent, context.now);
-  if (ack.acked == 0) return;
-  if (ack.repeated) {
+  if (ack.acked == 0 || ack.repeated) {
+    // What has come beyond a gap is acknowledged at once (RFC 5681, section 4.2), and what was sent
+    // once has one round trip. Without this a time-out that has backed off would stay as long as
+    // each ACK that moves covers a repetition.
+    if (ack.newest_sacked) return rtt_.sample(context.now - *ack.newest_sacked);
     // What follows a repetition has waited for it, and its age is no round trip either (Karn). The
     // echo says which sending the ACK answers (RFC 7323, section 4); not when it answers what the
     // peer had already, for then it is that of the lost ACK (section 5.3, R2 before R3).
-    if (ack.duplicate || !stamping_ || !segment.options.timestamps) return;
+    if (ack.acked == 0 || ack.duplicate || !stamping_ || !segment.options.timestamps) return;
     const Duration rtt =
         std::chrono::milliseconds{stamp(context.now) - segment.options.timestamps->echo};
     if (rtt < RttEstimator::kMax) rtt_.sample(rtt);
@@ -386,10 +393,13 @@ void Connection::after_progress(Context& context) {
   persisting_ = false;
   probes_ = 0;
   retransmission_deadline_ = sent_.empty() ? kNever : context.now + rtt_.timeout();
-  if (wants_writable_ && !send_queue_.pool().exhausted_for(ChunkPool::Use::kSend) &&
+  if (!wants_writable_) return;
+  if (!send_queue_.is_starved() &&
       writable_bytes(context.options) >= send_limit(context.options) / 2) {
     wants_writable_ = starved_ = false;
     news.writable = true;
+  } else {
+    starved_ = send_queue_.empty();
   }
 }
 

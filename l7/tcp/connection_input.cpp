@@ -358,8 +358,7 @@ void Connection::receive_ahead(Context& context, Seq start, std::span<const std:
     note_duplicate(start, end);
     ++context.counters.duplicate_segments;
   }
-  const bool room = !receive_queue_.pool().short_for(ChunkPool::Use::kReceive) &&
-                    reassembly_.fits(start, end) &&
+  const bool room = !receive_queue_.is_short() && reassembly_.fits(start, end) &&
                     receive_queue_.write_ahead(rcv_nxt_.distance_to(start), text);
   if (room) {
     reassembly_.insert(start, end);

@@ -22,8 +22,10 @@ constexpr std::uint32_t kInitialSegments = 10;
 // A send buffer in flight consists of so large pieces on average, or waits for the ACKs.
 constexpr std::size_t kBytesPerSegmentMin = 256;
 
-// With the window shrunk because memory is short, a connection still moves.
+// With the window shrunk because memory is short, or one chunk is left for each, a connection still
+// moves.
 constexpr std::uint32_t kWindowWhenShort = 2 * Chunk::kBytes;
+constexpr std::uint32_t kWindowWhenRationed = Chunk::kBytes;
 
 }  // namespace
 
@@ -46,6 +48,8 @@ bool Connection::emit(Context& context, unsigned segments_max) {
     return false;
   }
 
+  // Others may have taken the memory in the meantime; a window that stays closed is no news.
+  if (std::exchange(window_due_, false) && next_edge(context.options) > rcv_edge_) ack_now_ = true;
   const Seq before = snd_nxt_;
   bool buffers = true;
   bool paced = false;
@@ -346,26 +350,31 @@ Seq Connection::control_seq() const {
 
 std::uint32_t Connection::receive_space(const StackOptions& options) const {
   std::uint32_t limit = options.receive_buffer_bytes;
-  const ChunkPool& pool = receive_queue_.pool();
-  if (pool.short_for(ChunkPool::Use::kReceive))
-    limit = std::min(limit, std::max(kWindowWhenShort, 2 * receive_mss_));
-  if (pool.exhausted_for(ChunkPool::Use::kReceive)) limit = 0;  // see announce_window()
+  if (receive_queue_.is_short()) {
+    const bool rationed = receive_queue_.is_rationed();
+    limit = std::min(limit,
+                     std::max(rationed ? kWindowWhenRationed : kWindowWhenShort, 2 * receive_mss_));
+  }
+  if (receive_queue_.is_starved()) limit = 0;  // see announce_window()
   limit = std::min(limit, std::uint32_t{UINT16_MAX} << receive_shift_);
   const auto used = static_cast<std::uint32_t>(receive_queue_.size());
   return limit > used ? limit - used : 0;
 }
 
-std::uint16_t Connection::announce_window(const StackOptions& options) {
-  // The edge moves forward in steps worth a segment (RFC 9293, section 3.8.6.2.2) and never back
-  // (section 3.8.6), even when memory has become short since: what was promised is accepted as far
-  // as the pool allows.
+/// The edge moves forward in steps worth a segment (RFC 9293, section 3.8.6.2.2) and never back
+/// (section 3.8.6), even when memory has become short since: what was promised is accepted as far
+/// as the pool allows.
+Seq Connection::next_edge(const StackOptions& options) const {
   const Seq edge = rcv_nxt_ + receive_space(options);
-  // A window that is closed for want of memory is opened by nobody's reading: the stack has to say.
-  if (receive_queue_.pool().exhausted_for(ChunkPool::Use::kReceive)) window_held_ = true;
-  if (edge > rcv_edge_) {
-    const std::uint32_t step = std::min(options.receive_buffer_bytes / 2, receive_mss_);
-    if (rcv_edge_.distance_to(edge) >= step) rcv_edge_ = edge;
-  }
+  const std::uint32_t step = std::min(options.receive_buffer_bytes / 2, receive_mss_);
+  return edge > rcv_edge_ && rcv_edge_.distance_to(edge) >= step ? edge : rcv_edge_;
+}
+
+std::uint16_t Connection::announce_window(const StackOptions& options) {
+  rcv_edge_ = next_edge(options);
+  // A window that is closed for want of memory, with nothing to read, is opened by nobody's
+  // reading: the stack has to say.
+  if (receive_queue_.empty() && receive_queue_.is_starved()) window_held_ = true;
   // Rounded down, so the peer may see the edge move back by less than one unit of the scale
   // (RFC 7323, section 2.4); rounding up would let a sender of single bytes overrun the buffer.
   const std::uint32_t window = rcv_nxt_.distance_to(rcv_edge_) >> receive_shift_;

@@ -8,7 +8,7 @@
 //
 // Two time-outs in a row for a segment that is larger than what every path carries are the sign of
 // a black hole: smaller segments from there on. Then the size is searched upwards with single
-// segments of real data, whose loss means nothing for the congestion window (section 7.2).
+// segments of real data, whose loss means nothing for the congestion window (section 7.6.2).
 
 namespace weir::tcp {
 namespace {
@@ -18,8 +18,9 @@ constexpr std::uint32_t kBaseMssV4 = 1024;
 constexpr std::uint32_t kBaseMssV6 = 1220;
 constexpr unsigned kTimeoutsOfABlackHole = 2;
 
-// The search ends when this is all there is to be won, and is begun anew after ten minutes, since
-// paths change (RFC 4821, section 7.3; RFC 1191, section 6.3).
+// The search narrows down to this. A pass that has won nothing ends it for ten minutes, since paths
+// change (RFC 4821, section 7.3; RFC 8899, section 5.1.1); after one that has won something there
+// is another, because a path that loses anything loses probes that would have fitted.
 constexpr std::uint32_t kSearchStep = 32;
 constexpr Duration kSearchAgain = std::chrono::minutes{10};
 constexpr Duration kAfterFailure = std::chrono::seconds{1};
@@ -57,9 +58,9 @@ std::uint32_t Connection::path_probe_length(Instant now) {
   if (path_mss_top_ <= send_mss_ || path_probe_mss_ != 0 || now < path_probe_after_) return 0;
   if (repair_ != Repair::kNone) return 0;
   if (path_mss_max_ <= send_mss_) path_mss_max_ = path_mss_top_;  // the search begins anew
-  const std::uint32_t size = path_mss_max_ - send_mss_ < 2 * kSearchStep
-                                 ? path_mss_max_
-                                 : (send_mss_ + path_mss_max_ + 1) / 2;
+  // The top is the likeliest size of all. Any other bound is one byte below what has failed.
+  const bool top = path_mss_max_ == path_mss_top_ && path_mss_max_ - send_mss_ < 2 * kSearchStep;
+  const std::uint32_t size = top ? path_mss_max_ : (send_mss_ + path_mss_max_ + 1) / 2;
   return payload_max() + (size - send_mss_);
 }
 
@@ -74,6 +75,8 @@ void Connection::on_path_probe_delivered(Instant now) {
   congestion_.set_mss(send_mss_);
   path_probe_mss_ = 0;
   path_probe_after_ = now;
+  path_pass_won_ = true;
+  end_path_pass(now);
 }
 
 /// The loss of a probe alone says that it was too large: the same bytes leave in pieces, and the
@@ -92,10 +95,15 @@ void Connection::path_probe_failed(SentSegment& segment, Instant now) {
   path_mss_max_ = std::max(path_probe_mss_, send_mss_ + 1) - 1;
   path_probe_mss_ = 0;
   path_probe_after_ = now + kAfterFailure;
-  if (path_mss_max_ - send_mss_ < kSearchStep) {
-    path_mss_max_ = send_mss_;
-    path_probe_after_ = now + kSearchAgain;
-  }
+  end_path_pass(now);
+}
+
+/// When what is proven and what has failed are so close that the difference is not worth the next
+/// lost segment.
+void Connection::end_path_pass(Instant now) {
+  if (path_mss_max_ == path_mss_top_ || path_mss_max_ - send_mss_ >= kSearchStep) return;
+  path_mss_max_ = send_mss_;  // the next one begins at the top
+  path_probe_after_ = now + (std::exchange(path_pass_won_, false) ? kAfterFailure : kSearchAgain);
 }
 
 }  // namespace weir::tcp

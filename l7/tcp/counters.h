@@ -28,9 +28,10 @@ struct StackCounters {
   std::uint64_t out_of_order_segments = 0;
   std::uint64_t early_text_dropped = 0;  ///< out-of-order text given up for the text in front of it
   std::uint64_t dropped_malformed = 0;
-  std::uint64_t dropped_no_memory = 0;  ///< a limit of this stack was reached
-  std::uint64_t dropped_backlog = 0;    ///< accept_queue_max was reached, or a SYN had no place
-  std::uint64_t cookies_sent = 0;       ///< SYNs answered without remembering them (RFC 4987)
+  std::uint64_t dropped_no_memory = 0;       ///< a limit of this stack was reached
+  std::uint64_t writes_short_of_memory = 0;  ///< cut by the pool of buffers, not by the own buffer
+  std::uint64_t dropped_backlog = 0;  ///< accept_queue_max was reached, or a SYN had no place
+  std::uint64_t cookies_sent = 0;     ///< SYNs answered without remembering them (RFC 4987)
   std::uint64_t cookies_accepted = 0;
   std::uint64_t half_open_expired = 0;  ///< SYN-ACKs that nobody answered
   std::uint64_t time_wait_reused = 0;   ///< pairs opened again before their time (RFC 6191)
@@ -79,6 +80,7 @@ inline constexpr std::array kStackEvents = {
     EventCounter{"early_text_dropped", &StackCounters::early_text_dropped},
     EventCounter{"dropped_malformed", &StackCounters::dropped_malformed},
     EventCounter{"dropped_no_memory", &StackCounters::dropped_no_memory},
+    EventCounter{"writes_short_of_memory", &StackCounters::writes_short_of_memory},
     EventCounter{"dropped_backlog", &StackCounters::dropped_backlog},
     EventCounter{"cookies_sent", &StackCounters::cookies_sent},
     EventCounter{"cookies_accepted", &StackCounters::cookies_accepted},

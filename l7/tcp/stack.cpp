@@ -212,8 +212,8 @@ void Stack::State::arm(Connection& connection) {
 /// share: a reader may be waiting for the writer's room. Who must still wait goes to the end.
 void Stack::State::wake_starved() {
   for (unsigned woken = 0; woken < kWokenMax && !starved.empty(); ++woken) {
-    if (chunks.exhausted_for(ChunkPool::Use::kSend) &&
-        chunks.exhausted_for(ChunkPool::Use::kReceive))
+    if (chunks.exhausted_for(ChunkPool::Use::kSend, ChunkPool::Need::kFirst) &&
+        chunks.exhausted_for(ChunkPool::Use::kReceive, ChunkPool::Need::kFirst))
       return;
     with(*starved.pop(), [this](Connection& woken_up) { woken_up.end_starvation(options); });
   }
@@ -494,7 +494,7 @@ std::size_t Stack::write(ConnectionId id, std::span<const std::byte> bytes) {
   State& state = *state_;
   Connection* connection = state.get(id);
   if (connection == nullptr) return 0;
-  const std::size_t written = connection->write(state.options, bytes);
+  const std::size_t written = connection->write(state.options, state.counters, bytes);
   state.settle_bytes(*connection);
   return written;
 }

@@ -78,6 +78,32 @@ class StackClients(StackCase):
                 self.assertEqual(shell.recv(1), b"w")
         self.assert_all_gone()
 
+    def test_clients_that_never_read_do_not_stop_the_others(self):
+        self.start_stack("source", "--bytes", 4 << 20, "--pool-mb", 16)
+        deaf = []
+        with self.inside_linux():
+            for _ in range(400):
+                client = socket.socket()
+                deaf.append(client)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                client.settimeout(10)
+                client.connect((WEIR4, PORT))
+            # 16 MiB are 4,096 chunks of 4 KiB, and what is sent may take 3,072.
+            wait_until("a pool that they have filled", lambda:
+                       self.counters()["tcp"]["buffer_chunks"] > 2500, 20, step=0.3)
+            for _ in range(3):
+                with socket.create_connection((WEIR4, PORT), timeout=10) as client:
+                    read = 0
+                    while read < 200_000:
+                        read += len(client.recv(65536))
+        counters = self.counters()["tcp"]
+        self.assertGreater(counters["buffer_chunks"], 2500)
+        self.assertGreater(counters["writes_short_of_memory"], 0)
+        for client in deaf:
+            client.close()
+        self.assert_all_gone()
+        self.end_stack()
+
     def test_a_port_scanner_sees_open_and_closed_ports_and_leaves_nothing(self):
         self.start_stack("http")
         # What RFC 9293, section 3.10.7, makes of a listener and of no listener. A listener drops what

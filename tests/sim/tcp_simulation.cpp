@@ -416,17 +416,19 @@ std::uint64_t Simulation::frames_without_buffer() {
 ///
 ///     3 (pauses + stalls) + bytes / rate + rounds (RTT + delayed ACK) + 2 RTO (time-outs + 8)
 ///
-/// RTT is the longest possible, with full queues; RTO = max(1 s, 3 RTT). Who has waited for t finds
-/// a timer that has backed off by up to 2 t. rounds = windowfuls that the largest stream takes, of
-/// half of the smaller buffer, and 20 for handshake, slow start and close. A loss costs a time-out,
-/// of which those of the same segment in a row double, up to a minute (WireOracle::time_outs); so
-/// does a frame that finds no buffer. Twice that, because the estimate of the RTT is somewhere
-/// between; and 8 in advance for what was not foreseen.
-/// Where things may fail, whoever has waited for long gives up; see TcpUsers::kPatience.
+/// RTT is the longest possible, with full queues; RTO = max(1 s, 3 RTT), with 3 s for the first if
+/// a SYN was lost (RFC 6298, section 5.7). Who has waited for t finds a timer that has backed off
+/// by up to 2 t. rounds = windowfuls that the largest stream takes, of half of the smaller buffer,
+/// and 20 for handshake, slow start and close. A loss costs a time-out, of which those of the same
+/// segment in a row double, up to a minute (WireOracle::time_outs); so does a frame that finds no
+/// buffer. Twice that, because the estimate of the RTT is somewhere between; and 8 in advance for
+/// what was not foreseen. Where things may fail, whoever has waited for long gives up; see
+/// TcpUsers::kPatience.
 Duration Simulation::bound() {
   if (!conditions_.must_complete()) return TcpUsers::kPatience + milliseconds{500};
   const Duration round = conditions_.round_trip_max();
-  const Duration timeout = std::max<Duration>(seconds{1}, 3 * round);
+  const Duration timeout_min = seconds{oracle_.syn_was_repeated() ? 3 : 1};
+  const Duration timeout = std::max(timeout_min, 3 * round);
   double bytes = 0;
   double rounds = 20;
   for (const TcpUser& user : users_->all()) {

@@ -48,6 +48,7 @@ void WireOracle::on_sent(Side from, const TcpFrame& frame, bool arrives, Instant
     half.reset = true;
     return;
   }
+  if (segment.syn() && half.initial == segment.seq) syn_was_repeated_ = true;
   if (segment.syn() && half.initial != segment.seq) {
     // A listener that has forgotten a connection takes an old duplicate of its SYN for a new one.
     if (half.initial) flow.mixed = true;
@@ -67,7 +68,10 @@ void WireOracle::on_sent(Side from, const TcpFrame& frame, bool arrives, Instant
     half.told = tcp::later_of(half.told.value_or(edge), edge);
   }
   half.sent_new_text = !segment.payload.empty() && segment.end() > half.sent_end;
-  if (segment.length() > 0 && segment.seq < half.sent_end) half.repaired = half.sent_end;
+  if (segment.length() > 0 && segment.seq < half.sent_end) {
+    half.repaired = half.sent_end;
+    half.repeated = tcp::later_of(half.repeated.value_or(segment.end()), segment.end());
+  }
   half.sent_end = tcp::later_of(half.sent_end, segment.end());
   half.text_max = std::max(half.text_max, static_cast<std::uint32_t>(segment.payload.size()));
   check_ack_cause(half, segment, now);
@@ -79,10 +83,18 @@ void WireOracle::count_loss(Half& half, const Half& peer, const SegmentView& seg
                      (segment.length() > 0 || segment.ack.value() == half.last_ack);
   half.last_seq = segment.seq.value();
   half.last_ack = segment.ack.value();
-  if (!again) half.losses_in_a_row = 0;
+  if (!again) half.losses_in_a_row = half.lasting_losses;
   if (arrives) return;
   ++losses_[std::min<std::size_t>(half.losses_in_a_row + peer.losses_in_a_row, losses_.size() - 1)];
   ++half.losses_in_a_row;
+}
+
+/// An ACK that moves on arrives. With a time stamp it always tells the round trip (RFC 7323,
+/// section 4), else only if all that it acknowledges was sent once.
+void WireOracle::note_sample(Half& half, const Half& peer, const SegmentView& segment) {
+  const bool sent_once = !half.repeated || *half.acknowledged >= *half.repeated;
+  const bool is_sample = segment.options.timestamps || sent_once;
+  half.lasting_losses = is_sample ? 0 : half.losses_in_a_row + peer.losses_in_a_row;
 }
 
 double WireOracle::time_outs(double most) const {
@@ -158,6 +170,7 @@ void WireOracle::on_delivered(Side to, const TcpFrame& frame, Instant /*now*/) {
     half.in_order = half.in_order && half.sent_end == segment.ack;
   }
   half.edge = tcp::later_of(half.edge.value_or(edge), edge);
+  if (moves_on && half.acknowledged) note_sample(half, peer, segment);
   half.acknowledged = tcp::later_of(half.acknowledged.value_or(segment.ack), segment.ack);
   take_sacks(half, segment);
 }

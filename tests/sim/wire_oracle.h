@@ -49,8 +49,12 @@ class WireOracle {
                         std::uint64_t window);
 
   /// What the losses may have cost, in first time-outs: one for each, and twice as many each time
-  /// when the same segment, or its ACK, is lost again; at most `most` for one.
+  /// when the same segment, or its ACK, is lost again; at most `most` for one. A time-out that has
+  /// doubled stays so for the next segment if the ACK was no sample of the round trip (Karn; RFC
+  /// 6298, sections 3 and 5).
   [[nodiscard]] double time_outs(double most) const;
+  /// Somebody has sent a SYN twice, and begins with a time-out of 3 s (RFC 6298, section 5.7).
+  [[nodiscard]] bool syn_was_repeated() const { return syn_was_repeated_; }
 
   /// What was broken first, or empty.
   [[nodiscard]] const std::string& violation() const { return violation_; }
@@ -69,11 +73,13 @@ class WireOracle {
     std::optional<tcp::Seq> acknowledged;
     std::uint32_t last_seq = 0;  ///< of the last segment
     std::uint32_t last_ack = 0;
-    unsigned losses_in_a_row = 0;                   ///< of that segment
+    unsigned losses_in_a_row = 0;                   ///< of that segment, and those that last
+    unsigned lasting_losses = 0;                    ///< after which there was no sample yet
     std::uint64_t duplicates = 0;                   ///< ACKs that moved nothing
     std::map<std::uint64_t, std::uint64_t> sacked;  ///< by distance from its SYN, start to end
     bool in_order = true;              ///< the peer has not told of a gap since it last moved on
     std::optional<tcp::Seq> repaired;  ///< one past what had been sent at the last repetition
+    std::optional<tcp::Seq> repeated;  ///< one past the furthest number that was sent twice
     bool sent_new_text = false;        ///< the last segment did
     std::uint32_t text_max = 0;        ///< longest text of a segment
     std::uint64_t causes = 0;          ///< ACKs that may be sent
@@ -94,6 +100,7 @@ class WireOracle {
   /// The right edge of the window that a segment of `from` to `to` announces.
   static tcp::Seq edge_of(const tcp::SegmentView& segment, const Half& from, const Half& to);
   static void take_sacks(Half& half, const tcp::SegmentView& segment);
+  static void note_sample(Half& half, const Half& peer, const tcp::SegmentView& segment);
   void count_loss(Half& half, const Half& peer, const tcp::SegmentView& segment, bool arrives);
   void check_ack_cause(Half& half, const tcp::SegmentView& segment, Instant now);
   void violate(Side side, const tcp::SegmentView& segment, std::string_view what);
@@ -102,6 +109,7 @@ class WireOracle {
   std::map<std::pair<std::uint16_t, std::uint16_t>, Flow> flows_;  // by ports of A and B
   /// By how many losses of the same exchange there were before: 2 to that power each.
   std::array<std::uint64_t, 16> losses_{};
+  bool syn_was_repeated_ = false;
   std::string violation_;
 };
 

@@ -202,5 +202,32 @@ TEST(WireOracle, ALossCostsATimeOutAndTwiceAsMuchWhenItIsRepeated) {
   EXPECT_EQ(wire.oracle.time_outs(100), 1 + 2 + 4 + 1);
 }
 
+TEST(WireOracle, ATimeOutThatHasDoubledLastsUntilASegmentThatWasSentOnceIsAcknowledged) {
+  // RFC 6298, section 3: which of the sendings an ACK answers nobody knows.
+  Wire wire;
+  wire.shake_hands();
+  EXPECT_FALSE(wire.oracle.syn_was_repeated());
+  wire.play({.text = 100, .arrives = false, .times = 2});
+  wire.play({.text = 100});
+  wire.play({.from = kB, .ack = 101});
+  EXPECT_EQ(wire.oracle.time_outs(100), 1 + 2);
+  wire.play({.seq = 101, .text = 100, .arrives = false});
+  EXPECT_EQ(wire.oracle.time_outs(100), 1 + 2 + 4);
+  wire.play({.seq = 101, .text = 100});
+  wire.play({.from = kB, .ack = 201});
+  wire.play({.seq = 201, .text = 100});
+  wire.play({.from = kB, .ack = 301});
+  wire.play({.seq = 301, .text = 100, .arrives = false});
+  EXPECT_EQ(wire.oracle.time_outs(100), 1 + 2 + 4 + 1);
+}
+
+TEST(WireOracle, ASynThatComesTwiceIsNoted) {
+  Wire wire;
+  wire.play({.from = kA, .flags = kSyn, .seq = 0, .arrives = false});
+  EXPECT_FALSE(wire.oracle.syn_was_repeated());
+  wire.shake_hands();
+  EXPECT_TRUE(wire.oracle.syn_was_repeated());
+}
+
 }  // namespace
 }  // namespace weir::testing

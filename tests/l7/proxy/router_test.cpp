@@ -31,10 +31,10 @@ class TestRouter {
     return *this;
   }
   std::string match(std::string_view host, std::string_view path, std::string_view method = "GET",
-                    const http::HeaderList& fields = {}) {
+                    const http::HeaderList& fields = {}, std::string_view query = {}) {
     router_.finish(rules_);
-    const auto rule = router_.match({method, host, path, fields});
-    return rule ? rules_[*rule].name : "none";
+    const auto choice = router_.match({method, host, path, query, fields});
+    return choice ? rules_[choice->rule].name : "none";
   }
 
  private:
@@ -95,6 +95,249 @@ TEST(Router, MoreHeaderMatchesBeatFewer) {
   EXPECT_EQ(router.match("x", "/a", "GET", fields), "two");
   fields.set("X-Canary", "no");
   EXPECT_EQ(router.match("x", "/a", "GET", fields), "none");
+}
+
+control::RouteMatch regex(std::string path) {
+  return {control::PathMatchKind::kRegex, std::move(path), std::nullopt, {}};
+}
+
+TEST(Router, AnExpressionStandsBetweenExactPathsAndPrefixes) {
+  TestRouter router;
+  router.add("", "prefix", prefix("/v1/cart/items"))
+      .add("", "short", regex("/v.*"))
+      .add("", "long", regex("/v[0-9]+/cart/.*"))
+      .add("", "exact", exact("/v1/cart/exact"));
+  EXPECT_EQ(router.match("x", "/v1/cart/exact"), "exact");
+  EXPECT_EQ(router.match("x", "/v1/cart/items"), "long");
+  EXPECT_EQ(router.match("x", "/vv/cart/items"), "short");
+  EXPECT_EQ(router.match("x", "/V1/cart/items"), "none") << "case matters";
+  EXPECT_EQ(router.match("x", "/a/v1/cart/items"), "none") << "the whole path";
+}
+
+TEST(Router, QueryParametersAndCookiesAreConditions) {
+  control::RouteMatch by_query = prefix("/a");
+  by_query.query_params = {{"version", "2 b"}, {"beta", "[0-9]+", true}};
+  control::RouteMatch by_cookie = prefix("/a");
+  by_cookie.cookies = {{"canary", "yes"}};
+  TestRouter router;
+  router.add("", "query", by_query).add("", "cookie", by_cookie).add("", "any", prefix("/a"));
+  const auto by = [&](std::string_view query) { return router.match("x", "/a", "GET", {}, query); };
+  EXPECT_EQ(by("?version=2%20b&beta=17"), "query");
+  EXPECT_EQ(by("?beta=17&x&version=2+b"), "query");
+  EXPECT_EQ(by("?beta=17&version=1&version=2+b"), "any") << "the first of that name";
+  EXPECT_EQ(by("?version=2+b"), "any");
+  EXPECT_EQ(by("?version=2+b&beta=x1"), "any");
+  EXPECT_EQ(by("?xversion=2+b&beta=1"), "any");
+  EXPECT_EQ(by(""), "any");
+  http::HeaderList fields;
+  fields.add("Cookie", "canary=no");
+  fields.add("cookie", "a=b; canary=yes");
+  EXPECT_EQ(router.match("x", "/a", "GET", fields), "any") << "the first of that name";
+  fields.clear();
+  fields.add("cookie", "a=canary=yes;canary=yes; c=d");
+  EXPECT_EQ(router.match("x", "/a", "GET", fields), "cookie");
+  // A cookie counts as a header, and headers go before parameters.
+  EXPECT_EQ(router.match("x", "/a", "GET", fields, "?version=2+b&beta=17"), "cookie");
+}
+
+TEST(Router, APathOfManySegmentsIsLookedAtNoFurtherThanPrefixesReach) {
+  TestRouter router;
+  router.add("", "deep", prefix("/a/b/c"));
+  std::string path = "/a/b/c";
+  for (int i = 0; i < 4000; ++i)
+    path += "/x";
+  EXPECT_EQ(router.match("x", path), "deep");
+  EXPECT_EQ(router.match("x", "/a/b" + path), "none");
+}
+
+// ---- against an implementation that knows nothing of tables ------------------------------------
+
+/// One condition of one rule, as the file has it.
+struct PlainRule {
+  std::string hostname;
+  std::string route;
+  control::RouteMatch match;
+};
+
+bool plain_covers(const std::string& hostname, const std::string& host) {
+  if (hostname.empty()) return true;
+  if (hostname[0] != '*') return hostname == host;
+  const std::string suffix = hostname.substr(1);
+  return host.size() > suffix.size() && host.substr(host.size() - suffix.size()) == suffix;
+}
+
+bool plain_prefix(const std::string& prefix, const std::string& path) {
+  const std::string with_slash = prefix.back() == '/' ? prefix : prefix + "/";
+  return path == prefix || path.substr(0, with_slash.size()) == with_slash;
+}
+
+struct PlainRequest {
+  std::string method, host, path;
+  std::vector<std::pair<std::string, std::string>> headers, query;
+};
+
+bool plain_value(const std::vector<control::ValueMatch>& wanted,
+                 const std::vector<std::pair<std::string, std::string>>& there) {
+  for (const control::ValueMatch& one : wanted) {
+    bool holds = false;
+    for (const auto& [name, value] : there)
+      if (name == one.name) {
+        holds = value == one.value;
+        break;
+      }
+    if (!holds) return false;
+  }
+  return true;
+}
+
+/// The Gateway API's words, one after the other (HTTPRouteRule, matches; HTTPRoute, hostnames).
+std::optional<std::size_t> plain_choice(const std::vector<PlainRule>& rules,
+                                        const PlainRequest& request) {
+  const auto specific = [](const std::string& hostname) {
+    return hostname.empty() ? 0 : hostname[0] == '*' ? hostname.size() : 1000 + hostname.size();
+  };
+  std::size_t best_host = 0;
+  bool any_host = false;
+  for (const PlainRule& rule : rules)
+    if (plain_covers(rule.hostname, request.host)) {
+      best_host = std::max(best_host, specific(rule.hostname));
+      any_host = true;
+    }
+  if (!any_host) return std::nullopt;
+  std::optional<std::size_t> best;
+  const auto beats = [&](const PlainRule& a, const PlainRule& b) {
+    const bool exact_a = a.match.path_kind == control::PathMatchKind::kExact;
+    const bool exact_b = b.match.path_kind == control::PathMatchKind::kExact;
+    if (exact_a != exact_b) return exact_a;
+    if (a.match.path.size() != b.match.path.size())
+      return a.match.path.size() > b.match.path.size();
+    if (a.match.method.has_value() != b.match.method.has_value()) return a.match.method.has_value();
+    if (a.match.headers.size() != b.match.headers.size())
+      return a.match.headers.size() > b.match.headers.size();
+    if (a.match.query_params.size() != b.match.query_params.size())
+      return a.match.query_params.size() > b.match.query_params.size();
+    return a.route < b.route;
+  };
+  for (std::size_t i = 0; i < rules.size(); ++i) {
+    const PlainRule& rule = rules[i];
+    const bool exact = rule.match.path_kind == control::PathMatchKind::kExact;
+    if (!plain_covers(rule.hostname, request.host) || specific(rule.hostname) != best_host)
+      continue;
+    if (exact ? rule.match.path != request.path : !plain_prefix(rule.match.path, request.path))
+      continue;
+    if (rule.match.method && *rule.match.method != request.method) continue;
+    if (!plain_value(rule.match.headers, request.headers)) continue;
+    if (!plain_value(rule.match.query_params, request.query)) continue;
+    if (!best || beats(rule, rules[*best])) best = i;
+  }
+  return best;
+}
+
+class RandomRoutes {
+ public:
+  explicit RandomRoutes(std::uint64_t seed) : random_{seed} {}
+
+  std::string pick(std::initializer_list<std::string_view> from) {
+    return std::string{*(from.begin() + random_.below(static_cast<std::uint32_t>(from.size())))};
+  }
+  std::string path() {
+    std::string text;
+    for (std::uint32_t i = random_.below(4); i > 0; --i)
+      text += pick({"/a", "/b", "/ab"});
+    return text.empty() ? "/" : text;
+  }
+  PlainRule rule() {
+    PlainRule made;
+    made.hostname = pick({"", "*.x", "*.y.x", "a.x", "a.y.x"});
+    made.route = pick({"r1", "r2", "r3"});
+    made.match = random_.below(3) == 0 ? exact(path()) : prefix(path());
+    if (random_.below(3) == 0) made.match.method = pick({"GET", "POST"});
+    for (const std::string_view name : {"h1", "h2"})
+      if (random_.below(4) == 0)
+        made.match.headers.push_back({std::string{name}, pick({"1", "2"})});
+    for (const std::string_view name : {"q1", "q2"})
+      if (random_.below(4) == 0)
+        made.match.query_params.push_back({std::string{name}, pick({"1", "2"})});
+    return made;
+  }
+  PlainRequest request() {
+    PlainRequest made{
+        pick({"GET", "POST"}), pick({"a.x", "b.x", "a.y.x", "x", "z"}), path(), {}, {}};
+    if (random_.below(3) == 0 && made.path != "/") made.path += "/";
+    for (const std::string_view name : {"h1", "h2"})
+      if (random_.below(2) == 0) made.headers.emplace_back(name, pick({"1", "2"}));
+    for (const std::string_view name : {"q1", "q2", "q1"})
+      if (random_.below(2) == 0) made.query.emplace_back(name, pick({"1", "2"}));
+    return made;
+  }
+  std::uint32_t below(std::uint32_t limit) { return random_.below(limit); }
+
+ private:
+  Random random_;
+};
+
+TEST(Router, ChoosesWhatTheGatewayApiSaysForRandomTablesAndRequests) {
+  std::size_t chosen = 0;
+  for (std::uint64_t seed = 1; seed <= 2000; ++seed) {
+    RandomRoutes random{seed};
+    std::vector<PlainRule> plain;
+    std::vector<Rule> rules;
+    Router router;
+    for (std::uint32_t i = 1 + random.below(40); i > 0; --i) {
+      plain.push_back(random.rule());
+      const PlainRule& rule = plain.back();
+      router.add(rule.hostname, {"", {rule.match}, {}, {}},
+                 static_cast<std::uint32_t>(rules.size()));
+      rules.push_back({rule.route, "", {}, {}});
+    }
+    router.finish(rules);
+    for (int i = 0; i < 10; ++i) {
+      const PlainRequest request = random.request();
+      http::HeaderList fields;
+      for (const auto& [name, value] : request.headers)
+        fields.add(name, value);
+      std::string query;
+      for (const auto& [name, value] : request.query)
+        query += (query.empty() ? "?" : "&") + name + "=" + value;
+      const RouteQuery asked{request.method, request.host, request.path, query, fields};
+      const auto choice = router.match(asked);
+      const auto wanted = plain_choice(plain, request);
+      ASSERT_EQ(choice.has_value(), wanted.has_value()) << "seed " << seed;
+      std::optional<std::uint32_t> explained;
+      for (const RouteCandidate& candidate : router.explain(asked, 100))
+        if (candidate.failed.empty() && !explained) explained = candidate.rule;
+      ASSERT_EQ(explained.has_value(), wanted.has_value()) << "seed " << seed;
+      if (!wanted) continue;
+      ASSERT_EQ(choice->rule, *wanted) << "seed " << seed << " path " << request.path;
+      ASSERT_EQ(*explained, *wanted) << "seed " << seed;
+      ++chosen;
+    }
+  }
+  EXPECT_GT(chosen, 4000U) << "most requests found nothing, so that little was tested";
+}
+
+TEST(Router, ExplainsWhyOthersLost) {
+  control::RouteMatch post = prefix("/a");
+  post.method = "POST";
+  control::RouteMatch canary = prefix("/a");
+  canary.headers = {{"x-canary", "y.*", true}};
+  control::RouteMatch query = exact("/a/b");
+  query.query_params = {{"v", "2"}};
+  std::vector<Rule> rules;
+  Router router;
+  for (const auto& match : {post, canary, query, prefix("/"), prefix("/other")}) {
+    router.add("", {"", {match}, {}, {}}, static_cast<std::uint32_t>(rules.size()));
+    rules.push_back({"route", "", {}, {}});
+  }
+  router.finish(rules);
+  http::HeaderList fields;
+  std::vector<std::pair<std::uint32_t, std::string>> said;
+  for (const RouteCandidate& one : router.explain({"GET", "h", "/a/b", "", fields}, 10))
+    said.emplace_back(one.rule, one.failed);
+  EXPECT_EQ(said, (std::vector<std::pair<std::uint32_t, std::string>>{{2, "query parameter v = 2"},
+                                                                      {0, "method POST"},
+                                                                      {1, "header x-canary ~ y.*"},
+                                                                      {3, ""}}));
 }
 
 TEST(Router, TiesGoToTheFirstRouteByNameAndThenToTheFirstRule) {
@@ -221,9 +464,9 @@ TEST(Snapshot, AttachesARouteOnlyWhereHostnamesMeet) {
   ASSERT_NE(listener, nullptr);
   EXPECT_EQ(listener->name, "edge/https");
   const http::HeaderList none;
-  EXPECT_TRUE(listener->router.match({"GET", "api.shop.example", "/cart", none}));
-  EXPECT_FALSE(listener->router.match({"GET", "www.shop.example", "/cart", none}));
-  EXPECT_FALSE(listener->router.match({"GET", "other.example", "/cart", none}));
+  EXPECT_TRUE(listener->router.match({"GET", "api.shop.example", "/cart", "", none}));
+  EXPECT_FALSE(listener->router.match({"GET", "www.shop.example", "/cart", "", none}));
+  EXPECT_FALSE(listener->router.match({"GET", "other.example", "/cart", "", none}));
   EXPECT_EQ(snapshot->listener_for(https, "other.example"), nullptr);
 }
 

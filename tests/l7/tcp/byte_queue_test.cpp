@@ -42,7 +42,7 @@ TEST(ByteQueue, BehavesLikeADequeUnderRandomAppendsReadsAndConsumes) {
         model.insert(model.end(), bytes.begin(),
                      bytes.begin() + static_cast<std::ptrdiff_t>(written));
         if (written < bytes.size()) {
-          ASSERT_TRUE(pool.exhausted_for(ChunkPool::Use::kSend));
+          ASSERT_TRUE(pool.exhausted_for(ChunkPool::Use::kSend, ChunkPool::Need::kMore));
         }
         break;
       }
@@ -171,26 +171,54 @@ TEST(ByteQueue, DroppingEarlyBytesLeavesTheOthersInPlace) {
   }
 }
 
+using Use = ChunkPool::Use;
+using Need = ChunkPool::Need;
+
 TEST(ChunkPool, NeitherUseCanTakeTheLastQuarterFromTheOther) {
   ChunkPool pool{16 * sizeof(Chunk)};
   std::vector<Chunk*> sending;
-  while (Chunk* chunk = pool.take(ChunkPool::Use::kSend))
+  while (Chunk* chunk = pool.take(Use::kSend, Need::kFirst))
     sending.push_back(chunk);
   EXPECT_EQ(sending.size(), 12U);
-  EXPECT_TRUE(pool.short_for(ChunkPool::Use::kSend));
-  EXPECT_FALSE(pool.short_for(ChunkPool::Use::kReceive));
+  EXPECT_TRUE(pool.short_for(Use::kSend));
+  EXPECT_FALSE(pool.short_for(Use::kReceive));
   std::vector<Chunk*> receiving;
-  while (Chunk* chunk = pool.take(ChunkPool::Use::kReceive))
+  while (Chunk* chunk = pool.take(Use::kReceive, Need::kFirst))
     receiving.push_back(chunk);
   EXPECT_EQ(receiving.size(), 4U);
   // Not its share, but all that there is: nobody may be told that there is room.
-  EXPECT_TRUE(pool.exhausted_for(ChunkPool::Use::kReceive));
+  EXPECT_TRUE(pool.exhausted_for(Use::kReceive, Need::kFirst));
   EXPECT_TRUE(pool.short_for(ChunkPool::Use::kReceive));
   for (Chunk* chunk : sending)
     pool.give_back(chunk, ChunkPool::Use::kSend);
   for (Chunk* chunk : receiving)
     pool.give_back(chunk, ChunkPool::Use::kReceive);
   EXPECT_EQ(pool.used(), 0U);
+}
+
+TEST(ChunkPool, TheLastSixthOfAShareIsForQueuesThatHoldNothing) {
+  ChunkPool pool{64 * sizeof(Chunk)};
+  ByteQueue greedy{pool, Use::kSend};
+  const std::vector<std::byte> text(64 * Chunk::kBytes);
+  EXPECT_EQ(greedy.append(text), 40 * Chunk::kBytes);
+  EXPECT_TRUE(greedy.is_starved());
+  EXPECT_TRUE(greedy.is_rationed());
+  std::vector<std::unique_ptr<ByteQueue>> modest;
+  for (int i = 0; i < 8; ++i) {
+    modest.push_back(std::make_unique<ByteQueue>(pool, Use::kSend));
+    EXPECT_FALSE(modest.back()->is_starved());
+    EXPECT_EQ(modest.back()->append(text), Chunk::kBytes) << "queue " << i;
+  }
+  ByteQueue late{pool, Use::kSend};
+  EXPECT_TRUE(late.is_starved());
+  EXPECT_EQ(late.append(text), 0U);
+  // What one of them has delivered, it may have again.
+  modest.front()->consume(Chunk::kBytes);
+  EXPECT_FALSE(modest.front()->is_starved());
+  EXPECT_EQ(modest.front()->append(text), Chunk::kBytes);
+  // And the other use is as it was, up to what the pool keeps for first chunks.
+  ByteQueue reader{pool, Use::kReceive};
+  EXPECT_EQ(reader.append(text), 8 * Chunk::kBytes);
 }
 
 }  // namespace

@@ -242,7 +242,10 @@ class ShortOfMemory : public ::testing::Test {
       wire_.sent.clear();
       while (const auto news = peer_.poll()) {
         if (news->accepted) accepted_ = news->connection;
-        peer_.consume(news->connection, peer_.readable_bytes(news->connection));
+        if (std::ranges::find(deaf_, news->connection) != deaf_.end()) continue;
+        const std::size_t read = peer_.readable_bytes(news->connection);
+        if (news->connection == accepted_) read_ += read;
+        peer_.consume(news->connection, read);
       }
       peer_.flush(now_);
       for (net::Segment& segment : peer_wire_.sent)
@@ -268,7 +271,9 @@ class ShortOfMemory : public ::testing::Test {
   SegmentWire peer_wire_{kSegmentsMax};
   Stack stack_{sixteen_chunks(), wire_, Random{3}, now_};
   Stack peer_{small(), peer_wire_, Random{4}, now_};
-  ConnectionId accepted_;  ///< the peer's end of the last connection
+  ConnectionId accepted_;           ///< the peer's end of the last connection
+  std::size_t read_ = 0;            ///< by it, and by those before it while they were the last
+  std::vector<ConnectionId> deaf_;  ///< ends of the peer that do not read
 };
 
 TEST_F(ShortOfMemory, WritersThatThePoolTurnedAwayAreToldWhenThereIsRoomAgain) {
@@ -291,12 +296,65 @@ TEST_F(ShortOfMemory, AWriterDoesNotWaitForReaders) {
   talk();
   while (stack_.poll()) {
   }
-  ASSERT_EQ(stack_.counters().buffer_chunks, 12U);
-  write_all_that_fits(second);
+  ASSERT_EQ(stack_.counters().buffer_chunks, 10U);  // and two for those that have none
+  for (const ConnectionId writer : {second, connect(4), connect(5)})
+    write_all_that_fits(writer);
+  ASSERT_EQ(stack_.counters().buffer_chunks, 16U);
   EXPECT_EQ(stack_.write(third, text_), 0U);
   EXPECT_EQ(told_to_write().count(3), 0U);
   talk();
   EXPECT_EQ(told_to_write().count(3), 1U);
+}
+
+TEST_F(ShortOfMemory, PeersThatNeverReadDoNotStopTheOthers) {
+  // Of 16 chunks 12 are for sending: 10 for all, and one each for two that have none.
+  for (UserData user = 1; user <= 2; ++user) {
+    const ConnectionId writer = connect(user);
+    deaf_.push_back(accepted_);
+    for (int i = 0; i < 100; ++i) {
+      write_all_that_fits(writer);
+      talk();
+    }
+    EXPECT_GT(stack_.unacknowledged_bytes(writer), 0U);
+  }
+  EXPECT_EQ(stack_.counters().buffer_chunks, 10U);
+  const std::uint64_t cut_before = stack_.counters().writes_short_of_memory;
+  const ConnectionId honest = connect(3);
+  read_ = 0;
+  std::size_t written = 0;
+  for (int i = 0; i < 100 && read_ < text_.size(); ++i) {
+    written += stack_.write(honest, std::span{text_}.subspan(written));
+    talk();
+    // The stack says that there is room again; who has to guess would wait for ever.
+    if (written < text_.size()) EXPECT_EQ(told_to_write(), std::set<UserData>{3}) << written;
+  }
+  EXPECT_EQ(read_, text_.size());
+  EXPECT_GT(stack_.counters().writes_short_of_memory, cut_before);
+}
+
+TEST_F(ShortOfMemory, AWindowThatStaysClosedIsNoNews) {
+  // RFC 9293, section 3.8.6.2.2: what is read moves the edge only if there is memory when the
+  // segment leaves.
+  const std::vector<ConnectionId> writers = {connect(1), connect(2), connect(3)};
+  const ConnectionId reader = connect(4);
+  peer_.write(accepted_, text_);
+  talk();
+  ASSERT_EQ(stack_.counters().buffer_chunks, 10U);
+  for (const bool is_memory_left : {false, true}) {
+    stack_.consume(reader, stack_.readable_bytes(reader) / 2);
+    if (!is_memory_left)
+      for (const ConnectionId writer : writers)
+        write_all_that_fits(writer);
+    stack_.flush(now_);
+    const auto announces = [&](const net::Segment& segment) {
+      const auto view = parse_segment(std::as_const(segment.packet).bytes());
+      return view->source_port == stack_.local(reader).port.value();
+    };
+    EXPECT_EQ(std::ranges::count_if(wire_.sent, announces), is_memory_left ? 1 : 0);
+    talk();
+    while (stack_.poll()) {
+    }
+  }
 }
 
 /// A segment as a network may double it.

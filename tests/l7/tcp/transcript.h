@@ -8,7 +8,8 @@
 #include "tests/support/tcp_script.h"
 
 // Each transcript is one behaviour. The language is described in tests/support/tcp_script.h. Every
-// one is named by what must hold and says in a comment which rule that is.
+// one is named by what must hold and cites the rule that it is about, or that this stack bends
+// (tests/tidy_test.py sees to it).
 
 namespace weir::tcp {
 

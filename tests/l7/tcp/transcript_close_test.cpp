@@ -3,7 +3,9 @@
 namespace weir::tcp {
 namespace {
 
-TEST(TcpClose, ThePeerClosesFirst) {
+TEST(TcpClose, WhenThePeerClosesFirstWeDoNotWait) {
+  // RFC 9293, section 3.6, case 2: CLOSE-WAIT, LAST-ACK, and the connection is deleted; TIME-WAIT
+  // is left to who closed first.
   expect_transcript(accepted(R"(
   20 in  F. 1:1 ack 1
   20 out . 1:1 ack 2
@@ -22,6 +24,8 @@ TEST(TcpClose, ThePeerClosesFirst) {
 }
 
 TEST(TcpClose, WeCloseFirstAndWaitForTwoSegmentLifetimes) {
+  // RFC 9293, section 3.6, case 1, and section 3.6.1, MUST-13: TIME-WAIT for 2 MSL. The MSL is
+  // taken to be 30 s, not the two minutes of section 3.4.2.
   expect_transcript(accepted(R"(
    20 close
    20 out F. 1:1 ack 1
@@ -38,6 +42,8 @@ TEST(TcpClose, WeCloseFirstAndWaitForTwoSegmentLifetimes) {
 }
 
 TEST(TcpClose, AnAckOfOurFinThatCarriesThePeersFinIsEnough) {
+  // RFC 9293, section 3.10.7.4, eighth: from FIN-WAIT-1 to TIME-WAIT when our FIN has been
+  // acknowledged "perhaps in this segment".
   expect_transcript(accepted(R"(
   20 close
   20 out F. 1:1 ack 1
@@ -48,7 +54,9 @@ TEST(TcpClose, AnAckOfOurFinThatCarriesThePeersFinIsEnough) {
 )"));
 }
 
-TEST(TcpClose, BothCloseAtOnce) {
+TEST(TcpClose, AfterASimultaneousCloseWeWaitToo) {
+  // RFC 9293, section 3.6, case 3, and section 3.10.7.4, fifth: through CLOSING, which the ACK of
+  // our FIN ends.
   expect_transcript(accepted(R"(
   20 close
   20 out F. 1:1 ack 1
@@ -62,6 +70,7 @@ TEST(TcpClose, BothCloseAtOnce) {
 }
 
 TEST(TcpClose, AfterOurHalfCloseReadingGoesOn) {
+  // RFC 9293, section 3.6: who has closed "may continue to RECEIVE", for as long as the peer likes.
   expect_transcript(accepted(R"(
     20 write 10
     20 close
@@ -79,6 +88,7 @@ TEST(TcpClose, AfterOurHalfCloseReadingGoesOn) {
 }
 
 TEST(TcpClose, AfterThePeersHalfCloseWritingGoesOn) {
+  // RFC 9293, section 3.6, case 2: our FIN leaves "after sending any remaining data".
   expect_transcript(accepted(R"(
   20 in  FP. 1:11 ack 1
   20 out . 1:1 ack 12
@@ -97,6 +107,8 @@ TEST(TcpClose, AfterThePeersHalfCloseWritingGoesOn) {
 }
 
 TEST(TcpClose, AFinInTheMiddleOfAGapIsKeptForLater) {
+  // RFC 9293, section 3.10.7.4, first, SHLD-31: what comes early is held, its FIN with it, and the
+  // FIN counts (eighth) when everything before it is there.
   expect_transcript(accepted(R"(
   20 in  F. 101:201 ack 1
   20 out . 1:1 ack 1
@@ -110,6 +122,7 @@ TEST(TcpClose, AFinInTheMiddleOfAGapIsKeptForLater) {
 }
 
 TEST(TcpClose, AFinAloneBehindAGapIsKeptToo) {
+  // RFC 9293, section 3.10.7.4, first, SHLD-31.
   expect_transcript(accepted(R"(
   20 in  F. 101:101 ack 1
   20 out . 1:1 ack 1
@@ -122,6 +135,8 @@ TEST(TcpClose, AFinAloneBehindAGapIsKeptToo) {
 }
 
 TEST(TcpClose, ARepeatedFinIsAckedAgain) {
+  // RFC 9293, section 3.10.7.4, first: it lies before the window, so it is answered with an ACK,
+  // which the peer may have missed; the connection remains in CLOSE-WAIT.
   expect_transcript(accepted(R"(
   20 in  F. 1:1 ack 1
   20 out . 1:1 ack 2
@@ -132,6 +147,8 @@ TEST(TcpClose, ARepeatedFinIsAckedAgain) {
 }
 
 TEST(TcpClose, ALostFinIsRepeated) {
+  // RFC 9293, section 3.6, case 1: "all segments preceding and including FIN will be retransmitted
+  // until acknowledged"; when, by RFC 6298, section 5.4.
   expect_transcript(accepted(R"(
   20 close
   20 out F. 1:1 ack 1
@@ -144,6 +161,9 @@ TEST(TcpClose, ALostFinIsRepeated) {
 }
 
 TEST(TcpClose, ClosingBeforeTheHandshakeIsDoneSendsTheFinAfterIt) {
+  // RFC 9293, section 3.10.4, has this for SYN-RECEIVED; in SYN-SENT it deletes the connection, and
+  // what was written with it. Here both wait for ESTABLISHED: what was written before the close is
+  // delivered (section 3.6).
   expect_transcript(R"(
    0 connect
    0 out S 0:0
@@ -157,6 +177,8 @@ TEST(TcpClose, ClosingBeforeTheHandshakeIsDoneSendsTheFinAfterIt) {
 }
 
 TEST(TcpClose, AReleasedConnectionDeliversItsBytesAndDiscardsThePeers) {
+  // RFC 9293, section 3.6.1, MAY-1: the half-duplex close. SHLD-3 wants a RST at the first byte
+  // that nobody will read; it could overtake our last ones, so up to one buffer is thrown away.
   expect_transcript(accepted(R"(
   20 write 1500
   20 release
@@ -173,6 +195,8 @@ TEST(TcpClose, AReleasedConnectionDeliversItsBytesAndDiscardsThePeers) {
 }
 
 TEST(TcpClose, APeerThatTalksOnAfterReleaseIsResetAfterOneBuffer) {
+  // RFC 9293, section 3.6.1, SHLD-3: a RST shows that data was lost, here when it is more than a
+  // buffer.
   expect_transcript(accepted(R"(
 set receive_buffer_bytes 1000
   20 release
@@ -186,6 +210,8 @@ set receive_buffer_bytes 1000
 }
 
 TEST(TcpClose, AbortSendsAResetAtOnce) {
+  // RFC 9293, section 3.10.5; what comes after it finds CLOSED and is reset (section 3.10.7.1).
+  // Section 3.5.2 would have the one who resets wait in TIME-WAIT; that is not done.
   expect_transcript(accepted(R"(
   20 abort
   20 out R. 1:1 ack 1
@@ -196,6 +222,8 @@ TEST(TcpClose, AbortSendsAResetAtOnce) {
 }
 
 TEST(TcpClose, FinWait1EndsAfterItsTimeOut) {
+  // RFC 9293, section 3.8.3, (c): a FIN that is never acknowledged is given up at R2. By default
+  // that is 60 s instead of 100 (SHLD-11).
   expect_transcript(accepted(R"(
 set fin_timeout 1000
   20 close
@@ -209,6 +237,9 @@ set fin_timeout 1000
 }
 
 TEST(TcpClose, FinWait2EndsAfterItsTimeOutOnceReleased) {
+  // RFC 9293, section 3.10.8, gives FIN-WAIT-2 no time-out of its own, since the peer may go on
+  // sending (section 3.6). Who has released the connection no longer reads (section 3.6.1, MAY-1),
+  // so then there is one.
   expect_transcript(accepted(R"(
    20 release
    20 out F. 1:1
@@ -221,6 +252,7 @@ TEST(TcpClose, FinWait2EndsAfterItsTimeOutOnceReleased) {
 }
 
 TEST(TcpClose, ClosingEndsAfterItsTimeOut) {
+  // RFC 9293, section 3.8.3, (c): as in FIN-WAIT-1.
   expect_transcript(accepted(R"(
 set fin_timeout 1000
   20 close
@@ -236,6 +268,8 @@ set fin_timeout 1000
 }
 
 TEST(TcpClose, LastAckEndsAfterItsTimeOut) {
+  // RFC 9293, section 3.6, case 2: if the ACK of our FIN is not forthcoming, the connection is
+  // aborted and the user is told.
   expect_transcript(accepted(R"(
 set last_ack_timeout 1000
   20 in  F. 1:1 ack 1

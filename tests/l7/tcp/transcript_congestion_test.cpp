@@ -41,7 +41,7 @@ TEST(TcpCongestion, AnAckOfOneSegmentLetsTwoGo) {
 }
 
 TEST(TcpCongestion, AcksOfSingleBytesDoNotMakeTheWindowGrowBySegments) {
-  // RFC 3465, section 2.1: bytes are counted, so that a receiver who splits ACKs gains nothing: ten
+  // RFC 3465, section 2.2: bytes are counted, so that a receiver who splits ACKs gains nothing: ten
   // ACKs for one segment open the window by one.
   expect_transcript(accepted("20 write 20000\n" + ten_segments(20) + R"(
   30 in  . 1:1 ack 101
@@ -147,7 +147,8 @@ TEST(TcpCongestion, AfterAPauseTheWindowRestartsAtItsBeginning) {
 }
 
 TEST(TcpCongestion, AWindowThatIsNotUsedDoesNotGrow) {
-  // RFC 9438, section 5.8, RFC 7661: one segment per round trip says nothing about twenty.
+  // RFC 9438, section 5.8; RFC 7661, section 1: one segment per round trip says nothing about
+  // twenty.
   std::string lines;
   for (unsigned i = 0; i < 20; ++i)
     lines += fmt::format("{0} write 1000\n{0} out P. {1}:{2}\n{3} in . 1:1 ack {2}\n", 20 + 20 * i,
@@ -186,7 +187,7 @@ TEST(TcpCongestion, ATimeOutLeavesOneSegmentAndSlowStart) {
 }
 
 TEST(TcpNewReno, APartialAckRepeatsTheNextHoleAndTheWindowEndsAtTheThreshold) {
-  // RFC 6582, section 3.2, steps 3 and 4: half of ten segments after the recovery.
+  // RFC 6582, section 3.2, step 3: half of ten segments after the recovery.
   expect_transcript(accepted("   set congestion newreno\n20 write 30000\n" + ten_segments(20) + R"(
   30 in  . 1:1 ack 1
   30 out . 10001:11001
@@ -207,7 +208,7 @@ TEST(TcpNewReno, APartialAckRepeatsTheNextHoleAndTheWindowEndsAtTheThreshold) {
 }
 
 TEST(TcpNewReno, DuplicatesBelowTheRecoveryPointStartNoSecondRecovery) {
-  // RFC 6582, section 3.2, step 1.
+  // RFC 6582, section 3.2, step 2: they must acknowledge more than "recover".
   expect_transcript(accepted("20 write 10000\n" + ten_segments(20) + R"(
   30 in  . 1:1 ack 1
   30 in  . 1:1 ack 1

@@ -8,6 +8,8 @@ namespace weir::tcp {
 namespace {
 
 TEST(TcpData, WritesAreCutIntoSegmentsAndTheLastOneIsPushed) {
+  // RFC 9293, section 3.9.1.2: SHLD-28, full segments where possible, and MUST-61, PSH on the last
+  // of what is buffered.
   expect_transcript(accepted(R"(
   20 write 2500
   20 out . 1:1001 ack 1
@@ -18,6 +20,7 @@ TEST(TcpData, WritesAreCutIntoSegmentsAndTheLastOneIsPushed) {
 }
 
 TEST(TcpData, TheInitialWindowIsTenSegmentsAndGrowsWithEachAck) {
+  // RFC 6928, section 2: ten segments. RFC 5681, section 3.1: then slow start.
   expect_transcript(accepted(R"(
   20 write 30000
   20 out . 1:1001
@@ -41,6 +44,8 @@ TEST(TcpData, TheInitialWindowIsTenSegmentsAndGrowsWithEachAck) {
 }
 
 TEST(TcpData, OverlapAndRepetitionAreReadOnce) {
+  // RFC 9293, section 3.10.7.4, first: the parts of a segment that lie outside of the window are
+  // trimmed; one that has nothing else is answered with an ACK.
   expect_transcript(accepted(R"(
   20 in  . 1:101 ack 1
   20 out . 1:1 ack 101
@@ -55,6 +60,8 @@ TEST(TcpData, OverlapAndRepetitionAreReadOnce) {
 }
 
 TEST(TcpData, TextOutOfOrderIsAckedAtOnceWithSackBlocksAndReadInOrder) {
+  // RFC 5681, section 4.2: an immediate ACK above a gap and when one is filled; RFC 2018, section
+  // 4: its blocks; RFC 9293, section 3.10.7.4, first, SHLD-31: what comes early is held.
   expect_transcript(R"(
    0 listen
    0 in  S 0:0 mss 1000 sackok
@@ -81,6 +88,8 @@ TEST(TcpData, TextOutOfOrderIsAckedAtOnceWithSackBlocksAndReadInOrder) {
 }
 
 TEST(TcpData, TextBeyondTheWindowIsCutOffAndAcked) {
+  // RFC 9293, section 3.10.7.4, first: what lies outside of the window is trimmed off, and an ACK
+  // says how far it goes (section 3.8.6.1 for a window of zero).
   expect_transcript(accepted(R"(
 set receive_buffer_bytes 1000
   20 in  . 1:1201 ack 1
@@ -94,6 +103,7 @@ set receive_buffer_bytes 1000
 }
 
 TEST(TcpData, AnAckOfWhatWasNeverSentIsChallengedAndItsTextIgnored) {
+  // RFC 9293, section 3.10.7.4, fifth: "send an ACK, drop the segment, and return".
   expect_transcript(accepted(R"(
   20 in  . 1:101 ack 500
   20 out . 1:1 ack 1
@@ -103,6 +113,8 @@ TEST(TcpData, AnAckOfWhatWasNeverSentIsChallengedAndItsTextIgnored) {
 }
 
 TEST(TcpData, ABlindlyInjectedOldAckIsChallengedOnceIn500Ms) {
+  // RFC 5961, section 5.2: an ACK below SND.UNA - MAX.SND.WND is not acceptable; section 7:
+  // challenges are throttled.
   expect_transcript(accepted(R"(
   20 in  . 1:101 ack 4294800000
   20 out . 1:1 ack 1
@@ -116,6 +128,7 @@ TEST(TcpData, ABlindlyInjectedOldAckIsChallengedOnceIn500Ms) {
 }
 
 TEST(TcpData, SegmentsWithoutAckAreIgnored) {
+  // RFC 9293, section 3.10.7.4, fifth: "if the ACK bit is off, drop the segment and return".
   expect_transcript(accepted(R"(
   20 in  P 1:101
   90 news none
@@ -123,6 +136,8 @@ TEST(TcpData, SegmentsWithoutAckAreIgnored) {
 }
 
 TEST(TcpData, ABufferLimitCutsTheWriteAndItsReopeningIsReported) {
+  // RFC 9293, section 3.9.1.2, leaves to the interface how a SEND waits: here it takes what there
+  // is room for, and says when half of the buffer is free again.
   expect_transcript(accepted(R"(
 set send_buffer_bytes 2000
   20 write 3000
@@ -137,6 +152,8 @@ set send_buffer_bytes 2000
 }
 
 TEST(TcpData, WithoutPacketBuffersSendingIsTriedAgain) {
+  // RFC 9293, section 3.9.1.2, MUST-60: buffered data must not wait for ever; no ACK will come that
+  // would be an occasion to send it.
   expect_transcript(accepted(R"(
   20 buffers off
   20 write 100
@@ -146,8 +163,7 @@ TEST(TcpData, WithoutPacketBuffersSendingIsTriedAgain) {
 )"));
 }
 
-// ---- when ACKs leave: RFC 9293, section 3.8.6.3, RFC 5681, section 4.2
-// ----------------------------
+// ---- when ACKs leave: RFC 9293, section 3.8.6.3, RFC 5681, section 4.2 --------------------------
 
 /// Sixteen segments of 100 bytes, each acknowledged at once: the quick start.
 std::string sixteen_quick_acks() {
@@ -166,7 +182,7 @@ TEST(TcpAcks, TheFirstSegmentsAreAcknowledgedAtOnce) {
 }
 
 TEST(TcpAcks, LaterASingleSegmentWaitsAtMostFortyMilliseconds) {
-  // RFC 9293, MUST-59: less than half a second.
+  // RFC 9293, section 3.8.6.3, MUST-40: less than half a second.
   expect_transcript(accepted(sixteen_quick_acks() + R"(
   50 in  . 1601:1701 ack 1
   90 out . 1:1 ack 1701
@@ -175,7 +191,7 @@ TEST(TcpAcks, LaterASingleSegmentWaitsAtMostFortyMilliseconds) {
 }
 
 TEST(TcpAcks, LaterEverySecondFullSegmentIsAcknowledgedAtOnce) {
-  // RFC 9293, SHLD-19.
+  // RFC 9293, section 3.8.6.3, SHLD-19.
   expect_transcript(accepted(sixteen_quick_acks() + R"(
   50 in  . 1601:2601 ack 1
   51 in  . 2601:3601 ack 1

@@ -17,23 +17,23 @@ std::string accepted_ecn(std::string_view rest) {
 }
 
 TEST(TcpEcn, AnOfferIsAcceptedOnAPacketThatIsNotCapableItself) {
-  // Section 6.1.1: SYN-ACK with ECE and without CWR; neither SYN nor SYN-ACK may be ECT.
+  // RFC 3168, section 6.1.1: SYN-ACK with ECE and without CWR; neither SYN nor SYN-ACK may be ECT.
   expect_transcript("0 listen\n0 in SEW 0:0\n0 out SE. 0:0 ack 1 ecn none\n");
 }
 
 TEST(TcpEcn, WithoutAnOfferItIsNotUsed) {
-  // Section 6.1.1.
+  // RFC 3168, section 6.1.1.
   expect_transcript(accepted("20 write 100\n20 out P. 1:101 ecn none\n30 in . 1:1 ack 101\n"));
 }
 
 TEST(TcpEcn, HalfAnOfferIsNone) {
-  // Section 6.1.1: an ECN-setup SYN has both flags.
+  // RFC 3168, section 6.1.1: an ECN-setup SYN has both flags.
   expect_transcript("0 listen\n0 in SE 0:0\n0 out S. 0:0 ack 1\n");
   expect_transcript("0 listen\n0 in SW 0:0\n0 out S. 0:0 ack 1\n");
 }
 
 TEST(TcpEcn, DataIsCapableAndBareAcksAreNot) {
-  // Sections 6.1.2 and 6.1.4.
+  // RFC 3168, sections 6.1.2 and 6.1.4.
   expect_transcript(accepted_ecn(R"(
   20 write 1500
   20 out . 1:1001 ecn ect0
@@ -45,7 +45,7 @@ TEST(TcpEcn, DataIsCapableAndBareAcksAreNot) {
 }
 
 TEST(TcpEcn, RetransmissionsAreNotCapable) {
-  // Section 6.1.5.
+  // RFC 3168, section 6.1.5.
   expect_transcript(accepted_ecn(R"(
   20 write 100
   20 out P. 1:101 ecn ect0
@@ -55,7 +55,7 @@ TEST(TcpEcn, RetransmissionsAreNotCapable) {
 }
 
 TEST(TcpEcn, WindowProbesAreNotCapable) {
-  // Section 6.1.6.
+  // RFC 3168, section 6.1.6.
   expect_transcript(accepted_ecn(R"(
   20 in  . 1:1 ack 1 win 0
   20 write 100
@@ -67,7 +67,7 @@ TEST(TcpEcn, WindowProbesAreNotCapable) {
 }
 
 TEST(TcpEcn, CongestionIsEchoedUntilThePeerSaysThatItHasReacted) {
-  // Section 6.1.3.
+  // RFC 3168, section 6.1.3.
   expect_transcript(accepted_ecn(R"(
   20 in  . 1:101 ack 1 ecn ce
   20-61 out E. 1:1 ack 101
@@ -82,7 +82,7 @@ TEST(TcpEcn, CongestionIsEchoedUntilThePeerSaysThatItHasReacted) {
 }
 
 TEST(TcpEcn, TheEchoRidesOnData) {
-  // Section 6.1.3: in all ACKs, also those with text.
+  // RFC 3168, section 6.1.3: in all ACKs, also those with text.
   expect_transcript(accepted_ecn(R"(
   20 in  . 1:101 ack 1 ecn ce
   20-61 out E. 1:1 ack 101
@@ -94,7 +94,7 @@ TEST(TcpEcn, TheEchoRidesOnData) {
 }
 
 TEST(TcpEcn, ANewMarkOnThePacketThatConfirmsStartsANewEcho) {
-  // Section 6.1.3: CWR ends the old one, CE on the same packet begins another.
+  // RFC 3168, section 6.1.3: CWR ends the old one, CE on the same packet begins another.
   expect_transcript(accepted_ecn(R"(
   20 in  . 1:101 ack 1 ecn ce
   20-61 out E. 1:1 ack 101
@@ -105,8 +105,8 @@ TEST(TcpEcn, ANewMarkOnThePacketThatConfirmsStartsANewEcho) {
 }
 
 TEST(TcpEcn, AnEchoHalvesTheWindowOnceAndIsConfirmedOnTheNextNewData) {
-  // Section 6.1.2: as for a loss, without a retransmission, at most once a round trip; CWR on the
-  // first new data segment only.
+  // RFC 3168, section 6.1.2: as for a loss, without a retransmission, at most once a round trip;
+  // CWR on the first new data segment only.
   expect_transcript(
       accepted_ecn("   set congestion newreno\n20 write 30000\n" + ten_segments(20) + R"(
   30 in  E. 1:1 ack 1001
@@ -125,7 +125,7 @@ TEST(TcpEcn, AnEchoHalvesTheWindowOnceAndIsConfirmedOnTheNextNewData) {
 }
 
 TEST(TcpEcn, AnEchoWithoutAgreementMeansNothing) {
-  // Section 6.1.1.
+  // RFC 3168, section 6.1.1.
   expect_transcript(accepted("20 write 30000\n" + ten_segments(20) + R"(
   30 in  E. 1:1 ack 1001
   30 out . 10001:11001
@@ -136,7 +136,7 @@ TEST(TcpEcn, AnEchoWithoutAgreementMeansNothing) {
 }
 
 TEST(TcpEcn, AMarkWithoutAgreementIsNotEchoed) {
-  // Section 6.1.1.
+  // RFC 3168, section 6.1.1.
   expect_transcript(accepted(R"(
   20 in  . 1:101 ack 1 ecn ce
   20-61 out . 1:1 ack 101
@@ -145,7 +145,7 @@ TEST(TcpEcn, AMarkWithoutAgreementIsNotEchoed) {
 }
 
 TEST(TcpEcn, AMarkOnWhatIsNotInTheWindowIsNotEchoed) {
-  // Section 6.1.5: it may be forged, or from another connection.
+  // RFC 3168, section 6.1.5: it may be forged, or from another connection.
   expect_transcript(accepted_ecn(R"(
   20 in  . -99:1 ack 1 ecn ce
   20 out . 1:1 ack 1
@@ -153,8 +153,8 @@ TEST(TcpEcn, AMarkOnWhatIsNotInTheWindowIsNotEchoed) {
 }
 
 TEST(TcpEcn, ASynThatIsRepeatedWithoutTheOfferGivesItUp) {
-  // Section 6.1.1.1: a firewall may have dropped the first; whoever got a SYN without does not
-  // answer with ECE.
+  // RFC 3168, section 6.1.1.1: a firewall may have dropped the first; whoever got a SYN without
+  // does not answer with ECE.
   expect_transcript(R"(
    0 listen
    0 in  SEW 0:0 mss 1000
@@ -170,11 +170,12 @@ TEST(TcpEcn, ASynThatIsRepeatedWithoutTheOfferGivesItUp) {
 }
 
 TEST(TcpEcn, AnActiveOpenDoesNotOfferItByDefault) {
+  // RFC 3168, section 6.1.1: a host MAY send an ECN-setup SYN.
   expect_transcript("0 connect\n0 out S 0:0 ecn none\n");
 }
 
 TEST(TcpEcn, AnActiveOpenOffersItWhenAsked) {
-  // Section 6.1.1.
+  // RFC 3168, section 6.1.1.
   expect_transcript(R"(
    set ecn_active 1
    0 connect
@@ -189,7 +190,8 @@ TEST(TcpEcn, AnActiveOpenOffersItWhenAsked) {
 }
 
 TEST(TcpEcn, ARefusedOfferIsNotUsed) {
-  // Section 6.1.1: a SYN-ACK without ECE, or one that merely mirrors both flags.
+  // RFC 3168, section 6.1.1: a SYN-ACK without ECE; section 6.1.1.2: one that merely mirrors both
+  // flags.
   for (const char* answer : {"S.", "SEW.", "SW."}) {
     expect_transcript(std::string{R"(
    set ecn_active 1
@@ -207,7 +209,7 @@ TEST(TcpEcn, ARefusedOfferIsNotUsed) {
 }
 
 TEST(TcpEcn, ASynThatIsRepeatedIsSentWithoutTheOffer) {
-  // Section 6.1.1.1.
+  // RFC 3168, section 6.1.1.1.
   expect_transcript(R"(
     set ecn_active 1
     0 connect

@@ -4,6 +4,7 @@ namespace weir::tcp {
 namespace {
 
 TEST(TcpHandshake, APassiveOpenIsReportedOnceTheThirdSegmentArrives) {
+  // RFC 9293, section 3.5, figure 6; section 3.10.7.4, fifth: from SYN-RECEIVED to ESTABLISHED.
   expect_transcript(R"(
    0 listen
    0 in  S 0:0 mss 1000 ws 7 sackok
@@ -45,6 +46,7 @@ TEST(TcpHandshake, OptionsThatThePeerDoesNotOfferAreNotConfirmed) {
 }
 
 TEST(TcpHandshake, TheScaledWindowOfThePeerIsUsed) {
+  // RFC 7323, section 2.3: SND.WND = SEG.WND << Snd.Wind.Shift, but not in a SYN (section 2.2).
   expect_transcript(R"(
    0 listen
    0 in  S 0:0 mss 1000 ws 2 win 1000
@@ -61,6 +63,7 @@ TEST(TcpHandshake, TheScaledWindowOfThePeerIsUsed) {
 }
 
 TEST(TcpHandshake, AnActiveOpenCompletesWithTheAnswer) {
+  // RFC 9293, section 3.10.7.3, fourth: SYN and an acceptable ACK: ESTABLISHED, and an ACK is sent.
   expect_transcript(R"(
    0 connect
    0 out S 0:0 win 65535 ws 3 sackok
@@ -72,6 +75,8 @@ TEST(TcpHandshake, AnActiveOpenCompletesWithTheAnswer) {
 }
 
 TEST(TcpHandshake, AnUnansweredSynIsRepeatedUntilTheConnectTimeOut) {
+  // RFC 6298, section 2.1: after one second. RFC 9293, section 3.8.3: an application may give up
+  // sooner than the three minutes of MUST-23; a proxy does, after three seconds.
   expect_transcript(R"(
     0 connect
     0 out S 0:0
@@ -86,7 +91,9 @@ TEST(TcpHandshake, AnUnansweredSynIsRepeatedUntilTheConnectTimeOut) {
 )");
 }
 
-TEST(TcpHandshake, ARefusedConnectSaysSo) {
+TEST(TcpHandshake, AResetThatAcknowledgesOurSynIsARefusal) {
+  // RFC 9293, section 3.10.7.3, second: an acceptable ACK with RST: "connection reset"; its user
+  // hears that nobody listens there.
   expect_transcript(R"(
    0 connect
    0 out S 0:0
@@ -100,6 +107,8 @@ TEST(TcpHandshake, ARefusedConnectSaysSo) {
 }
 
 TEST(TcpHandshake, AResetWithoutOrWithAForeignAckDoesNotRefuseAConnect) {
+  // RFC 9293, section 3.10.7.3, first and second: in SYN-SENT a RST counts only if it acknowledges
+  // our SYN.
   expect_transcript(R"(
    0 connect
    0 out S 0:0
@@ -114,6 +123,8 @@ TEST(TcpHandshake, AResetWithoutOrWithAForeignAckDoesNotRefuseAConnect) {
 }
 
 TEST(TcpHandshake, AnAnswerToAnotherConnectIsReset) {
+  // RFC 9293, section 3.10.7.3, first: SEG.ACK =< ISS or > SND.NXT is answered by
+  // <SEQ=SEG.ACK><CTL=RST>; section 3.5, figure 8.
   expect_transcript(R"(
    0 connect
    0 out S 0:0
@@ -128,6 +139,8 @@ TEST(TcpHandshake, AnAnswerToAnotherConnectIsReset) {
 }
 
 TEST(TcpHandshake, ALostAnswerIsRepeatedForARepeatedSynAndByTime) {
+  // RFC 9293, section 3.10.7.4, fourth, would go to LISTEN and answer the SYN anew, which is the
+  // same answer. RFC 6298, sections 2.1 and 5.5: one second, then two.
   expect_transcript(R"(
     0 listen
     0 in  S 0:0
@@ -142,6 +155,8 @@ TEST(TcpHandshake, ALostAnswerIsRepeatedForARepeatedSynAndByTime) {
 }
 
 TEST(TcpHandshake, AHalfOpenConnectionIsForgottenAfterFiveRepetitions) {
+  // RFC 9293, section 3.8.3, MUST-23, wants three minutes; against floods RFC 4987, section 3.3,
+  // shortens that. Here 63 s, with the back-off of RFC 6298, section 5.5.
   expect_transcript(R"(
      0 listen
      0 in  S 0:0
@@ -159,6 +174,8 @@ TEST(TcpHandshake, AHalfOpenConnectionIsForgottenAfterFiveRepetitions) {
 }
 
 TEST(TcpHandshake, AWrongAckOfOurSynIsResetAndTheRightOneStillCounts) {
+  // RFC 9293, section 3.10.7.4, fifth, SYN-RECEIVED: <SEQ=SEG.ACK><CTL=RST>, and "the connection
+  // remains in the same state" (section 3.5.2, group 2).
   expect_transcript(R"(
    0 listen
    0 in  S 0:0
@@ -173,6 +190,8 @@ TEST(TcpHandshake, AWrongAckOfOurSynIsResetAndTheRightOneStillCounts) {
 }
 
 TEST(TcpHandshake, AResetEndsAHalfOpenConnectionSilently) {
+  // RFC 9293, section 3.10.7.4, second: after a passive open back to LISTEN; "the user need not be
+  // informed".
   expect_transcript(R"(
    0 listen
    0 in  S 0:0
@@ -185,6 +204,9 @@ TEST(TcpHandshake, AResetEndsAHalfOpenConnectionSilently) {
 }
 
 TEST(TcpHandshake, WithAllConnectionsInUseTheThirdSegmentIsDroppedAndCounted) {
+  // RFC 4987, section 3.5: until then the connection is a record of its own. To the peer the third
+  // segment is lost like any other, and what it sends next takes its place (RFC 9293, section
+  // 3.8.1).
   expect_transcript(R"(
 set connections_max 1
    0 listen
@@ -202,6 +224,7 @@ set connections_max 1
 }
 
 TEST(TcpHandshake, ASegmentToAClosedPortIsReset) {
+  // RFC 9293, section 3.10.7.1, and section 3.5.2, group 1; never a RST for a RST.
   testing::ScriptSetting setting;
   setting.stack_isn = 0;  // a SYN has no ACK from which our number could be taken: it is 0
   EXPECT_EQ(testing::play_tcp_script(R"(
@@ -220,6 +243,7 @@ TEST(TcpHandshake, ASegmentToAClosedPortIsReset) {
 }
 
 TEST(TcpHandshake, SimultaneousOpensMeet) {
+  // RFC 9293, section 3.5, figure 7, MUST-10.
   expect_transcript(R"(
    0 connect
    0 out S 0:0
@@ -236,6 +260,8 @@ TEST(TcpHandshake, SimultaneousOpensMeet) {
 }
 
 TEST(TcpHandshake, ASimultaneousOpenAlsoEndsWithAPlainAck) {
+  // RFC 9293, section 3.10.7.4, fifth: in SYN-RECEIVED any acceptable ACK will do; a SYN with it is
+  // not needed.
   expect_transcript(R"(
    0 connect
    0 out S 0:0
@@ -248,6 +274,8 @@ TEST(TcpHandshake, ASimultaneousOpenAlsoEndsWithAPlainAck) {
 }
 
 TEST(TcpHandshake, TextWithTheThirdSegmentIsRead) {
+  // RFC 9293, section 3.10.7.4, fifth: enter ESTABLISHED "and continue processing", so that its
+  // text counts (seventh).
   expect_transcript(R"(
    0 listen
    0 in  S 0:0
@@ -260,6 +288,8 @@ TEST(TcpHandshake, TextWithTheThirdSegmentIsRead) {
 }
 
 TEST(TcpHandshake, WhenTheThirdSegmentIsLostTextCompletesTheHandshake) {
+  // RFC 9293, section 3.10.7.4, fifth: every segment has the ACK (section 3.1), also one that comes
+  // early (first, SHLD-31).
   expect_transcript(R"(
    0 listen
    0 in  S 0:0
@@ -275,6 +305,8 @@ TEST(TcpHandshake, WhenTheThirdSegmentIsLostTextCompletesTheHandshake) {
 }
 
 TEST(TcpHandshake, AfterStopListeningOpenConnectionsStayAndNewOnesAreRefused) {
+  // RFC 9293, section 3.10.4: closing in LISTEN deletes that connection block alone; what comes
+  // then finds CLOSED (section 3.10.7.1).
   expect_transcript(accepted(R"(
   20 unlisten
   20 in  P. 1:11 ack 1
@@ -286,8 +318,7 @@ TEST(TcpHandshake, AfterStopListeningOpenConnectionsStayAndNewOnesAreRefused) {
 )"));
 }
 
-// ---- SYN cookies: RFC 4987, section 3.6
-// ----------------------------------------------------------
+// ---- SYN cookies: RFC 4987, section 3.6 ---------------------------------------------------------
 
 /// The only place for a half-open connection is taken by the peer's port 40000.
 std::string flooded(std::string_view rest) {
@@ -301,6 +332,8 @@ std::string flooded(std::string_view rest) {
 }
 
 TEST(TcpSynCookie, AFullQueueIsAnsweredWithoutRemembering) {
+  // RFC 4987, section 3.6: the number of the SYN-ACK comes back in the ACK, and is all that is
+  // needed.
   expect_transcript(flooded(R"(
    1 in  S 0:0 mss 1000
    1 out S. 0:0 ack 1
@@ -317,7 +350,8 @@ TEST(TcpSynCookie, AFullQueueIsAnsweredWithoutRemembering) {
 }
 
 TEST(TcpSynCookie, IsNotSentAgainByTime) {
-  // Nothing is remembered that could be repeated; the client repeats its SYN.
+  // RFC 4987, section 3.6: nothing is remembered that could be repeated; the client repeats its
+  // SYN.
   expect_transcript(flooded(R"(
    1 in  S 0:0
    1 out S. 0:0 ack 1
@@ -330,6 +364,7 @@ TEST(TcpSynCookie, IsNotSentAgainByTime) {
 }
 
 TEST(TcpSynCookie, ANumberThatWasNeverGivenIsReset) {
+  // RFC 9293, section 3.10.7.2, second: an ACK in LISTEN is answered by a RST.
   expect_transcript(flooded(R"(
    2 in  . 1:1 ack 12345
    2 out R 12345:12345
@@ -339,6 +374,8 @@ TEST(TcpSynCookie, ANumberThatWasNeverGivenIsReset) {
 }
 
 TEST(TcpSynCookie, ItsMssIsNotMoreThanThePeers) {
+  // RFC 4987, section 3.6: of the options a cookie without time stamps holds one of a few sizes;
+  // the one below what was offered is taken, so that RFC 9293, section 3.7.1, is obeyed.
   expect_transcript_v4(flooded(R"(
    1 in  S 0:0 mss 1000 ws 7 sackok
    1 out S. 0:0 ack 1 nosackok nows nots
@@ -352,7 +389,8 @@ TEST(TcpSynCookie, ItsMssIsNotMoreThanThePeers) {
 }
 
 TEST(TcpSynCookie, KeepsTheOptionsInItsTimeStamp) {
-  // Scale 2 and SACK come back in the echo of a stamp whose low bits say so.
+  // RFC 4987, section 3.6: scale 2 and SACK come back in the echo (RFC 7323, section 3.2) of a
+  // stamp whose low bits say so.
   expect_transcript_v4(flooded(R"(
    1 in  S 0:0 mss 1460 ws 2 sackok ts 1:-
    1 out S. 0:0 ack 1 sackok ws 3 ts *:1
@@ -369,6 +407,8 @@ TEST(TcpSynCookie, KeepsTheOptionsInItsTimeStamp) {
 }
 
 TEST(TcpSynCookie, TheThirdSegmentsTextIsRead) {
+  // RFC 4987, section 3.6, with RFC 9293, section 3.10.7.4, fifth: ESTABLISHED, and processing
+  // continues.
   expect_transcript(flooded(R"(
    1 in  S 0:0
    1 out S. 0:0 ack 1

@@ -4,6 +4,9 @@ namespace weir::tcp {
 namespace {
 
 TEST(TcpIcmp, UnreachableFailsAConnectWhenItQuotesOurSyn) {
+  // RFC 5461, section 4.1: in SYN-SENT a soft error ends the attempt, against RFC 1122, section
+  // 4.2.3.9, since another address may be tried. RFC 5927, section 4.1: only if what it quotes is
+  // in flight.
   expect_transcript(R"(
    0 connect
    0 out S 0:0
@@ -16,6 +19,8 @@ TEST(TcpIcmp, UnreachableFailsAConnectWhenItQuotesOurSyn) {
 }
 
 TEST(TcpIcmp, UnreachableDoesNotEndAnOpenConnection) {
+  // RFC 1122, section 4.2.3.9: a soft error, "MUST NOT abort the connection"; so RFC 9293, section
+  // 3.9.2.2.
   expect_transcript(accepted(R"(
   20 write 100
   20 out P. 1:101
@@ -27,6 +32,9 @@ TEST(TcpIcmp, UnreachableDoesNotEndAnOpenConnection) {
 }
 
 TEST(TcpIcmp, PacketTooBigMakesSegmentsSmallerAndSendsThemAgainAtOnce) {
+  // RFC 1191, section 6.4: what was too large is sent again at once, and the congestion window
+  // stays. It wants slow start besides; here the pieces leave at the pace of the window. RFC 5927,
+  // section 4.1: only if the number quoted is in flight.
   expect_transcript_v4(accepted(R"(
   20 write 1500
   20 out . 1:1001
@@ -44,6 +52,8 @@ TEST(TcpIcmp, PacketTooBigMakesSegmentsSmallerAndSendsThemAgainAtOnce) {
 }
 
 TEST(TcpIcmp, ASmallerMtuDuringTheHandshakeIsRemembered) {
+  // RFC 1191, section 6.2: the estimate belongs to the path, so the text that follows the handshake
+  // is cut to it.
   expect_transcript_v4(R"(
    0 connect
    0 out S 0:0
@@ -67,7 +77,7 @@ TEST(TcpIcmp, NoErrorEndsAnOpenConnection) {
 }
 
 TEST(TcpIcmp, ARefusedPortFailsAConnect) {
-  // RFC 1122, section 4.2.3.9: a hard error.
+  // RFC 1122, section 4.2.3.9: a hard error, SHOULD abort.
   expect_transcript("0 connect\n0 out S 0:0\n5 icmp port 0\n5 news reset\n5 failure unreachable\n");
 }
 
@@ -85,7 +95,8 @@ TEST(TcpIcmp, TimeExceededDoesNotFailAConnect) {
 }
 
 TEST(TcpIcmp, AHalfOpenConnectionIsNotEndedByAnError) {
-  // RFC 5927, section 5.2: its numbers are easier to guess than those of a long connection.
+  // RFC 5927, section 5.2, spares synchronized states only; here SYN-RECEIVED is spared, too: its
+  // numbers are easier to guess than those of a long connection.
   expect_transcript(R"(
    0 listen
    0 in  S 0:0
@@ -113,7 +124,7 @@ TEST(TcpIcmp, AQuoteOfAcknowledgedDataIsNotBelieved) {
 }
 
 TEST(TcpIcmp, ALargerPathIsNotNews) {
-  // RFC 1191, section 6.3: it never grows by such a message.
+  // RFC 1191, section 3: the estimate MUST NOT grow by such a message.
   expect_transcript_v4(accepted(R"(
   20 write 1000
   20 out P. 1:1001

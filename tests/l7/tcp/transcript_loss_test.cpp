@@ -4,6 +4,7 @@ namespace weir::tcp {
 namespace {
 
 TEST(TcpLoss, UnacknowledgedDataIsRepeatedWithADoublingTimeOut) {
+  // RFC 6298, sections 5.4 and 5.5; RFC 9293, section 3.8.2, MUST-19.
   expect_transcript(accepted(R"(
   10 write 100
   10 out P. 1:101 ack 1
@@ -19,6 +20,8 @@ TEST(TcpLoss, UnacknowledgedDataIsRepeatedWithADoublingTimeOut) {
 }
 
 TEST(TcpLoss, TheBackoffEndsOnlyWithASampleFromASegmentSentOnce) {
+  // RFC 6298, section 3 (Karn's algorithm), and section 5: the backed-off time-out stays until a
+  // segment that was sent once has been acknowledged (RFC 9293, section 3.8.2).
   expect_transcript(accepted(R"(
    10 write 100
    10 out P. 1:101
@@ -40,6 +43,8 @@ TEST(TcpLoss, TheBackoffEndsOnlyWithASampleFromASegmentSentOnce) {
 }
 
 TEST(TcpLoss, AfterATimeOutSendingStartsAgainAtTheFirstHoleWithOneSegment) {
+  // RFC 5681, section 3.1: the loss window of one segment, then slow start; RFC 6298, section 5.4:
+  // the earliest one first.
   expect_transcript(accepted(R"(
   20 write 3000
   20 out . 1:1001
@@ -56,6 +61,7 @@ TEST(TcpLoss, AfterATimeOutSendingStartsAgainAtTheFirstHoleWithOneSegment) {
 }
 
 TEST(TcpLoss, TheTimerRestartsOnlyWhenSomethingNewIsAcknowledged) {
+  // RFC 6298, section 5.3: only an ACK "that acknowledges new data" restarts it.
   expect_transcript(accepted(R"(
   20 write 2000
   20 out . 1:1001
@@ -68,6 +74,8 @@ TEST(TcpLoss, TheTimerRestartsOnlyWhenSomethingNewIsAcknowledged) {
 }
 
 TEST(TcpLoss, ThreeDuplicateAcksRepeatTheFirstSegmentAndTwoSendNewOnes) {
+  // RFC 5681, section 3.2, step 1: limited transmit (RFC 3042, section 2) on the first two; steps 2
+  // and 3: fast retransmit on the third.
   expect_transcript(accepted(R"(
   20 write 14000
   20 out . 1:1001
@@ -99,6 +107,7 @@ TEST(TcpLoss, ThreeDuplicateAcksRepeatTheFirstSegmentAndTwoSendNewOnes) {
 }
 
 TEST(TcpLoss, APartialAckRepeatsTheNextHoleWithoutWaiting) {
+  // RFC 6582, section 3.2, step 3: a partial acknowledgment.
   expect_transcript(accepted(R"(
   20 write 6000
   20 out . 1:1001
@@ -120,6 +129,8 @@ TEST(TcpLoss, APartialAckRepeatsTheNextHoleWithoutWaiting) {
 }
 
 TEST(TcpLoss, DuplicatesAfterATimeOutDoNotStartARecovery) {
+  // RFC 6582, section 3.2, step 4 sets "recover" at a time-out, and step 2 wants duplicates from
+  // beyond it.
   expect_transcript(accepted(R"(
   20 write 4000
   20 out . 1:1001
@@ -136,6 +147,7 @@ TEST(TcpLoss, DuplicatesAfterATimeOutDoNotStartARecovery) {
 }
 
 TEST(TcpLoss, AcksThatChangeTheWindowOrCarryTextAreNotDuplicates) {
+  // RFC 5681, section 2, duplicate acknowledgment: (b) no data, (e) the same window.
   expect_transcript(accepted(R"(
   20 write 2000
   20 out . 1:1001
@@ -153,6 +165,7 @@ TEST(TcpLoss, AcksThatChangeTheWindowOrCarryTextAreNotDuplicates) {
 }
 
 TEST(TcpLoss, DataWithoutAnyAckIsGivenUpAfterTheUserTimeOut) {
+  // RFC 9293, section 3.8.3, (c), and section 3.10.8: R2 is a time, set by the user (MUST-21).
   expect_transcript(accepted(R"(
 set user_timeout 1000
   20 write 100

@@ -15,9 +15,10 @@ struct OptionCase {
 
 std::string name_of(const ::testing::TestParamInfo<OptionCase>& row) { return row.param.name; }
 
-/// MUST-6 and MUST-7: unknown options are skipped by their length, and so is what has no meaning.
 class TcpHarmlessOptions : public ::testing::TestWithParam<OptionCase> {};
 TEST_P(TcpHarmlessOptions, DoNotHinderAConnection) {
+  // RFC 9293, section 3.1, MUST-6: unknown options are skipped by their length, and so is what has
+  // no meaning on a SYN.
   expect_transcript(std::string{"0 listen\n0 in S 0:0 opt "} + GetParam().syn_options +
                     "\n0 out S. 0:0 ack 1\n10 in . 1:1 ack 1\n10 news accepted\n");
 }
@@ -37,9 +38,10 @@ INSTANTIATE_TEST_SUITE_P(
                                  "000000000000000000000000000000000000"}),
     name_of);
 
-/// MUST-7: an illegal length must not be a disaster; the segment is dropped, the peer repeats it.
 class TcpBrokenOptions : public ::testing::TestWithParam<OptionCase> {};
 TEST_P(TcpBrokenOptions, DropTheSegmentAndCountIt) {
+  // RFC 9293, section 3.1, MUST-7: an illegal length is handled. It suggests a reset; here the
+  // segment is dropped, since what is damaged once comes again whole.
   expect_transcript(std::string{"0 listen\n0 in S 0:0 opt "} + GetParam().syn_options +
                     "\n1 count dropped_malformed 1\n1 count half_open 0\n");
   expect_transcript(accepted(std::string{"20 in . 1:11 ack 1 opt "} + GetParam().syn_options +
@@ -84,7 +86,8 @@ TEST(TcpOptions, AWindowScaleBeyondFourteenCountsAsFourteen) {
 }
 
 TEST(TcpOptions, AMssOfNothingIsNotBelieved) {
-  // RFC 9293, section 3.7.1, leaves it to us; headers alone would be sent otherwise.
+  // RFC 9293, section 3.7.1, MUST-16, is bent: below 88 bytes, options included, headers would be
+  // all that a hostile peer makes us send.
   for (const char* mss : {"0", "1", "40"}) {
     expect_transcript("0 listen\n0 in S 0:0 mss " + std::string{mss} + R"(
    0 out S. 0:0 ack 1
@@ -134,7 +137,8 @@ TEST(TcpOptions, TheAnnouncedMssIsThatOfTheLink) {
 }
 
 TEST(TcpUrgent, DataIsReadInLine) {
-  // RFC 6093, section 3.4; RFC 9293, section 3.8.5.
+  // RFC 6093, section 2.1: it was never meant to leave the line. RFC 9293, section 3.8.5, MUST-32,
+  // wants the user told where it ends; this stack does not.
   expect_transcript(accepted(R"(
   20 in  .U 1:11 ack 1 urg 5
   20-61 out . 1:1 ack 11
@@ -144,7 +148,8 @@ TEST(TcpUrgent, DataIsReadInLine) {
 }
 
 TEST(TcpUrgent, APointerBeyondTheTextDoesNotMatter) {
-  // RFC 6093, section 3.3: and neither does one without the flag.
+  // RFC 9293, section 3.8.5: "robust to invalid urgent pointer values"; without the flag there is
+  // none (section 3.1).
   expect_transcript(accepted(R"(
   20 in  .U 1:11 ack 1 urg 65535
   29 skip
@@ -156,7 +161,7 @@ TEST(TcpUrgent, APointerBeyondTheTextDoesNotMatter) {
 }
 
 TEST(TcpUrgent, AnUrgentSegmentWithoutTextIsAnAck) {
-  // RFC 9293, section 3.8.5.
+  // RFC 9293, section 3.8.5: no text, nothing urgent; section 3.10.7.4, fifth: its ACK counts.
   expect_transcript(accepted(R"(
   20 write 10
   20 out P. 1:11
@@ -176,7 +181,8 @@ TEST(TcpFlags, FinAndRstTogetherReset) {
 }
 
 TEST(TcpFlags, AllAtOnceAreDropped) {
-  // What scanners send ("Christmas tree"): SYN with FIN or RST has no meaning.
+  // RFC 9293, section 3.10.7.4, fourth, would challenge the SYN; what scanners send ("Christmas
+  // tree"), SYN with FIN or RST, has no meaning and gets no answer.
   expect_transcript(
       accepted("20 in SFRPU. 1:1 ack 1 urg 1\n20 count dropped_malformed 1\n20 news none\n"));
 }

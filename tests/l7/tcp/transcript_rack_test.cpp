@@ -8,8 +8,8 @@ namespace weir::tcp {
 namespace {
 
 TEST(TcpRack, ASegmentThatIsOvertakenIsRepeatedAfterTheReorderingWindow) {
-  // Section 6.2, steps 4 and 5: one overtaking segment is enough, a quarter of the shortest round
-  // trip after the time that a round trip takes.
+  // RFC 8985, section 6.2, steps 4 and 5: one overtaking segment is enough, a quarter of the
+  // shortest round trip after the time that a round trip takes.
   expect_transcript(accepted_sack(R"(
   20 write 2000
   20 out . 1:1001
@@ -23,7 +23,7 @@ TEST(TcpRack, ASegmentThatIsOvertakenIsRepeatedAfterTheReorderingWindow) {
 }
 
 TEST(TcpRack, ReorderingWithinTheWindowRepeatsNothing) {
-  // Section 6.2, step 5.
+  // RFC 8985, section 6.2, step 5.
   expect_transcript(accepted_sack(R"(
   20 write 3000
   20 out . 1:1001
@@ -36,7 +36,8 @@ TEST(TcpRack, ReorderingWithinTheWindowRepeatsNothing) {
 }
 
 TEST(TcpRack, ThreeThatOvertakeLeaveNoWindow) {
-  // Section 6.2, step 4: without reordering seen so far, DupThresh segments mean loss at once.
+  // RFC 8985, section 6.2, step 4: without reordering seen so far, DupThresh segments mean loss at
+  // once.
   expect_transcript(accepted_sack(R"(
   20 write 4000
   20 out . 1:1001
@@ -50,7 +51,7 @@ TEST(TcpRack, ThreeThatOvertakeLeaveNoWindow) {
 }
 
 TEST(TcpRack, SeenReorderingOpensTheWindowAgain) {
-  // Section 6.2, step 4: once reordering was seen, DupThresh no longer closes the window.
+  // RFC 8985, section 6.2, step 4: once reordering was seen, DupThresh no longer closes the window.
   expect_transcript(accepted_sack(R"(
   20 write 2000
   20 out . 1:1001
@@ -69,8 +70,9 @@ TEST(TcpRack, SeenReorderingOpensTheWindowAgain) {
 }
 
 TEST(TcpRack, TheWindowIsNeverShorterThanAClockCanTell) {
-  // With a round trip of half a millisecond a quarter of it is below the timer's tick; a floor of
-  // 1 ms keeps neighbours on a LAN from being repeated for jitter.
+  // RFC 8985, section 6.2, step 4, has no floor, but wants a clock finer than a quarter of the
+  // round trip (section 4). With half a millisecond that is below the timer's tick; 1 ms keeps
+  // neighbours on a LAN from being repeated for jitter.
   expect_transcript(R"(
    0 listen
    0 in  S 0:0 mss 1000 sackok
@@ -87,7 +89,8 @@ TEST(TcpRack, TheWindowIsNeverShorterThanAClockCanTell) {
 }
 
 TEST(TcpRack, SwitchedOffOneOvertakingSegmentRepeatsNothing) {
-  // The off switch: RFC 6675 counts, so that two segments wait for the time-out.
+  // The off switch: RFC 6675, section 4 (IsLost), counts, so that two segments wait for the
+  // time-out.
   expect_transcript(accepted_sack(R"(
    set rack 0
   20 write 2000
@@ -101,8 +104,8 @@ TEST(TcpRack, SwitchedOffOneOvertakingSegmentRepeatsNothing) {
 }
 
 TEST(TcpTlp, TheLastSegmentIsRepeatedTwoRoundTripsLater) {
-  // Section 7.2: PTO = 2 * SRTT with more than one segment in flight; section 7.3: without new data
-  // the last segment is the probe.
+  // RFC 8985, section 7.2: PTO = 2 * SRTT with more than one segment in flight; section 7.3:
+  // without new data the last segment is the probe.
   expect_transcript(accepted_sack(R"(
   20 write 2000
   20 out . 1:1001
@@ -114,8 +117,8 @@ TEST(TcpTlp, TheLastSegmentIsRepeatedTwoRoundTripsLater) {
 }
 
 TEST(TcpTlp, ALoneSegmentWaitsForADelayedAck) {
-  // Section 7.2: + TLP.max_ack_delay when FlightSize is one segment; here 50 ms,
-  // since Linux takes up to 44.
+  // RFC 8985, section 7.2: + TLP.max_ack_delay when FlightSize is one segment; here 50 ms, since
+  // Linux takes up to 44.
   expect_transcript(accepted_sack(R"(
   20 write 100
   20 out P. 1:101
@@ -126,7 +129,7 @@ TEST(TcpTlp, ALoneSegmentWaitsForADelayedAck) {
 }
 
 TEST(TcpTlp, NewDataIsABetterProbeThanOld) {
-  // Section 7.3: an unsent segment goes first, even beyond the congestion window.
+  // RFC 8985, section 7.3: an unsent segment goes first, even beyond the congestion window.
   expect_transcript(accepted_sack("20 write 11000\n" + ten_segments(20) + R"(
   40 out P. 10001:11001
   50 in  . 1:1 ack 11001
@@ -135,7 +138,7 @@ TEST(TcpTlp, NewDataIsABetterProbeThanOld) {
 }
 
 TEST(TcpTlp, TheProbesAckUncoversTheLossBeforeIt) {
-  // Section 7.1: the probe turns a time-out into a fast recovery.
+  // RFC 8985, section 7.4.1: the probe turns a time-out into a fast recovery.
   expect_transcript(accepted_sack(R"(
   20 write 3000
   20 out . 1:1001
@@ -144,7 +147,7 @@ TEST(TcpTlp, TheProbesAckUncoversTheLossBeforeIt) {
   40 out P. 2001:3001
   50 in  . 1:1 ack 1 sack 2001-3001
   50-54 out . 1:1001
-  50-54 may . 1001:2001         # in the same round trip or the next: RFC 6937, RFC 9937
+  50-54 may . 1001:2001         # in the same round trip or the next: RFC 6937
   60 in  . 1:1 ack 1001 sack 2001-3001
   61 skip
   75 in  . 1:1 ack 3001
@@ -154,8 +157,8 @@ TEST(TcpTlp, TheProbesAckUncoversTheLossBeforeIt) {
 }
 
 TEST(TcpTlp, OneProbeAndThenTheTimeOut) {
-  // Section 7.3: at most one until something new is acknowledged; the time-out counts from the
-  // probe.
+  // RFC 8985, section 7.3: at most one until something new is acknowledged; the time-out counts
+  // from the probe.
   expect_transcript(accepted_sack(R"(
   20 write 2000
   20 out . 1:1001
@@ -169,7 +172,7 @@ TEST(TcpTlp, OneProbeAndThenTheTimeOut) {
 }
 
 TEST(TcpTlp, ThereIsNoneInRecoveryOrWithoutSack) {
-  // Section 7.2: armed only outside of recovery and when SACK was negotiated.
+  // RFC 8985, section 7.2: armed only outside of recovery and when SACK was negotiated.
   expect_transcript(accepted(R"(
   20 write 2000
   20 out . 1:1001

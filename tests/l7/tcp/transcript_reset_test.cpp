@@ -4,6 +4,7 @@ namespace weir::tcp {
 namespace {
 
 TEST(TcpReset, TheExactNumberEndsTheConnection) {
+  // RFC 5961, section 3.2; RFC 9293, section 3.10.7.4, second, check 2.
   expect_transcript(accepted(R"(
   20 in  R 1:1
   20 news reset
@@ -15,6 +16,7 @@ TEST(TcpReset, TheExactNumberEndsTheConnection) {
 }
 
 TEST(TcpReset, ANumberElsewhereInTheWindowIsChallengedOnceIn500Ms) {
+  // RFC 5961, section 3.2: a challenge ACK, and section 7: throttled.
   expect_transcript(accepted(R"(
   20 in  R 2:2
   20 out . 1:1 ack 1
@@ -27,6 +29,7 @@ TEST(TcpReset, ANumberElsewhereInTheWindowIsChallengedOnceIn500Ms) {
 }
 
 TEST(TcpReset, ANumberOutsideOfTheWindowIsDroppedSilently) {
+  // RFC 5961, section 3.2; RFC 9293, section 3.10.7.4, second, check 1.
   expect_transcript(accepted(R"(
   20 in  R 0:0
   20 in  R 300000:300000
@@ -37,6 +40,7 @@ TEST(TcpReset, ANumberOutsideOfTheWindowIsDroppedSilently) {
 }
 
 TEST(TcpReset, ASynInsideOrOutsideOfTheWindowIsChallenged) {
+  // RFC 5961, section 4.2: "irrespective of the sequence number".
   expect_transcript(accepted(R"(
   20 in  S 1:1
   20 out . 1:1 ack 1
@@ -47,6 +51,8 @@ TEST(TcpReset, ASynInsideOrOutsideOfTheWindowIsChallenged) {
 }
 
 TEST(TcpReset, TheChallengeLimitDoesNotSilenceAcksOfText) {
+  // RFC 5961, section 7, throttles challenges only; RFC 9293, section 3.10.7.4, first and seventh,
+  // want the others.
   expect_transcript(accepted(R"(
   20 in  S 1:1
   20 out . 1:1 ack 1
@@ -60,6 +66,8 @@ TEST(TcpReset, TheChallengeLimitDoesNotSilenceAcksOfText) {
 }
 
 TEST(TcpReset, ARefusalDuringASimultaneousOpenIsReported) {
+  // RFC 9293, section 3.10.7.4, second: in SYN-RECEIVED after an active open, "signal the user"
+  // that it was refused.
   expect_transcript(R"(
    0 connect
    0 out S 0:0

@@ -97,7 +97,7 @@ TEST(TcpDsack, ARepeatedSegmentIsReportedInTheFirstBlock) {
 }
 
 TEST(TcpDsack, TheRepeatedPartAloneIsReported) {
-  // RFC 2883, section 4.1.3: part of the segment was new.
+  // RFC 2883, section 4.2.1: part of the segment was new.
   expect_transcript(accepted_sack(R"(
   20 in  . 1:101 ack 1
   70 skip
@@ -108,7 +108,7 @@ TEST(TcpDsack, TheRepeatedPartAloneIsReported) {
 }
 
 TEST(TcpDsack, ARepeatedSegmentAboveAGapIsFollowedByTheBlockThatHoldsIt) {
-  // RFC 2883, section 4.1.2.
+  // RFC 2883, section 4.1.3.
   expect_transcript(accepted_sack(R"(
   20 in  . 101:201 ack 1
   20 skip
@@ -122,7 +122,7 @@ TEST(TcpDsack, ARepeatedSegmentAboveAGapIsFollowedByTheBlockThatHoldsIt) {
 }
 
 TEST(TcpDsack, ARepeatedSegmentBelowAGapIsFollowedByTheGapsBlock) {
-  // RFC 2883, section 4.1.1, last example.
+  // RFC 2883, section 4.1.2.
   expect_transcript(accepted_sack(R"(
   20 in  . 1:101 ack 1
   20 skip
@@ -223,7 +223,8 @@ TEST(TcpSackRecovery, WithoutRackThreeSegmentsMustHaveOvertaken) {
 }
 
 TEST(TcpSackRecovery, ALostRetransmissionIsRepeatedWithoutATimeOut) {
-  // RFC 8985, section 3.3: what was sent after the retransmission has arrived, and it has not.
+  // RFC 8985, section 6.2, step 5: what was sent after the retransmission has arrived, and it has
+  // not.
   expect_transcript(accepted_sack("20 write 12000\n" + ten_segments(20) + R"(
   30 in  . 1:1 ack 1 sack 1001-10001
   30 out . 1:1001
@@ -293,7 +294,7 @@ TEST(TcpSackRecovery, AfterATimeOutWhatWasReportedIsNotRepeatedWhenTheHoleIsFill
 }
 
 TEST(TcpPrr, TheWindowSinksToCubicsShareWithoutABurst) {
-  // RFC 6937, section 3, RFC 9438, section 4.6: nine of ten segments have arrived, so seven may be
+  // RFC 6937, section 3; RFC 9438, section 4.6: nine of ten segments have arrived, so seven may be
   // in flight: the hole and six new ones.
   expect_transcript(
       accepted_sack("   set congestion cubic\n20 write 30000\n" + ten_segments(20) + R"(
@@ -311,7 +312,7 @@ TEST(TcpPrr, TheWindowSinksToCubicsShareWithoutABurst) {
 }
 
 TEST(TcpPrr, TheWindowSinksToHalfWithNewReno) {
-  // RFC 5681, equation 4: half of what was in flight: the hole and four new ones.
+  // RFC 5681, section 3.1, equation 4: half of what was in flight: the hole and four new ones.
   expect_transcript(accepted_sack("   set congestion newreno\n20 write 30000\n" + ten_segments(20) +
                                   R"(
   30 in  . 1:1 ack 1 sack 1001-10001
@@ -341,7 +342,7 @@ TEST(TcpPrr, OneLeavesForEachThatArrivesWhileThePipeIsBelowTheThreshold) {
 }
 
 TEST(TcpDuplicateSack, ThatExplainsEveryRepetitionTakesTheRepairBack) {
-  // RFC 3708, section 2: on an ACK alone, and with text of a peer who is waited for by nobody.
+  // RFC 3708, section 3: on an ACK alone, and with text of a peer who is waited for by nobody.
   for (const std::string news :
        {"231 in . 1:1 ack 1001 sack 1-1001\n", "231 in P. 1:101 ack 1001 sack 1-1001\n231 skip\n"})
     expect_transcript(accepted_sack(R"(
@@ -352,6 +353,26 @@ TEST(TcpDuplicateSack, ThatExplainsEveryRepetitionTakesTheRepairBack) {
  230 in  . 1:1 ack 1001
  230 count spurious_repairs 0
 )" + news + " 231 count spurious_repairs 1\n"));
+}
+
+TEST(TcpSackedSegments, EndABackoffIfTheyWereSentOnce) {
+  // RFC 6298, section 5.7, with section 3 (Karn): a SACK says when a segment that was sent once has
+  // arrived, and that is a sample, even while the first hole is open and repeated.
+  expect_transcript(accepted_sack(R"(
+  20 write 1000
+  20 out P. 1:1001
+  90 out P. 1:1001              # the tail probe
+ 290 out P. 1:1001
+ 690 out P. 1:1001
+ 700 in  . 1:1 ack 1001         # of which sending? no sample, and the next time-out is 800 ms
+ 800 write 2000
+ 800 out . 1001:2001
+ 800 out P. 2001:3001
+ 810 in  . 1:1 ack 1001 sack 2001-3001
+ 812 out . 1001:2001
+1000-1030 out . 1001:2001
+1040 in  . 1:1 ack 3001
+)"));
 }
 
 }  // namespace

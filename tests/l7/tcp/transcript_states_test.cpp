@@ -145,6 +145,8 @@ std::vector<Cell> cells() {
 class TcpStates : public ::testing::TestWithParam<Cell> {};
 
 TEST_P(TcpStates, DoWhatTheTableSays) {
+  // RFC 9293, section 3.10.7.4; RFC 5961, sections 3.2, 4.2 and 5.2; RFC 1337, section 3, for
+  // TIME-WAIT.
   const State& state = *GetParam().state;
   const unsigned r = state.receive_next;
   const std::string lines =
@@ -159,8 +161,7 @@ INSTANTIATE_TEST_SUITE_P(, TcpStates, ::testing::ValuesIn(cells()), [](const aut
   return std::string{row.param.state->name} + "Gets" + row.param.event->name;
 });
 
-// ---- SYN-SENT: RFC 9293, section 3.10.7.3
-// --------------------------------------------------------
+// ---- SYN-SENT: RFC 9293, section 3.10.7.3 -------------------------------------------------------
 
 struct SynSentCase {
   const char* name;
@@ -170,6 +171,7 @@ struct SynSentCase {
 class TcpSynSent : public ::testing::TestWithParam<SynSentCase> {};
 
 TEST_P(TcpSynSent, DoesWhatTheTableSays) {
+  // RFC 9293, section 3.10.7.3.
   expect_transcript(std::string{"0 connect\n0 out S 0:0\n"} + GetParam().lines);
 }
 
@@ -196,6 +198,8 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& row) { return std::string{row.param.name}; });
 
 TEST(TcpOpening, WhatIsNotForItLeavesTheOpenGoingOn) {
+  // RFC 9293, section 3.10.7.3, fifth: without SYN and RST "drop the segment and return"; second: a
+  // RST without ACK as well.
   expect_transcript(std::string{R"(
    0 connect
    0 out S 0:0
@@ -206,24 +210,28 @@ TEST(TcpOpening, WhatIsNotForItLeavesTheOpenGoingOn) {
 )"} + kStillOpens);
 }
 
-// ---- LISTEN: RFC 9293, section 3.10.7.2
-// ----------------------------------------------------------
+// ---- LISTEN: RFC 9293, section 3.10.7.2 ---------------------------------------------------------
 
 TEST(TcpListen, AResetIsIgnored) {
+  // RFC 9293, section 3.10.7.2, first.
   expect_transcript(
       "0 listen\n0 in R 0:0\n0 in R. 0:0 ack 5\n1 count connections 0\n1 news none\n");
 }
 
 TEST(TcpListen, AnAckIsReset) {
+  // RFC 9293, section 3.10.7.2, second: <SEQ=SEG.ACK><CTL=RST>.
   expect_transcript("0 listen\n0 in . 0:0 ack 5\n0 out R 5:5\n0 in S. 0:0 ack 6\n0 out R 6:6\n");
 }
 
 TEST(TcpListen, ASegmentWithoutFlagsIsDroppedOrReset) {
-  // Eighth: "drop the segment"; there is no ACK whose number a RST could have.
+  // RFC 9293, section 3.10.7.2, fourth: "drop the segment"; there is no ACK whose number a RST
+  // could have.
   expect_transcript("0 listen\n0 in - 0:0\n1 skip\n1 count connections 0\n");
 }
 
 TEST(TcpListen, ASynWithFinOrRstIsDropped) {
+  // RFC 9293, section 3.10.7.2: a RST is looked at before a SYN (first) and ignored. The FIN of a
+  // SYN would be kept for later (third); here the segment is dropped, for only scanners send it.
   expect_transcript(R"(
    0 listen
    0 in  SF 0:0
@@ -236,7 +244,7 @@ TEST(TcpListen, ASynWithFinOrRstIsDropped) {
 }
 
 TEST(TcpListen, TextOnTheSynIsLeftForLater) {
-  // RFC 9293, section 3.10.7.2, lets it be queued; this stack lets the peer repeat it.
+  // RFC 9293, section 3.10.7.2, third, lets it be queued; this stack lets the peer repeat it.
   expect_transcript(R"(
    0 listen
    0 in  S 0:10 mss 1000
@@ -249,6 +257,8 @@ TEST(TcpListen, TextOnTheSynIsLeftForLater) {
 }
 
 TEST(TcpListen, PushAndUrgentOnASynDoNotMatter) {
+  // RFC 9293, section 3.10.7.2, third: other control bits are for later, and without text there is
+  // nothing to push or to be urgent about.
   expect_transcript("0 listen\n0 in SPU 0:0 urg 3\n0 out S. 0:0 ack 1\n");
 }
 

@@ -15,6 +15,7 @@ std::string in_time_wait(std::string_view rest) {
 }
 
 TEST(TcpTimeWait, ARepeatedFinIsAckedAndStartsTheWaitAgain) {
+  // RFC 9293, section 3.10.7.4, fifth and eighth: "restart the 2 MSL time-wait timeout".
   expect_transcript(in_time_wait(R"(
 30000 in  F. 1:1 ack 2
 30000 out . 2:2 ack 2
@@ -24,6 +25,8 @@ TEST(TcpTimeWait, ARepeatedFinIsAckedAndStartsTheWaitAgain) {
 }
 
 TEST(TcpTimeWait, ResetsAndBareAcksAreIgnored) {
+  // RFC 1337, section 3, fix F1, for the RST, against RFC 9293, section 3.10.7.4, second. The ACKs
+  // say nothing new (fifth).
   expect_transcript(in_time_wait(R"(
    40 in  R 2:2
    41 in  . 2:2 ack 2
@@ -33,6 +36,8 @@ TEST(TcpTimeWait, ResetsAndBareAcksAreIgnored) {
 }
 
 TEST(TcpTimeWait, ANewerSynOpensANewConnectionAndAnOlderOneDoesNot) {
+  // RFC 9293, section 3.6.1, MAY-2: a SYN may reopen it when its number is beyond the last one
+  // used; any other is challenged (section 3.10.7.4, fourth).
   expect_transcript(in_time_wait(R"(
    40 in  S 1:1
    40 out . 2:2 ack 2
@@ -46,6 +51,8 @@ TEST(TcpTimeWait, ANewerSynOpensANewConnectionAndAnOlderOneDoesNot) {
 }
 
 TEST(TcpTimeWait, WhenTheTableIsFullTheOldestGivesWay) {
+  // RFC 9293, section 3.6.1, MUST-13, is bent: what is nearest to its end is given up, since a
+  // table that strangers fill must be bounded, and then a segment finds CLOSED.
   expect_transcript(in_time_wait(R"(
 set time_wait_max 1
    40 peer 40001
@@ -65,8 +72,7 @@ set time_wait_max 1
 )"));
 }
 
-// ---- the same four numbers again: RFC 6191, section 2
-// --------------------------------------------
+// ---- the same four numbers again: RFC 6191, section 2 -------------------------------------------
 
 std::string in_time_wait_stamped(std::string_view rest) {
   return accepted_stamped("", R"(
@@ -81,6 +87,7 @@ std::string in_time_wait_stamped(std::string_view rest) {
 }
 
 TEST(TcpTimeWaitReuse, ANewerStampIsEnoughWhateverTheNumber) {
+  // RFC 6191, section 2: both had time stamps, and the SYN has a later one.
   expect_transcript(in_time_wait_stamped(R"(
   100 in  S -5000:-5000 ts 100:-
   100 out S. 0:0 ack -4999 ts *:100
@@ -91,6 +98,8 @@ TEST(TcpTimeWaitReuse, ANewerStampIsEnoughWhateverTheNumber) {
 }
 
 TEST(TcpTimeWaitReuse, AnOlderStampIsRefusedWhateverTheNumber) {
+  // RFC 6191, section 2: an earlier stamp is that of an old duplicate. It would be dropped
+  // silently; an ACK does no harm.
   expect_transcript(in_time_wait_stamped(R"(
   100 in  S 5000:5000 ts 5:-
   100 may . 2:2 ack 2
@@ -100,6 +109,7 @@ TEST(TcpTimeWaitReuse, AnOlderStampIsRefusedWhateverTheNumber) {
 }
 
 TEST(TcpTimeWaitReuse, AnEqualStampNeedsAHigherNumber) {
+  // RFC 6191, section 2: when the stamps are equal the number decides.
   expect_transcript(in_time_wait_stamped(R"(
   100 in  S 5000:5000 ts 30:-
   100 out S. 0:0 ack 5001
@@ -113,6 +123,7 @@ TEST(TcpTimeWaitReuse, AnEqualStampNeedsAHigherNumber) {
 }
 
 TEST(TcpTimeWaitReuse, WithoutStampsNowTheNumberDecides) {
+  // RFC 6191, section 2: the new connection would have no time stamps, so as ever.
   expect_transcript(in_time_wait_stamped(R"(
   100 in  S 5000:5000
   100 out S. 0:0 ack 5001
@@ -121,6 +132,8 @@ TEST(TcpTimeWaitReuse, WithoutStampsNowTheNumberDecides) {
 }
 
 TEST(TcpTimeWaitReuse, StampsThatAreNewInThisIncarnationAreEnough) {
+  // RFC 6191, section 2: the old connection had none, so none of its segments passes PAWS (RFC
+  // 7323, section 5.3).
   expect_transcript(in_time_wait(R"(
   100 in  S -5000:-5000 ts 100:-
   100 out S. 0:0 ack -4999
@@ -129,7 +142,8 @@ TEST(TcpTimeWaitReuse, StampsThatAreNewInThisIncarnationAreEnough) {
 }
 
 TEST(TcpTimeWaitReuse, AnActiveOpenTakesThePairAgainWhenItsClockHasMovedOn) {
-  // With one local port there is no other; our own stamps are newer than all of the old ones.
+  // RFC 9293, section 3.6.1; RFC 6191, section 2, seen from the other side: with one local port
+  // there is no other, and our own stamps are newer than all of the old ones.
   expect_transcript(R"(
     set ephemeral_first 50000
     set ephemeral_last 50000

@@ -11,13 +11,13 @@ namespace weir::tcp {
 namespace {
 
 TEST(TcpTimestamps, APassiveOpenAgreesAndEchoes) {
-  // Section 3.2: in <SYN,ACK> only if they were in <SYN>.
+  // RFC 7323, section 3.2: in <SYN,ACK> only if they were in <SYN>.
   expect_transcript("0 listen\n0 in S 0:0 ts 0:-\n0 out S. 0:0 ack 1 ts 0:0\n");
   expect_transcript("0 listen\n0 in S 0:0\n0 out S. 0:0 ack 1 nots\n");
 }
 
 TEST(TcpTimestamps, AnActiveOpenOffersThemWithAnEchoOfZero) {
-  // Section 3.2: TSecr means nothing without ACK; section 2.1 of errata asks for zero.
+  // RFC 7323, section 3.2: without ACK there is nothing to echo, and TSecr SHOULD be zero.
   expect_transcript(R"(
    0 connect
    0 out S 0:0 ts 0:-
@@ -28,6 +28,7 @@ TEST(TcpTimestamps, AnActiveOpenOffersThemWithAnEchoOfZero) {
 }
 
 TEST(TcpTimestamps, AreNotUsedWhenThePeerDoesNotAnswerWithThem) {
+  // RFC 7323, section 3.2: only when both SYNs had them.
   expect_transcript(R"(
    0 connect
    0 out S 0:0 ts 0:-
@@ -40,6 +41,7 @@ TEST(TcpTimestamps, AreNotUsedWhenThePeerDoesNotAnswerWithThem) {
 }
 
 TEST(TcpTimestamps, AreNeitherOfferedNorConfirmedWhenSwitchedOff) {
+  // RFC 7323, section 3.2: MAY be sent in a <SYN>, and MAY be in the answer to one.
   expect_transcript(R"(
    set timestamps 0
    0 connect
@@ -54,7 +56,7 @@ TEST(TcpTimestamps, AreNeitherOfferedNorConfirmedWhenSwitchedOff) {
 }
 
 TEST(TcpTimestamps, StandInEverySegmentOnceAgreed) {
-  // Section 3.2: MUST be sent in every non-<RST> segment.
+  // RFC 7323, section 3.2: MUST be sent in every non-<RST> segment.
   expect_transcript(accepted_stamped("", R"(
   20 write 1500
   20 out . 1:1001 ack 1 ts 20:10
@@ -80,7 +82,8 @@ TEST(TcpTimestamps, TakeTheirRoomFromTheSegmentsText) {
 }
 
 TEST(TcpTimestamps, TheEchoIsOfTheSegmentThatTheAckIsFor) {
-  // Section 4.3: text behind a gap is not acknowledged yet, so its time stamp is not echoed.
+  // RFC 7323, section 4.3: text behind a gap is not acknowledged yet, so its time stamp is not
+  // echoed.
   expect_transcript(accepted_stamped("", R"(
   20 in  . 1001:2001 ack 1 ts 20:0
   20 out . 1:1 ack 1 ts *:10
@@ -91,8 +94,8 @@ TEST(TcpTimestamps, TheEchoIsOfTheSegmentThatTheAckIsFor) {
 }
 
 TEST(TcpTimestamps, ADelayedAckEchoesTheEarliestSegmentItCovers) {
-  // Section 4.3, the first case of its list: the sender measures the delay as well. The first
-  // sixteen ACKs are not delayed.
+  // RFC 7323, section 4.3, the first case of its list: the sender measures the delay as well. The
+  // first sixteen ACKs are not delayed.
   std::string lines;
   for (unsigned i = 0; i < 16; ++i)
     lines += fmt::format("{0} in . {1}:{2} ack 1 ts {0}:0\n{0} out . 1:1 ack {2} ts *:{0}\n",
@@ -106,7 +109,7 @@ TEST(TcpTimestamps, ADelayedAckEchoesTheEarliestSegmentItCovers) {
 }
 
 TEST(TcpPaws, AnOlderStampIsAckedAndItsTextIsNotTaken) {
-  // Section 5.3, R1.
+  // RFC 7323, section 5.3, R1.
   expect_transcript(accepted_stamped("", R"(
   20 in  . 1:101 ack 1 ts 20:0
   70 skip
@@ -121,7 +124,7 @@ TEST(TcpPaws, AnOlderStampIsAckedAndItsTextIsNotTaken) {
 }
 
 TEST(TcpPaws, AnEqualStampIsNotOld) {
-  // Section 5.3, R1: only SEG.TSval < TS.Recent.
+  // RFC 7323, section 5.3, R1: only SEG.TSval < TS.Recent.
   expect_transcript(accepted_stamped("", R"(
   20 in  . 1:101 ack 1 ts 10:0
   70 skip
@@ -133,7 +136,7 @@ TEST(TcpPaws, AnEqualStampIsNotOld) {
 }
 
 TEST(TcpPaws, TheAckOfAnOldSegmentIsNotHeard) {
-  // Section 5.3, R1: the segment is dropped as a whole.
+  // RFC 7323, section 5.3, R1: the segment is dropped as a whole.
   expect_transcript(accepted_stamped("", R"(
    set rack 0
   20 write 100
@@ -147,14 +150,15 @@ TEST(TcpPaws, TheAckOfAnOldSegmentIsNotHeard) {
 }
 
 TEST(TcpPaws, AResetIsBelievedWhateverItsStamp) {
-  // Section 5.3, R1: "and the RST bit is not set"; section 3.2: with or without the option.
+  // RFC 7323, section 5.3, R1: "and the RST bit is not set"; section 3.2: with or without the
+  // option.
   expect_transcript(accepted_stamped("", "20 in R 1:1 ts 5:0\n20 news reset\n"));
   expect_transcript(accepted_stamped("", "20 in R 1:1\n20 news reset\n"));
 }
 
 TEST(TcpPaws, ASegmentWithoutStampsIsTakenAllTheSame) {
-  // Section 3.2 says it SHOULD be dropped; old kernels send bare ACKs without, and losing them
-  // costs a connection, so they are taken (RFC 9293, section 3.1: be liberal).
+  // RFC 7323, section 3.2 says it SHOULD be dropped; old kernels send bare ACKs without, and losing
+  // them costs a connection, so they are taken (RFC 1122, section 1.2.2: be liberal).
   expect_transcript(accepted_stamped("", R"(
   20 write 100
   20 out P. 1:101
@@ -167,7 +171,8 @@ TEST(TcpPaws, ASegmentWithoutStampsIsTakenAllTheSame) {
 }
 
 TEST(TcpPaws, ASegmentBehindAGapDoesNotMakeTheGapsTextLookOld) {
-  // Section 4.3: TS.Recent is taken only from segments that begin at or before Last.ACK.sent.
+  // RFC 7323, section 4.3: TS.Recent is taken only from segments that begin at or before
+  // Last.ACK.sent.
   expect_transcript(accepted_stamped("", R"(
   20 in  . 101:201 ack 1 ts 50:0
   20 out . 1:1 ack 1 ts *:10
@@ -179,7 +184,7 @@ TEST(TcpPaws, ASegmentBehindAGapDoesNotMakeTheGapsTextLookOld) {
 }
 
 TEST(TcpPaws, AClockThatHasWrappedIsStillNewer) {
-  // Section 5.2: compared modulo 2^32. Half of its circle is 24.8 days in milliseconds.
+  // RFC 7323, section 5.2: compared modulo 2^32. Half of its circle is 24.8 days in milliseconds.
   expect_transcript(accepted_stamped("", R"(
   20 in  . 1:101 ack 1 ts 2000000000:0
   70 skip
@@ -193,7 +198,7 @@ TEST(TcpPaws, AClockThatHasWrappedIsStillNewer) {
 }
 
 TEST(TcpPaws, AfterTwentyFourDaysOfSilenceTheStampIsForgotten) {
-  // Section 5.5: the peer's clock may have wrapped by then.
+  // RFC 7323, section 5.5: the peer's clock may have wrapped by then.
   expect_transcript(accepted_stamped("", R"(
   20 in  . 1:101 ack 1 ts 20:0
   70 skip
@@ -206,7 +211,7 @@ TEST(TcpPaws, AfterTwentyFourDaysOfSilenceTheStampIsForgotten) {
 }
 
 TEST(TcpTimestamps, ARetransmissionThatIsEchoedEndsTheBackoff) {
-  // Section 4: an echo says which transmission was answered, so Karn's ambiguity is gone.
+  // RFC 7323, section 4: an echo says which transmission was answered, so Karn's ambiguity is gone.
   expect_transcript(accepted_stamped("", R"(
    set rack 0
   20 write 100
@@ -221,8 +226,8 @@ TEST(TcpTimestamps, ARetransmissionThatIsEchoedEndsTheBackoff) {
 }
 
 TEST(TcpTimestamps, AnEchoOfTheFirstTransmissionUndoesTheTimeOut) {
-  // RFC 3522 (Eifel), RFC 4015: the acknowledged segment is the one sent before the time-out, so
-  // nothing was lost: no other segment is repeated.
+  // RFC 3522, section 3.2 (Eifel); RFC 4015, section 3: the acknowledged segment is the one sent
+  // before the time-out, so nothing was lost: no other segment is repeated.
   expect_transcript(accepted_stamped("", "   set rack 0\n20 write 10000\n" + ten_segments(20) + R"(
  220 out . 1:1001 ts 220:10
  230 in  . 1:1 ack 1001 ts 230:20
@@ -233,7 +238,7 @@ TEST(TcpTimestamps, AnEchoOfTheFirstTransmissionUndoesTheTimeOut) {
 }
 
 TEST(TcpTimestamps, ASynThatIsRepeatedEchoesTheNewestStamp) {
-  // Section 4.3: TS.Recent follows the peer's segments, in SYN-RECEIVED too.
+  // RFC 7323, section 4.3: TS.Recent follows the peer's segments, in SYN-RECEIVED too.
   expect_transcript(R"(
    0 listen
    0 in  S 0:0 ts 0:-
@@ -245,11 +250,11 @@ TEST(TcpTimestamps, ASynThatIsRepeatedEchoesTheNewestStamp) {
 )");
 }
 
-TEST(TcpTimestamps, AResetFromUsNeedsNone) {
-  // Section 3.2: SHOULD be in a <RST> only if it was in what is answered; none is always valid.
+TEST(TcpTimestamps, StandInAResetFromUs) {
+  // RFC 7323, section 3.2: SHOULD be sent in a <RST>.
   expect_transcript(accepted_stamped("", R"(
   20 abort
-  20 out R. 1:1 ack 1
+  20 out R. 1:1 ack 1 ts 20:10
 )"));
 }
 

@@ -4,6 +4,7 @@ namespace weir::tcp {
 namespace {
 
 TEST(TcpWindow, AClosedWindowIsProbedWithBackoffAndItsOpeningIsUsedAtOnce) {
+  // RFC 9293, section 3.8.6.1: MUST-36; SHLD-29, first after the time-out; SHLD-30, then doubled.
   expect_transcript(accepted(R"(
    20 in  . 1:1 ack 1 win 0
    20 write 1500
@@ -22,6 +23,8 @@ TEST(TcpWindow, AClosedWindowIsProbedWithBackoffAndItsOpeningIsUsedAtOnce) {
 }
 
 TEST(TcpWindow, AnAckThatLeavesBeforeItsTimeDoesNotCancelTheProbe) {
+  // RFC 9293, section 3.8.6.1: "must regularly transmit"; what we send for other reasons does not
+  // count.
   expect_transcript(accepted(R"(
    20 in  . 1:1 ack 1 win 0
    30 in  . 1:101 ack 1 win 0
@@ -38,6 +41,8 @@ TEST(TcpWindow, AnAckThatLeavesBeforeItsTimeDoesNotCancelTheProbe) {
 }
 
 TEST(TcpWindow, APeerThatTalksBehindItsClosedWindowDoesNotPostponeTheProbe) {
+  // RFC 9293, section 3.8.6.1: SHLD-29 counts from when the window was closed, not from the last
+  // segment.
   expect_transcript(accepted(R"(
    20 in  . 1:1 ack 1 win 0
    20 write 100
@@ -57,6 +62,8 @@ TEST(TcpWindow, APeerThatTalksBehindItsClosedWindowDoesNotPostponeTheProbe) {
 }
 
 TEST(TcpWindow, AnAcceptedProbeCounts) {
+  // RFC 9293, section 3.8.6.1: the probe is new data, so its ACK moves SND.UNA (section 3.10.7.4,
+  // fifth).
   expect_transcript(accepted(R"(
    20 in  . 1:1 ack 1 win 0
    20 write 100
@@ -68,6 +75,7 @@ TEST(TcpWindow, AnAcceptedProbeCounts) {
 }
 
 TEST(TcpWindow, ASmallWindowIsNotFilledWithSmallSegments) {
+  // RFC 9293, section 3.8.6.2.1, MUST-38: the sender's avoidance of silly windows.
   expect_transcript(accepted(R"(
    20 in  . 1:1 ack 1 win 1200
    20 write 3000
@@ -81,6 +89,8 @@ TEST(TcpWindow, ASmallWindowIsNotFilledWithSmallSegments) {
 }
 
 TEST(TcpWindow, ASillyWindowIsUsedAfterTheProbeTimer) {
+  // RFC 9293, section 3.8.6.2.1, (4): "if the override timeout occurs", which the timer of section
+  // 3.8.6.1 may be.
   expect_transcript(accepted(R"(
    20 in  . 1:1 ack 1 win 100
    20 write 3000
@@ -94,6 +104,7 @@ TEST(TcpWindow, ASillyWindowIsUsedAfterTheProbeTimer) {
 }
 
 TEST(TcpWindow, AProbeOfOurClosedWindowIsAnsweredAlways) {
+  // RFC 9293, section 3.8.6.1: a segment that meets a zero window is answered with an ACK.
   expect_transcript(accepted(R"(
 set receive_buffer_bytes 1000
   20 in  . 1:1001 ack 1
@@ -108,6 +119,8 @@ set receive_buffer_bytes 1000
 }
 
 TEST(TcpWindow, ReadingTwoSegmentsOrHalfTheBufferAnnouncesTheWindowAtOnce) {
+  // RFC 9293, section 3.8.6.2.2, MUST-39: the receiver's avoidance of silly windows, min(Fr *
+  // RCV.BUFF, Eff.snd.MSS) with Fr = 1/2.
   expect_transcript(accepted(R"(
 set receive_buffer_bytes 2000
   20 in  . 1:1001 ack 1
@@ -122,6 +135,8 @@ set receive_buffer_bytes 2000
 }
 
 TEST(TcpWindow, TheAckOnATextlessSegmentIsHeardWhileOurWindowIsClosed) {
+  // RFC 9293, section 3.10.7.4, first, table 6: with RCV.WND = 0 a segment without text is
+  // acceptable at RCV.NXT, so that its ACK is heard.
   expect_transcript(accepted(R"(
 set receive_buffer_bytes 1000
   20 in  . 1:1001 ack 1
@@ -134,6 +149,8 @@ set receive_buffer_bytes 1000
 }
 
 TEST(TcpWindow, APeerThatKeepsItsWindowClosedButAnswersIsKeptUntilItsUserLetsGo) {
+  // RFC 9293, section 3.8.6.1, MUST-37, "subject to the implementation's resource management
+  // concerns": after release() nobody else bounds it.
   expect_transcript(accepted(R"(
 set user_timeout 1000
    20 in  . 1:1 ack 1 win 0
@@ -236,10 +253,11 @@ TEST(TcpWindow, AFinNeedsRoomToo) {
 )"));
 }
 
-// ---- small segments: RFC 9293, section 3.7.4, and RFC 1122, section 4.2.3.4
-// -----------------------
+// ---- small segments: RFC 9293, section 3.7.4, and RFC 1122, section 4.2.3.4 ---------------------
 
 TEST(TcpNagle, IsOffUnlessAskedFor) {
+  // RFC 9293, section 3.7.4: "SHOULD implement", MUST-17: an application can switch it off. Whoever
+  // writes here writes whole messages, so it begins switched off.
   expect_transcript(accepted(R"(
   20 write 100
   20 out P. 1:101
@@ -250,6 +268,7 @@ TEST(TcpNagle, IsOffUnlessAskedFor) {
 }
 
 TEST(TcpNagle, ASmallSegmentWaitsWhileAnotherIsInFlight) {
+  // RFC 9293, section 3.7.4.
   expect_transcript(accepted(R"(
   15 option nodelay 0
   20 write 100
@@ -263,6 +282,7 @@ TEST(TcpNagle, ASmallSegmentWaitsWhileAnotherIsInFlight) {
 }
 
 TEST(TcpNagle, AFullSegmentDoesNotWait) {
+  // RFC 9293, section 3.7.4: until "a full-sized segment" can be sent.
   expect_transcript(accepted(R"(
   15 option nodelay 0
   20 write 100
@@ -276,6 +296,8 @@ TEST(TcpNagle, AFullSegmentDoesNotWait) {
 }
 
 TEST(TcpNagle, TheLastSegmentLeavesWithTheFin) {
+  // RFC 9293, section 3.7.4, with section 3.6, case 1: nothing will be added to it, so waiting
+  // would win nothing.
   expect_transcript(accepted(R"(
   15 option nodelay 0
   20 write 100

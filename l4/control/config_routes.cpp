@@ -1,0 +1,511 @@
+#include <algorithm>
+#include <array>
+
+#include "l4/control/config_parser.h"
+
+// httpRoutes: which requests go where, and what is changed on the way.
+
+namespace weir::control {
+namespace {
+
+constexpr std::size_t kHostnamesMax = 256;
+constexpr std::size_t kRulesMax = 1024;
+constexpr std::size_t kMatchesMax = 256;
+constexpr std::size_t kBackendRefsMax = 256;
+constexpr std::size_t kHeaderEditsMax = 64;
+constexpr std::size_t kHeaderEditBytesMax = 4096;
+constexpr std::size_t kRespondBodyMax = 16 * 1024;
+
+}  // namespace
+
+std::optional<HttpRoute> ConfigParser::parse_route(const YamlNode& node, std::size_t index) {
+  Fields fields{reader_,
+                node,
+                owner_of("httpRoute", node, index),
+                {{"name", "parentRefs", "hostnames", "rules"}, {"policyRefs"}}};
+  HttpRoute route;
+  if (const YamlNode* name = fields.need("name", "a name that is unique among the routes")) {
+    route.name = reader_.name(*name, fields.label("name")).value_or("");
+    claim_name("httpRoute", route.name, fields);
+  }
+  fields.need("parentRefs", "the gateways it is attached to: [{name: edge}]");
+  read_list(
+      fields, "parentRefs", "gateways", kBackendRefsMax,
+      [&](const YamlNode& item, std::size_t) { return parse_parent(item, fields.owner()); },
+      route.parents);
+  read_list(
+      fields, "hostnames", "DNS names", kHostnamesMax,
+      [&](const YamlNode& item, std::size_t) {
+        return reader_.hostname(item, "a hostname of " + fields.owner());
+      },
+      route.hostnames);
+  fields.need("rules", "a list of rules");
+  read_list(
+      fields, "rules", "rules", kRulesMax,
+      [&](const YamlNode& item, std::size_t i) { return parse_rule(item, i, fields.owner()); },
+      route.rules);
+  for (const std::string_view key : {"parentRefs", "rules"}) {
+    const YamlNode* list = fields.find(key);
+    if (list != nullptr && list->kind == YamlKind::kList && list->children.empty())
+      reader_.report(list->at, fmt::format("{} is an empty list", fields.label(key)),
+                     "at least one");
+  }
+  return route;
+}
+
+std::optional<TlsRoute> ConfigParser::parse_tls_route(const YamlNode& node, std::size_t index) {
+  Fields fields{reader_,
+                node,
+                owner_of("tlsRoute", node, index),
+                {{"name", "parentRefs", "hostnames", "rules"}, {}}};
+  const std::size_t gateways_before = gateway_references_.size();
+  const std::size_t services_before = service_references_.size();
+  TlsRoute route;
+  if (const YamlNode* name = fields.need("name", "a name that is unique among the TLS routes")) {
+    route.name = reader_.name(*name, fields.label("name")).value_or("");
+    claim_name("tlsRoute", route.name, fields);
+  }
+  fields.need("parentRefs", "the gateways it is attached to: [{name: edge, sectionName: tls}]");
+  read_list(
+      fields, "parentRefs", "gateways", kBackendRefsMax,
+      [&](const YamlNode& item, std::size_t) { return parse_parent(item, fields.owner()); },
+      route.parents);
+  read_list(
+      fields, "hostnames", "DNS names", kHostnamesMax,
+      [&](const YamlNode& item, std::size_t) {
+        return reader_.hostname(item, "a hostname of " + fields.owner());
+      },
+      route.hostnames);
+  fields.need("rules", "one rule: [{backendRefs: [{name: cart}]}]");
+  std::vector<std::vector<BackendRef>> rules;
+  read_list(
+      fields, "rules", "rules", 1,
+      [&](const YamlNode& item, std::size_t i) -> std::optional<std::vector<BackendRef>> {
+        Fields rule{reader_,
+                    item,
+                    fmt::format("{} of {}", owner_of("rule", item, i), fields.owner()),
+                    {{"backendRefs"}, {}}};
+        rule.need("backendRefs", "the services: [{name: cart}]");
+        read_list(
+            rule, "backendRefs", "services", kBackendRefsMax,
+            [&](const YamlNode& ref, std::size_t) { return parse_backend_ref(ref, rule.owner()); },
+            route.backends);
+        return route.backends;
+      },
+      rules);
+  for (std::size_t i = gateways_before; i < gateway_references_.size(); ++i)
+    gateway_references_[i].of_tls_route = true;
+  for (std::size_t i = services_before; i < service_references_.size(); ++i)
+    service_references_[i].of_tls_route = true;
+  const bool all_zero = std::ranges::all_of(
+      route.backends, [](const BackendRef& backend) { return backend.weight == 0; });
+  const YamlNode* list = fields.find("rules");
+  if (list != nullptr && list->kind == YamlKind::kList && all_zero)
+    reader_.report(list->at,
+                   fmt::format("{} has no backendRef that takes connections", fields.owner()),
+                   "at least one with a weight above 0");
+  return route;
+}
+
+std::optional<ParentRef> ConfigParser::parse_parent(const YamlNode& node,
+                                                    const std::string& owner) {
+  Fields fields{reader_, node, "a parentRef of " + owner, {{"name", "sectionName"}, {"port"}}};
+  const YamlNode* name = fields.need("name", "the name of a gateway");
+  if (name == nullptr) return std::nullopt;
+  const auto gateway = reader_.name(*name, fields.label("name"));
+  if (!gateway) return std::nullopt;
+  ParentRef parent{*gateway, std::nullopt};
+  Position at = name->at;
+  if (const YamlNode* section = fields.find("sectionName")) {
+    parent.listener = reader_.name(*section, fields.label("sectionName"));
+    at = section->at;
+  }
+  gateway_references_.push_back({at, owner, parent.gateway, parent.listener});
+  return parent;
+}
+
+std::optional<RouteRule> ConfigParser::parse_rule(const YamlNode& node, std::size_t index,
+                                                  const std::string& route) {
+  Fields fields{reader_,
+                node,
+                fmt::format("{} of {}", owner_of("rule", node, index), route),
+                {{"name", "matches", "timeouts", "backendRefs", "redirect", "respond", "rewrite",
+                  "requestHeaders", "responseHeaders"},
+                 {"retry", "policyRefs", "aggregate", "canary", "mirror", "filters"}}};
+  RouteRule rule;
+  if (const YamlNode* name = fields.find("name"))
+    rule.name = reader_.name(*name, fields.label("name")).value_or("");
+  const std::string& owner = fields.owner();
+  read_list(
+      fields, "matches", "matches", kMatchesMax,
+      [&](const YamlNode& item, std::size_t i) {
+        return parse_match(item, fmt::format("match {} of {}", i + 1, owner));
+      },
+      rule.matches);
+  if (rule.matches.empty()) rule.matches.emplace_back();
+  if (const YamlNode* timeouts = fields.find("timeouts"))
+    parse_timeouts(*timeouts, fields.label("timeouts"), rule.timeouts);
+  parse_filters(fields, rule);
+  parse_backend_refs(fields, rule);
+  return rule;
+}
+
+/// The services, or what stands in their place.
+void ConfigParser::parse_backend_refs(Fields& fields, RouteRule& rule) {
+  const std::string& owner = fields.owner();
+  const YamlNode* refs = fields.find("backendRefs");
+  std::size_t answers = 0;
+  Position last = fields.at();
+  for (const std::string_view key : {"backendRefs", "redirect", "respond"})
+    if (const YamlNode* answer = fields.find(key)) {
+      ++answers;
+      last = answer->at;
+    }
+  if (answers == 0) fields.need("backendRefs", "the services: [{name: cart}]");
+  if (answers > 1)
+    reader_.report(last, fmt::format("{} has more than one answer", owner),
+                   "one of backendRefs, redirect and respond");
+  read_list(
+      fields, "backendRefs", "services", kBackendRefsMax,
+      [&](const YamlNode& item, std::size_t) { return parse_backend_ref(item, owner); },
+      rule.backends);
+  const bool all_zero = std::ranges::all_of(
+      rule.backends, [](const BackendRef& backend) { return backend.weight == 0; });
+  if (refs != nullptr && refs->kind == YamlKind::kList && all_zero &&
+      rule.backends.size() == refs->children.size()) {
+    reader_.report(refs->at, fmt::format("{} has no backendRef that takes requests", owner),
+                   "at least one with a weight above 0");
+  }
+}
+
+void ConfigParser::parse_filters(Fields& fields, RouteRule& rule) {
+  if (const YamlNode* redirect = fields.find("redirect"))
+    rule.redirect = parse_redirect(*redirect, fields.label("redirect"), rule);
+  if (const YamlNode* respond = fields.find("respond"))
+    rule.respond = parse_respond(*respond, fields.label("respond"));
+  if (const YamlNode* rewrite = fields.find("rewrite"))
+    rule.rewrite = parse_rewrite(*rewrite, fields.label("rewrite"), rule);
+  if (const YamlNode* headers = fields.find("requestHeaders"))
+    rule.request_headers = parse_header_edits(*headers, fields.label("requestHeaders"));
+  if (const YamlNode* headers = fields.find("responseHeaders"))
+    rule.response_headers = parse_header_edits(*headers, fields.label("responseHeaders"));
+}
+
+Redirect ConfigParser::parse_redirect(const YamlNode& node, const std::string& owner,
+                                      const RouteRule& rule) {
+  constexpr std::array<Choice<std::string_view>, 2> kSchemes{
+      {{"http", "http"}, {"https", "https"}}};
+  constexpr std::array<Choice<std::uint16_t>, 5> kStatuses{
+      {{"301", 301}, {"302", 302}, {"303", 303}, {"307", 307}, {"308", 308}}};
+  Fields fields{
+      reader_, node, owner, {{"scheme", "hostname", "port", "path", "prefix", "regex", "status"}}};
+  Redirect redirect;
+  if (const YamlNode* scheme = fields.find("scheme"))
+    redirect.scheme = reader_.choice<std::string_view>(*scheme, fields.label("scheme"), kSchemes);
+  if (const YamlNode* hostname = fields.find("hostname"))
+    redirect.hostname = read_plain_hostname(*hostname, fields.label("hostname"));
+  if (const YamlNode* port = fields.find("port"))
+    redirect.port = reader_.port(*port, fields.label("port"));
+  if (const YamlNode* status = fields.find("status"))
+    redirect.status =
+        reader_.choice<std::uint16_t>(*status, fields.label("status"), kStatuses).value_or(302);
+  redirect.path = parse_path_edit(fields, rule);
+  const bool says_where = redirect.scheme || redirect.hostname || redirect.port ||
+                          redirect.path.kind != PathEdit::Kind::kKeep;
+  if (node.kind == YamlKind::kMap && !says_where)
+    reader_.report(node.at, fmt::format("{} leads back to where the request came to", owner),
+                   "one of scheme, hostname, port, path, prefix and regex");
+  return redirect;
+}
+
+std::optional<std::string> ConfigParser::read_plain_hostname(const YamlNode& node,
+                                                             const std::string& what) {
+  auto name = reader_.hostname(node, what);
+  if (!name || !name->starts_with("*.")) return name;
+  reader_.report(node.at, fmt::format("{} is '{}'", what, *name), "one name, without '*'");
+  return std::nullopt;
+}
+
+Rewrite ConfigParser::parse_rewrite(const YamlNode& node, const std::string& owner,
+                                    const RouteRule& rule) {
+  Fields fields{reader_, node, owner, {{"hostname", "path", "prefix", "regex"}}};
+  Rewrite rewrite;
+  if (const YamlNode* hostname = fields.find("hostname"))
+    rewrite.hostname = read_plain_hostname(*hostname, fields.label("hostname"));
+  rewrite.path = parse_path_edit(fields, rule);
+  return rewrite;
+}
+
+/// One of `path`, `prefix` and `regex`, or none of them.
+PathEdit ConfigParser::parse_path_edit(const Fields& fields, const RouteRule& rule) {
+  PathEdit edit;
+  const YamlNode* last = nullptr;
+  for (const std::string_view key : {"path", "prefix", "regex"}) {
+    const YamlNode* node = fields.find(key);
+    if (node == nullptr) continue;
+    if (last != nullptr)
+      reader_.report(node->at, fmt::format("{} has more than one new path", fields.owner()),
+                     "one of path, prefix and regex");
+    last = node;
+    const std::string what = fields.label(key);
+    if (key == "regex") {
+      parse_regex_edit(*node, what, edit);
+      continue;
+    }
+    auto path = reader_.text(*node, what, "a path such as /new");
+    if (!path || !reader_.accept(node->at, what, object_to_path(*path))) continue;
+    edit = {key == "path" ? PathEdit::Kind::kFull : PathEdit::Kind::kPrefix, std::move(*path), {}};
+  }
+  const bool needs_prefix = edit.kind == PathEdit::Kind::kPrefix;
+  const bool has_prefix = std::ranges::all_of(rule.matches, [](const RouteMatch& match) {
+    return match.path_kind == PathMatchKind::kPrefix;
+  });
+  if (needs_prefix && !has_prefix)
+    reader_.report(last->at,
+                   fmt::format("{} replaces a prefix, and not every match of the rule has one",
+                               fields.label("prefix")),
+                   "matches by prefix, or 'path' or 'regex'");
+  return edit;
+}
+
+void ConfigParser::parse_regex_edit(const YamlNode& node, const std::string& owner,
+                                    PathEdit& edit) {
+  Fields fields{reader_, node, owner, {{"match", "substitution"}}};
+  const YamlNode* match = fields.need("match", "an RE2 expression for the whole path");
+  const YamlNode* by = fields.need("substitution", "the new path, with \\1 for the first group");
+  if (match == nullptr || by == nullptr) return;
+  auto pattern = reader_.text(*match, fields.label("match"), "an RE2 expression");
+  auto value = reader_.text(*by, fields.label("substitution"), "a path such as /\\1");
+  if (!pattern || !value) return;
+  if (!reader_.accept(match->at, fields.label("match"), object_to_regex(*pattern)) ||
+      !reader_.accept(by->at, fields.label("substitution"),
+                      object_to_substitution(*value, *pattern)))
+    return;
+  edit = {PathEdit::Kind::kRegex, std::move(*value), std::move(*pattern)};
+}
+
+HeaderEdits ConfigParser::parse_header_edits(const YamlNode& node, const std::string& owner) {
+  Fields fields{reader_, node, owner, {{"set", "add", "remove"}}};
+  HeaderEdits edits;
+  if (const YamlNode* set = fields.find("set"))
+    edits.set = parse_header_values(*set, fields.label("set"));
+  if (const YamlNode* add = fields.find("add"))
+    edits.add = parse_header_values(*add, fields.label("add"));
+  read_list(
+      fields, "remove", "header names", kHeaderEditsMax,
+      [&](const YamlNode& item, std::size_t) -> std::optional<std::string> {
+        const std::string what = "a header in " + fields.label("remove");
+        auto name = reader_.text(item, what, "a header name");
+        if (!name || !reader_.accept(item.at, what, object_to_edited_header(*name)))
+          return std::nullopt;
+        return name;
+      },
+      edits.remove);
+  std::size_t bytes = 0;
+  for (const auto* values : {&edits.set, &edits.add})
+    for (const auto& [name, value] : *values)
+      bytes += name.size() + value.size() + 4;
+  if (bytes > kHeaderEditBytesMax)
+    reader_.report(node.at, fmt::format("{} adds {} bytes to a head", owner, bytes),
+                   fmt::format("at most {}", kHeaderEditBytesMax));
+  return edits;
+}
+
+std::vector<std::pair<std::string, std::string>> ConfigParser::parse_header_values(
+    const YamlNode& node, const std::string& owner) {
+  std::vector<std::pair<std::string, std::string>> values;
+  for (const MapEntry& entry : entries_of(reader_, node, owner, "a map such as {x-env: prod}")) {
+    const std::string what = fmt::format("header '{}' in {}", entry.key, owner);
+    if (!reader_.accept(entry.at, "a header in " + owner, object_to_edited_header(entry.key)))
+      continue;
+    auto value = reader_.text(*entry.value, what, "a value");
+    if (!value || !reader_.accept(entry.value->at, what, object_to_header_value(*value))) continue;
+    if (values.size() == kHeaderEditsMax) {
+      reader_.report(entry.at, fmt::format("{} has too many headers", owner),
+                     fmt::format("at most {}", kHeaderEditsMax));
+      break;
+    }
+    values.emplace_back(std::string{entry.key}, std::move(*value));
+  }
+  return values;
+}
+
+FixedResponse ConfigParser::parse_respond(const YamlNode& node, const std::string& owner) {
+  Fields fields{reader_, node, owner, {{"status", "contentType", "body"}}};
+  FixedResponse respond;
+  if (const YamlNode* status = fields.need("status", "a status such as 503"))
+    respond.status = static_cast<std::uint16_t>(
+        reader_.number(*status, fields.label("status"), 200, 599).value_or(200));
+  if (const YamlNode* body = fields.find("body"))
+    respond.body = reader_.text(*body, fields.label("body"), "text").value_or("");
+  if (const YamlNode* type = fields.find("contentType")) {
+    auto text = reader_.text(*type, fields.label("contentType"), "a type such as text/html");
+    if (text &&
+        reader_.accept(type->at, fields.label("contentType"), object_to_header_value(*text)))
+      respond.content_type = std::move(*text);
+  } else if (!respond.body.empty()) {
+    respond.content_type = "text/plain; charset=utf-8";
+  }
+  const bool may_have_body =
+      respond.status != 204 && respond.status != 205 && respond.status != 304;
+  if (!may_have_body && !respond.body.empty())
+    reader_.report(node.at, fmt::format("{} has a body, and status {}", owner, respond.status),
+                   "no body with 204, 205 and 304 (RFC 9110, section 6.4.1)");
+  if (respond.body.size() > kRespondBodyMax)
+    reader_.report(node.at, fmt::format("{} has a body of {} bytes", owner, respond.body.size()),
+                   fmt::format("at most {}", kRespondBodyMax));
+  return respond;
+}
+
+std::optional<RouteMatch> ConfigParser::parse_match(const YamlNode& node,
+                                                    const std::string& owner) {
+  Fields fields{
+      reader_, node, owner, {{"path", "grpc", "method", "headers", "queryParams", "cookies"}}};
+  RouteMatch match;
+  if (const YamlNode* path = fields.find("path")) parse_path(*path, fields.label("path"), match);
+  if (const YamlNode* grpc = fields.find("grpc")) {
+    if (fields.find("path") != nullptr)
+      reader_.report(grpc->at, fmt::format("{} has both path and grpc", owner), "one of them");
+    parse_grpc_match(*grpc, fields.label("grpc"), match);
+  }
+  if (const YamlNode* method = fields.find("method")) {
+    const auto text = reader_.text(*method, fields.label("method"), "a method such as GET");
+    if (text && reader_.accept(method->at, fields.label("method"), object_to_method(*text)))
+      match.method = *text;
+  }
+  if (const YamlNode* headers = fields.find("headers"))
+    match.headers = parse_value_matches(*headers, fields.label("headers"), Kind::kHeader);
+  if (const YamlNode* query = fields.find("queryParams"))
+    match.query_params = parse_value_matches(*query, fields.label("queryParams"), Kind::kOther);
+  if (const YamlNode* cookies = fields.find("cookies"))
+    match.cookies = parse_value_matches(*cookies, fields.label("cookies"), Kind::kOther);
+  return match;
+}
+
+void ConfigParser::parse_path(const YamlNode& node, const std::string& owner, RouteMatch& match) {
+  Fields fields{reader_, node, owner, {{"prefix", "exact", "regex"}}};
+  if (node.kind != YamlKind::kMap) return;
+  const YamlNode* value = nullptr;
+  std::string_view kind;
+  std::size_t found = 0;
+  for (const std::string_view key : {"prefix", "exact", "regex"})
+    if (const YamlNode* one = fields.find(key)) {
+      value = one;
+      kind = key;
+      ++found;
+    }
+  // Other keys have been reported already.
+  if (found == 0 && !node.children.empty()) return;
+  if (found != 1) {
+    reader_.report(node.at, fmt::format("{} must have one of prefix, exact and regex", owner),
+                   "'{prefix: /cart}', '{exact: /cart}' or '{regex: \"/v[0-9]+/.*\"}'");
+    return;
+  }
+  const std::string what = fields.label(kind);
+  const bool is_regex = kind == "regex";
+  std::optional<std::string> path =
+      reader_.text(*value, what, is_regex ? "an RE2 expression" : "a path such as /cart");
+  if (!path ||
+      !reader_.accept(value->at, what, is_regex ? object_to_regex(*path) : object_to_path(*path)))
+    return;
+  match.path_kind = is_regex          ? PathMatchKind::kRegex
+                    : kind == "exact" ? PathMatchKind::kExact
+                                      : PathMatchKind::kPrefix;
+  // Prefixes are compared by segments: /cart/ means what /cart means.
+  if (kind == "prefix" && path->size() > 1 && path->ends_with('/')) path->pop_back();
+  match.path = std::move(*path);
+}
+
+/// A call is POST /<service>/<method> (gRPC over HTTP/2), so that a match is one of paths.
+void ConfigParser::parse_grpc_match(const YamlNode& node, const std::string& owner,
+                                    RouteMatch& match) {
+  Fields fields{reader_, node, owner, {{"service", "method"}}};
+  const YamlNode* service = fields.need("service", "a service such as shop.Cart");
+  if (service == nullptr) return;
+  const auto name = reader_.text(*service, fields.label("service"), "a service such as shop.Cart");
+  if (!name || !reader_.accept(service->at, fields.label("service"), object_to_grpc_name(*name)))
+    return;
+  match.path_kind = PathMatchKind::kPrefix;
+  match.path = "/" + *name;
+  const YamlNode* method = fields.find("method");
+  if (method == nullptr) return;
+  const auto call = reader_.text(*method, fields.label("method"), "a method such as Get");
+  if (!call || !reader_.accept(method->at, fields.label("method"), object_to_grpc_name(*call)))
+    return;
+  match.path_kind = PathMatchKind::kExact;
+  match.path += "/" + *call;
+}
+
+std::vector<ValueMatch> ConfigParser::parse_value_matches(const YamlNode& node,
+                                                          const std::string& owner, Kind kind) {
+  std::vector<ValueMatch> matches;
+  for (const MapEntry& entry :
+       entries_of(reader_, node, owner, "a map such as {x-canary: \"yes\"}")) {
+    // Cookies and parameters of other letters exist, but nobody has to route by them.
+    if (!reader_.accept(entry.at, "a name in " + owner, object_to_header_name(entry.key))) continue;
+    ValueMatch match{
+        kind == Kind::kHeader ? lower_case(entry.key) : std::string{entry.key}, {}, false};
+    const std::string what = fmt::format("'{}' in {}", match.name, owner);
+    const YamlNode* value = entry.value;
+    if (value->kind == YamlKind::kMap) {
+      Fields fields{reader_, *value, what, {{"exact", "regex"}}};
+      match.is_regex = fields.find("regex") != nullptr;
+      value = fields.need(match.is_regex ? "regex" : "exact", "the value to compare with");
+      if (value == nullptr) continue;
+    }
+    const auto text = reader_.text(*value, what, "the value to compare with");
+    if (!text ||
+        !reader_.accept(value->at, what,
+                        match.is_regex ? object_to_regex(*text) : object_to_header_value(*text)))
+      continue;
+    if (std::ranges::find(matches, match.name, &ValueMatch::name) != matches.end()) {
+      reader_.report(entry.at, fmt::format("{} appears twice", what), "each name once");
+      continue;
+    }
+    match.value = *text;
+    matches.push_back(std::move(match));
+  }
+  return matches;
+}
+
+void ConfigParser::parse_timeouts(const YamlNode& node, const std::string& owner,
+                                  RouteTimeouts& timeouts) {
+  Fields fields{reader_, node, owner, {{"request", "backendRequest", "backendIdle"}}};
+  if (const YamlNode* value = fields.find("request")) {
+    timeouts.request_ms =
+        reader_.duration_ms(*value, fields.label("request"), 0, kTimeoutMaxMs).value_or(0);
+  }
+  if (const YamlNode* value = fields.find("backendIdle")) {
+    timeouts.backend_idle_ms =
+        reader_.duration_ms(*value, fields.label("backendIdle"), 1000, kTimeoutMaxMs);
+  }
+  if (const YamlNode* value = fields.find("backendRequest")) {
+    timeouts.backend_request_ms =
+        reader_.duration_ms(*value, fields.label("backendRequest"), 0, kTimeoutMaxMs).value_or(0);
+    if (timeouts.request_ms != 0 && timeouts.backend_request_ms > timeouts.request_ms) {
+      reader_.report(value->at,
+                     fmt::format("{} is longer than the whole request may take",
+                                 fields.label("backendRequest")),
+                     "at most the request timeout");
+    }
+  }
+}
+
+std::optional<BackendRef> ConfigParser::parse_backend_ref(const YamlNode& node,
+                                                          const std::string& owner) {
+  Fields fields{reader_, node, "a backendRef of " + owner, {{"name", "weight"}, {"filters"}}};
+  BackendRef backend;
+  if (const YamlNode* weight = fields.find("weight")) {
+    backend.weight = static_cast<std::uint32_t>(
+        reader_.number(*weight, fields.label("weight"), 0, kWeightMax).value_or(1));
+  }
+  const YamlNode* name = fields.need("name", "the name of a service");
+  if (name == nullptr) return std::nullopt;
+  const auto service = reader_.name(*name, fields.label("name"));
+  if (!service) return std::nullopt;
+  backend.service = *service;
+  service_references_.push_back({name->at, owner, *service, std::nullopt});
+  return backend;
+}
+
+}  // namespace weir::control

@@ -1,0 +1,180 @@
+#include <algorithm>
+
+#include "l7/proxy/core.h"
+
+/// Clients of HTTP/2: a session, and an exchange for each of its streams.
+namespace weir::proxy {
+namespace {
+
+/// Owner of a stream whose exchange is over, while its last bytes leave.
+constexpr std::uint64_t kAnswered = ~std::uint64_t{0};
+constexpr int kStepsAtOnce = 16;
+
+Duration milliseconds(std::uint32_t count) { return std::chrono::milliseconds{count}; }
+
+}  // namespace
+
+void Core::start_h2(ClientConnection& client, Instant now) {
+  exchanges_.destroy(*client.exchange);
+  client.exchange = nullptr;
+  client.state = ClientConnection::State::kH2;
+  const control::GatewayLimits& limits = client.facts.bind->limits;
+  client.session =
+      std::make_unique<http::H2Session>(http::H2Options{.role = http::H2Role::kServer,
+                                                        .secure = client.facts.tls != nullptr,
+                                                        .limits = head_limits(limits),
+                                                        .streams_max = limits.h2_streams},
+                                        h2_, now);
+  client.first_byte = {};
+  client.idle_since = now;
+  arm_h2(client, now);
+}
+
+bool Core::step_h2(ClientId id, ClientConnection& client, Instant now) {
+  Channel& channel = client.channel;
+  http::H2Session& session = *client.session;
+  bool moved = channel.fill();
+  if (channel.failed()) {
+    abandon_streams(client, Reason::kClientReset, now);
+    drain(client, now);  // the alert, if there is one
+    return true;
+  }
+  // What is answered here must not outrun the client's reading of the answers.
+  if (!channel.input().empty() && channel.output().room() >= kReplyRoom) {
+    session.receive(channel.input(), now);
+    channel.consume(channel.input().size());
+    moved = true;
+  }
+  if (session.failure()) abandon_streams(client, Reason::kBadRequest, now);
+  moved = run_streams(id, client, now) || moved;
+  while (channel.output().room() > http::H2Session::kPieceMax) {
+    const auto piece = session.output(now);
+    if (piece.empty()) break;
+    channel.output().append(piece);
+    moved = true;
+  }
+  moved = channel.flush() || moved;
+  // Who has sent its FIN opens no more streams; those that are open are still answered.
+  const bool said_all = channel.input_ended() && channel.input().empty();
+  const bool all_said = session.over() || (said_all && session.streams() == 0);
+  if (all_said && channel.output().empty()) {
+    abandon_streams(client, Reason::kClientReset, now);
+    drain(client, now);
+    return true;
+  }
+  arm_h2(client, now);
+  return moved;
+}
+
+bool Core::run_streams(ClientId id, ClientConnection& client, Instant now) {
+  http::H2Session& session = *client.session;
+  bool any = false;
+  // Each stream stands in the list once, but running one can put it there again: the rest waits.
+  for (std::size_t i = 2 * session.streams() + 1; i > 0; --i) {
+    http::H2Stream* const stream = session.next_ready();
+    if (stream == nullptr) return any;
+    any = true;
+    if (stream->owner == kAnswered) {
+      if (stream->sent_all || stream->closed) session.release(*stream);
+    } else if (stream->owner != 0) {
+      Exchange* const exchange = exchanges_.get(ExchangeId::from_raw(stream->owner));
+      WEIR_ASSERT(exchange != nullptr && exchange->active());  // or the owner were another
+      step_stream(client, *exchange, now);
+    } else if (stream->closed || session.failure()) {
+      session.release(*stream);  // nothing was begun for it
+    } else if (stream->head_complete) {
+      start_stream(id, client, *stream, now);
+    }
+  }
+  return any;
+}
+
+void Core::start_stream(ClientId id, ClientConnection& client, http::H2Stream& stream,
+                        Instant now) {
+  http::H2Session& session = *client.session;
+  Exchange* const exchange = exchanges_.create(id);
+  if (exchange == nullptr) {
+    session.release(stream, http::H2Code::kRefusedStream);
+    return;
+  }
+  ++client.requests;
+  if (!may_go_on(client) && !session.draining()) session.drain();
+  stream.owner = exchange->id.raw();
+  client.streams.push_back(exchange->id);
+  exchange->from_h2(session, stream);
+  exchange->begin(GenerationRef{*current_}, client.facts, now, now);
+  exchange->keep_alive = true;
+  const Exchanges::Outcome outcome = stream.refusal
+                                         ? exchanges_.refuse_head(*exchange, *stream.refusal, now)
+                                         : exchanges_.start(*exchange, now);
+  if (outcome == Exchanges::Outcome::kMoved)
+    step_stream(client, *exchange, now);
+  else
+    end_stream(client, *exchange, outcome, now);
+}
+
+void Core::step_stream(ClientConnection& client, Exchange& exchange, Instant now) {
+  for (int i = 0; i < kStepsAtOnce; ++i) {
+    const Exchanges::Outcome outcome = exchanges_.step(exchange, now);
+    if (outcome == Exchanges::Outcome::kMoved) continue;
+    end_stream(client, exchange, outcome, now);
+    return;
+  }
+  client.session->remind(exchange.stream());
+}
+
+/// What an exchange's outcome means for its stream.
+void Core::end_stream(ClientConnection& client, Exchange& exchange, Exchanges::Outcome outcome,
+                      Instant now) {
+  if (outcome == Exchanges::Outcome::kWaits || outcome == Exchanges::Outcome::kMoved) return;
+  http::H2Stream& stream = exchange.stream();
+  // An answer that has begun and cannot be ended is reset. One of ours may still have to leave.
+  if (outcome == Exchanges::Outcome::kBroken)
+    client.session->release(stream, http::H2Code::kInternalError);
+  else if (stream.sent_all || stream.closed)
+    client.session->release(stream);
+  else
+    stream.owner = kAnswered;
+  std::erase(client.streams, exchange.id);
+  exchanges_.destroy(exchange);
+  if (client.streams.empty()) client.idle_since = now;
+}
+
+void Core::abandon_streams(ClientConnection& client, Reason reason, Instant now) {
+  for (const ExchangeId id : client.streams) {
+    Exchange* const exchange = exchanges_.get(id);
+    WEIR_ASSERT(exchange != nullptr && exchange->active());  // or it would not be in the list
+    exchanges_.abandon(*exchange, reason, now);
+    client.session->release(exchange->stream());
+    exchanges_.destroy(*exchange);
+  }
+  client.streams.clear();
+  client.idle_since = now;
+}
+
+/// A connection is given time while it has streams: those have timers of their own.
+void Core::arm_h2(ClientConnection& client, Instant now) {
+  const control::GatewayLimits& limits = client.facts.bind->limits;
+  if (client.session->within_head()) {
+    if (client.first_byte == Instant{}) client.first_byte = now;
+    arm(client, client.first_byte + milliseconds(limits.header_timeout_ms));
+    return;
+  }
+  client.first_byte = {};
+  if (client.streams.empty())
+    arm(client, client.idle_since + milliseconds(limits.idle_timeout_ms));
+  else
+    TimerWheel::cancel(client.timer);
+}
+
+void Core::on_h2_timer(ClientId id, ClientConnection& client, Instant now) {
+  const bool within_head = client.session->within_head();
+  if (within_head) abandon_streams(client, Reason::kHeaderTimeout, now);
+  client.session->terminate(within_head ? http::H2Code::kEnhanceYourCalm : http::H2Code::kNoError);
+  run(id, now);
+  // Whoever does not even read that is given no more time.
+  ClientConnection* const still = clients_.get(id);
+  if (still != nullptr && still->state == ClientConnection::State::kH2) drain(*still, now);
+}
+
+}  // namespace weir::proxy

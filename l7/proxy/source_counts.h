@@ -1,0 +1,72 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <unordered_map>
+#include <utility>
+
+#include "l4/base/assert.h"
+#include "l4/wire/address.h"
+
+namespace weir::proxy {
+
+/// How many connections each source has at one worker. A source is an IPv4 address, or an IPv6
+/// network of 64 bits: who has one address of that has all of them (RFC 6177). As large as there
+/// are clients; a source without connections has no entry.
+class SourceCounts {
+ public:
+  /// Whoever holds one takes part in the count. Moved with its connection; zero: counted nowhere.
+  class Ticket {
+   public:
+    Ticket() = default;
+    Ticket(Ticket&& other) noexcept
+        : counts_{std::exchange(other.counts_, nullptr)}, source_{other.source_} {}
+    Ticket& operator=(Ticket&& other) noexcept {
+      std::swap(counts_, other.counts_);
+      std::swap(source_, other.source_);
+      return *this;
+    }
+    ~Ticket() {
+      if (counts_ != nullptr) counts_->leave(source_);
+    }
+    explicit operator bool() const { return counts_ != nullptr; }
+
+   private:
+    friend class SourceCounts;
+    Ticket(SourceCounts& counts, const wire::IpAddress& source)
+        : counts_{&counts}, source_{source} {}
+    SourceCounts* counts_ = nullptr;
+    wire::IpAddress source_{};
+  };
+
+  /// One more connection of that client, or nothing where it has as many as it may; 0: no limit.
+  [[nodiscard]] Ticket enter(const wire::IpAddress& client, std::uint32_t most) {
+    const wire::IpAddress source = source_of(client);
+    std::uint32_t& count = counts_[source];
+    if (most != 0 && count >= most) return {};
+    ++count;
+    return {*this, source};
+  }
+
+  [[nodiscard]] std::size_t sources() const { return counts_.size(); }
+  [[nodiscard]] std::uint32_t count(const wire::IpAddress& client) const {
+    const auto found = counts_.find(source_of(client));
+    return found == counts_.end() ? 0 : found->second;
+  }
+
+ private:
+  static wire::IpAddress source_of(wire::IpAddress client) {
+    if (!client.is_v4()) std::fill(client.bytes.begin() + 8, client.bytes.end(), std::uint8_t{0});
+    return client;
+  }
+  void leave(const wire::IpAddress& source) {
+    const auto found = counts_.find(source);
+    WEIR_ASSERT(found != counts_.end() && found->second > 0);  // the ticket has counted it
+    if (--found->second == 0) counts_.erase(found);
+  }
+
+  std::unordered_map<wire::IpAddress, std::uint32_t> counts_;
+};
+
+}  // namespace weir::proxy

@@ -1,0 +1,109 @@
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "l7/proxy/minimum_rate.h"
+#include "l7/proxy/source_counts.h"
+
+namespace weir::proxy {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr Instant kStart{1000s};
+
+TEST(MinimumRate, GivesTheFirstWindowAsGrace) {
+  MinimumRate rate;
+  rate.start(100, 0, kStart);
+  EXPECT_FALSE(rate.is_too_slow(0, kStart + 9999ms));
+  EXPECT_EQ(rate.deadline(), kStart + 10s);
+  EXPECT_TRUE(rate.is_too_slow(999, kStart + 10s));
+}
+
+TEST(MinimumRate, IsMetByAsManyBytesAsItAsksFor) {
+  MinimumRate rate;
+  rate.start(100, 0, kStart);
+  EXPECT_FALSE(rate.is_too_slow(1000, kStart + 10s));
+  EXPECT_FALSE(rate.is_too_slow(2000, kStart + 20s));
+  EXPECT_TRUE(rate.is_too_slow(2999, kStart + 30s));
+}
+
+TEST(MinimumRate, WhatCameBeforeDoesNotMakeUpForLater) {
+  MinimumRate rate;
+  rate.start(100, 0, kStart);
+  EXPECT_FALSE(rate.is_too_slow(1'000'000, kStart + 10s));
+  EXPECT_TRUE(rate.is_too_slow(1'000'001, kStart + 20s));
+}
+
+TEST(MinimumRate, DoesNotCountWhatWasThereWhenItStarted) {
+  MinimumRate rate;
+  rate.start(100, 5000, kStart);
+  EXPECT_TRUE(rate.is_too_slow(5999, kStart + 10s));
+}
+
+TEST(MinimumRate, AWindowInWhichTheReaderWasFullDoesNotCount) {
+  MinimumRate rate;
+  rate.start(100, 0, kStart);
+  rate.not_ready();
+  EXPECT_FALSE(rate.is_too_slow(0, kStart + 10s));
+  EXPECT_TRUE(rate.is_too_slow(0, kStart + 20s)) << "only the one window";
+}
+
+TEST(MinimumRate, OfZeroIsNeverTooSlow) {
+  MinimumRate rate;
+  rate.start(0, 0, kStart);
+  EXPECT_FALSE(rate.is_too_slow(0, kStart + 1h));
+  EXPECT_EQ(rate.deadline(), kNever);
+  rate.start(100, 0, kStart);
+  rate.stop();
+  EXPECT_FALSE(rate.is_too_slow(0, kStart + 1h));
+}
+
+TEST(MinimumRate, DoesNotOverflow) {
+  MinimumRate rate;
+  rate.start(UINT32_MAX, 0, kStart);
+  EXPECT_TRUE(rate.is_too_slow(UINT32_MAX, kStart + 10s));
+}
+
+wire::IpAddress address(std::string_view text) { return *wire::IpAddress::parse(text); }
+
+TEST(SourceCounts, EachAddressHasItsOwnLimit) {
+  SourceCounts counts;
+  const auto one = counts.enter(address("192.0.2.1"), 2);
+  const auto two = counts.enter(address("192.0.2.1"), 2);
+  EXPECT_TRUE(one && two);
+  EXPECT_FALSE(counts.enter(address("192.0.2.1"), 2));
+  EXPECT_TRUE(counts.enter(address("192.0.2.2"), 2));
+  EXPECT_TRUE(counts.enter(address("192.0.2.1"), 0)) << "0: no limit";
+  EXPECT_EQ(counts.count(address("192.0.2.1")), 2U);
+}
+
+TEST(SourceCounts, OfIpv6ANetworkOf64BitsIsOneSource) {
+  SourceCounts counts;
+  const auto one = counts.enter(address("2001:db8:0:1::1"), 1);
+  EXPECT_TRUE(one);
+  EXPECT_FALSE(counts.enter(address("2001:db8:0:1:ffff::2"), 1));
+  EXPECT_TRUE(counts.enter(address("2001:db8:0:2::1"), 1));
+}
+
+TEST(SourceCounts, ARefusedConnectionIsNotCounted) {
+  SourceCounts counts;
+  auto one = counts.enter(address("192.0.2.1"), 1);
+  EXPECT_FALSE(counts.enter(address("192.0.2.1"), 1));
+  one = {};
+  EXPECT_TRUE(counts.enter(address("192.0.2.1"), 1));
+}
+
+TEST(SourceCounts, NothingIsLeftOfASourceThatHasGone) {
+  SourceCounts counts;
+  std::vector<SourceCounts::Ticket> tickets;
+  for (std::uint8_t i = 0; i < 100; ++i)
+    for (int k = 0; k < 3; ++k)
+      tickets.push_back(counts.enter(wire::IpAddress::v4(192, 0, 2, i), 3));
+  EXPECT_EQ(counts.sources(), 100U);
+  tickets.clear();
+  EXPECT_EQ(counts.sources(), 0U);
+}
+
+}  // namespace
+}  // namespace weir::proxy
