@@ -494,8 +494,9 @@ Exchanges::Outcome Exchanges::reply(Exchange& exchange, http::Status status,
                                     std::string_view location, Instant now) {
   const Reason reason = exchange.reason;
   // Without a body the connection is in a known state and can go on; a bad head leaves it unknown.
-  const bool is_known = !exchange.passes_through() && reason != Reason::kBadRequest && reason != Reason::kHeaderTimeout &&
-                        reason != Reason::kHeaderTooLarge && reason != Reason::kNotSupported &&
+  const bool is_known = !exchange.passes_through() && reason != Reason::kBadRequest &&
+                        reason != Reason::kHeaderTimeout && reason != Reason::kHeaderTooLarge &&
+                        reason != Reason::kNotSupported &&
                         exchange.framing().body.kind == http::BodyKind::kNone;
   exchange.set_client_reusable(is_known && exchange.keep_alive);
   if (exchange.passes_through())

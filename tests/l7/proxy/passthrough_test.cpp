@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <list>
+
 #include "tests/l7/proxy/core_fixture.h"
 #include "tests/l7/proxy/tls_peers.h"
 #include "tests/l7/tls/certificates.h"
@@ -52,11 +54,12 @@ class Passthrough : public ProxyCore {
   }
 
   tls::testing::TestFiles files_;
+  std::list<TlsBackend> backends_;  // the world speaks with them until it has ended
 };
 
 TEST_F(Passthrough, TheNameChoosesTheEndpointWhoseCertificateTheClientSees) {
-  TlsBackend a{certificate_for("a.example")};
-  TlsBackend b{certificate_for("b.example")};
+  TlsBackend& a = backends_.emplace_back(certificate_for("a.example"));
+  TlsBackend& b = backends_.emplace_back(certificate_for("b.example"));
   world_.install(model_of({{"a.example", {world_.add_backend(8001, a.handler()).endpoint}},
                            {"*.b.example", {world_.add_backend(8002, b.handler()).endpoint}}}));
   TlsClient first{world_, "a.example"};
@@ -188,17 +191,72 @@ TEST_F(Passthrough, AConnectionThatCarriedRequestsIsNotUsed) {
 
 TEST_F(Passthrough, AnEndIsPassedOnWhileTheOtherDirectionGoesOn) {
   Backend& app = world_.add_backend(8001, [](Peer& peer) {
-    if (peer.ended() && peer.requests++ == 0) peer.send(pattern_text(300'000));
+    if (!peer.ended() || peer.requests++ > 0) return;
+    peer.send(pattern_text(300'000));
+    peer.finish();
   });
   world_.install(model_of({{"a.example", {app.endpoint}}}));
   Peer& client = world_.connect(443);
   client.send(hello_for("a.example"));
+  world_.run_for(10ms);
+  ASSERT_EQ(app.connections.size(), 1U);
+  app.connections[0]->closes_with_peer = false;
   client.finish();
   world_.run_for(2s);
   EXPECT_TRUE(client.received == pattern_text(300'000));
   EXPECT_TRUE(client.ended());
   EXPECT_FALSE(client.was_reset());
   EXPECT_EQ(outcomes(), "0 ok");
+}
+
+TEST_F(Passthrough, AnEndBeforeTheEndpointsConnectionStandsIsPassedOnBehindTheHello) {
+  Backend& app = world_.add_backend(8001, [](Peer&) {});
+  world_.install(model_of({{"a.example", {app.endpoint}}}));
+  const std::string hello = hello_for("a.example");
+  Peer& client = world_.connect(443);
+  client.send(hello);
+  client.finish();
+  world_.run_for(1s);
+  EXPECT_EQ(app.received(), hello);
+  EXPECT_TRUE(client.ended());
+  EXPECT_FALSE(client.was_reset());
+  EXPECT_EQ(outcomes(), "0 ok");
+}
+
+TEST_F(Passthrough, SilenceEndsItAfterAnHourAndAHalfClosedOneAfterHalfAMinute) {
+  Backend& app = world_.add_backend(8001, [](Peer&) {});
+  world_.install(model_of({{"a.example", {app.endpoint}}}));
+  const std::string hello = hello_for("a.example");
+  Peer& silent = world_.connect(443);
+  silent.send(hello);
+  world_.run_for(10ms);
+  Peer& half = world_.connect(443);
+  half.send(hello);
+  world_.run_for(10ms);
+  app.connections[1]->closes_with_peer = false;
+  half.finish();
+  world_.run_for(29s);
+  EXPECT_FALSE(half.ended());
+  world_.run_for(2s);
+  EXPECT_EQ(half.received, kInternalError);
+  EXPECT_TRUE(half.ended());
+  world_.run_for(59min);
+  EXPECT_FALSE(silent.ended());
+  world_.run_for(2min);
+  EXPECT_TRUE(silent.ended());
+  EXPECT_TRUE(app.connections[0]->was_reset());
+  EXPECT_EQ(outcomes(), "0 upstream_timeout, 0 client_timeout");
+}
+
+TEST_F(Passthrough, AnEndpointThatIsNotThereIsGivenUp) {
+  wire::Endpoint nobody = ProxyWorld::backend_endpoint(8001);
+  nobody.address.bytes[15] = 77;
+  world_.install(model_of({{"a.example", {nobody}}}));
+  Peer& client = world_.connect(443);
+  client.send(hello_for("a.example"));
+  world_.run_for(2min);
+  EXPECT_EQ(client.received, kInternalError);
+  EXPECT_TRUE(client.ended());
 }
 
 TEST_F(Passthrough, AResetIsPassedOnAsSuch) {
