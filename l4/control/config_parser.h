@@ -110,6 +110,9 @@ class ConfigParser {
   std::optional<Service> parse_service(const MapEntry& entry);
   std::optional<HttpRoute> parse_route(const YamlNode& node, std::size_t index);
   std::optional<TlsRoute> parse_tls_route(const YamlNode& node, std::size_t index);
+  void parse_tls_rules(const YamlNode& rules, const Fields& fields, TlsRoute& route);
+  void check_weights(const Fields& fields, const std::vector<BackendRef>& backends,
+                     std::string_view what);
   std::optional<ParentRef> parse_parent(const YamlNode& node, const std::string& owner);
   std::optional<RouteRule> parse_rule(const YamlNode& node, std::size_t index,
                                       const std::string& route);
