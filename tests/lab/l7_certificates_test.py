@@ -22,14 +22,14 @@ class Certificates(LabCase):
     @classmethod
     def prepare(cls):
         cls.made = cls.lab.directory / "certificates"
-        cls.made.mkdir()
-        cls.make(COUNT, serial=1)
+        cls.make(cls.made, COUNT, serial=1)
         cls.few, cls.many = (cls.lab.write_config(cls.configuration(count), f"{count}.yaml")
                              for count in (1, COUNT))
 
     @classmethod
-    def make(cls, count, serial):
-        run(weirlab.BUILD / "tests" / "lab" / "weir_make_certificates", cls.made, count, serial)
+    def make(cls, directory, count, serial):
+        directory.mkdir()
+        run(weirlab.BUILD / "tests" / "lab" / "weir_make_certificates", directory, count, serial)
 
     @classmethod
     def configuration(cls, count):
@@ -98,10 +98,9 @@ gateways:
         self.assertTrue(self.is_served(1, 2))
         # One of them is renewed.
         before = self.processor_s()
-        changed = self.made / "7.pem"
-        old = changed.read_text()
-        self.make(8, serial=COUNT * 2)
-        self.assertNotEqual(changed.read_text(), old)
+        renewed = self.lab.directory / "renewed"
+        self.make(renewed, 8, serial=COUNT * 2)
+        (renewed / "7.pem").rename(self.made / "7.pem")
         began = time.monotonic()
         self.lab.weir("apply", "-f", self.many)
         applied = time.monotonic() - began
