@@ -111,6 +111,7 @@ class ConfigParser {
   std::optional<HttpRoute> parse_route(const YamlNode& node, std::size_t index);
   std::optional<TlsRoute> parse_tls_route(const YamlNode& node, std::size_t index);
   void parse_tls_rules(const YamlNode& rules, const Fields& fields, TlsRoute& route);
+  void refuse_empty(const Fields& fields, std::string_view key);
   void check_weights(const Fields& fields, const std::vector<BackendRef>& backends,
                      std::string_view what);
   std::optional<ParentRef> parse_parent(const YamlNode& node, const std::string& owner);

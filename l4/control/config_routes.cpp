@@ -44,13 +44,15 @@ std::optional<HttpRoute> ConfigParser::parse_route(const YamlNode& node, std::si
       fields, "rules", "rules", kRulesMax,
       [&](const YamlNode& item, std::size_t i) { return parse_rule(item, i, fields.owner()); },
       route.rules);
-  for (const std::string_view key : {"parentRefs", "rules"}) {
-    const YamlNode* list = fields.find(key);
-    if (list != nullptr && list->kind == YamlKind::kList && list->children.empty())
-      reader_.report(list->at, fmt::format("{} is an empty list", fields.label(key)),
-                     "at least one");
-  }
+  refuse_empty(fields, "parentRefs");
+  refuse_empty(fields, "rules");
   return route;
+}
+
+void ConfigParser::refuse_empty(const Fields& fields, std::string_view key) {
+  const YamlNode* list = fields.find(key);
+  if (list != nullptr && list->kind == YamlKind::kList && list->children.empty())
+    reader_.report(list->at, fmt::format("{} is an empty list", fields.label(key)), "at least one");
 }
 
 std::optional<TlsRoute> ConfigParser::parse_tls_route(const YamlNode& node, std::size_t index) {
@@ -76,6 +78,7 @@ std::optional<TlsRoute> ConfigParser::parse_tls_route(const YamlNode& node, std:
         return reader_.hostname(item, "a hostname of " + fields.owner());
       },
       route.hostnames);
+  refuse_empty(fields, "parentRefs");
   const YamlNode* rules = fields.need("rules", "one rule: [{backendRefs: [{name: cart}]}]");
   if (rules != nullptr && reader_.is_list(*rules, fields.label("rules"), "a list of one rule"))
     parse_tls_rules(*rules, fields, route);
