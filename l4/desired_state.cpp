@@ -190,7 +190,8 @@ std::string to_json(const DesiredState& state) {
                       .vips = {},
                       .gateways = state.model.gateways,
                       .services = state.model.services,
-                      .http_routes = state.model.http_routes};
+                      .http_routes = state.model.http_routes,
+                      .tls_routes = state.model.tls_routes};
   // VIPs stand apart, in the API's words, because there may be many: those are read much faster
   // than the file's.
   return fmt::format(

@@ -19,7 +19,8 @@ std::vector<std::string> lines_of(const std::vector<control::Diagnostic>& diagno
 
 bool has_other_l7_part(const control::Model& left, const control::Model& right) {
   return left.gateways != right.gateways || left.services != right.services ||
-         left.http_routes != right.http_routes || left.node.l7 != right.node.l7;
+         left.http_routes != right.http_routes || left.tls_routes != right.tls_routes ||
+         left.node.l7 != right.node.l7;
 }
 
 /// What is wrong with the file, one line each; empty when it is applied.

@@ -157,6 +157,7 @@ json http_json(const proxy::WorkerReport& report) {
           {"tls_handshakes", c.tls_handshakes},
           {"tls_failures", c.tls_failures},
           {"handshake_timeouts", c.handshake_timeouts},
+          {"passed_through", c.passed_through},
           {"requests", c.requests},
           {"requests_h2", c.requests_h2},
           {"exchanges", c.exchanges},
@@ -240,6 +241,7 @@ std::vector<std::string> describe_changes(const control::Model& have, const cont
   compare("gateway", have.gateways, want.gateways);
   compare("service", have.services, want.services);
   compare("httpRoute", have.http_routes, want.http_routes);
+  compare("tlsRoute", have.tls_routes, want.tls_routes);
   if (!(have.node.l7 == want.node.l7)) changes.emplace_back("change node.l7");
   return changes;
 }

@@ -40,7 +40,7 @@ void ConfigParser::parse_document(const YamlNode& root) {
   Fields fields{reader_,
                 root,
                 "the file",
-                {{"version", "node", "vips", "gateways", "services", "httpRoutes"},
+                {{"version", "node", "vips", "gateways", "services", "httpRoutes", "tlsRoutes"},
                  {"policies", "grpcRoutes", "kubernetes", "announce"}}};
   if (const YamlNode* version = fields.need("version", "'version: 1'"))
     (void)reader_.number(*version, "version of the file", 1, 1);
@@ -63,37 +63,63 @@ void ConfigParser::parse_document(const YamlNode& root) {
       fields, "httpRoutes", "routes", kRoutesMax,
       [&](const YamlNode& node, std::size_t i) { return parse_route(node, i); },
       model_.http_routes);
+  read_list(
+      fields, "tlsRoutes", "routes", kRoutesMax,
+      [&](const YamlNode& node, std::size_t i) { return parse_tls_route(node, i); },
+      model_.tls_routes);
   check_references();
   check_families();
   check_port_ranges();
   check_snat_addresses();
 }
 
+void ConfigParser::check_gateway_reference(const Reference& reference) {
+  const auto gateway = std::ranges::find(model_.gateways, reference.name, &Gateway::name);
+  if (gateway == model_.gateways.end()) {
+    auto [expected, hint] = known_names(model_.gateways, reference.name, "gateway");
+    reader_.report(reference.at,
+                   fmt::format("{} refers to gateway '{}', which does not exist", reference.what,
+                               reference.name),
+                   std::move(expected), std::move(hint));
+    return;
+  }
+  if (!reference.listener) return;
+  const auto listener = std::ranges::find(gateway->listeners, *reference.listener, &Listener::name);
+  if (listener != gateway->listeners.end()) {
+    const bool is_tls = listener->protocol == ListenerProtocol::kTls;
+    if (is_tls == reference.of_tls_route) return;
+    reader_.report(reference.at,
+                   fmt::format("{} refers to listener '{}' of gateway '{}', which {}",
+                               reference.what, listener->name, gateway->name,
+                               is_tls ? "passes TLS through" : "does not pass TLS through"),
+                   is_tls ? "a listener of protocol HTTP or HTTPS, or a tlsRoute"
+                          : "a listener of protocol TLS, or an httpRoute");
+    return;
+  }
+  if (listeners_.contains({reference.name, *reference.listener})) return;  // it has faults
+  auto [expected, hint] = known_names(gateway->listeners, *reference.listener, "listener");
+  reader_.report(reference.at,
+                 fmt::format("{} refers to listener '{}', which gateway '{}' does not have",
+                             reference.what, *reference.listener, reference.name),
+                 std::move(expected), std::move(hint));
+}
+
 void ConfigParser::check_references() {
-  for (const Reference& reference : gateway_references_) {
-    const auto gateway = std::ranges::find(model_.gateways, reference.name, &Gateway::name);
-    if (gateway == model_.gateways.end()) {
-      auto [expected, hint] = known_names(model_.gateways, reference.name, "gateway");
-      reader_.report(reference.at,
-                     fmt::format("{} refers to gateway '{}', which does not exist", reference.what,
-                                 reference.name),
-                     std::move(expected), std::move(hint));
+  for (const Reference& reference : gateway_references_)
+    check_gateway_reference(reference);
+  if (!services_are_known_) return;
+  std::map<std::string_view, const Service*> services;
+  for (const Service& service : model_.services)
+    services.emplace(service.name, &service);
+  for (const Reference& reference : service_references_) {
+    if (const auto found = services.find(reference.name); found != services.end()) {
+      if (reference.of_tls_route && found->second->tls)
+        reader_.report(reference.at,
+                       fmt::format("{} passes TLS on to service '{}', which has tls itself",
+                                   reference.what, reference.name),
+                       "a service without tls: what the client encrypts goes to it as it is");
       continue;
     }
-    if (!reference.listener) continue;
-    if (listeners_.contains({reference.name, *reference.listener})) continue;
-    auto [expected, hint] = known_names(gateway->listeners, *reference.listener, "listener");
-    reader_.report(reference.at,
-                   fmt::format("{} refers to listener '{}', which gateway '{}' does not have",
-                               reference.what, *reference.listener, reference.name),
-                   std::move(expected), std::move(hint));
-  }
-  if (!services_are_known_) return;
-  std::set<std::string_view> services;
-  for (const Service& service : model_.services)
-    services.insert(service.name);
-  for (const Reference& reference : service_references_) {
-    if (services.contains(reference.name)) continue;
     auto [expected, hint] = known_names(model_.services, reference.name, "service");
     reader_.report(reference.at,
                    fmt::format("{} refers to service '{}', which does not exist", reference.what,

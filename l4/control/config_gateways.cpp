@@ -11,8 +11,13 @@ namespace {
 constexpr std::size_t kListenersMax = 64;
 constexpr std::size_t kCertificatesMax = 16'384;
 
-constexpr std::array<Choice<ListenerProtocol>, 2> kListenerProtocols{
-    {{"HTTP", ListenerProtocol::kHttp}, {"HTTPS", ListenerProtocol::kHttps}}};
+constexpr std::array<Choice<ListenerProtocol>, 3> kListenerProtocols{
+    {{"HTTP", ListenerProtocol::kHttp},
+     {"HTTPS", ListenerProtocol::kHttps},
+     {"TLS", ListenerProtocol::kTls}}};
+enum class TlsMode { kTerminate, kPassthrough };
+constexpr std::array<Choice<TlsMode>, 2> kTlsModes{
+    {{"Terminate", TlsMode::kTerminate}, {"Passthrough", TlsMode::kPassthrough}}};
 constexpr std::array<Choice<TlsVersion>, 2> kTlsVersions{
     {{"1.2", TlsVersion::kTls12}, {"1.3", TlsVersion::kTls13}}};
 constexpr std::array<Choice<ClientCertificates>, 2> kClientCertificates{
@@ -116,13 +121,19 @@ std::optional<Listener> ConfigParser::parse_listener(const YamlNode& node, std::
   const YamlNode* port_node = fields.need("port", "a number from 1 to 65535");
   const auto port =
       port_node != nullptr ? reader_.port(*port_node, fields.label("port")) : std::nullopt;
-  const YamlNode* protocol_node = fields.need("protocol", "HTTP or HTTPS");
+  const YamlNode* protocol_node = fields.need("protocol", "HTTP, HTTPS or TLS");
   const auto protocol = protocol_node != nullptr ? reader_.choice<ListenerProtocol>(
                                                        *protocol_node, fields.label("protocol"),
-                                                       kListenerProtocols, {"TLS", "TCP", "UDP"})
+                                                       kListenerProtocols, {"TCP", "UDP"})
                                                  : std::nullopt;
   const YamlNode* tls = fields.find("tls");
-  if (tls != nullptr) parse_tls(*tls, fields.label("tls"), listener);
+  if (tls != nullptr && protocol == ListenerProtocol::kTls)
+    parse_passthrough(*tls, fields.label("tls"));
+  else if (tls != nullptr)
+    parse_tls(*tls, fields.label("tls"), listener);
+  if (protocol == ListenerProtocol::kTls && tls == nullptr)
+    reader_.report(fields.at(), fmt::format("{} speaks TLS but has no tls", fields.owner()),
+                   "tls: {mode: Passthrough}, or protocol HTTPS with a certificate");
   if (protocol == ListenerProtocol::kHttp && tls != nullptr) {
     reader_.report(tls->at, fmt::format("{} speaks HTTP but has tls", fields.owner()),
                    "protocol HTTPS, or no tls");
@@ -142,8 +153,15 @@ void ConfigParser::parse_tls(const YamlNode& node, const std::string& owner, Lis
   Fields fields{reader_,
                 node,
                 owner,
-                {{"certificateRefs", "minVersion", "clientValidation"},
-                 {"alpn", "cipherSuites", "mode", "acme"}}};
+                {{"certificateRefs", "minVersion", "clientValidation", "mode"},
+                 {"alpn", "cipherSuites", "acme"}}};
+  if (const YamlNode* mode = fields.find("mode")) {
+    const auto word = reader_.choice<TlsMode>(*mode, fields.label("mode"), kTlsModes);
+    if (word == TlsMode::kPassthrough)
+      reader_.report(mode->at,
+                     fmt::format("{} is 'Passthrough' beside protocol HTTPS", fields.label("mode")),
+                     "protocol TLS, or mode Terminate");
+  }
   if (const YamlNode* version = fields.find("minVersion")) {
     listener.min_version =
         reader_.choice<TlsVersion>(*version, fields.label("minVersion"), kTlsVersions)
@@ -162,6 +180,17 @@ void ConfigParser::parse_tls(const YamlNode& node, const std::string& owner, Lis
   if (refs != nullptr && refs->kind == YamlKind::kList && refs->children.empty())
     reader_.report(refs->at, fmt::format("{} is an empty list", fields.label("certificateRefs")),
                    "at least one certificate");
+}
+
+void ConfigParser::parse_passthrough(const YamlNode& node, const std::string& owner) {
+  Fields fields{reader_, node, owner, {{"mode"}, {}}};
+  const YamlNode* mode = fields.need("mode", "'mode: Passthrough'");
+  if (mode == nullptr) return;
+  const auto word = reader_.choice<TlsMode>(*mode, fields.label("mode"), kTlsModes);
+  if (word == TlsMode::kTerminate)
+    reader_.report(mode->at,
+                   fmt::format("{} is 'Terminate' beside protocol TLS", fields.label("mode")),
+                   "mode Passthrough, or protocol HTTPS");
 }
 
 std::optional<CertificateRef> ConfigParser::parse_certificate(const YamlNode& node,

@@ -91,6 +91,7 @@ class ConfigParser {
   std::optional<Listener> parse_listener(const YamlNode& node, std::size_t index,
                                          const Gateway& gateway, const std::string& gateway_owner);
   void parse_tls(const YamlNode& node, const std::string& owner, Listener& listener);
+  void parse_passthrough(const YamlNode& node, const std::string& owner);
   std::optional<CertificateRef> parse_certificate(const YamlNode& node, const std::string& owner);
   // config_clients.cpp
   void parse_limits(const YamlNode& node, const std::string& owner, GatewayLimits& limits);
@@ -125,6 +126,11 @@ class ConfigParser {
                                                   const Service& service);
   // config_routes.cpp
   std::optional<HttpRoute> parse_route(const YamlNode& node, std::size_t index);
+  std::optional<TlsRoute> parse_tls_route(const YamlNode& node, std::size_t index);
+  void parse_tls_rules(const YamlNode& rules, const Fields& fields, TlsRoute& route);
+  void refuse_empty(const Fields& fields, std::string_view key);
+  void check_weights(const Fields& fields, const std::vector<BackendRef>& backends,
+                     std::string_view what);
   std::optional<ParentRef> parse_parent(const YamlNode& node, const std::string& owner);
   std::optional<RouteRule> parse_rule(const YamlNode& node, std::size_t index,
                                       const std::string& route);
@@ -151,7 +157,17 @@ class ConfigParser {
   SessionPersistence parse_session(const YamlNode& node, const std::string& owner);
   std::optional<BackendRef> parse_backend_ref(const YamlNode& node, const std::string& owner);
 
+  /// A name that must lead to an object once the whole file is read.
+  struct Reference {
+    Position at;
+    std::string what;  ///< "parentRef of httpRoute 'cart'"
+    std::string name;
+    std::optional<std::string> listener;
+    bool of_tls_route = false;
+  };
+
   void check_references();
+  void check_gateway_reference(const Reference& reference);
   void check_families();
   void check_snat_addresses();
   void claim_name(std::string_view kind, const std::string& name, const Fields& fields);
@@ -160,13 +176,6 @@ class ConfigParser {
   std::optional<std::string> readable_file(const YamlNode& node, std::string_view what);
   [[nodiscard]] std::string resolved(const std::string& path) const;
 
-  /// A name that must lead to an object once the whole file is read.
-  struct Reference {
-    Position at;
-    std::string what;  ///< "parentRef of httpRoute 'cart'"
-    std::string name;
-    std::optional<std::string> listener;
-  };
   /// An address that L7 must be able to speak from.
   struct L7Address {
     Position at;

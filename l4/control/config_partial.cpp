@@ -26,6 +26,7 @@ std::string_view kind_of(std::string_view section) {
   if (section == "gateways") return "gateway";
   if (section == "services") return "service";
   if (section == "httpRoutes") return "httpRoute";
+  if (section == "tlsRoutes") return "tlsRoute";
   return {};
 }
 

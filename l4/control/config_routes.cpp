@@ -45,13 +45,83 @@ std::optional<HttpRoute> ConfigParser::parse_route(const YamlNode& node, std::si
       fields, "rules", "rules", kRulesMax,
       [&](const YamlNode& item, std::size_t i) { return parse_rule(item, i, fields.owner()); },
       route.rules);
-  for (const std::string_view key : {"parentRefs", "rules"}) {
-    const YamlNode* list = fields.find(key);
-    if (list != nullptr && list->kind == YamlKind::kList && list->children.empty())
-      reader_.report(list->at, fmt::format("{} is an empty list", fields.label(key)),
-                     "at least one");
-  }
+  refuse_empty(fields, "parentRefs");
+  refuse_empty(fields, "rules");
   return route;
+}
+
+void ConfigParser::refuse_empty(const Fields& fields, std::string_view key) {
+  const YamlNode* list = fields.find(key);
+  if (list != nullptr && list->kind == YamlKind::kList && list->children.empty())
+    reader_.report(list->at, fmt::format("{} is an empty list", fields.label(key)), "at least one");
+}
+
+std::optional<TlsRoute> ConfigParser::parse_tls_route(const YamlNode& node, std::size_t index) {
+  Fields fields{reader_,
+                node,
+                owner_of("tlsRoute", node, index),
+                {{"name", "parentRefs", "hostnames", "rules"}, {}}};
+  const std::size_t gateways_before = gateway_references_.size();
+  const std::size_t services_before = service_references_.size();
+  TlsRoute route;
+  if (const YamlNode* name = fields.need("name", "a name that is unique among the TLS routes")) {
+    route.name = reader_.name(*name, fields.label("name")).value_or("");
+    claim_name("tlsRoute", route.name, fields);
+  }
+  fields.need("parentRefs", "the gateways it is attached to: [{name: edge, sectionName: tls}]");
+  read_list(
+      fields, "parentRefs", "gateways", kBackendRefsMax,
+      [&](const YamlNode& item, std::size_t) { return parse_parent(item, fields.owner()); },
+      route.parents);
+  read_list(
+      fields, "hostnames", "DNS names", kHostnamesMax,
+      [&](const YamlNode& item, std::size_t) {
+        return reader_.hostname(item, "a hostname of " + fields.owner());
+      },
+      route.hostnames);
+  refuse_empty(fields, "parentRefs");
+  const YamlNode* rules = fields.need("rules", "one rule: [{backendRefs: [{name: cart}]}]");
+  if (rules != nullptr && reader_.is_list(*rules, fields.label("rules"), "a list of one rule"))
+    parse_tls_rules(*rules, fields, route);
+  for (std::size_t i = gateways_before; i < gateway_references_.size(); ++i)
+    gateway_references_[i].of_tls_route = true;
+  for (std::size_t i = services_before; i < service_references_.size(); ++i)
+    service_references_[i].of_tls_route = true;
+  return route;
+}
+
+void ConfigParser::parse_tls_rules(const YamlNode& rules, const Fields& fields, TlsRoute& route) {
+  if (rules.children.size() != 1) {
+    reader_.report(rules.at,
+                   fmt::format("{} has {} entries", fields.label("rules"), rules.children.size()),
+                   "one rule: the name is all there is to choose by");
+    return;
+  }
+  const YamlNode& node = rules.children.front();
+  Fields rule{reader_,
+              node,
+              fmt::format("{} of {}", owner_of("rule", node, 0), fields.owner()),
+              {{"backendRefs"}, {}}};
+  rule.need("backendRefs", "the services: [{name: cart}]");
+  read_list(
+      rule, "backendRefs", "services", kBackendRefsMax,
+      [&](const YamlNode& ref, std::size_t) { return parse_backend_ref(ref, rule.owner()); },
+      route.backends);
+  check_weights(rule, route.backends, "connections");
+}
+
+/// A list that was read whole must have somebody to send to.
+void ConfigParser::check_weights(const Fields& fields, const std::vector<BackendRef>& backends,
+                                 std::string_view what) {
+  const YamlNode* refs = fields.find("backendRefs");
+  if (refs == nullptr || refs->kind != YamlKind::kList || backends.size() != refs->children.size())
+    return;
+  const bool all_zero =
+      std::ranges::all_of(backends, [](const BackendRef& backend) { return backend.weight == 0; });
+  if (all_zero)
+    reader_.report(refs->at,
+                   fmt::format("{} has no backendRef that takes {}", fields.owner(), what),
+                   "at least one with a weight above 0");
 }
 
 std::optional<ParentRef> ConfigParser::parse_parent(const YamlNode& node,
@@ -104,7 +174,6 @@ std::optional<RouteRule> ConfigParser::parse_rule(const YamlNode& node, std::siz
 /// The services, or what stands in their place.
 void ConfigParser::parse_backend_refs(Fields& fields, RouteRule& rule) {
   const std::string& owner = fields.owner();
-  const YamlNode* refs = fields.find("backendRefs");
   std::size_t answers = 0;
   Position last = fields.at();
   for (const std::string_view key : {"backendRefs", "redirect", "respond"})
@@ -120,13 +189,7 @@ void ConfigParser::parse_backend_refs(Fields& fields, RouteRule& rule) {
       fields, "backendRefs", "services", kBackendRefsMax,
       [&](const YamlNode& item, std::size_t) { return parse_backend_ref(item, owner); },
       rule.backends);
-  const bool all_zero = std::ranges::all_of(
-      rule.backends, [](const BackendRef& backend) { return backend.weight == 0; });
-  if (refs != nullptr && refs->kind == YamlKind::kList && all_zero &&
-      rule.backends.size() == refs->children.size()) {
-    reader_.report(refs->at, fmt::format("{} has no backendRef that takes requests", owner),
-                   "at least one with a weight above 0");
-  }
+  check_weights(fields, rule.backends, "requests");
 }
 
 void ConfigParser::parse_filters(Fields& fields, RouteRule& rule) {

@@ -216,7 +216,7 @@ std::string to_yaml(const Model& model, const std::vector<Vip>& manual) {
         "# applying this, as hashSeed: {file: …}, or clients are spread anew.\n";
   const Json vips = std::move(file["vips"]);
   file.erase("vips");
-  for (const char* section : {"node", "gateways", "services", "httpRoutes"}) {
+  for (const char* section : {"node", "gateways", "services", "httpRoutes", "tlsRoutes"}) {
     if (file[section].empty()) file.erase(section);
   }
   for (const auto& [section, value] : file.items()) {  // each on lines of its own

@@ -224,7 +224,11 @@ struct NodeSettings {
   friend bool operator==(const NodeSettings&, const NodeSettings&) = default;
 };
 
-enum class ListenerProtocol : std::uint8_t { kHttp, kHttps };
+enum class ListenerProtocol : std::uint8_t {
+  kHttp,
+  kHttps,
+  kTls,  ///< passed through, undecrypted, by the name in the handshake
+};
 enum class TlsVersion : std::uint8_t { kTls12, kTls13 };
 
 /// Absolute paths. The key file equals the certificate file when one PEM file holds both.
@@ -266,7 +270,7 @@ struct Listener {
   wire::Port port;
   ListenerProtocol protocol = ListenerProtocol::kHttp;
   std::string hostname;                      ///< lower case; empty: any; "*.x": any name below x
-  std::vector<CertificateRef> certificates;  ///< at least one with kHttps, none with kHttp
+  std::vector<CertificateRef> certificates;  ///< at least one with kHttps, else none
   TlsVersion min_version = TlsVersion::kTls12;
   std::optional<std::string> redirect_to;  ///< name of an HTTPS listener of the same gateway
   ClientValidation client_validation = {};
@@ -519,12 +523,22 @@ struct HttpRoute {
   friend bool operator==(const HttpRoute&, const HttpRoute&) = default;
 };
 
+/// Connections of kTls listeners by the name that the client asks for.
+struct TlsRoute {
+  std::string name;
+  std::vector<ParentRef> parents;
+  std::vector<std::string> hostnames;  ///< as HttpRoute's
+  std::vector<BackendRef> backends;    ///< never empty; none of services with tls
+  friend bool operator==(const TlsRoute&, const TlsRoute&) = default;
+};
+
 struct Model {
   NodeSettings node;
   std::vector<Vip> vips;
   std::vector<Gateway> gateways;
   std::vector<Service> services;
   std::vector<HttpRoute> http_routes;
+  std::vector<TlsRoute> tls_routes = {};
   friend bool operator==(const Model&, const Model&) = default;
 };
 

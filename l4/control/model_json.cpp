@@ -108,6 +108,18 @@ Json file_json(const Vip& vip) {
   return json;
 }
 
+std::string_view text_of(ListenerProtocol protocol) {
+  switch (protocol) {
+    case ListenerProtocol::kHttp:
+      return "HTTP";
+    case ListenerProtocol::kHttps:
+      return "HTTPS";
+    case ListenerProtocol::kTls:
+      return "TLS";
+  }
+  return {};
+}
+
 Json file_json(const GatewayLimits& limits) {
   return {{"headerBytes", fmt::format("{}B", limits.header_bytes)},
           {"headerCount", limits.header_count},
@@ -132,16 +144,16 @@ Json file_json(const ForwardedTrust& trust) {
 }
 
 Json file_json(const Listener& listener) {
-  const bool https = listener.protocol == ListenerProtocol::kHttps;
   Json json{{"name", listener.name},
             {"port", listener.port.value()},
-            {"protocol", https ? "HTTPS" : "HTTP"}};
+            {"protocol", text_of(listener.protocol)}};
   if (!listener.hostname.empty()) json["hostname"] = listener.hostname;
   if (listener.redirect_to) json["redirectTo"] = *listener.redirect_to;
   if (listener.limits) json["limits"] = file_json(*listener.limits);
   if (!listener.proxy_protocol_from.empty())
     json["proxyProtocol"] = {{"from", text_list(listener.proxy_protocol_from)}};
-  if (!https) return json;
+  if (listener.protocol == ListenerProtocol::kTls) json["tls"] = {{"mode", "Passthrough"}};
+  if (listener.protocol != ListenerProtocol::kHttps) return json;
   Json refs = Json::array();
   for (const CertificateRef& ref : listener.certificates) {
     refs.push_back({{"file", ref.certificate_file}, {"key", ref.key_file}});
@@ -341,6 +353,13 @@ Json file_json(const HeaderEdits& edits) {
   return json;
 }
 
+Json file_json(const std::vector<BackendRef>& backends) {
+  Json list = Json::array();
+  for (const BackendRef& backend : backends)
+    list.push_back({{"name", backend.service}, {"weight", backend.weight}});
+  return list;
+}
+
 Json file_json(const RouteRule& rule) {
   Json json = Json::object();
   if (!rule.name.empty()) json["name"] = rule.name;
@@ -351,8 +370,7 @@ Json file_json(const RouteRule& rule) {
                       {"backendRequest", fmt::format("{}ms", rule.timeouts.backend_request_ms)}};
   if (rule.timeouts.backend_idle_ms)
     json["timeouts"]["backendIdle"] = fmt::format("{}ms", *rule.timeouts.backend_idle_ms);
-  for (const BackendRef& backend : rule.backends)
-    json["backendRefs"].push_back({{"name", backend.service}, {"weight", backend.weight}});
+  if (!rule.backends.empty()) json["backendRefs"] = file_json(rule.backends);
   if (rule.redirect) json["redirect"] = file_json(*rule.redirect);
   if (rule.respond) json["respond"] = file_json(*rule.respond);
   if (rule.rewrite) json["rewrite"] = file_json(*rule.rewrite);
@@ -367,20 +385,32 @@ Json file_json(const RouteRule& rule) {
   return json;
 }
 
-Json file_json(const HttpRoute& route) {
-  Json parents = Json::array();
-  for (const ParentRef& parent : route.parents) {
+Json file_json(const std::vector<ParentRef>& parents) {
+  Json list = Json::array();
+  for (const ParentRef& parent : parents) {
     Json item{{"name", parent.gateway}};
     if (parent.listener) item["sectionName"] = *parent.listener;
-    parents.push_back(std::move(item));
+    list.push_back(std::move(item));
   }
+  return list;
+}
+
+Json file_json(const HttpRoute& route) {
   Json rules = Json::array();
   for (const RouteRule& rule : route.rules)
     rules.push_back(file_json(rule));
   return {{"name", route.name},
-          {"parentRefs", std::move(parents)},
+          {"parentRefs", file_json(route.parents)},
           {"hostnames", route.hostnames},
           {"rules", std::move(rules)}};
+}
+
+Json file_json(const TlsRoute& route) {
+  Json rule{{"backendRefs", file_json(route.backends)}};
+  return {{"name", route.name},
+          {"parentRefs", file_json(route.parents)},
+          {"hostnames", route.hostnames},
+          {"rules", Json::array({std::move(rule)})}};
 }
 
 template <typename Items>
@@ -401,6 +431,7 @@ std::string to_json(const Model& model) {
   for (const Service& service : model.services)
     json["services"][service.name] = file_json(service);
   json["httpRoutes"] = file_list(model.http_routes);
+  if (!model.tls_routes.empty()) json["tlsRoutes"] = file_list(model.tls_routes);
   return json_text(json);
 }
 

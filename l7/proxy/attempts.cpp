@@ -76,8 +76,10 @@ bool is_unwell(int status) { return status == 502 || status == 503 || status == 
 
 // ---- in and out --------------------------------------------------------------------------------
 
-void Exchanges::choose_service(Exchange& exchange) {
+std::optional<Exchanges::Outcome> Exchanges::choose_service(Exchange& exchange, Instant now) {
   const Rule& rule = *exchange.rule;
+  if (rule.weight_total() == 0)
+    return refuse(exchange, http::Status::kInternalServerError, Reason::kNoEndpoint, now);
   std::optional<SessionTarget> session;
   if (rule.session)
     if (const auto cookie = cookie_value(exchange.head().fields, rule.session->cookie()))
@@ -88,6 +90,9 @@ void Exchanges::choose_service(Exchange& exchange) {
   if (hashes(exchange.service->balancing.policy)) exchange.hash = request_hash(exchange);
   exchange.service->state->exchanges.fetch_add(1, kRelaxed);
   ++services_[exchange.service_index].requests;
+  if (exchange.service->endpoints.empty())
+    return refuse(exchange, http::Status::kServiceUnavailable, Reason::kNoEndpoint, now);
+  return std::nullopt;
 }
 
 void Exchanges::leave_service(Exchange& exchange) {
@@ -95,7 +100,13 @@ void Exchanges::leave_service(Exchange& exchange) {
   if (exchange.service == nullptr) return;
   ServiceState& state = *exchange.service->state;
   state.exchanges.fetch_sub(1, kRelaxed);
-  if (std::exchange(exchange.retrying, false)) state.retrying.fetch_sub(1, kRelaxed);
+  end_retry(exchange);
+}
+
+/// An endpoint has answered: what comes now, a tunnel of hours perhaps, is no retry any more.
+void Exchanges::end_retry(Exchange& exchange) {
+  if (!std::exchange(exchange.retrying, false)) return;
+  exchange.service->state->retrying.fetch_sub(1, kRelaxed);
 }
 
 void Exchanges::take_endpoint(Exchange& exchange, EndpointIndex index) {
@@ -180,13 +191,15 @@ Exchanges::Outcome Exchanges::begin_attempt(Exchange& exchange, EndpointIndex in
 Exchanges::Found Exchanges::find_connection(Exchange& exchange, EndpointIndex index, Instant now) {
   const ServiceEntry& service = *exchange.service;
   const EndpointEntry& entry = service.endpoints[index];
-  const bool h2 = service.speaks_h2();
+  const bool passes_through = exchange.passes_through();
+  const bool h2 = service.speaks_h2() && !passes_through;
   std::optional<UpstreamId> found;
   if (h2)
     found = upstreams_.join(entry.endpoint, service, exchange.id);
-  else if (service.proxy_protocol == control::ProxyProtocol::kNone)
+  else if (service.proxy_protocol == control::ProxyProtocol::kNone && !passes_through)
     found = upstreams_.take_idle(entry.endpoint, service, exchange.id, now);
-  // What has been announced is somebody's own, so that there is none to be found idle.
+  // What has been announced is somebody's own, so that there is none to be found idle; and what a
+  // client encrypts is never put behind messages of ours.
   if (!found) {
     if (!UpstreamPool::may_open(entry, service)) return Found::kFull;
     const Result<UpstreamId> opened =

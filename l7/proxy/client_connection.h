@@ -28,6 +28,9 @@ namespace weir::proxy {
 ///      h2           │                        lingering: FIN sent; input is read and thrown away,
 ///       └───────so ▼                                   that no RST overtakes the response
 ///                draining ──► lingering ──► gone        (RFC 9112, section 9.6)
+///
+/// Where TLS is passed through, handshake reads whom the client asks for, and goes on to the one
+/// exchange that the rest of the connection is.
 struct ClientConnection {
   enum class State : std::uint8_t {
     kProxyHeader,

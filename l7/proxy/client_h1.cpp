@@ -109,7 +109,7 @@ void Core::end_exchange(ClientId id, ClientConnection& client, Exchanges::Outcom
     case Exchanges::Outcome::kDone:
       break;
   }
-  if (client.exchange->tunnel()) {  // both have sent their FIN
+  if (client.exchange->tunnel_over()) {
     close_client(id, Ending::kInOrder, now);
     return;
   }

@@ -203,6 +203,9 @@ bool Core::admit(ClientId id, ClientConnection& client, Instant now) {
     client.state = ClientConnection::State::kHandshake;
     client.handshake_began = now;
     arm(client, now + kHandshakeTimeout);
+  } else if (bind.passthrough) {
+    client.state = ClientConnection::State::kHandshake;
+    arm(client, now + kHandshakeTimeout);
   } else {
     await_request(client, now);
   }
@@ -301,7 +304,7 @@ bool Core::step(ClientId id, ClientConnection& client, Instant now) {
     case ClientConnection::State::kProxyHeader:
       return step_proxy_header(id, client, now);
     case ClientConnection::State::kHandshake:
-      return step_handshake(client, now);
+      return step_handshake(id, client, now);
     case ClientConnection::State::kRequest:
       return step_request(id, client, now);
     case ClientConnection::State::kExchange:
@@ -341,7 +344,8 @@ bool Core::step_proxy_header(ClientId id, ClientConnection& client, Instant now)
   return admit(id, client, now);
 }
 
-bool Core::step_handshake(ClientConnection& client, Instant now) {
+bool Core::step_handshake(ClientId id, ClientConnection& client, Instant now) {
+  if (client.facts.bind->passthrough) return step_hello(id, client, now);
   const bool moved = client.channel.fill();
   if (client.channel.failed() || client.channel.input_ended()) {
     ++counters_.tls_failures;

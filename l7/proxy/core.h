@@ -90,7 +90,7 @@ class Core {
   void run(ClientId id, Instant now);
   bool step(ClientId id, ClientConnection& client, Instant now);
   bool step_proxy_header(ClientId id, ClientConnection& client, Instant now);
-  bool step_handshake(ClientConnection& client, Instant now);
+  bool step_handshake(ClientId id, ClientConnection& client, Instant now);
   bool step_draining(ClientConnection& client, Instant now);
   bool step_lingering(ClientId id, ClientConnection& client, Instant now);
   void run_exchange(ExchangeId id, Instant now);
@@ -112,6 +112,11 @@ class Core {
   bool step_request(ClientId id, ClientConnection& client, Instant now);
   bool step_exchange(ClientId id, ClientConnection& client, Instant now);
   void end_exchange(ClientId id, ClientConnection& client, Exchanges::Outcome outcome, Instant now);
+
+  // passthrough.cpp
+  bool step_hello(ClientId id, ClientConnection& client, Instant now);
+  void begin_passthrough(ClientId id, ClientConnection& client, std::string_view server_name,
+                         Instant now);
 
   // client_h2.cpp
   void start_h2(ClientConnection& client, Instant now);

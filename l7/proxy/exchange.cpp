@@ -162,6 +162,7 @@ void Exchange::end() {
 }
 
 std::string_view Exchange::protocol() const {
+  if (passes_through()) return "TLS";
   if (is_h2()) return "HTTP/2";
   return head_->minor_version == 0 ? "HTTP/1.0" : "HTTP/1.1";
 }
@@ -382,6 +383,13 @@ PumpResult Exchange::begin_tunnel(Instant now) {
   return {true, Reason::kOk};
 }
 
+void Exchange::begin_passthrough(Instant now) {
+  upstream_duration = now - attempt_started;
+  client_->begin_tunnel();
+  upstream_->begin_tunnel();
+  tunnel_ = true;
+}
+
 PumpResult Exchange::pump_tunnel() {
   PumpResult result;
   result.moved = client_->fill();
@@ -399,6 +407,7 @@ PumpResult Exchange::pump_tunnel() {
   };
   pass(*client_, *upstream_, request_bytes, request_complete_, Reason::kClientReset);
   pass(*upstream_, *client_, response_bytes, response_complete_, Reason::kUpstreamReset);
+  response_started_ = response_started_ || response_bytes > 0;
   return result;
 }
 

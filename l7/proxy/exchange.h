@@ -33,6 +33,7 @@ struct ClientFacts {
   wire::Endpoint destination;           ///< where the client has connected to: a VIP, ours or not
   std::string client_text;              ///< its address, for X-Forwarded-For
   const tls::Session* tls = nullptr;    ///< none in the clear
+  std::string server_name;              ///< whom TLS that is passed through asks for, in lower case
 };
 
 /// What a pump has done.
@@ -76,6 +77,9 @@ class TriedEndpoints {
 ///   response:  head awaited (interim heads pass) ──► body streaming ──► complete
 ///                   └── a WebSocket that was asked for ──► tunnel, until both have ended
 ///
+/// Where TLS is passed through there are no messages: it is a tunnel once the endpoint's connection
+/// stands.
+///
 /// Both run at once; each stops where its destination is full.
 class Exchange {
  public:
@@ -105,9 +109,14 @@ class Exchange {
   [[nodiscard]] PumpResult pump_request();
   /// `date` is given to an answer without one; empty: to none.
   [[nodiscard]] PumpResult pump_response(Instant now, std::string_view date);
+  [[nodiscard]] bool passes_through() const { return facts->bind->passthrough; }
+  void begin_passthrough(Instant now);
   /// Moves bytes, and the end of each direction. Complete once both directions have ended.
   [[nodiscard]] PumpResult pump_tunnel();
   [[nodiscard]] bool tunnel() const { return tunnel_; }
+  [[nodiscard]] bool tunnel_over() const {
+    return tunnel_ && request_complete_ && response_complete_;
+  }
 
   [[nodiscard]] Leg& client() { return *client_; }
   [[nodiscard]] const Leg& client() const { return *client_; }
@@ -224,7 +233,7 @@ class Exchange {
   bool upstream_reusable_ = false;
   bool client_reusable_ = false;
   bool upgrade_ = false;         // the client has asked for a WebSocket
-  bool tunnel_ = false;          // and the backend has agreed
+  bool tunnel_ = false;          // and the backend has agreed; or TLS is passed through
   bool wants_trailers_ = false;  // the client has said so with TE
   std::uint32_t interim_heads_ = 0;
   int client_minor_version_ = 1;

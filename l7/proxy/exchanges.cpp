@@ -37,6 +37,7 @@ http::Status status_of(Reason reason) {
       return http::Status::kBadRequest;
     case Reason::kHeaderTimeout:
     case Reason::kClientTimeout:
+    case Reason::kBodyTooSlow:
       return http::Status::kRequestTimeout;
     case Reason::kHeaderTooLarge:
       return http::Status::kHeaderFieldsTooLarge;
@@ -91,8 +92,10 @@ Reason timeout_reason(const Exchange& exchange, Instant now) {
   if (now >= exchange.request_deadline) return Reason::kRequestTimeout;
   if (exchange.body_is_due) return Reason::kBodyTooSlow;
   const bool does_not_read = exchange.client().has_unsent();
-  return does_not_read || exchange.waits_for_body() ? Reason::kClientTimeout
-                                                    : Reason::kUpstreamTimeout;
+  const bool does_not_send = exchange.tunnel()
+                                 ? !exchange.request_complete() && exchange.client().input_empty()
+                                 : exchange.waits_for_body();
+  return does_not_read || does_not_send ? Reason::kClientTimeout : Reason::kUpstreamTimeout;
 }
 
 /// Why a request must come over another connection (RFC 9110, section 15.5.20), or nothing: the
@@ -161,11 +164,7 @@ Exchanges::Outcome Exchanges::start(Exchange& exchange, Instant now) {
   if (exchange.body_bytes_max != 0 && body.kind == http::BodyKind::kLength &&
       body.length > exchange.body_bytes_max)
     return refuse(exchange, http::Status::kContentTooLarge, Reason::kBodyTooLarge, now);
-  if (exchange.rule->weight_total() == 0)
-    return refuse(exchange, http::Status::kInternalServerError, Reason::kNoEndpoint, now);
-  choose_service(exchange);
-  if (exchange.service->endpoints.empty())
-    return refuse(exchange, http::Status::kServiceUnavailable, Reason::kNoEndpoint, now);
+  if (const auto answered = choose_service(exchange, now)) return *answered;
   if (exchange.framing().upgrade && exchange.service->speaks_h2()) {
     exchange.detail = "a WebSocket to an endpoint of HTTP/2";
     return refuse(exchange, http::Status::kNotImplemented, Reason::kNotSupported, now);
@@ -179,6 +178,7 @@ Exchanges::Outcome Exchanges::start(Exchange& exchange, Instant now) {
   return start_attempt(exchange, now);
 }
 
+/// One of the rule's; otherwise nothing could take the exchange, which has ended then.
 void Exchanges::set_deadlines(Exchange& exchange, Instant now) {
   if (exchange.rule->timeouts.request_ms != 0)
     exchange.request_deadline = now + milliseconds(exchange.rule->timeouts.request_ms);
@@ -197,7 +197,7 @@ std::optional<Exchanges::Outcome> Exchanges::find_route(Exchange& exchange, Inst
   // other way round.
   const auto bind =
       std::find_if(snapshot.binds.begin(), snapshot.binds.end(), [&](const Bind& other) {
-        return other.endpoint == facts.vip && other.tls == facts.bind->tls;
+        return other.endpoint == facts.vip && other.tls == facts.bind->tls && !other.passthrough;
       });
   if (bind != snapshot.binds.end())
     exchange.listener = snapshot.listener_for(*bind, exchange.uri.host());
@@ -259,6 +259,12 @@ Exchanges::Outcome Exchanges::step(Exchange& exchange, Instant now) {
     exchange.connect_deadline = kNever;
     exchange.connect_duration = now - exchange.attempt_started;
   }
+  if (exchange.passes_through()) {
+    if (!upstream->connected) return exchange.client().fill() ? Outcome::kMoved : Outcome::kWaits;
+    exchange.begin_passthrough(now);
+    end_retry(exchange);
+    return Outcome::kMoved;
+  }
   bool moved = exchange.request_complete() ? false : exchange.client().fill();
   const bool ready = is_ready(exchange, *upstream);
   const PumpResult request = ready ? exchange.pump_request() : PumpResult{};
@@ -286,6 +292,7 @@ Exchanges::Outcome Exchanges::step(Exchange& exchange, Instant now) {
   if (upstream->is_h2 && moved) upstreams_.touch(exchange.upstream);
   if (response.failure != Reason::kOk) return attempt_failed(exchange, response.failure, now);
   if (response.unwanted) return attempt_unwanted(exchange, now);
+  if (exchange.response_started()) end_retry(exchange);
   if (exchange.client().failed()) return fail(exchange, Reason::kClientReset, now);
   if (moved) exchange.last_progress = now;
   watch_body(exchange, now);
@@ -324,7 +331,8 @@ Exchanges::Outcome Exchanges::step_tunnel(Exchange& exchange, UpstreamConnection
     if (idle_timeout(exchange) == kHalfClosedTimeout)
       timers_.arm(exchange.timer, now + kHalfClosedTimeout);
   }
-  if (exchange.request_complete() && exchange.response_complete()) {
+  if (exchange.tunnel_over()) {
+    count_answer(exchange, now);
     upstream.ended_in_order = true;
     drop_upstream(exchange, now);
     exchange.set_client_reusable(false);
@@ -464,11 +472,14 @@ Exchanges::Outcome Exchanges::reply(Exchange& exchange, http::Status status,
                                     std::string_view location, Instant now) {
   const Reason reason = exchange.reason;
   // Without a body the connection is in a known state and can go on; a bad head leaves it unknown.
-  const bool is_known = reason != Reason::kBadRequest && reason != Reason::kHeaderTimeout &&
-                        reason != Reason::kHeaderTooLarge && reason != Reason::kNotSupported &&
+  const bool is_known = !exchange.passes_through() && reason != Reason::kBadRequest &&
+                        reason != Reason::kHeaderTimeout && reason != Reason::kHeaderTooLarge &&
+                        reason != Reason::kNotSupported &&
                         exchange.framing().body.kind == http::BodyKind::kNone;
   exchange.set_client_reusable(is_known && exchange.keep_alive);
-  if (exchange.is_grpc())
+  if (exchange.passes_through())
+    write_alert(exchange);
+  else if (exchange.is_grpc())
     write_grpc_reply(exchange, status, now);
   else
     write_reply(exchange, status, location, now);
@@ -584,7 +595,8 @@ void Exchanges::count_route(const Exchange& exchange, Duration duration) {
 
 void Exchanges::record(Exchange& exchange, Instant now) {
   count_route(exchange, now - exchange.first_byte);
-  ++counters_.requests;
+  const bool passes_through = exchange.passes_through();
+  ++(passes_through ? counters_.passed_through : counters_.requests);
   if (exchange.is_h2()) ++counters_.requests_h2;
   ++counters_.responses[static_cast<std::size_t>(exchange.status / 100) % 6];
   ++counters_.reasons[static_cast<std::size_t>(exchange.reason)];
@@ -597,7 +609,7 @@ void Exchanges::record(Exchange& exchange, Instant now) {
       .vip = facts.vip,
       .tls_version = info.version,
       .tls_cipher = info.cipher,
-      .server_name = info.server_name,
+      .server_name = passes_through ? facts.server_name : info.server_name,
       .certificate = info.certificate,
       .listener = exchange.listener != nullptr ? exchange.listener->name : std::string_view{},
       .protocol = exchange.protocol(),

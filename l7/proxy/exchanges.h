@@ -37,7 +37,8 @@ struct RouteCounters {
 
 struct ExchangeCounters {
   std::uint64_t requests = 0;
-  std::uint64_t requests_h2 = 0;  ///< of them, over HTTP/2
+  std::uint64_t requests_h2 = 0;     ///< of them, over HTTP/2
+  std::uint64_t passed_through = 0;  ///< connections of TLS listeners, when they have ended
   std::uint64_t retries = 0;
   std::uint64_t ejections = 0;               ///< of endpoints, by what requests have met
   std::array<std::uint64_t, 6> responses{};  ///< by first digit of the status; 0: none was sent
@@ -74,6 +75,8 @@ class Exchanges {
   // The exchange's legs and head are set, and begin() has been called, before one of these.
   /// A whole head: finds its route and an endpoint.
   [[nodiscard]] Outcome start(Exchange& exchange, Instant now);
+  /// A name that TLS asks for, which is in the facts; likewise.
+  [[nodiscard]] Outcome start_passthrough(Exchange& exchange, Instant now);
   /// A head that breaks a rule; and one that has not come.
   [[nodiscard]] Outcome refuse_head(Exchange& exchange, const http::Refusal& refusal, Instant now);
   [[nodiscard]] Outcome refuse_late_head(Exchange& exchange, Instant now);
@@ -114,6 +117,7 @@ class Exchanges {
                               Instant now);
   void write_reply(Exchange& exchange, http::Status status, std::string_view location, Instant now);
   void write_grpc_reply(Exchange& exchange, http::Status status, Instant now);
+  static void write_alert(Exchange& exchange);
   void set_deadlines(Exchange& exchange, Instant now);
   /// When an exchange that stands still is given up, or its attempt.
   [[nodiscard]] static Instant deadline_of(const Exchange& exchange);
@@ -124,8 +128,10 @@ class Exchanges {
   void end(Exchange& exchange, Instant now);
 
   // attempts.cpp
-  void choose_service(Exchange& exchange);
+  /// By weight or by the client's session; an outcome where none can take the exchange.
+  [[nodiscard]] std::optional<Outcome> choose_service(Exchange& exchange, Instant now);
   void leave_service(Exchange& exchange);
+  static void end_retry(Exchange& exchange);
   void take_endpoint(Exchange& exchange, EndpointIndex index);
   void release_endpoint(Exchange& exchange);
   void drop_upstream(Exchange& exchange, Instant now);

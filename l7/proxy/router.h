@@ -27,7 +27,7 @@ struct WeightedService {
 
 /// What to do with a request that matched.
 struct Rule {
-  std::string route;  ///< name of the httpRoute
+  std::string route;  ///< name of the httpRoute or tlsRoute
   std::string name;   ///< name of the rule, or its position
   control::RouteTimeouts timeouts;
   std::vector<WeightedService> services;

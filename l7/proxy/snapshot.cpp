@@ -1,6 +1,8 @@
 #include "l7/proxy/snapshot.h"
 
 #include <algorithm>
+#include <array>
+#include <set>
 #include <unordered_map>
 #include <utility>
 
@@ -49,7 +51,10 @@ class SnapshotBuilder {
           static_cast<ServiceIndex>(snapshot_->services.size());
       add_service(service);
     }
-    add_rules();
+    for (const control::HttpRoute& route : model_.http_routes)
+      add_rules(route);
+    for (const control::TlsRoute& route : model_.tls_routes)
+      add_rules(tls_routes_.emplace_back(as_http_route(route)));
     for (const control::Gateway& gateway : model_.gateways)
       for (const control::Listener& listener : gateway.listeners)
         add_listener(gateway, listener);
@@ -85,33 +90,39 @@ class SnapshotBuilder {
     return index;
   }
 
-  void add_rules() {
-    for (const control::HttpRoute& route : model_.http_routes) {
-      for (std::size_t i = 0; i < route.rules.size(); ++i) {
-        const control::RouteRule& rule = route.rules[i];
-        Rule compiled{
-            route.name, rule.name.empty() ? std::to_string(i + 1) : rule.name, rule.timeouts, {}};
-        compiled.redirect = rule.redirect;
-        compiled.respond = rule.respond;
-        compiled.rewrite = rule.rewrite;
-        compiled.request_headers = rule.request_headers;
-        compiled.response_headers = rule.response_headers;
-        compiled.retry = rule.retry;
-        if (rule.session) compiled.session = session_of(rule);
-        const control::PathEdit edit = rule.redirect  ? rule.redirect->path
-                                       : rule.rewrite ? rule.rewrite->path
-                                                      : control::PathEdit{};
-        if (edit.kind == control::PathEdit::Kind::kRegex) compiled.path_pattern.emplace(edit);
-        std::uint32_t total = 0;
-        for (const control::BackendRef& backend : rule.backends) {
-          total += backend.weight;
-          if (backend.weight > 0)
-            compiled.services.push_back({snapshot_->service_names.at(backend.service), total});
-        }
-        snapshot_->rule_names.emplace(compiled.full_name(),
-                                      static_cast<std::uint32_t>(snapshot_->rules.size()));
-        snapshot_->rules.push_back(std::move(compiled));
+  /// One rule for whatever is asked for by the name.
+  static control::HttpRoute as_http_route(const control::TlsRoute& route) {
+    return {.name = route.name,
+            .parents = route.parents,
+            .hostnames = route.hostnames,
+            .rules = {{.name = {}, .matches = {{}}, .timeouts = {}, .backends = route.backends}}};
+  }
+
+  void add_rules(const control::HttpRoute& route) {
+    for (std::size_t i = 0; i < route.rules.size(); ++i) {
+      const control::RouteRule& rule = route.rules[i];
+      Rule compiled{
+          route.name, rule.name.empty() ? std::to_string(i + 1) : rule.name, rule.timeouts, {}};
+      compiled.redirect = rule.redirect;
+      compiled.respond = rule.respond;
+      compiled.rewrite = rule.rewrite;
+      compiled.request_headers = rule.request_headers;
+      compiled.response_headers = rule.response_headers;
+      compiled.retry = rule.retry;
+      if (rule.session) compiled.session = session_of(rule);
+      const control::PathEdit edit = rule.redirect  ? rule.redirect->path
+                                     : rule.rewrite ? rule.rewrite->path
+                                                    : control::PathEdit{};
+      if (edit.kind == control::PathEdit::Kind::kRegex) compiled.path_pattern.emplace(edit);
+      std::uint32_t total = 0;
+      for (const control::BackendRef& backend : rule.backends) {
+        total += backend.weight;
+        if (backend.weight > 0)
+          compiled.services.push_back({snapshot_->service_names.at(backend.service), total});
       }
+      snapshot_->rule_names.emplace(compiled.full_name(),
+                                    static_cast<std::uint32_t>(snapshot_->rules.size()));
+      snapshot_->rules.push_back(std::move(compiled));
     }
   }
 
@@ -136,14 +147,19 @@ class SnapshotBuilder {
                         gateway.forwarded,
                         gateway.trace_context,
                         {}};
+    const bool is_tls = listener.protocol == control::ListenerProtocol::kTls;
     std::uint32_t rule_index = 0;
-    for (const control::HttpRoute& route : model_.http_routes) {
-      const bool attached = is_attached(route, gateway, listener);
-      for (const control::RouteRule& rule : route.rules) {
-        if (attached) add_rule(entry, route, rule, rule_index);
-        ++rule_index;
+    const auto attach = [&](const std::vector<control::HttpRoute>& routes, bool fits) {
+      for (const control::HttpRoute& route : routes) {
+        const bool attached = fits && is_attached(route, gateway, listener);
+        for (const control::RouteRule& rule : route.rules) {
+          if (attached) add_rule(entry, route, rule, rule_index);
+          ++rule_index;
+        }
       }
-    }
+    };
+    attach(model_.http_routes, !is_tls);
+    attach(tls_routes_, is_tls);
     entry.router.finish(snapshot_->rules);
     snapshot_->listeners.push_back(std::move(entry));
     for (const wire::IpAddress& address : gateway.addresses)
@@ -185,11 +201,13 @@ class SnapshotBuilder {
                              [&](const Bind& other) { return other.endpoint == endpoint; });
     if (bind == snapshot_->binds.end()) {
       snapshot_->binds.push_back({});
+      certificates_of_.emplace_back();
       bind = snapshot_->binds.end() - 1;
       bind->endpoint = endpoint;
       bind->limits = listener.limits.value_or(gateway.limits);
       bind->proxies = listener.proxy_protocol_from;  // that of all listeners of a port
       bind->tls = listener.protocol == control::ListenerProtocol::kHttps;
+      bind->passthrough = listener.protocol == control::ListenerProtocol::kTls;
       bind->tls_options.min_version = listener.min_version;
       bind->tls_options.protocols = {"h2", "http/1.1"};
     }
@@ -197,9 +215,12 @@ class SnapshotBuilder {
     bind->listener_by_host.at(listener.hostname) =
         static_cast<std::uint32_t>(snapshot_->listeners.size());
     bind->tls_options.policies.push_back({listener.hostname, listener.client_validation});
-    auto& certificates = bind->tls_options.certificates;
-    certificates.insert(certificates.end(), listener.certificates.begin(),
-                        listener.certificates.end());
+    // Listeners of one certificate, for the names of both, bring it once.
+    auto& known = certificates_of_[static_cast<std::size_t>(bind - snapshot_->binds.begin())];
+    for (const control::CertificateRef& certificate : listener.certificates)
+      if (known.insert({certificate.certificate_file, certificate.key_file, certificate.ocsp_file})
+              .second)
+        bind->tls_options.certificates.push_back(certificate);
     // Listeners that share a port share its TLS settings; the strictest one holds.
     bind->tls_options.min_version = std::max(bind->tls_options.min_version, listener.min_version);
   }
@@ -207,6 +228,8 @@ class SnapshotBuilder {
   const control::Model& model_;
   EndpointBook& book_;
   std::unique_ptr<Snapshot> snapshot_ = std::make_unique<Snapshot>();
+  std::vector<control::HttpRoute> tls_routes_;                         // what the model's mean
+  std::vector<std::set<std::array<std::string, 3>>> certificates_of_;  // paths, by bind
 };
 
 }  // namespace

@@ -71,6 +71,7 @@ struct ListenerEntry {
 struct Bind {
   wire::Endpoint endpoint;
   bool tls = false;
+  bool passthrough = false;  ///< TLS that is not ours: only its name is read
   tls::ServerOptions tls_options;
   /// Until a request has chosen its listener, and of the connection: of each the widest that a
   /// listener here has, so that none is held to less than its own.

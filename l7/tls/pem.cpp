@@ -25,8 +25,6 @@ constexpr std::size_t kFileBytesMax = 1024 * 1024;
 constexpr std::size_t kChainLengthMax = 16;
 constexpr std::size_t kAuthoritiesMax = 1024;
 
-using UniqueAlternatives = std::unique_ptr<GENERAL_NAMES, FreeWith<&GENERAL_NAMES_free>>;
-
 /// The bytes of a file that may hold a private key: wiped before the memory is returned.
 class SecretText {
  public:
@@ -78,6 +76,32 @@ Result<FileContent> read_file(std::string_view what, const std::string& path) {
 }
 
 }  // namespace
+
+std::optional<std::vector<PemBlock>> read_pem_blocks(const std::string& path) {
+  const auto content = read_file("file", path);
+  if (!content) return std::nullopt;
+  const UniqueBio reader = content->reader();
+  std::vector<PemBlock> blocks;
+  constexpr std::size_t kBlocksMax = 2 * kChainLengthMax;
+  while (blocks.size() <= kBlocksMax) {
+    char* name = nullptr;
+    char* headers = nullptr;
+    unsigned char* der = nullptr;
+    long size = 0;
+    if (PEM_read_bio(reader.get(), &name, &headers, &der, &size) != 1) {
+      const bool is_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+      ERR_clear_error();
+      return is_end ? std::optional{std::move(blocks)} : std::nullopt;
+    }
+    const bool is_bare = *headers == '\0';
+    blocks.push_back({name, SecretBytes{std::span{der, static_cast<std::size_t>(size)}}});
+    OPENSSL_free(name);
+    OPENSSL_free(headers);
+    OPENSSL_clear_free(der, static_cast<std::size_t>(size));
+    if (!is_bare) return std::nullopt;
+  }
+  return std::nullopt;
+}
 
 Result<Chain> read_chain(const std::string& path) {
   auto content = read_file("certificate file", path);
@@ -198,15 +222,19 @@ bool is_usable_name(std::string_view name) {
 
 }  // namespace
 
-/// The common name is not used: clients stopped looking at it (RFC 9525).
-std::vector<std::string> dns_names(const X509* certificate) {
-  std::vector<std::string> names;
-  const UniqueAlternatives alternatives{static_cast<GENERAL_NAMES*>(
+UniqueAlternatives alternatives_of(const X509* certificate) {
+  UniqueAlternatives alternatives{static_cast<GENERAL_NAMES*>(
       X509_get_ext_d2i(certificate, NID_subject_alt_name, nullptr, nullptr))};
   ERR_clear_error();  // no such extension is no failure
-  const int count = alternatives ? sk_GENERAL_NAME_num(alternatives.get()) : 0;
+  return alternatives;
+}
+
+/// The common name is not used: clients stopped looking at it (RFC 9525).
+std::vector<std::string> dns_names(const GENERAL_NAMES* alternatives) {
+  std::vector<std::string> names;
+  const int count = alternatives != nullptr ? sk_GENERAL_NAME_num(alternatives) : 0;
   for (int i = 0; i < count; ++i) {
-    const GENERAL_NAME* const alternative = sk_GENERAL_NAME_value(alternatives.get(), i);
+    const GENERAL_NAME* const alternative = sk_GENERAL_NAME_value(alternatives, i);
     if (alternative->type != GEN_DNS) continue;
     // With its length: the string may hold NUL bytes.
     const ASN1_IA5STRING* const text = alternative->d.dNSName;
@@ -219,17 +247,16 @@ std::vector<std::string> dns_names(const X509* certificate) {
   return names;
 }
 
-std::string subject_text(const X509* certificate) {
+std::string subject_text(const X509_NAME* subject) {
   const UniqueBio out{BIO_new(BIO_s_mem())};
   if (!out) return {};
-  X509_NAME_print_ex(out.get(), X509_get_subject_name(certificate), 0, XN_FLAG_RFC2253);
+  X509_NAME_print_ex(out.get(), subject, 0, XN_FLAG_RFC2253);
   const char* text = nullptr;
   const long size = BIO_get_mem_data(out.get(), &text);
   return {text, static_cast<std::size_t>(std::max(size, 0L))};
 }
 
-std::string common_name(const X509* certificate) {
-  const X509_NAME* const subject = X509_get_subject_name(certificate);
+std::string common_name(const X509_NAME* subject) {
   const int index = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
   if (index < 0) return {};
   const ASN1_STRING* const value = X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, index));
@@ -241,14 +268,11 @@ std::string common_name(const X509* certificate) {
   return name;
 }
 
-std::vector<std::string> address_names(const X509* certificate) {
+std::vector<std::string> address_names(const GENERAL_NAMES* alternatives) {
   std::vector<std::string> addresses;
-  const UniqueAlternatives alternatives{static_cast<GENERAL_NAMES*>(
-      X509_get_ext_d2i(certificate, NID_subject_alt_name, nullptr, nullptr))};
-  ERR_clear_error();  // no such extension is no failure
-  const int count = alternatives ? sk_GENERAL_NAME_num(alternatives.get()) : 0;
+  const int count = alternatives != nullptr ? sk_GENERAL_NAME_num(alternatives) : 0;
   for (int i = 0; i < count; ++i) {
-    const GENERAL_NAME* const alternative = sk_GENERAL_NAME_value(alternatives.get(), i);
+    const GENERAL_NAME* const alternative = sk_GENERAL_NAME_value(alternatives, i);
     if (alternative->type != GEN_IPADD) continue;
     const ASN1_OCTET_STRING* const bytes = alternative->d.iPAddress;
     const int size = ASN1_STRING_length(bytes);

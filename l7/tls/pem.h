@@ -1,6 +1,10 @@
 #pragma once
 
+#include <openssl/x509v3.h>
+
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -11,6 +15,28 @@
 
 /// Inside of l7/tls only: what files hold, read and checked, and what certificates say.
 namespace weir::tls {
+
+/// Bytes that are wiped when they go.
+class SecretBytes {
+ public:
+  SecretBytes() = default;
+  explicit SecretBytes(std::span<const unsigned char> bytes) : bytes_(bytes.begin(), bytes.end()) {}
+  SecretBytes(SecretBytes&&) = default;
+  SecretBytes& operator=(SecretBytes&&) = default;
+  ~SecretBytes() { OPENSSL_cleanse(bytes_.data(), bytes_.size()); }
+  [[nodiscard]] std::span<const unsigned char> bytes() const { return bytes_; }
+
+ private:
+  std::vector<unsigned char> bytes_;
+};
+
+/// One block of a PEM file without headers.
+struct PemBlock {
+  std::string name;  ///< "CERTIFICATE"
+  SecretBytes der;
+};
+/// All of a file, in order; nothing where it cannot be read, or has a block with headers.
+std::optional<std::vector<PemBlock>> read_pem_blocks(const std::string& path);
 
 struct Chain {
   UniqueCertificate leaf;
@@ -35,12 +61,22 @@ Result<OcspResponse> read_ocsp_response(const std::string& path, const Chain& ch
 Result<void> check_dates(const X509* certificate, const std::string& path);
 std::int64_t seconds_of(const ASN1_TIME* time);
 std::string to_lower(std::string_view text);
+
+using UniqueAlternatives = std::unique_ptr<GENERAL_NAMES, FreeWith<&GENERAL_NAMES_free>>;
+/// The subject alternative names; none where there is no such extension.
+UniqueAlternatives alternatives_of(const X509* certificate);
 /// Sorted, without doubles, lower case; only those that can be compared with a host name.
-std::vector<std::string> dns_names(const X509* certificate);
+std::vector<std::string> dns_names(const GENERAL_NAMES* alternatives);
 /// Addresses as text, as wire::IpAddress writes them, sorted.
-std::vector<std::string> address_names(const X509* certificate);
-std::string subject_text(const X509* certificate);
-std::string common_name(const X509* certificate);
+std::vector<std::string> address_names(const GENERAL_NAMES* alternatives);
+std::string subject_text(const X509_NAME* subject);
+std::string common_name(const X509_NAME* subject);
+inline std::string subject_text(const X509* certificate) {
+  return subject_text(X509_get_subject_name(certificate));
+}
+inline std::string common_name(const X509* certificate) {
+  return common_name(X509_get_subject_name(certificate));
+}
 std::string der_of(const X509* certificate);
 /// The certificate in a library; nothing when it cannot be read.
 UniqueCertificate certificate_from(OSSL_LIB_CTX* library, std::string_view der);

@@ -2,6 +2,8 @@
 #include <openssl/evp.h>
 
 #include <algorithm>
+#include <ctime>
+#include <set>
 
 #include "l4/base/assert.h"
 #include "l4/base/bytes.h"
@@ -27,40 +29,6 @@ Sha256 hash_of(std::string_view text) {
   return hash;
 }
 
-std::optional<std::size_t> kind_of(const EVP_PKEY* key) {
-  switch (EVP_PKEY_get_base_id(key)) {
-    case EVP_PKEY_RSA:
-      return 0;
-    case EVP_PKEY_RSA_PSS:
-      return 1;
-    case EVP_PKEY_EC:
-      return 2;
-    case EVP_PKEY_ED25519:
-      return 3;
-    case EVP_PKEY_ED448:
-      return 4;
-    default:
-      return std::nullopt;
-  }
-}
-
-SecretBytes pkcs8_of(EVP_PKEY* key) {
-  using UniqueInfo = std::unique_ptr<PKCS8_PRIV_KEY_INFO, FreeWith<&PKCS8_PRIV_KEY_INFO_free>>;
-  const UniqueInfo info{EVP_PKEY2PKCS8(key)};
-  unsigned char* der = nullptr;
-  const int size = info ? i2d_PKCS8_PRIV_KEY_INFO(info.get(), &der) : 0;
-  if (size <= 0) return {};
-  SecretBytes bytes{std::span{der, static_cast<std::size_t>(size)}};
-  OPENSSL_clear_free(der, static_cast<std::size_t>(size));
-  return bytes;
-}
-
-Error unusable(const std::string& file, std::string_view reason) {
-  return Error{ErrorCode::kInvalid,
-               fmt::format("certificate file {}: cannot be used: {}", file, reason),
-               "use a certificate with an RSA key of at least 2048 bits or an EC key"};
-}
-
 /// Reads the pairs one after the other and puts them into a Content.
 class Loader {
  public:
@@ -75,24 +43,15 @@ class Loader {
   }
 
   Result<void> add_pair(const control::CertificateRef& ref) {
-    auto chain = read_chain(ref.certificate_file);
-    if (!chain) return std::move(chain).error();
-    auto key = read_key(ref.key_file);
-    if (!key) return std::move(key).error();
-    X509* const leaf = chain->leaf.get();
-    const bool fits = X509_check_private_key(leaf, key->get()) == 1;
-    ERR_clear_error();
-    if (!fits)
-      return Error{
-          ErrorCode::kInvalid,
-          fmt::format("key file {}: the key does not belong to the first certificate of {}",
-                      ref.key_file, ref.certificate_file),
-          "give the key that the certificate was issued for; the server's own certificate "
-          "comes first, its issuers after it"};
-    if (auto dates = check_dates(leaf, ref.certificate_file); !dates)
-      return std::move(dates).error();
-    if (auto tried = try_out(*chain, key->get(), ref.certificate_file); !tried) return tried;
-    return keep(*chain, key->get(), ref);
+    if (auto plain = read_plain_pair(ref, now_s_); plain && knows_issuers(*plain)) {
+      keep(std::move(*plain), ref);
+      return {};
+    }
+    auto pair = read_pair(ref, trial_.get());
+    if (!pair) return std::move(pair).error();
+    issuers_.insert(pair->issuers.begin(), pair->issuers.end());
+    keep(std::move(*pair), ref);
+    return {};
   }
 
   /// After the last pair: which certificates there are for each name.
@@ -117,48 +76,33 @@ class Loader {
  private:
   using Entries = std::array<std::uint32_t, kKeyKinds>;
 
-  Result<void> try_out(const Chain& chain, EVP_PKEY* key, const std::string& file) {
-    const UniqueStack issuers{sk_X509_new_null()};
-    if (!issuers) return openssl_error("TLS chain");
-    for (const UniqueCertificate& issuer : chain.issuers)
-      if (sk_X509_push(issuers.get(), issuer.get()) == 0) return openssl_error("TLS chain");
-    constexpr int kReplace = 1;
-    if (SSL_CTX_use_cert_and_key(trial_.get(), chain.leaf.get(), key, issuers.get(), kReplace) == 1)
-      return {};
-    return unusable(file, take_openssl_reason());
+  /// OpenSSL has tried out all of them, with another pair.
+  [[nodiscard]] bool knows_issuers(const Pair& pair) const {
+    return std::all_of(pair.issuers.begin(), pair.issuers.end(),
+                       [&](const std::string& issuer) { return issuers_.contains(issuer); });
   }
 
-  Result<void> keep(const Chain& chain, EVP_PKEY* key, const control::CertificateRef& ref) {
-    const X509* const leaf = chain.leaf.get();
-    CertificateEntry entry;
-    const auto kind = kind_of(key);
-    if (!kind) return unusable(ref.certificate_file, "a kind of key that is not known");
-    entry.kind = *kind;
-    entry.leaf = der_of(leaf);
-    for (const UniqueCertificate& issuer : chain.issuers)
-      entry.issuers.push_back(der_of(issuer.get()));
-    entry.key = pkcs8_of(key);
-    entry.names = dns_names(leaf);
-    entry.addresses = address_names(leaf);
-    entry.display_name = common_name(leaf);
-    if (entry.display_name.empty() && !entry.names.empty())
-      entry.display_name = entry.names.front();
-    if (!ref.ocsp_file.empty()) {
-      auto ocsp = read_ocsp_response(ref.ocsp_file, chain);
-      if (!ocsp) return std::move(ocsp).error();
-      entry.ocsp = std::move(*ocsp);
-    }
+  void keep(Pair pair, const control::CertificateRef& ref) {
+    const auto kind = static_cast<std::size_t>(pair.kind);
     content_.summaries.push_back({.file = ref.certificate_file,
-                                  .subject = subject_text(leaf),
-                                  .names = entry.names,
-                                  .key_type = EVP_PKEY_get0_type_name(key),
-                                  .not_after = seconds_of(X509_get0_notAfter(leaf))});
+                                  .subject = std::move(pair.subject),
+                                  .names = pair.names,
+                                  .key_type = std::move(pair.key_type),
+                                  .not_after = pair.not_after});
     const auto number = static_cast<std::uint32_t>(content_.entries.size()) + 1;
     // The first certificate with a name keeps it: the order in the configuration decides.
-    for (const std::string& name : entry.names)
-      if (std::uint32_t& place = entries_of_name_[name][entry.kind]; place == 0) place = number;
-    content_.entries.push_back(std::move(entry));
-    return {};
+    for (const std::string& name : pair.names)
+      if (std::uint32_t& place = entries_of_name_[name][kind]; place == 0) place = number;
+    std::string display_name = std::move(pair.common_name);
+    if (display_name.empty() && !pair.names.empty()) display_name = pair.names.front();
+    content_.entries.push_back({.leaf = std::move(pair.leaf),
+                                .issuers = std::move(pair.issuers),
+                                .key = std::move(pair.key),
+                                .kind = kind,
+                                .names = std::move(pair.names),
+                                .addresses = std::move(pair.addresses),
+                                .display_name = std::move(display_name),
+                                .ocsp = std::move(pair.ocsp)});
   }
 
   /// A second certificate of the same kind for the same names would never be used.
@@ -214,6 +158,8 @@ class Loader {
 
   Content& content_;
   UniqueContext trial_;
+  const std::int64_t now_s_ = std::time(nullptr);
+  std::set<std::string> issuers_;  // DER
   std::map<std::string, Entries> entries_of_name_;
   std::map<std::pair<std::vector<std::string>, std::size_t>, std::uint32_t> by_names_;
   std::map<Entries, std::uint32_t> group_of_;

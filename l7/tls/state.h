@@ -13,6 +13,7 @@
 
 #include "l7/tls/context.h"
 #include "l7/tls/openssl.h"
+#include "l7/tls/pair.h"
 #include "l7/tls/pem.h"
 
 /// Inside of l7/tls only: what the classes of context.h hold.
@@ -20,29 +21,11 @@ namespace weir::tls {
 
 using Sha256 = std::array<unsigned char, 32>;
 
-/// Bytes that are wiped when they go.
-class SecretBytes {
- public:
-  SecretBytes() = default;
-  explicit SecretBytes(std::span<const unsigned char> bytes) : bytes_(bytes.begin(), bytes.end()) {}
-  SecretBytes(SecretBytes&&) = default;
-  SecretBytes& operator=(SecretBytes&&) = default;
-  ~SecretBytes() { OPENSSL_cleanse(bytes_.data(), bytes_.size()); }
-  [[nodiscard]] std::span<const unsigned char> bytes() const { return bytes_; }
-
- private:
-  std::vector<unsigned char> bytes_;
-};
-
-/// RSA, RSA-PSS, EC, Ed25519, Ed448: OpenSSL picks among certificates of different kinds by what
-/// the client can verify.
-inline constexpr std::size_t kKeyKinds = 5;
-
 /// One pair of files.
 struct CertificateEntry {
   std::string leaf;                  // DER
   std::vector<std::string> issuers;  // DER
-  SecretBytes key;                   // PKCS #8, DER
+  SecretBytes key;                   // DER, as d2i_AutoPrivateKey() takes it
   std::size_t kind = 0;
   std::vector<std::string> names;      // DNS, sorted, lower case
   std::vector<std::string> addresses;  // sorted

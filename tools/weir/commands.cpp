@@ -78,7 +78,7 @@ Outcome check(const CheckOptions& options) {
   report.notes.push_back(fmt::format(
       "{} is fine: {}, {}, {}, {}", file, counted(model.vips.size(), "VIP"),
       counted(model.gateways.size(), "gateway"), counted(model.services.size(), "service"),
-      counted(model.http_routes.size(), "route")));
+      counted(model.http_routes.size() + model.tls_routes.size(), "route")));
   for (const Diagnostic& warning : outcome.warnings)
     report.notes.push_back(fmt::format("warning: {}", warning.text()));
   return report;

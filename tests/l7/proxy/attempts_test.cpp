@@ -146,6 +146,22 @@ TEST_F(Attempts, RetriesAtOnceStayWithinTheBudget) {
   EXPECT_EQ(count(Reason::kUpstreamTimeout), 20U);
 }
 
+TEST_F(Attempts, AnAnswerThatStreamsForLongIsNoRetryAnyMore) {
+  serve_all({nullptr,
+             [](Peer& peer) {
+               if (peer.requests++ == 0)
+                 peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n");
+             }},
+            [](control::Model& model) { model.services[0].outlier.consecutive_failures = 0; });
+  std::vector<Peer*> clients;
+  for (int i = 0; i < 12; ++i) {
+    clients.push_back(&connect_and_send(request()));
+    world_.run_for(10ms);
+  }
+  for (const Peer* client : clients)
+    EXPECT_THAT(client->received, StartsWith("HTTP/1.1 200 "));
+}
+
 // ---- ejection ----------------------------------------------------------------------------------
 
 TEST_F(Attempts, AnEndpointThatFailsAgainAndAgainIsLeftOutForAWhile) {

@@ -444,6 +444,20 @@ TEST(Snapshot, BindsEachAddressAndPortOnce) {
   EXPECT_EQ(snapshot->binds[1].tls_options.certificates.size(), 1U);
 }
 
+TEST(Snapshot, TakesACertificateThatTwoListenersOfAPortNameOnce) {
+  control::Model model = model_with_two_listeners();
+  control::Listener other = model.gateways[0].listeners[1];
+  other.name = "other";
+  other.hostname = "other.example";
+  other.certificates.push_back({"/d.pem", "/d.pem"});
+  model.gateways[0].listeners.push_back(other);
+  const auto snapshot = build_snapshot(model, 1);
+  ASSERT_EQ(snapshot->binds.size(), 2U);
+  const std::vector<control::CertificateRef> expected{{"/c.pem", "/c.pem"}, {"/d.pem", "/d.pem"}};
+  EXPECT_EQ(snapshot->binds[1].tls_options.certificates, expected);
+  EXPECT_EQ(snapshot->binds[1].tls_options.policies.size(), 2U);
+}
+
 TEST(Snapshot, AttachesARouteOnlyWhereHostnamesMeet) {
   const auto snapshot = build_snapshot(model_with_two_listeners(), 1);
   const Bind& https = snapshot->binds[1];
