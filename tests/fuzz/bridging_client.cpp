@@ -168,8 +168,8 @@ class ClientFrames {
     if (is_websocket) message.complete = true;
     head.method = message.method;
     head.target = message.value(":path");
-    head.fields.add("Host", message.has(":authority") ? message.value(":authority")
-                                                      : message.value("host"));
+    head.fields.add(
+        "Host", message.has(":authority") ? message.value(":authority") : message.value("host"));
     resolve(message, head);
     messages_.push_back(std::move(message));
     return true;

@@ -76,7 +76,8 @@ class H1Reader final : public EndpointReader {
  public:
   void feed(std::string_view bytes) override {
     pending_.append(bytes);
-    while (step()) {}
+    while (step()) {
+    }
   }
 
  private:
@@ -85,11 +86,16 @@ class H1Reader final : public EndpointReader {
   /// True if something was taken.
   bool step() {
     switch (at_) {
-      case At::kHead: return take_head();
-      case At::kLength: return take_length();
-      case At::kChunkSize: return take_chunk_size();
-      case At::kChunk: return take_chunk();
-      case At::kTrailers: return take_trailers();
+      case At::kHead:
+        return take_head();
+      case At::kLength:
+        return take_length();
+      case At::kChunkSize:
+        return take_chunk_size();
+      case At::kChunk:
+        return take_chunk();
+      case At::kTrailers:
+        return take_trailers();
     }
     std::abort();
   }
@@ -222,7 +228,8 @@ class H2EndpointReader final : public EndpointReader {
       bridging_failure("a frame that nobody asked for", frame.text());
     BridgedMessage* const message = find(frame.stream);
     if (frame.type == kData) {
-      if (message == nullptr || message->complete) bridging_failure("DATA of no body", frame.text());
+      if (message == nullptr || message->complete)
+        bridging_failure("DATA of no body", frame.text());
       message->body += frame.payload;
       if (frame.ends_stream()) end(*message);
     } else if (frame.type == kRst) {
@@ -265,8 +272,8 @@ class H2EndpointReader final : public EndpointReader {
   static void check_field(std::string_view field) {
     const std::size_t colon = field.find(": ", 1);
     if (colon == std::string_view::npos) bridging_failure("no field", field);
-    const std::string_view name = field.substr(field.starts_with(':') ? 1 : 0,
-                                               colon - (field.starts_with(':') ? 1 : 0));
+    const std::string_view name =
+        field.substr(field.starts_with(':') ? 1 : 0, colon - (field.starts_with(':') ? 1 : 0));
     if (!is_token(name) || !is_lower(name) || !is_value(field.substr(colon + 2)))
       bridging_failure("no field", field);
   }

@@ -17,9 +17,9 @@ struct BridgedMessage {
   std::vector<std::string> trailers{};
   std::string body{};  ///< without its framing, as far as it has come
   bool complete = false;
-  bool routable = true;     ///< its target and host have one meaning
-  bool cancelled = false;   ///< reset by who sent it
-  bool last = false;        ///< says that its connection ends with it
+  bool routable = true;      ///< its target and host have one meaning
+  bool cancelled = false;    ///< reset by who sent it
+  bool last = false;         ///< says that its connection ends with it
   std::uint32_t stream = 0;  ///< of HTTP/2
 
   [[nodiscard]] bool has(std::string_view name) const;
