@@ -46,6 +46,8 @@ class Core {
   void set_ticket_keys(const tls::TicketKeySet& keys);
   /// Our own addresses, as source of connections to endpoints.
   void set_sources(std::vector<wire::IpAddress> sources);
+  /// The time of day is what `now` says and this.
+  void set_wall_clock(Duration offset) { wall_clock_ = offset; }
   /// A generation that nothing refers to any more, to be destroyed off this core; or nothing.
   [[nodiscard]] std::unique_ptr<Generation> take_retired();
 
@@ -106,6 +108,7 @@ class Core {
   tcp::Stack& stack_;
   TimerWheel timers_;
   BufferPool buffers_;
+  Duration wall_clock_{};
   tls::TicketKeySet ticket_keys_;  // none until they are set; contexts point at it
   // Before clients and endpoints, so that it outlives them: they refer to generations and their TLS
   // contexts.

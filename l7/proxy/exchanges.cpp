@@ -34,6 +34,7 @@ http::Status status_of(Reason reason) {
     case Reason::kClientReset:
       return http::Status::kBadRequest;
     case Reason::kHeaderTimeout:
+    case Reason::kBodyTooSlow:
     case Reason::kClientTimeout:
       return http::Status::kRequestTimeout;
     case Reason::kHeaderTooLarge:
