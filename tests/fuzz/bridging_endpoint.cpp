@@ -278,10 +278,14 @@ class H2EndpointReader final : public EndpointReader {
       bridging_failure("no field", field);
   }
   static void check_pseudo_fields(const BridgedMessage& message, const std::string& text) {
-    for (const std::string_view name : {":method", ":scheme", ":path", ":authority"})
+    for (const std::string_view name : {":method", ":scheme", ":path"})
       if (count(message, name) != 1) bridging_failure("not one of a pseudo field", text);
+    // A client of HTTP/1.0 need not name a host, and none is made up (RFC 9113, section 8.3.1).
+    const std::size_t authorities = count(message, ":authority");
+    if (authorities > 1) bridging_failure("two authorities", text);
     const auto is_pseudo = [](const std::string& field) { return field.starts_with(':'); };
-    if (std::ranges::count_if(message.fields, is_pseudo) != 4 ||
+    if (std::ranges::count_if(message.fields, is_pseudo) !=
+            3 + static_cast<std::ptrdiff_t>(authorities) ||
         !std::ranges::is_partitioned(message.fields, is_pseudo))
       bridging_failure("pseudo fields elsewhere", text);
   }
