@@ -28,9 +28,11 @@ function serve(stream, headers) {
   });
 }
 
-http2.createServer().on('stream', serve).on('sessionError', () => {}).listen(h2cPort);
+// A session of the gateway is many clients': node's 10 MB for all that it holds would be too few.
+const options = {maxSessionMemory: 1000};
+http2.createServer(options).on('stream', serve).on('sessionError', () => {}).listen(h2cPort);
 const pem = fs.readFileSync(certificate);
-http2.createSecureServer({cert: pem, key: pem}).on('stream', serve).listen(tlsPort);
+http2.createSecureServer({...options, cert: pem, key: pem}).on('stream', serve).listen(tlsPort);
 
 // Events, ten a second, as long as somebody listens.
 function events(response) {

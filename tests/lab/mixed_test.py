@@ -18,7 +18,7 @@ from labcase import *
 SECONDS = int(os.environ.get("WEIR_MIXED_SECONDS", "120"))
 SEED = int(os.environ.get("WEIR_MIXED_SEED", "1"))
 HOST = "api.shop.example"
-CLEAR, TLS = f"http://{VIP_EDGE4}:8080", f"https://{HOST}"
+CLEAR, NAMED, TLS = f"http://{VIP_EDGE4}:8080", f"http://{HOST}:8080", f"https://{HOST}"
 UPLOAD_BYTES = 2_000_000
 WARM_UP = 0.3  # of the time: pools have reached what they keep
 RSS_TOLERANCE = 0.10
@@ -126,20 +126,20 @@ class Mixed(LabCase):
         return command[-1] if command[0] == "node" else pathlib.Path(command[1]).stem
 
     def loads(self, deadline):
-        base = ("-H", f":authority: {HOST}")
-        old = ("--h1", "-H", f"host: {HOST}")
-        connect = f"--connect-to={VIP_EDGE4}:443"
+        old = ("--h1", f"--connect-to={VIP_EDGE4}:8080")
+        clear = old[1:]
+        tls = (f"--connect-to={VIP_EDGE4}:443",)
         upload = ("-d", self.upload)
         random.seed(SEED)
         repeated = {
-            "h1 keep-alive, clear": lambda: self.h2load(2000, "-c10", *old, f"{CLEAR}/cart/a"),
-            "h1 keep-alive, TLS": lambda: self.h2load(1000, "--h1", "-c10", connect, f"{TLS}/users/a"),
-            "h1 to h2": lambda: self.h2load(500, "-c5", *old, f"{CLEAR}/h2/bytes/5000"),
-            "h2 over TLS": lambda: self.h2load(1000, "-c5", "-m10", connect, f"{TLS}/h2/bytes/20000"),
-            "h2 over TLS to h2 over TLS": lambda: self.h2load(300, "-c3", "-m5", connect, f"{TLS}/h2s/x"),
-            "h2c to h1": lambda: self.h2load(2000, "-c5", "-m20", *base, f"{CLEAR}/cart/b"),
-            "bodies over h2c": lambda: self.h2load(5, "-c2", "-m2", *base, *upload, f"{CLEAR}/h2/up"),
-            "bodies over h1": lambda: self.h2load(5, "-c2", *old, *upload, f"{CLEAR}/h2/up"),
+            "h1 keep-alive, clear": lambda: self.h2load(500, "-c10", *old, f"{NAMED}/cart/a"),
+            "h1 keep-alive, TLS": lambda: self.h2load(300, "--h1", "-c10", *tls, f"{TLS}/users/a"),
+            "h1 to h2": lambda: self.h2load(200, "-c5", *old, f"{NAMED}/h2/bytes/5000"),
+            "h2 over TLS": lambda: self.h2load(300, "-c5", "-m10", *tls, f"{TLS}/h2/bytes/20000"),
+            "h2 over TLS to h2 over TLS": lambda: self.h2load(200, "-c3", "-m5", *tls, f"{TLS}/h2s/x"),
+            "h2c to h1": lambda: self.h2load(500, "-c5", "-m20", *clear, f"{NAMED}/cart/b"),
+            "bodies over h2c": lambda: self.h2load(4, "-c2", "-m2", *clear, *upload, f"{NAMED}/h2/up"),
+            "bodies over h1": lambda: self.h2load(4, "-c2", *old, *upload, f"{NAMED}/h2/up"),
             "curl sends, h1": lambda: self.send_a_file("--http1.1"),
             "curl sends, h2": lambda: self.send_a_file("--http2"),
             "curl fetches, h1": lambda: self.fetch_a_file("--http1.1"),
