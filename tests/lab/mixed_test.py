@@ -20,6 +20,7 @@ SEED = int(os.environ.get("WEIR_MIXED_SEED", "1"))
 HOST = "api.shop.example"
 CLEAR, NAMED, TLS = f"http://{VIP_EDGE4}:8080", f"http://{HOST}:8080", f"https://{HOST}"
 UPLOAD_BYTES = 2_000_000
+DOWNLOAD = "8MiB"
 WARM_UP = 0.3  # of the time: pools have reached what they keep
 RSS_TOLERANCE = 0.10
 IDLE_S = 90  # connections to endpoints are kept for 55 s, TIME-WAIT lasts 60 s
@@ -61,7 +62,8 @@ class Mixed(LabCase):
         cls.upload = cls.lab.directory / "body"
         cls.upload.write_bytes(os.urandom(UPLOAD_BYTES))
         cls.upload_sum = sha256(cls.upload)
-        cls.download_sum = sha256(cls.lab.directory / "www" / "64MiB")
+        (cls.lab.directory / "www" / DOWNLOAD).write_bytes(os.urandom(8 << 20))
+        cls.download_sum = sha256(cls.lab.directory / "www" / DOWNLOAD)
 
     # ---- what clients do ----------------------------------------------------------------------
 
@@ -87,7 +89,7 @@ class Mixed(LabCase):
         return 1
 
     def fetch_a_file(self, version):
-        if sha256(self.curl(version, "/cart/files/64MiB")) != self.download_sum:
+        if sha256(self.curl(version, f"/users/files/{DOWNLOAD}")) != self.download_sum:
             raise AssertionError("the file came otherwise than it was")
         return 1
 
