@@ -58,6 +58,8 @@ bool Core::step_h2(ClientId id, ClientConnection& client, Instant now) {
   const bool said_all = channel.input_ended() && channel.input().empty();
   const bool all_said = session.over() || (said_all && session.streams() == 0);
   if (all_said && channel.output().empty()) {
+    // With a client's GOAWAY before it, the last answer's end is the session's: it was given.
+    run_streams(id, client, now);
     abandon_streams(client, Reason::kClientReset, now);
     drain(client, now);
     return true;

@@ -2,10 +2,12 @@
 
     grpc_peer.py serve PORT
     grpc_peer.py call TARGET AUTHORITY [CERTIFICATE]      one line of JSON
+    grpc_peer.py load TARGET AUTHORITY SECONDS SEED       calls of all kinds, some of them cancelled; likewise
 """
 
 import concurrent.futures
 import json
+import random
 import sys
 import threading
 import time
@@ -29,6 +31,7 @@ class Echo(grpc.GenericRpcHandler):
             "Both": grpc.stream_stream_rpc_method_handler(self.both),
             "Slow": grpc.unary_unary_rpc_method_handler(self.slow),
             "Fails": grpc.unary_unary_rpc_method_handler(self.fails),
+            "Cut": grpc.unary_stream_rpc_method_handler(self.cut),
         }.get(name)
 
     @staticmethod
@@ -59,6 +62,11 @@ class Echo(grpc.GenericRpcHandler):
         return request
 
     @staticmethod
+    def cut(request, context):
+        while context.is_active():
+            yield request
+
+    @staticmethod
     def fails(_, context):
         context.abort(grpc.StatusCode.FAILED_PRECONDITION, "not today, und äöü")
 
@@ -78,6 +86,51 @@ def status_of(call):
         return "OK"
     except grpc.RpcError as error:
         return f"{error.code().name} {error.details()}"
+
+
+def load(target, authority, seconds, seed):
+    seeded = random.Random(int(seed))
+    channel = grpc.insecure_channel(target, [("grpc.default_authority", authority)])
+    path = f"/{SERVICE}/"
+    counts, failures = {"done": 0, "cut": 0}, []
+
+    def unary():
+        message = seeded.randbytes(seeded.randrange(100_000))
+        return channel.unary_unary(path + "Unary")(message, timeout=30) == message[::-1]
+
+    def up():
+        messages = [b"u" * seeded.randrange(5000) for _ in range(seeded.randrange(100))]
+        reply = channel.stream_unary(path + "Up")(iter(messages), timeout=30)
+        return int(reply) == sum(map(len, messages))
+
+    def down():
+        return len(list(channel.unary_stream(path + "Down")(b"d" * 1000, timeout=30))) == 100
+
+    def both():
+        messages = [b"abc" * seeded.randrange(1000) for _ in range(seeded.randrange(50))]
+        replies = list(channel.stream_stream(path + "Both")(iter(messages), timeout=30))
+        return replies == [message.upper() for message in messages]
+
+    def cut():
+        stream = channel.unary_stream(path + "Cut")(b"c" * seeded.randrange(1, 50_000), timeout=30)
+        for _ in range(seeded.randrange(1, 20)):
+            next(stream)
+        stream.cancel()
+        counts["cut"] += 1
+        counts["done"] -= 1  # is counted as the others are
+        return True
+
+    deadline = time.monotonic() + float(seconds)
+    while time.monotonic() < deadline:
+        kind = seeded.choice((unary, up, down, both, cut))
+        try:
+            if not kind():
+                failures.append(f"{kind.__name__}: another answer")
+        except grpc.RpcError as error:
+            failures.append(f"{kind.__name__}: {error.code().name} {error.details()}")
+        counts["done"] += 1
+    channel.close()
+    print(json.dumps({**counts, "failures": failures[:20]}))
 
 
 def call(target, authority, certificate=None):
@@ -128,4 +181,4 @@ def call(target, authority, certificate=None):
 
 
 if __name__ == "__main__":
-    {"serve": serve, "call": call}[sys.argv[1]](*sys.argv[2:])
+    {"serve": serve, "call": call, "load": load}[sys.argv[1]](*sys.argv[2:])

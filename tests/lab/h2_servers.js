@@ -1,4 +1,5 @@
-// Endpoints that node makes: HTTP/2 in the clear and over TLS, and a WebSocket's end over HTTP/1.1.
+// Endpoints that node makes: HTTP/2 in the clear and over TLS, and over HTTP/1.1 a WebSocket's end and
+// server-sent events.
 //   node h2_servers.js H2C_PORT TLS_PORT CERTIFICATE WEBSOCKET_PORT
 'use strict';
 const fs = require('fs');
@@ -27,11 +28,22 @@ function serve(stream, headers) {
   });
 }
 
-http2.createServer().on('stream', serve).on('sessionError', () => {}).listen(h2cPort);
+// A session of the gateway is many clients': node's 10 MB for all that it holds would be too few.
+const options = {maxSessionMemory: 1000};
+http2.createServer(options).on('stream', serve).on('sessionError', () => {}).listen(h2cPort);
 const pem = fs.readFileSync(certificate);
-http2.createSecureServer({cert: pem, key: pem}).on('stream', serve).listen(tlsPort);
+http2.createSecureServer({...options, cert: pem, key: pem}).on('stream', serve).listen(tlsPort);
 
-const sockets = http.createServer((request, response) => response.end('plain\n'));
+// Events, ten a second, as long as somebody listens.
+function events(response) {
+  let count = 0;
+  response.writeHead(200, {'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store'});
+  const timer = setInterval(() => response.write(`id: ${++count}\ndata: event ${count}\n\n`), 100);
+  response.on('close', () => clearInterval(timer));
+}
+
+const sockets = http.createServer((request, response) =>
+  request.url.startsWith('/ws/events') ? events(response) : response.end('plain\n'));
 sockets.on('upgrade', (request, socket) => {
   const accept = require('crypto').createHash('sha1')
     .update(request.headers['sec-websocket-key'] + '258EAFA5-E914-47DA-95CA-C5AB0DC85B11')

@@ -1,9 +1,5 @@
 """HTTP/2 with clients and servers that nobody here wrote: curl, nghttp, h2load, node, gRPC."""
 
-import random
-import threading
-import time
-
 from labcase import *
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -136,42 +132,6 @@ class Http2(LabCase):
                 "no_route": "UNIMPLEMENTED no_route", "no_endpoint": "UNAVAILABLE connect_failed"})
             self.assertTrue(seen["unknown"].startswith("UNIMPLEMENTED"), seen)
             self.assertTrue(seen["slow"].startswith("DEADLINE_EXCEEDED"), seen)
-
-    def test_mixed_load_with_aborts_leaves_nothing_behind(self):
-        seconds = int(os.environ.get("WEIR_MIXED_SECONDS", "20"))
-        seeded = random.Random(7)
-        pause = threading.Event()
-        base = f"http://{VIP_EDGE4}:8080"
-        authority = ("-H", ":authority: api.shop.example")
-        loads = [
-            ("h2load", "-c10", "-m20", f"-D{seconds}", *authority, f"{base}/cart"),
-            ("h2load", "-c5", "-m10", f"-D{seconds}", *authority, f"{base}/h2/bytes/20000"),
-            ("h2load", "--h1", "-c10", f"-D{seconds}", "-H", "host: api.shop.example", f"{base}/h2/x"),
-        ]
-        for i, load in enumerate(loads):
-            self.lab.start(f"load{i}", "client", *load)
-        deadline = time.monotonic() + seconds
-        aborted = 0
-        while time.monotonic() < deadline:
-            # One that is killed somewhere, and one that resets its streams.
-            self.lab.start("victim", "client", "h2load", "-c5", "-m50", "-n1000000", *authority,
-                           f"{base}/h2/bytes/200000")
-            aborted += self.node("abort", "50", "/h2/bytes/500000")["aborted"]
-            pause.wait(seeded.uniform(0.05, 0.5))  # for nothing: a point of time
-            self.lab.stop("victim", 9)
-        self.assertGreater(aborted, 0)
-        for i, _ in enumerate(loads):
-            wait_until(f"load {i}", lambda n=f"load{i}": self.lab.processes[n].poll() is not None, 60)
-            text = self.lab.log(f"load{i}")
-            self.assertIn(" 0 failed, 0 errored, 0 timeout", text)
-        wait_until("connections to end", lambda: self.stats()["http.connections"] == 0, 30)
-        stats = self.stats()
-        for name in ("http.exchanges", "http.buffers", "tcp.half_open"):
-            self.assertEqual(stats[name], 0, name)
-        # What is left are connections to endpoints, which are kept.
-        self.assertEqual(stats["http.h2.streams"], 0)
-        self.assertLessEqual(stats["http.h2.sessions"], stats["upstream.open"])
-        self.assertEqual(self.lab.alive("weir-l7"), True)
 
 
 if __name__ == "__main__":

@@ -142,6 +142,22 @@ TEST_F(ProxyH2, ASlowAnswerDoesNotHoldTheOthersUp) {
   EXPECT_EQ(log().size(), 21U);
 }
 
+TEST_F(ProxyH2, AnAnswerBehindTheClientsGoawayIsAsWholeAsAnyOther) {
+  Backend& app = serve([](Peer&) {});
+  H2Client& client = connect_h2();
+  get(client, 1);
+  client.send("goaway 0 0");
+  world_.run_for(10ms);
+  ASSERT_EQ(app.connections.size(), 1U);
+  app.connections[0]->send(kOk);
+  world_.run_for(10ms);
+  EXPECT_EQ(client.read().body(1), "hello");
+  EXPECT_TRUE(client.read().ended(1));
+  EXPECT_EQ(outcomes(), "200 ok");
+  EXPECT_TRUE(client.peer().ended());
+  EXPECT_EQ(world_.report().upstream.idle, 1U);
+}
+
 TEST_F(ProxyH2, ABodyOfKnownLengthKeepsIt) {
   Backend& app = serve(answering(std::string{kOk}));
   H2Client& client = connect_h2();
