@@ -256,7 +256,7 @@ LineScanner::Outcome LineScanner::why_not(std::string_view text, std::size_t at,
   if (at + 1 >= limit) return Outcome::kTooLong;
   if (at == text.size()) return Outcome::kIncomplete;
   if (text[at] == '\n') return Outcome::kBareLf;
-  if (text[at] != '\r') return Outcome::kControlByte;
+  if (text[at] != '\r') return Outcome::kControl;
   return at + 1 == text.size() ? Outcome::kIncomplete : Outcome::kBareCr;
 }
 
@@ -310,7 +310,7 @@ std::optional<Refusal> RequestParser::refusal_of(LineScanner::Outcome outcome) c
       return bad_request("a CR without LF in the head");
     case LineScanner::Outcome::kBareLf:
       return bad_request("an LF without CR in the head");
-    case LineScanner::Outcome::kControlByte:
+    case LineScanner::Outcome::kControl:
       return bad_request("a control byte in the head");
   }
   return std::nullopt;

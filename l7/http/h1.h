@@ -40,7 +40,7 @@ struct ParseResult {
 /// than CRLF where they stand, so that an error does not depend on how the bytes were cut.
 class LineScanner {
  public:
-  enum class Outcome : std::uint8_t { kLine, kIncomplete, kTooLong, kBareCr, kBareLf, kControlByte };
+  enum class Outcome : std::uint8_t { kLine, kIncomplete, kTooLong, kBareCr, kBareLf, kControl };
   struct Line {
     Outcome outcome;
     std::size_t begin = 0;  ///< with kLine: the line without its CRLF
