@@ -107,7 +107,18 @@ class Exchanges {
   [[nodiscard]] Outcome step_tunnel(Exchange& exchange, UpstreamConnection& upstream, Instant now);
   [[nodiscard]] Outcome finish(Exchange& exchange, Instant now);
   [[nodiscard]] Outcome fail(Exchange& exchange, Reason reason, Instant now);
+  void set_deadlines(Exchange& exchange, Instant now);
+  /// When an exchange that stands still is given up, or its attempt.
+  [[nodiscard]] static Instant deadline_of(const Exchange& exchange);
+  void watch_body(Exchange& exchange, Instant now);
+  void record(Exchange& exchange, Instant now);
+  void count_route(const Exchange& exchange, Duration duration);
+  void end(Exchange& exchange, Instant now);
+
+  // replies.cpp
   [[nodiscard]] Outcome refuse(Exchange& exchange, http::Status status, Reason reason, Instant now);
+  [[nodiscard]] Outcome refuse(Exchange& exchange, const http::Refusal& refusal, Instant now);
+  [[nodiscard]] Outcome refuse(Exchange& exchange, Reason reason, Instant now);
   [[nodiscard]] Outcome redirect_to_https(Exchange& exchange, Instant now);
   [[nodiscard]] Outcome redirect(Exchange& exchange, Instant now);
   [[nodiscard]] Outcome send_to(Exchange& exchange, const control::Redirect& redirect,
@@ -116,16 +127,9 @@ class Exchanges {
   [[nodiscard]] Outcome reply(Exchange& exchange, http::Status status, std::string_view location,
                               Instant now);
   void write_reply(Exchange& exchange, http::Status status, std::string_view location, Instant now);
-  void write_grpc_reply(Exchange& exchange, http::Status status, Instant now);
   static void write_alert(Exchange& exchange);
-  void set_deadlines(Exchange& exchange, Instant now);
-  /// When an exchange that stands still is given up, or its attempt.
-  [[nodiscard]] static Instant deadline_of(const Exchange& exchange);
-  void watch_body(Exchange& exchange, Instant now);
+  void write_grpc_reply(Exchange& exchange, http::Status status, Instant now);
   [[nodiscard]] std::string_view date(Instant now);
-  void record(Exchange& exchange, Instant now);
-  void count_route(const Exchange& exchange, Duration duration);
-  void end(Exchange& exchange, Instant now);
 
   // attempts.cpp
   /// By weight or by the client's session; an outcome where none can take the exchange.
