@@ -150,7 +150,7 @@ void Exchange::begin(GenerationRef with, const ClientFacts& from, Instant first,
   grpc_ = is_h2() && proxy::is_grpc(head_->fields);
   send_continue_ = head_sent_ = body_taken_ = answered_ = request_complete_ = false;
   response_started_ = response_complete_ = upstream_reusable_ = client_reusable_ = false;
-  upgrade_ = tunnel_ = wants_trailers_ = false;
+  upgrade_ = tunnel_ = wants_trailers_ = event_stream_ = false;
   interim_heads_ = 0;
   response_trailers_.clear();
   upstream_ = nullptr;
@@ -422,6 +422,10 @@ void Exchange::write_final_head(std::string_view date) {
   if (body.kind == http::BodyKind::kNone && may_have_body && !is_h2())
     response_framing_ = {http::BodyKind::kLength, 0};
   status = http::number_of(head.status);
+  // HTML, section 9.2: lines come when there is something to say.
+  const auto type = head.fields.find("Content-Type");
+  event_stream_ = type && http::equals_ignoring_case(type->substr(0, type->find_first_of("; ")),
+                                                     "text/event-stream");
   const bool takes_trailers = wants_trailers_ || is_h2();
   if (takes_trailers && body.kind == http::BodyKind::kChunked)
     http::announced_trailers(head.fields, response_trailers_);

@@ -139,6 +139,8 @@ class Exchange {
 
   [[nodiscard]] bool is_head_request() const { return head_->method == "HEAD"; }
   [[nodiscard]] bool is_grpc() const { return grpc_; }
+  /// It may be silent for long without anything being wrong.
+  [[nodiscard]] bool is_quiet() const { return grpc_ || tunnel_ || event_stream_; }
   [[nodiscard]] bool head_sent() const { return head_sent_; }
   /// It is the client that the request waits for: all that has come of its body has gone on.
   [[nodiscard]] bool waits_for_body() const {
@@ -234,6 +236,7 @@ class Exchange {
   bool client_reusable_ = false;
   bool upgrade_ = false;         // the client has asked for a WebSocket
   bool tunnel_ = false;          // and the backend has agreed; or TLS is passed through
+  bool event_stream_ = false;    // is being answered with
   bool wants_trailers_ = false;  // the client has said so with TE
   std::uint32_t interim_heads_ = 0;
   int client_minor_version_ = 1;

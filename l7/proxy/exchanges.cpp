@@ -18,8 +18,8 @@ namespace {
 
 /// Without anything moving, when it is not the client's body that is waited for.
 constexpr Duration kIdleTimeout = std::chrono::seconds{30};
-/// A tunnel or a call that is silent for so long is given up; its protocol's pings keep it alive.
-constexpr Duration kTunnelIdleTimeout = std::chrono::hours{1};
+/// A tunnel, a call or an event stream that is silent for so long is given up; pings keep it alive.
+constexpr Duration kQuietIdleTimeout = std::chrono::hours{1};
 /// One whose one direction has ended, likewise.
 constexpr Duration kHalfClosedTimeout = std::chrono::seconds{30};
 
@@ -34,7 +34,7 @@ Duration idle_timeout(const Exchange& exchange) {
   if (const auto set =
           exchange.rule != nullptr ? exchange.rule->timeouts.backend_idle_ms : std::nullopt)
     return milliseconds(*set);
-  return exchange.is_grpc() || exchange.tunnel() ? kTunnelIdleTimeout : kIdleTimeout;
+  return exchange.is_quiet() ? kQuietIdleTimeout : kIdleTimeout;
 }
 
 /// Whose fault it is that an exchange does not get on.

@@ -162,6 +162,32 @@ TEST_F(Attempts, AnAnswerThatStreamsForLongIsNoRetryAnyMore) {
     EXPECT_THAT(client->received, StartsWith("HTTP/1.1 200 "));
 }
 
+TEST_F(Attempts, AnEventStreamMayBeSilentForMinutesAndAnotherAnswerMayNot) {
+  for (const bool events : {true, false}) {
+    SCOPED_TRACE(events);
+    Backend& backend = world_.add_backend(events ? 8001 : 8002, [&](Peer& peer) {
+      if (peer.requests++ == 0)
+        peer.send(
+            fmt::format("HTTP/1.1 200 OK\r\nContent-Type: text/{}\r\n"
+                        "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n",
+                        events ? "Event-Stream; charset=utf-8" : "plain"));
+    });
+    world_.install(ProxyWorld::model_for({backend.endpoint}));
+    Peer& client = connect_and_send(request());
+    world_.run_for(300s);
+    EXPECT_EQ(client.was_reset(), !events);
+  }
+}
+
+TEST_F(Attempts, TheRouteSaysHowLongAnEndpointMayBeSilent) {
+  serve_all({[](Peer&) {}}, [](control::Model& model) {
+    model.http_routes[0].rules[0].timeouts.backend_idle_ms = 2000;
+  });
+  EXPECT_EQ(ask("GET", 1900ms), "");
+  world_.run_for(200ms);
+  EXPECT_EQ(outcomes(), "504 upstream_timeout");
+}
+
 // ---- ejection ----------------------------------------------------------------------------------
 
 TEST_F(Attempts, AnEndpointThatFailsAgainAndAgainIsLeftOutForAWhile) {
