@@ -126,10 +126,10 @@ json route_json(const proxy::RouteCounters& route) {
   json json{
       {"route", route.name}, {"requests", route.requests()}, {"duration_us", route.duration_us}};
   for (std::size_t i = 2; i < route.responses.size(); ++i)
-    json[fmt::format("responses_{}xx", i)] = route.responses[i];
+    row[fmt::format("responses_{}xx", i)] = route.responses[i];
   for (std::size_t i = 0; i < route.within.size(); ++i)
-    json[fmt::format("within_{}ms", proxy::RouteCounters::kBoundsMs[i])] = route.within[i];
-  return json;
+    row[fmt::format("within_{}ms", proxy::RouteCounters::kBoundsMs[i])] = route.within[i];
+  return row;
 }
 
 json http_json(const proxy::WorkerReport& report) {

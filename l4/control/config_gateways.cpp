@@ -126,27 +126,35 @@ std::optional<Listener> ConfigParser::parse_listener(const YamlNode& node, std::
                                                        *protocol_node, fields.label("protocol"),
                                                        kListenerProtocols, {"TCP", "UDP"})
                                                  : std::nullopt;
+  if (protocol)
+    parse_listener_tls(fields, *protocol, listener);
+  else if (const YamlNode* tls = fields.find("tls"))
+    parse_tls(*tls, fields.label("tls"), listener);
+  if (!port || !protocol) return std::nullopt;
+  listener.port = *port;
+  listener.protocol = *protocol;
+  return listener;
+}
+
+/// What the protocol wants of it.
+void ConfigParser::parse_listener_tls(const Fields& fields, ListenerProtocol protocol,
+                                      Listener& listener) {
   const YamlNode* tls = fields.find("tls");
   if (tls != nullptr && protocol == ListenerProtocol::kTls)
     parse_passthrough(*tls, fields.label("tls"));
   else if (tls != nullptr)
     parse_tls(*tls, fields.label("tls"), listener);
-  if (protocol == ListenerProtocol::kTls && tls == nullptr)
-    reader_.report(fields.at(), fmt::format("{} speaks TLS but has no tls", fields.owner()),
-                   "tls: {mode: Passthrough}, or protocol HTTPS with a certificate");
-  if (protocol == ListenerProtocol::kHttp && tls != nullptr) {
+  if (tls != nullptr && protocol == ListenerProtocol::kHttp)
     reader_.report(tls->at, fmt::format("{} speaks HTTP but has tls", fields.owner()),
                    "protocol HTTPS, or no tls");
-  }
-  if (protocol == ListenerProtocol::kHttps && tls == nullptr) {
+  if (tls != nullptr) return;
+  if (protocol == ListenerProtocol::kTls)
+    reader_.report(fields.at(), fmt::format("{} speaks TLS but has no tls", fields.owner()),
+                   "tls: {mode: Passthrough}, or protocol HTTPS with a certificate");
+  if (protocol == ListenerProtocol::kHttps)
     reader_.report(fields.at(),
                    fmt::format("{} speaks HTTPS but has no certificate", fields.owner()),
                    "tls: {certificateRefs: [{file: cert.pem}]}");
-  }
-  if (!port || !protocol) return std::nullopt;
-  listener.port = *port;
-  listener.protocol = *protocol;
-  return listener;
 }
 
 void ConfigParser::parse_tls(const YamlNode& node, const std::string& owner, Listener& listener) {
