@@ -23,7 +23,7 @@ UPLOAD_BYTES = 2_000_000
 DOWNLOAD = "8MiB"
 WARM_UP = 0.3  # of the time: pools have reached what they keep
 RSS_TOLERANCE = 0.10
-IDLE_S = 90  # connections to endpoints are kept for 55 s, TIME-WAIT lasts 60 s
+IDLE_S = 130  # connections to endpoints are kept for 55 s, and then TIME-WAIT lasts 60 s
 # How the log may call what was cut: by the client, or because what it had said until then was not a
 # request, or ended too early.
 REASONS_OF_CUT = {"ok", "client_reset", "bad_request"}
