@@ -49,7 +49,8 @@ httpRoutes:
 
     def test_every_script_is_played_to_its_end(self):
         self.assertGreaterEqual(len(SCRIPTS), 12)
-        for script in SCRIPTS:
+        wanted = os.environ.get("WEIR_VTC", "")
+        for script in [s for s in SCRIPTS if wanted in s.stem]:
             with self.subTest(script.stem):
                 done = self.play(script)
                 self.assertEqual(done.returncode, 0, done.stdout[-6000:] + done.stderr)
@@ -57,7 +58,9 @@ httpRoutes:
     def test_a_script_that_expects_something_else_fails(self):
         wrong = self.lab.directory / "wrong.vtc"
         wrong.write_text((SCRIPTS[0].parent / "length.vtc").read_text().replace("== 201", "== 202"))
-        self.assertEqual(self.play(wrong).returncode, 1)
+        done = self.play(wrong)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn('EXPECT resp.status (201) == "202" failed', done.stdout)
 
 
 if __name__ == "__main__":
