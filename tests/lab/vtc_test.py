@@ -57,7 +57,9 @@ httpRoutes:
     def test_a_script_that_expects_something_else_fails(self):
         wrong = self.lab.directory / "wrong.vtc"
         wrong.write_text((SCRIPTS[0].parent / "length.vtc").read_text().replace("== 201", "== 202"))
-        self.assertEqual(self.play(wrong).returncode, 1)
+        done = self.play(wrong)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn('EXPECT resp.status (201) == "202" failed', done.stdout)
 
 
 if __name__ == "__main__":
