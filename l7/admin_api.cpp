@@ -123,7 +123,7 @@ json h2_json(const http::H2Counters& c) {
 }
 
 json route_json(const proxy::RouteCounters& route) {
-  json json{
+  json row{
       {"route", route.name}, {"requests", route.requests()}, {"duration_us", route.duration_us}};
   for (std::size_t i = 2; i < route.responses.size(); ++i)
     row[fmt::format("responses_{}xx", i)] = route.responses[i];
