@@ -367,7 +367,7 @@ struct UpstreamTls {
 
 struct Service {
   std::string name;
-  std::vector<ServiceEndpoint> endpoints;
+  std::vector<ServiceEndpoint> endpoints = {};
   Balancing balancing = {};
   std::optional<UpstreamTls> tls = {};                 ///< none: in the clear
   ServiceProtocol protocol = ServiceProtocol::kHttp1;  ///< kH2 over TLS, kH2c in the clear
