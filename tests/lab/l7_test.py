@@ -165,6 +165,7 @@ class L7Path(LabCase):
         self.get("/cart")
         for path in ("/v1/status", "/v1/stats", "/v1/openapi.json"):
             api.ask("GET", path, 200)
+        self.where_requests_go(api)
         text = self.config.read_text()
         whole = {"file": str(self.config), "text": text}
         wrong = {**whole, "text": text.replace("prefix: /gone", "prefix: gone")}
@@ -183,6 +184,19 @@ class L7Path(LabCase):
         revision = api.ask("GET", "/v1/status", 200)["revision"]
         self.assertIn(f"\nweir_l7_config_revision {revision}\n", api.ask("GET", "/metrics", 200))
         self.assertEqual(api.described.unseen(), [])
+
+    def where_requests_go(self, api):
+        for path in ("/v1/routes", "/v1/endpoints"):
+            api.ask("GET", path, 200)
+        said = api.ask("GET", "/v1/explain", 200, url="https://api.shop.example/cart/7", method="GET",
+                       headers="x-a: 1\nx-b: 2", vip=f"{VIP_EDGE4}:443")
+        self.assertEqual((said["route"], said["rule"], said["outcome"]), ("shop", "cart", "proxy"))
+        self.assertEqual([s["service"] for s in said["services"]], ["cart"])
+        said = api.ask("GET", "/v1/explain", 200, url="http://api.shop.example/")
+        self.assertEqual((said["outcome"], said["location"]),
+                         ("redirect", "https://api.shop.example/"))
+        api.ask("GET", "/v1/explain", 400, url="nowhere")
+        api.ask("GET", "/v1/explain", 400, url="http://a/", headers="no colon")
 
     def bytes_that_are_no_text(self, api, text):
         (self.lab.directory / "deny.txt").write_bytes(b"\xff\xfe\n")

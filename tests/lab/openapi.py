@@ -177,7 +177,7 @@ class Client:
         finally:
             connection.close()
 
-    def ask(self, method, path, expected, body=None, wrong=None, **query):
+    def ask(self, method, path, expected, /, body=None, wrong=None, **query):
         """`wrong` is a body, or a query, that the description does not allow."""
         if wrong is None:
             self.described.check_request(method, path, query, body)

@@ -1,0 +1,114 @@
+#include "l7/explain.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "tests/l7/proxy/plain_routes.h"
+#include "tests/support/proxy_world.h"
+
+// What `weir explain` says, held against what a whole worker then does with the same request.
+
+namespace weir::l7 {
+namespace {
+
+using proxy::PlainRequest;
+using proxy::PlainRule;
+using testing::ProxyWorld;
+
+control::Model model_of(const std::vector<PlainRule>& rules, const wire::Endpoint& endpoint) {
+  control::Model model = ProxyWorld::model_for({endpoint});
+  const control::HttpRoute first = model.http_routes[0];
+  model.http_routes.clear();
+  for (std::size_t i = 0; i < rules.size(); ++i) {
+    control::HttpRoute route = first;
+    route.name = rules[i].route;
+    route.hostnames.clear();
+    if (!rules[i].hostname.empty()) route.hostnames.push_back(rules[i].hostname);
+    route.rules[0].name = fmt::format("n{}", i);
+    route.rules[0].matches = {rules[i].match};
+    model.http_routes.push_back(std::move(route));
+  }
+  return model;
+}
+
+std::string target_of(const PlainRequest& request) {
+  std::string target = request.path;
+  for (const auto& [name, value] : request.query)
+    target += fmt::format("{}{}={}", target.size() == request.path.size() ? "?" : "&", name, value);
+  return target;
+}
+
+std::string bytes_of(const PlainRequest& request) {
+  std::string fields;
+  for (const auto& [name, value] : request.headers)
+    fields += fmt::format("{}: {}\r\n", name, value);
+  return fmt::format("{} {} HTTP/1.1\r\nHost: {}\r\n{}Content-Length: 0\r\n\r\n", request.method,
+                     target_of(request), request.host, fields);
+}
+
+TEST(Explain, SaysOfRandomTablesWhatARequestThenGets) {
+  constexpr std::uint64_t kTables = 2000;
+  ProxyWorld world{{}};
+  testing::Backend& app =
+      world.add_backend(8001, testing::answering("HTTP/1.1 204 No Content\r\n\r\n"));
+  std::size_t found = 0;
+  for (std::uint64_t seed = 1; seed <= kTables; ++seed) {
+    proxy::RandomRoutes random{seed};
+    std::vector<PlainRule> rules;
+    for (std::uint32_t i = 1 + random.below(20); i > 0; --i)
+      rules.push_back(random.rule());
+    const control::Model model = model_of(rules, app.endpoint);
+    const PlainRequest request = random.request();
+    const auto said =
+        explain(*proxy::build_snapshot(model, 1),
+                {request.method, fmt::format("http://{}{}", request.host, target_of(request)),
+                 request.headers});
+    ASSERT_TRUE(said) << said.error().text();
+    const auto wanted = proxy::plain_choice(rules, request);
+    ASSERT_EQ(said->rule, wanted ? fmt::format("n{}", *wanted) : "") << "seed " << seed;
+    if (wanted) ++found;
+
+    world.install(model);
+    testing::Peer& client = world.connect();
+    client.send(bytes_of(request));
+    ASSERT_TRUE(world.run_until([&] { return !client.received.empty(); })) << "seed " << seed;
+    client.finish();
+    const auto line = nlohmann::json::parse(world.drain_log());
+    ASSERT_EQ(line.value("rule", ""), said->rule) << "seed " << seed;
+    ASSERT_EQ(line["reason"], said->outcome == "proxy" ? "ok" : said->reason) << "seed " << seed;
+    ASSERT_EQ(line["status"], said->outcome == "proxy" ? 204 : said->status) << "seed " << seed;
+  }
+  EXPECT_GT(found, kTables / 5);
+}
+
+struct BadCase {
+  std::string_view name;
+  std::string url;
+};
+class BadUrl : public ::testing::TestWithParam<BadCase> {};
+
+TEST_P(BadUrl, IsRefusedWithWhatWasExpected) {
+  const auto said =
+      explain(*proxy::build_snapshot(ProxyWorld::model_for({}), 1), {"GET", GetParam().url, {}});
+  ASSERT_FALSE(said);
+  EXPECT_NE(said.error().text().find("such as https://shop.example/cart"), std::string::npos);
+}
+
+INSTANTIATE_TEST_SUITE_P(, BadUrl,
+                         ::testing::Values(BadCase{"Empty", ""}, BadCase{"NoScheme", "shop/cart"},
+                                           BadCase{"AnotherScheme", "ftp://shop/"},
+                                           BadCase{"NoHost", "http:///cart"}),
+                         [](const auto& param) { return std::string{param.param.name}; });
+
+TEST(Explain, NamesThePlaceWhereNobodyListens) {
+  const auto said = explain(*proxy::build_snapshot(ProxyWorld::model_for({}), 1),
+                            {"GET", "https://shop.example/", {}});
+  ASSERT_TRUE(said);
+  EXPECT_EQ(said->outcome, "refuse");
+  EXPECT_EQ(said->reason, "no listener of HTTPS on port 443");
+}
+
+}  // namespace
+}  // namespace weir::l7
