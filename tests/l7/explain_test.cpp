@@ -57,7 +57,7 @@ TEST(Explain, SaysOfRandomTablesWhatARequestThenGets) {
   for (std::uint64_t seed = 1; seed <= kTables; ++seed) {
     proxy::RandomRoutes random{seed};
     std::vector<PlainRule> rules;
-    for (std::uint32_t i = 1 + random.below(20); i > 0; --i)
+    for (std::uint32_t i = 1 + random.below(40); i > 0; --i)
       rules.push_back(random.rule());
     const control::Model model = model_of(rules, app.endpoint);
     const PlainRequest request = random.request();
