@@ -18,14 +18,21 @@ SLOW_SECONDS = 15  # heads are waited for 10 s
 
 class Scanners(TlsCase):
 
-    def test_testssl_finds_nothing_above_low(self):
+    def scan(self):
         report = self.lab.directory / "testssl.json"
+        report.unlink(missing_ok=True)
         done = self.lab.run_in(
             "client", "testssl", "--quiet", "--color", "0", "--warnings", "batch", "--nodns", "none",
             "--openssl", "/usr/bin/openssl", "--add-ca", self.made.path("root.crt"),
             "-p", "-s", "-f", "-P", "-S", "-U", "--jsonfile", report, "--ip", VIP_EDGE4,
             "api.shop.example:443", check=False, timeout=280)
-        findings = json.loads(report.read_text())
+        return done, json.loads(report.read_text())
+
+    def test_testssl_finds_nothing_above_low(self):
+        done, findings = self.scan()
+        # A check that could not be made: of resumption, where s_client left before its ticket had come.
+        if any(row["severity"] == "WARN" and row["id"] not in OWN_MACHINE for row in findings):
+            done, findings = self.scan()
         offered = {row["id"]: row["finding"] for row in findings}
         for version in ("SSLv2", "SSLv3", "TLS1", "TLS1_1"):
             self.assertIn("not offered", offered[version], done.stdout)
