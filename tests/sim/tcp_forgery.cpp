@@ -7,7 +7,7 @@
 #include "l4/base/bytes.h"
 #include "l4/wire/checksum.h"
 #include "l4/wire/headers.h"
-#include "l7/port/port.h"
+#include "l7/port/impair.h"
 #include "tests/support/script_segment.h"
 
 namespace weir::testing {
