@@ -53,6 +53,7 @@ struct TcpConditions {
   Duration completion_delay{};
   double refuse = 0;      ///< per turn: how often the port refuses some frames
   double icmp_noise = 0;  ///< per segment: ICMP errors that must not harm
+  double fickle = 0;      ///< per segment: ACKs of a peer that closes its window and drops text
   unsigned stalls = 0;    ///< of the link
   Duration stall{};       ///< each
   bool forgets = false;   ///< goes on until TIME-WAIT and what is known of neighbours are over
