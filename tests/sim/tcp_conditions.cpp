@@ -135,6 +135,7 @@ TcpConditions::TcpConditions(Random& random) {
     long_pause_max = seconds{1 + random.below(20)};
   }
   if (random.chance(0.2)) fickle = random.below(100) / 1000.0;
+  fickle_side = random.chance(0.5) ? Side::kA : Side::kB;
 }
 
 Duration TcpConditions::round_trip_max() const {

@@ -222,7 +222,8 @@ void Simulation::on_frame(const CapturedFrame& frame) {
       repeated_.empty() && frame.from == Side::kA)
     repeated_.assign(frame.bytes.begin(), frame.bytes.end());
   if (!segment.syn() && random_.chance(conditions_.icmp_noise)) send_noise(frame, *tcp);
-  if (conditions_.fickle > 0 && fickle_ < kFickleMax && random_.chance(conditions_.fickle))
+  if (frame.from == conditions_.fickle_side && fickle_ < kFickleMax &&
+      random_.chance(conditions_.fickle))
     send_fickle_ack(frame, *tcp);
 }
 
@@ -427,16 +428,17 @@ std::uint64_t Simulation::frames_without_buffer() {
 
 /// How long the users may take at most:
 ///
-///     3 (pauses + stalls) + bytes / rate + rounds (RTT + delayed ACK) + 2 RTO (time-outs + 8)
+///     3 pauses + 12 stalls + bytes / rate + rounds (RTT + delayed ACK) + 2 RTO (time-outs + 8)
 ///
 /// RTT is the longest possible, with full queues; RTO = max(1 s, 3 RTT), with 3 s for the first if
 /// a SYN was lost (RFC 6298, section 5.7). Who has waited for t finds a timer that has backed off
-/// by up to 2 t. rounds = windowfuls that the largest stream takes, of half of the smaller buffer,
-/// and 20 for handshake, slow start and close. A loss costs a time-out, of which those of the same
-/// segment in a row double, up to a minute (WireOracle::time_outs); so does a frame that finds no
-/// buffer. Twice that, because the estimate of the RTT is somewhere between; and 8 in advance for
-/// what was not foreseen. Where things may fail, whoever has waited for long gives up; see
-/// TcpUsers::kPatience.
+/// by up to 2 t; a stall besides is a sample of the round trip, whose time-out of up to 3 t may
+/// double before there is another. rounds = windowfuls that the largest stream takes, of half of
+/// the smaller buffer, and 20 for handshake, slow start and close. A loss costs a time-out, of
+/// which those of the same segment in a row double, up to a minute (WireOracle::time_outs); so does
+/// a frame that finds no buffer. Twice that, because the estimate of the RTT is somewhere between;
+/// and 8 in advance for what was not foreseen. Where things may fail, whoever has waited for long
+/// gives up; see TcpUsers::kPatience.
 Duration Simulation::bound() {
   if (!conditions_.must_complete()) return TcpUsers::kPatience + milliseconds{500};
   const Duration round = conditions_.round_trip_max();
@@ -458,7 +460,7 @@ Duration Simulation::bound() {
   for (const LinkOptions& link : conditions_.link)
     if (link.rate_bits_per_s > 0)
       serial_s += 2 * bytes * 8 / static_cast<double>(link.rate_bits_per_s);
-  Duration all = 3 * (users_->paused() + conditions_.stalls * conditions_.stall);
+  Duration all = 3 * users_->paused() + 12 * conditions_.stalls * conditions_.stall;
   all += std::chrono::duration_cast<Duration>(std::chrono::duration<double>(
       serial_s + rounds * std::chrono::duration<double>(round + kDelayedAck).count()));
   const double timeout_s = std::chrono::duration<double>(timeout).count();

@@ -342,7 +342,9 @@ TEST_F(ShortOfMemory, PeersThatNeverReadDoNotStopTheOthers) {
     written += stack_.write(honest, std::span{text_}.subspan(written));
     talk();
     // The stack says that there is room again; who has to guess would wait for ever.
-    if (written < text_.size()) EXPECT_EQ(told_to_write(), std::set<UserData>{3}) << written;
+    if (written < text_.size()) {
+      EXPECT_EQ(told_to_write(), std::set<UserData>{3}) << written;
+    }
   }
   EXPECT_EQ(read_, text_.size());
   EXPECT_GT(stack_.counters().writes_short_of_memory, cut_before);
