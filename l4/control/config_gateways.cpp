@@ -122,39 +122,41 @@ std::optional<Listener> ConfigParser::parse_listener(const YamlNode& node, std::
   const auto port =
       port_node != nullptr ? reader_.port(*port_node, fields.label("port")) : std::nullopt;
   const YamlNode* protocol_node = fields.need("protocol", "HTTP, HTTPS or TLS");
-  const auto protocol = protocol_node != nullptr ? reader_.choice<ListenerProtocol>(
-                                                       *protocol_node, fields.label("protocol"),
-                                                       kListenerProtocols, {"TCP", "UDP"})
-                                                 : std::nullopt;
-  if (protocol)
-    parse_listener_tls(fields, *protocol, listener);
-  else if (const YamlNode* tls = fields.find("tls"))
-    parse_tls(*tls, fields.label("tls"), listener);
-  if (!port || !protocol) return std::nullopt;
-  listener.port = *port;
+  if (protocol_node == nullptr) return std::nullopt;
+  const auto protocol = reader_.choice<ListenerProtocol>(*protocol_node, fields.label("protocol"),
+                                                         kListenerProtocols, {"TCP", "UDP"});
+  if (!protocol) return std::nullopt;
   listener.protocol = *protocol;
+  parse_listener_tls(fields, listener);
+  if (!port) return std::nullopt;
+  listener.port = *port;
   return listener;
 }
 
-/// What the protocol wants of it.
-void ConfigParser::parse_listener_tls(const Fields& fields, ListenerProtocol protocol,
-                                      Listener& listener) {
+void ConfigParser::parse_listener_tls(const Fields& fields, Listener& listener) {
   const YamlNode* tls = fields.find("tls");
-  if (tls != nullptr && protocol == ListenerProtocol::kTls)
-    parse_passthrough(*tls, fields.label("tls"));
-  else if (tls != nullptr)
-    parse_tls(*tls, fields.label("tls"), listener);
-  if (tls != nullptr && protocol == ListenerProtocol::kHttp)
-    reader_.report(tls->at, fmt::format("{} speaks HTTP but has tls", fields.owner()),
-                   "protocol HTTPS, or no tls");
-  if (tls != nullptr) return;
-  if (protocol == ListenerProtocol::kTls)
-    reader_.report(fields.at(), fmt::format("{} speaks TLS but has no tls", fields.owner()),
-                   "tls: {mode: Passthrough}, or protocol HTTPS with a certificate");
-  if (protocol == ListenerProtocol::kHttps)
-    reader_.report(fields.at(),
-                   fmt::format("{} speaks HTTPS but has no certificate", fields.owner()),
-                   "tls: {certificateRefs: [{file: cert.pem}]}");
+  switch (listener.protocol) {
+    case ListenerProtocol::kHttp:
+      if (tls != nullptr)
+        reader_.report(tls->at, fmt::format("{} speaks HTTP but has tls", fields.owner()),
+                       "protocol HTTPS, or no tls");
+      return;
+    case ListenerProtocol::kHttps:
+      if (tls != nullptr)
+        parse_tls(*tls, fields.label("tls"), listener);
+      else
+        reader_.report(fields.at(),
+                       fmt::format("{} speaks HTTPS but has no certificate", fields.owner()),
+                       "tls: {certificateRefs: [{file: cert.pem}]}");
+      return;
+    case ListenerProtocol::kTls:
+      if (tls != nullptr)
+        parse_passthrough(*tls, fields.label("tls"));
+      else
+        reader_.report(fields.at(), fmt::format("{} speaks TLS but has no tls", fields.owner()),
+                       "tls: {mode: Passthrough}, or protocol HTTPS with a certificate");
+      return;
+  }
 }
 
 void ConfigParser::parse_tls(const YamlNode& node, const std::string& owner, Listener& listener) {

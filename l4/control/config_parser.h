@@ -90,7 +90,7 @@ class ConfigParser {
   std::optional<Gateway> parse_gateway(const YamlNode& node, std::size_t index);
   std::optional<Listener> parse_listener(const YamlNode& node, std::size_t index,
                                          const Gateway& gateway, const std::string& gateway_owner);
-  void parse_listener_tls(const Fields& fields, ListenerProtocol protocol, Listener& listener);
+  void parse_listener_tls(const Fields& fields, Listener& listener);
   void parse_tls(const YamlNode& node, const std::string& owner, Listener& listener);
   void parse_passthrough(const YamlNode& node, const std::string& owner);
   std::optional<CertificateRef> parse_certificate(const YamlNode& node, const std::string& owner);

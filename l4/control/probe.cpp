@@ -35,8 +35,6 @@ std::string tls_name_of(const ProbeTarget& target) {
   return name;
 }
 
-ProbeVerdict failure(std::string reason) { return {false, std::move(reason)}; }
-
 /// Of a socket that could not be opened.
 ProbeStart not_started(int error) {
   if (is_shortage(error)) return {};

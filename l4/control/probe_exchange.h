@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 /// What is said over a probe's connection, and what is made of the answer: bytes out, bytes in.
 /// Nothing here knows sockets or clocks.
@@ -16,6 +17,7 @@ struct ProbeVerdict {
 
   friend bool operator==(const ProbeVerdict&, const ProbeVerdict&) = default;
 };
+inline ProbeVerdict failure(std::string reason) { return {false, std::move(reason)}; }
 
 /// The most that is read of an answer, whatever the kind: more is a failure.
 inline constexpr std::size_t kAnswerBytesMax = std::size_t{256} * 1024;

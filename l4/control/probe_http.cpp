@@ -57,8 +57,6 @@ bool is_field(std::string_view line) {
          !has_control_characters(line.substr(colon + 1));
 }
 
-ProbeVerdict failure(std::string reason) { return {false, std::move(reason)}; }
-
 class HttpExchange final : public ProbeExchange {
  public:
   HttpExchange(const HealthCheck& check, std::string_view authority)

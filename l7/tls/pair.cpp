@@ -1,6 +1,7 @@
 #include "l7/tls/pair.h"
 
 #include <fmt/format.h>
+#include <openssl/ec.h>
 #include <openssl/evp.h>
 
 #include <algorithm>
@@ -201,11 +202,29 @@ constexpr std::string_view kEcKey = "\x06\x07\x2a\x86\x48\xce\x3d\x02\x01"sv;
 struct Curve {
   std::string_view id;  // element
   std::size_t size;     // of a coordinate
+  int number;           // OpenSSL's
 };
 constexpr std::array<Curve, 2> kCurves{{
-    {"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07"sv, 32},  // P-256
-    {"\x06\x05\x2b\x81\x04\x00\x22"sv, 48},              // P-384
+    {"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07"sv, 32, NID_X9_62_prime256v1},
+    {"\x06\x05\x2b\x81\x04\x00\x22"sv, 48, NID_secp384r1},
 }};
+
+using UniqueGroup = std::unique_ptr<EC_GROUP, FreeWith<&EC_GROUP_free>>;
+using UniquePoint = std::unique_ptr<EC_POINT, FreeWith<&EC_POINT_free>>;
+
+/// Whether a point in uncompressed form lies on its curve; OpenSSL refuses others as it reads them.
+bool is_on(const Curve& curve, std::string_view point) {
+  static const std::array<UniqueGroup, kCurves.size()> kGroups{
+      UniqueGroup{EC_GROUP_new_by_curve_name(kCurves[0].number)},
+      UniqueGroup{EC_GROUP_new_by_curve_name(kCurves[1].number)}};
+  const EC_GROUP* const group = kGroups[static_cast<std::size_t>(&curve - kCurves.data())].get();
+  const UniquePoint result{group != nullptr ? EC_POINT_new(group) : nullptr};
+  const auto* const bytes = reinterpret_cast<const unsigned char*>(point.data());  // chars as bytes
+  const bool good =
+      result && EC_POINT_oct2point(group, result.get(), bytes, point.size(), nullptr) == 1;
+  ERR_clear_error();
+  return good;
+}
 
 /// ECDSA and RSA (PKCS #1) with SHA-256, -384, -512: content of an AlgorithmIdentifier.
 constexpr std::array<std::string_view, 6> kSignatures{
@@ -237,7 +256,7 @@ std::optional<PublicKey> read_public(std::string_view algorithm, std::string_vie
   for (const Curve& curve : kCurves) {
     if (algorithm.substr(kEcKey.size()) != curve.id) continue;
     constexpr char kUncompressed = 4;
-    if (key.size() == 1 + 2 * curve.size && key.front() == kUncompressed)
+    if (key.size() == 1 + 2 * curve.size && key.front() == kUncompressed && is_on(curve, key))
       return PublicKey{&curve, key, {}};
   }
   return std::nullopt;

@@ -2,8 +2,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstdio>
 #include <ctime>
 #include <string>
 #include <string_view>
@@ -78,6 +80,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto slow = read_pair(ref, trial.get());
   // Issuers are tried out once, by whoever meets them first.
   if (!slow && !quick->issuers.empty()) return 0;
+  if (!slow) std::fprintf(stderr, "%s\n", slow.error().text().c_str());
   WEIR_ASSERT(slow);
   WEIR_ASSERT(quick->leaf == slow->leaf && quick->issuers == slow->issuers);
   WEIR_ASSERT(quick->kind == slow->kind && quick->key_type == slow->key_type);

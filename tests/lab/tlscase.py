@@ -168,7 +168,8 @@ httpRoutes:
         sni = sni or host
         scheme = "https" if port in (443, PASSED_PORT) else "http"
         header = () if sni == host else ("-H", f"Host: {host}")
-        return self.lab.curl("-i", "--cacert", self.made.path("root.crt"), "--resolve",
+        # HTTP/1.1, whose status line says 200 OK; HTTP/2 has a script of its own.
+        return self.lab.curl("-i", "--http1.1", "--cacert", self.made.path("root.crt"), "--resolve",
                              f"{sni}:{port}:{VIP_EDGE4}", *header, *extra,
                              f"{scheme}://{sni}:{port}{path}", **options)
 

@@ -186,6 +186,22 @@ TEST_F(PlainPair, NeverTakesDamageThatTheThoroughReaderSees) {
   EXPECT_GT(taken, 20U);  // names, the secret itself: nobody looks at those
 }
 
+TEST_F(PlainPair, LeavesAPointThatIsOnNoCurveToTheThoroughReaderWhichRefusesIt) {
+  const auto quick = plain(files_.pair("good.pem", {.names = {"a.example"}}));
+  ASSERT_TRUE(quick);
+  std::string leaf = quick->leaf;
+  std::string key{as_text(std::as_bytes(quick->key.bytes()))};
+  // The end of the point, which is that of the key.
+  const std::size_t at = leaf.find(key.substr(key.size() - 64));
+  ASSERT_NE(at, std::string::npos);
+  leaf[at + 63] = static_cast<char>(leaf[at + 63] ^ 1);
+  key.back() = static_cast<char>(key.back() ^ 1);
+  const std::string path =
+      files_.write("off.pem", pem_block("CERTIFICATE", leaf) + pem_block("PRIVATE KEY", key));
+  EXPECT_FALSE(plain({path, path}));
+  EXPECT_FALSE(thorough({path, path}));
+}
+
 TEST(ServerFilesOfMany, MeetEachIssuerOnceAndServeThemAll) {
   const TestFiles files;
   const Authority authority = make_authority("ca", 5);
