@@ -362,6 +362,7 @@ std::variant<AdminApi::Prepared, AdminApi::Refused> AdminApi::prepare(
   Prepared prepared;
   prepared.model = std::move(outcome.model);
   prepared.left_out = std::move(parsed.left_out);
+  book_.forget_unused();  // what was only checked
   prepared.snapshot = proxy::build_snapshot(prepared.model, revision_ + 1, book_);
   if (auto built = build(prepared); !built) {
     if (auto diagnostic = at_its_place(built.error(), outcome.source))
@@ -377,13 +378,14 @@ Result<void> AdminApi::install(Prepared prepared, control::ConfigSubmission subm
   if (auto written = write_state(submission); !written) return written;
   const std::uint64_t revision = prepared.snapshot->revision;
   WEIR_ASSERT(prepared.generations.size() == workers_.size());  // prepare() sees to it
+  // Before workers know of them: new endpoints must first show that they work.
+  if (auto watched = health_.set_services(prepared.model, *prepared.snapshot, monotonic_now());
+      !watched)
+    log_error("{}", watched.error().text());  // endpoints are taken to work
   for (std::size_t i = 0; i < workers_.size(); ++i)
     if (!workers_[i]->install(interface_config(prepared.model, i),
                               std::move(prepared.generations[i])))
       return worker_hangs(i, "take messages");
-  if (auto watched = health_.set_services(prepared.model, *prepared.snapshot, monotonic_now());
-      !watched)
-    log_error("{}", watched.error().text());  // endpoints are taken to work
   revision_ = revision;
   snapshot_ = std::move(prepared.snapshot);
   book_.forget_unused();

@@ -317,7 +317,8 @@ void drain(int signals, const std::vector<proxy::Worker*>& workers, LogWriter& l
       log.drain(worker->access_log());
       worker->destroy_retired();
       const auto report = worker->report(std::chrono::milliseconds{500});
-      if (report) left += report->core.connections + report->tcp.connections;
+      // One that does not answer has something left.
+      left += report ? report->core.connections + report->tcp.connections : 1;
     }
     if (left == 0) {
       log_info("all connections have ended");

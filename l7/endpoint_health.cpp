@@ -77,10 +77,15 @@ void EndpointHealth::tell_workers(Service& service, Instant now) {
     const HealthState state = entry.health.state();
     if (state != HealthState::kChecking) ++known;
     if (state == HealthState::kUp) ++up;
-    entry.state->share.store(entry.health.share(service.check, now), std::memory_order_relaxed);
+    // Written only where it changes: workers keep their copy of the line.
+    const std::uint32_t share = entry.health.share(service.check, now);
+    if (entry.state->share.load(std::memory_order_relaxed) != share)
+      entry.state->share.store(share, std::memory_order_relaxed);
   }
-  service.state->fails_open.store(up * 100 < known * service.check.fail_open_percent,
-                                  std::memory_order_relaxed);
+  // Where nothing is known of any, there is nothing better than to ask them all.
+  const bool open = known == 0 || up * 100 < known * service.check.fail_open_percent;
+  if (service.state->fails_open.load(std::memory_order_relaxed) != open)
+    service.state->fails_open.store(open, std::memory_order_relaxed);
 }
 
 void EndpointHealth::advance(Instant now) {

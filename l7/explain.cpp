@@ -47,7 +47,8 @@ const proxy::Bind* find_bind(const proxy::Snapshot& snapshot, const Place& place
                              const std::string& host, const std::optional<wire::Endpoint>& vip) {
   const proxy::Bind* first = nullptr;
   for (const proxy::Bind& bind : snapshot.binds) {
-    if (bind.tls != place.tls || (vip ? bind.endpoint != *vip : bind.endpoint.port != place.port))
+    if (bind.passthrough || bind.tls != place.tls ||
+        (vip ? bind.endpoint != *vip : bind.endpoint.port != place.port))
       continue;
     if (snapshot.listener_for(bind, host) != nullptr) return &bind;
     if (first == nullptr) first = &bind;

@@ -91,13 +91,15 @@ int H2Session::State::take_frame_header(const nghttp2_frame_hd& frame) {
     case NGHTTP2_CONTINUATION:
       return ++continuations > kContinuationsMax ? abused(H2Abuse::kContinuation) : 0;
     case NGHTTP2_PUSH_PROMISE:
-    case NGHTTP2_GOAWAY:
       return 0;
+    case NGHTTP2_GOAWAY:
+      return is_server() ? within(settings, H2Abuse::kSettings) : 0;
     case NGHTTP2_RST_STREAM:
       // An endpoint's resets are answered by its own health, not by ours.
       return is_server() ? within(resets, H2Abuse::kRapidReset) : 0;
     case NGHTTP2_PING:
-      return is_ack ? 0 : within(pings, H2Abuse::kPing);
+      // We ask once, when we leave.
+      return is_ack && draining ? 0 : within(pings, H2Abuse::kPing);
     case NGHTTP2_SETTINGS:
       return is_ack ? 0 : within(settings, H2Abuse::kSettings);
     case NGHTTP2_PRIORITY:

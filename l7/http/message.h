@@ -102,6 +102,11 @@ class HeaderList {
   void add(std::string_view name, std::string_view value);
   /// The first field of that name gets the value, further ones go; adds when there is none.
   void set(std::string_view name, std::string_view value);
+  /// Removes the fields whose names the predicate wants gone. Views stay valid.
+  template <typename Predicate>
+  void remove_if(Predicate&& unwanted) {
+    std::erase_if(entries_, [&](const Entry& entry) { return unwanted(name_of(entry)); });
+  }
   /// Removes all fields of that name and says how many there were. Views stay valid.
   std::size_t remove(std::string_view name);
   void clear();

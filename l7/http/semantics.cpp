@@ -400,6 +400,12 @@ std::optional<Refusal> normalize_path(std::string& path) {
 }
 
 std::optional<Refusal> RequestUri::resolve(const RequestHead& head) {
+  // What is refused leaves nothing of the request before it.
+  host_.clear();
+  authority_.clear();
+  target_.clear();
+  path_size_ = 0;
+  port_.reset();
   const auto target = parse_target(head.method, head.target);
   if (!target) return target.refusal();
   if (target->form == TargetForm::kAuthority)
@@ -410,10 +416,6 @@ std::optional<Refusal> RequestUri::resolve(const RequestHead& head) {
         parse_authority(target->form == TargetForm::kAbsolute ? target->authority : *host_field);
     if (!authority) return authority.refusal();
     set_authority(*authority);
-  } else {
-    host_.clear();
-    authority_.clear();
-    port_.reset();
   }
   target_.assign(target->path);
   if (target->path != "*")
@@ -484,7 +486,9 @@ bool may_be_trailer(std::string_view name) {
                                                                   "origin",
                                                                   "referer",
                                                                   "sec-websocket-accept",
-                                                                  "sec-websocket-key"});
+                                                                  "sec-websocket-key",
+                                                                  "traceparent",
+                                                                  "tracestate"});
   // Whole families: framing, content, credentials for proxies, and what we say about the client.
   static constexpr auto kFamilies =
       std::to_array<std::string_view>({"content-", "transfer-", "proxy-", "x-forwarded-", "x-real-",
@@ -496,7 +500,16 @@ bool may_be_trailer(std::string_view name) {
     return equals_ignoring_case(name.substr(0, family.size()), family);
   };
   return std::none_of(kNever.begin(), kNever.end(), is_name) &&
-         std::none_of(kFamilies.begin(), kFamilies.end(), begins);
+         std::none_of(kFamilies.begin(), kFamilies.end(), begins) && !tells_client_identity(name);
+}
+
+bool tells_client_identity(std::string_view name) {
+  static constexpr auto kFamilies = std::to_array<std::string_view>(
+      {"client-cert", "x-client-cert", "ssl-client-", "x-ssl-client-", "x-forwarded-client-cert",
+       "x-forwarded-tls-client-cert", "x-amzn-mtls-", "x-arr-clientcert"});
+  return std::any_of(kFamilies.begin(), kFamilies.end(), [&](std::string_view family) {
+    return equals_ignoring_case(name.substr(0, family.size()), family);
+  });
 }
 
 void announced_trailers(const HeaderList& fields, std::string& names) {

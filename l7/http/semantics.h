@@ -182,6 +182,10 @@ class RequestUri {
 /// Authorization, …) stay even when Connection names them: it must not be a tool to strip them.
 void remove_hop_by_hop(HeaderList& fields);
 
+/// Whether proxies say under that name who the client is by its certificate (Client-Cert of RFC
+/// 9440, and what those of others call it): nobody but us may write it.
+bool tells_client_identity(std::string_view name);
+
 /// Whether a field of that name may stand behind a body. Not what says where a message ends or
 /// goes, who sends it or how it is read (RFC 9110, section 6.5.1): it was acted on before it came.
 bool may_be_trailer(std::string_view name);

@@ -32,9 +32,11 @@ std::uint64_t hash_of(std::string_view text, const SipKey& key) {
 std::optional<std::uint64_t> request_hash(const Exchange& exchange) {
   const SipKey& key = exchange.generation->snapshot().hash_key;
   const control::HashKey& on = exchange.service->balancing.hash_on;
+  const wire::IpAddress source = exchange.forwarded_for.value_or(exchange.facts->client.address);
+  if (exchange.passes_through() && on.of != control::HashKey::Of::kSource) return std::nullopt;
   switch (on.of) {
     case control::HashKey::Of::kSource:
-      return siphash(key, std::as_bytes(std::span{exchange.facts->client.address.bytes}));
+      return siphash(key, std::as_bytes(std::span{source.bytes}));
     case control::HashKey::Of::kPath:
       return hash_of(exchange.uri.path(), key);
     case control::HashKey::Of::kHeader: {
@@ -141,6 +143,10 @@ void Exchanges::drop_upstream(Exchange& exchange, Instant now) {
 
 Exchanges::Outcome Exchanges::start_attempt(Exchange& exchange, Instant now) {
   exchange.upstream = {};
+  // Who comes later does not overtake those who wait.
+  if (exchange.pause != Pause::kQueue && queues_.contains(&*exchange.service->state))
+    return enqueue(exchange, now);
+  bool full = false;
   // Each turn either ends here or adds to those that were tried.
   for (std::size_t i = 0; i <= exchange.service->endpoints.size(); ++i) {
     const Pick pick = pick_endpoint(
@@ -155,6 +161,7 @@ Exchanges::Outcome Exchanges::start_attempt(Exchange& exchange, Instant now) {
       case Found::kYes:
         return begin_attempt(exchange, pick.endpoint, now);
       case Found::kFull:
+        full = true;
         if (again) return enqueue(exchange, now);
         break;
       case Found::kNo:
@@ -164,6 +171,7 @@ Exchanges::Outcome Exchanges::start_attempt(Exchange& exchange, Instant now) {
     }
     exchange.tried.add(pick.endpoint);
   }
+  if (full) return enqueue(exchange, now);
   return refuse(exchange, http::Status::kServiceUnavailable, Reason::kConnectFailed, now);
 }
 
@@ -179,9 +187,6 @@ Exchanges::Outcome Exchanges::begin_attempt(Exchange& exchange, EndpointIndex in
   exchange.attempt_deadline =
       timeouts.backend_request_ms != 0 ? now + milliseconds(timeouts.backend_request_ms) : kNever;
   exchange.connect_deadline = now + milliseconds(exchange.service->limits.connect_timeout_ms);
-  exchange.rejects = may_try_again(exchange) && is_idempotent(exchange.head().method)
-                         ? &exchange.rule->retry
-                         : nullptr;
   const SessionTable* const session = exchange.rule->session ? &*exchange.rule->session : nullptr;
   exchange.gives_session = session != nullptr && exchange.sticky != index;
   timers_.arm(exchange.timer, deadline_of(exchange));
@@ -271,8 +276,11 @@ Exchanges::Outcome Exchanges::attempt_failed(Exchange& exchange, Reason reason, 
   // One that was kept may have been closed by the endpoint just as we used it: an idempotent
   // request is made again (RFC 9112, section 9.3.1). That, and a stream that was refused before
   // anything was done (RFC 9113, section 8.7), says nothing about the endpoint.
-  const bool refused = exchange.stream_was_refused();
-  const bool lost_race = upstream != nullptr && upstream->reused &&
+  // So is one that waited for a stream of a session that its endpoint ends in good order.
+  const bool refused = exchange.stream_was_refused() ||
+                       (upstream != nullptr && upstream->is_h2 && upstream->session != nullptr &&
+                        !exchange.head_sent() && reason == Reason::kConnectFailed);
+  const bool lost_race = upstream != nullptr && !upstream->is_h2 && upstream->reused &&
                          reason == Reason::kUpstreamReset && upstream->channel.input().empty() &&
                          is_idempotent(exchange.head().method);
   const bool stale = (refused || lost_race) && exchange.stale_tries < kStaleTriesMax;
@@ -280,6 +288,7 @@ Exchanges::Outcome Exchanges::attempt_failed(Exchange& exchange, Reason reason, 
   if (stale && exchange.replayable()) {
     ++exchange.stale_tries;
     exchange.tried.clear();
+    exchange.detail = {};
     ++counters_.retries;
     drop_upstream(exchange, now);
     return start_attempt(exchange, now);
@@ -289,12 +298,14 @@ Exchanges::Outcome Exchanges::attempt_failed(Exchange& exchange, Reason reason, 
   // request may go elsewhere.
   // Whose certificate is wrong will have no other a moment later.
   const bool has_another = exchange.tried.all().size() < exchange.service->endpoints.size();
+  const bool cut = reason == Reason::kUpstreamTls && exchange.head_sent();  // an alert, not a no
   const bool untouched =
-      reason == Reason::kConnectFailed || (reason == Reason::kUpstreamTls && has_another);
+      reason == Reason::kConnectFailed || (reason == Reason::kUpstreamTls && !cut && has_another);
   const bool idempotent = is_idempotent(exchange.head().method);
-  const bool wanted = (untouched && policy.on_connect_failure) ||
-                      (idempotent && reason == Reason::kUpstreamReset && policy.on_reset) ||
-                      (idempotent && reason == Reason::kUpstreamTimeout && policy.on_timeout);
+  const bool wanted =
+      (untouched && policy.on_connect_failure) ||
+      (idempotent && (cut || reason == Reason::kUpstreamReset) && policy.on_reset) ||
+      (idempotent && reason == Reason::kUpstreamTimeout && policy.on_timeout);
   const bool again = wanted && may_try_again(exchange);
   drop_upstream(exchange, now);
   if (!again) return fail(exchange, reason, now);
@@ -314,11 +325,14 @@ Exchanges::Outcome Exchanges::try_again(Exchange& exchange, bool untouched, Inst
   ++counters_.retries;
   ++exchange.retries;
   exchange.status = 0;
+  exchange.detail = {};
   if (!std::exchange(exchange.retrying, true))
     exchange.service->state->retrying.fetch_add(1, kRelaxed);
   const std::uint32_t most = exchange.rule->retry.backoff_ms << (exchange.retries - 1);
   if ((untouched && exchange.retries == 1) || most == 0) return start_attempt(exchange, now);
   exchange.pause = Pause::kBackoff;
+  exchange.body_rate.stop();
+  exchange.body_is_due = false;
   exchange.paused_at = now;
   exchange.resume_at = now + milliseconds(1 + random_.below(most));
   timers_.arm(exchange.timer, std::min(exchange.resume_at, exchange.request_deadline));
@@ -340,9 +354,17 @@ Exchanges::Outcome Exchanges::enqueue(Exchange& exchange, Instant now) {
     exchange.resume_at = now + milliseconds(limits.queue_timeout_ms);
   }
   exchange.tried.clear();
-  timers_.arm(exchange.timer,
-              std::min({exchange.resume_at, exchange.request_deadline, now + kRoomPoll}));
+  exchange.body_rate.stop();
+  exchange.body_is_due = false;
+  arm_pause(exchange, now);
   return Outcome::kWaits;
+}
+
+/// Only the first of those who wait looks for room that other workers have made.
+void Exchanges::arm_pause(Exchange& exchange, Instant now) {
+  const bool is_first = queues_.at(&*exchange.service->state).front() == exchange.id;
+  timers_.arm(exchange.timer, std::min({exchange.resume_at, exchange.request_deadline,
+                                        is_first ? now + kRoomPoll : kNever}));
 }
 
 void Exchanges::leave_queue(Exchange& exchange) {
@@ -351,8 +373,15 @@ void Exchanges::leave_queue(Exchange& exchange) {
   state.waiting.fetch_sub(1, kRelaxed);
   const auto queue = queues_.find(&state);
   WEIR_ASSERT(queue != queues_.end());  // it stands in it
-  std::erase(queue->second, exchange.id);
-  if (queue->second.empty()) queues_.erase(queue);
+  std::deque<ExchangeId>& waiting = queue->second;
+  if (waiting.front() == exchange.id)
+    waiting.pop_front();
+  else
+    std::erase(waiting, exchange.id);
+  if (waiting.empty())
+    queues_.erase(queue);
+  else
+    changed_.add(waiting.front());  // whoever is next may have room, and looks for it from now on
 }
 
 void Exchanges::wake_one(const ServiceState& state) {
@@ -370,12 +399,8 @@ Exchanges::Outcome Exchanges::step_pause(Exchange& exchange, Instant now) {
 }
 
 Exchanges::Outcome Exchanges::resume(Exchange& exchange, Instant now) {
-  const bool queued = exchange.pause == Pause::kQueue;
   const Outcome outcome = start_attempt(exchange, now);
-  if (outcome != Outcome::kMoved) return outcome;
-  leave_queue(exchange);
-  // Whoever is next may have room, too.
-  if (queued) wake_one(*exchange.service->state);
+  if (outcome == Outcome::kMoved) leave_queue(exchange);
   return outcome;
 }
 
@@ -384,8 +409,7 @@ Exchanges::Outcome Exchanges::on_pause_timer(Exchange& exchange, Instant now) {
   if (exchange.pause == Pause::kBackoff) return resume(exchange, now);
   if (now >= exchange.resume_at)
     return refuse(exchange, http::Status::kServiceUnavailable, Reason::kOverloaded, now);
-  timers_.arm(exchange.timer,
-              std::min({exchange.resume_at, exchange.request_deadline, now + kRoomPoll}));
+  arm_pause(exchange, now);
   return step_pause(exchange, now);
 }
 

@@ -48,6 +48,7 @@ class Candidates {
     return share >= EndpointState::kFullShare || is_open_ ||
            random.below(EndpointState::kFullShare) < share;
   }
+  [[nodiscard]] std::size_t size() const { return service_.endpoints.size(); }
   /// Lower is better.
   [[nodiscard]] std::uint64_t load(EndpointIndex index) const {
     const EndpointEntry& entry = service_.endpoints[index];
@@ -97,7 +98,8 @@ std::optional<EndpointIndex> random_turn(const std::vector<EndpointIndex>& turns
     const EndpointIndex index = turns[random.below(static_cast<std::uint32_t>(turns.size()))];
     if (candidates.takes_turn(index, random)) return index;
   }
-  return std::nullopt;
+  return next_in_turn(turns, random.below(static_cast<std::uint32_t>(turns.size())), candidates,
+                      random);
 }
 
 std::optional<EndpointIndex> less_loaded(const std::vector<EndpointIndex>& turns,
@@ -110,12 +112,15 @@ std::optional<EndpointIndex> less_loaded(const std::vector<EndpointIndex>& turns
   return candidates.load(*second) < candidates.load(*first) ? second : first;
 }
 
+/// How far to go on from a hash's place before any endpoint will do: all are down, or nearly.
+std::size_t steps_max(const Candidates& candidates) { return 8 * candidates.size(); }
+
 std::optional<EndpointIndex> on_ring(const PickTables& tables, std::uint64_t hash,
                                      const Candidates& candidates) {
   const auto& ring = tables.ring;
   const auto begin = static_cast<std::size_t>(
       std::lower_bound(ring.begin(), ring.end(), std::pair{hash, EndpointIndex{0}}) - ring.begin());
-  for (std::size_t i = 0; i < ring.size(); ++i) {
+  for (std::size_t i = 0; i < std::min(ring.size(), steps_max(candidates)); ++i) {
     const EndpointIndex index = ring[(begin + i) % ring.size()].second;
     if (candidates.is_usable(index) && !candidates.was_tried(index)) return index;
   }
@@ -125,7 +130,7 @@ std::optional<EndpointIndex> on_ring(const PickTables& tables, std::uint64_t has
 std::optional<EndpointIndex> in_maglev(const PickTables& tables, std::uint64_t hash,
                                        const Candidates& candidates) {
   const auto& table = tables.maglev;
-  for (std::size_t i = 0; i < table.size(); ++i) {
+  for (std::size_t i = 0; i < std::min(table.size(), steps_max(candidates)); ++i) {
     const EndpointIndex index = table[(hash + i) % table.size()];
     if (candidates.is_usable(index) && !candidates.was_tried(index)) return index;
   }
@@ -267,7 +272,10 @@ Pick pick_endpoint(Generation& generation, ServiceIndex service, const PickQuery
 PickTables build_pick_tables(const control::Service& service, const std::string& zone) {
   PickTables tables;
   tables.turns = interleave(service.endpoints, {});
-  if (!zone.empty()) tables.near = interleave(service.endpoints, zone);
+  // A hash that looked at zones would say something else on each node.
+  const bool hashes = service.balancing.policy == control::LoadBalancer::kRingHash ||
+                      service.balancing.policy == control::LoadBalancer::kMaglev;
+  if (!zone.empty() && !hashes) tables.near = interleave(service.endpoints, zone);
   if (tables.near.size() == tables.turns.size()) tables.near.clear();
   if (service.balancing.policy == control::LoadBalancer::kRingHash)
     tables.ring = make_ring(service.endpoints);

@@ -56,6 +56,7 @@ struct ClientConnection {
   bool retired = false;      ///< the response to the request that has begun is its last
   bool queued = false;       ///< stands in the list of those to go on with in the next turn
   Timer timer;               ///< of the states but `exchange`: an exchange has its own
+  Instant told_at{};         ///< by GOAWAY that it should leave; the epoch: not yet
   Instant handshake_began{};
   Duration handshake_time{};  ///< until its first request is told of it
   Instant first_byte{};       ///< of the head that is being read; the epoch: none has come

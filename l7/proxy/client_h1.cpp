@@ -18,7 +18,10 @@ bool may_be_preface(std::span<const std::byte> input) {
 void Core::await_request(ClientConnection& client, Instant now) {
   client.state = ClientConnection::State::kRequest;
   client.first_byte = {};
-  arm(client, now + milliseconds(client.facts.bind->limits.idle_timeout_ms));
+  // In a process that ends, a request that is on its way already is still answered.
+  constexpr Duration kLastRequest = std::chrono::seconds{1};
+  const Duration idle = milliseconds(client.facts.bind->limits.idle_timeout_ms);
+  arm(client, now + (is_draining_ ? std::min(kLastRequest, idle) : idle));
 }
 
 bool Core::step_request(ClientId id, ClientConnection& client, Instant now) {

@@ -6,6 +6,9 @@
 namespace weir::proxy {
 namespace {
 
+/// How long a client may take to answer the first GOAWAY.
+constexpr Duration kNoticeTime = std::chrono::seconds{1};
+
 /// Owner of a stream whose exchange is over, while its last bytes leave.
 constexpr std::uint64_t kAnswered = ~std::uint64_t{0};
 constexpr int kStepsAtOnce = 16;
@@ -27,7 +30,19 @@ void Core::start_h2(ClientConnection& client, Instant now) {
                                         h2_, now);
   client.first_byte = {};
   client.idle_since = now;
+  if (is_draining_) tell_to_leave(client, now);
   arm_h2(client, now);
+}
+
+/// GOAWAY in two steps (RFC 9113, section 6.8); the second without the client's answer to the first
+/// where that does not come.
+void Core::tell_to_leave(ClientConnection& client, Instant now) {
+  if (client.told_at == Instant{}) {
+    client.told_at = now;
+    if (!client.session->draining()) client.session->drain();
+  } else if (now - client.told_at >= kNoticeTime) {
+    client.session->drain();
+  }
 }
 
 bool Core::step_h2(ClientId id, ClientConnection& client, Instant now) {
@@ -45,7 +60,8 @@ bool Core::step_h2(ClientId id, ClientConnection& client, Instant now) {
     channel.consume(channel.input().size());
     moved = true;
   }
-  if (session.failure()) abandon_streams(client, Reason::kBadRequest, now);
+  if (session.failure() && !client.streams.empty())
+    abandon_streams(client, Reason::kBadRequest, now);
   moved = run_streams(id, client, now) || moved;
   while (channel.output().room() > http::H2Session::kPieceMax) {
     const auto piece = session.output(now);
@@ -100,7 +116,7 @@ void Core::start_stream(ClientId id, ClientConnection& client, http::H2Stream& s
     return;
   }
   ++client.requests;
-  if (!may_go_on(client, now) && !session.draining()) session.drain();
+  if (!may_go_on(client, now)) tell_to_leave(client, now);
   stream.owner = exchange->id.raw();
   client.streams.push_back(exchange->id);
   exchange->from_h2(session, stream);
@@ -164,8 +180,10 @@ void Core::arm_h2(ClientConnection& client, Instant now) {
     return;
   }
   client.first_byte = {};
+  const Instant leaves_at = client.told_at == Instant{} ? kNever : client.told_at + kNoticeTime;
   if (client.streams.empty())
-    arm(client, client.idle_since + milliseconds(limits.idle_timeout_ms));
+    arm(client, std::min(client.idle_since + milliseconds(limits.idle_timeout_ms),
+                         std::max(leaves_at, client.idle_since)));
   else
     TimerWheel::cancel(client.timer);
 }

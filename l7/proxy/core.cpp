@@ -40,6 +40,7 @@ Core::Core(tcp::Stack& stack, Random random, Instant start)
       timers_{start},
       exchanges_{stack, buffers_, timers_, h2_, changed_, random},
       random_{random.next()},
+      sources_{{{random.next(), random.next()}}},
       clients_{kClientsMax} {}
 
 // ---- configuration -----------------------------------------------------------------------------
@@ -388,10 +389,10 @@ void Core::begin_drain(Instant now) {
   exchanges_.upstreams().begin_drain(now);
   std::vector<ClientId> waiting;
   clients_.for_each([&](ClientId id, ClientConnection& client) {
-    const bool is_idle =
-        client.state == ClientConnection::State::kRequest && client.first_byte == Instant{};
+    const bool is_idle = client.state == ClientConnection::State::kRequest &&
+                         client.first_byte == Instant{} && client.channel.input().empty();
     if (is_idle) drain(client, now);
-    if (client.state == ClientConnection::State::kH2) client.session->drain();
+    if (client.state == ClientConnection::State::kH2) tell_to_leave(client, now);
     waiting.push_back(id);
   });
   for (const ClientId id : waiting)

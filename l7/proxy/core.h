@@ -119,6 +119,7 @@ class Core {
                          Instant now);
 
   // client_h2.cpp
+  void tell_to_leave(ClientConnection& client, Instant now);
   void start_h2(ClientConnection& client, Instant now);
   bool step_h2(ClientId id, ClientConnection& client, Instant now);
   bool run_streams(ClientId id, ClientConnection& client, Instant now);

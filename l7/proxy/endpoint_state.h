@@ -43,6 +43,7 @@ struct alignas(64) ServiceState {
   std::atomic<std::uint32_t> exchanges{0};  ///< now, with those that wait
   std::atomic<std::uint32_t> waiting{0};    ///< now, for an endpoint that is not full
   std::atomic<std::uint32_t> retrying{0};   ///< now: exchanges in their second attempt or later
+  std::atomic_flag ejecting;                ///< somebody decides about an ejection
   std::atomic<bool> fails_open{false};      ///< so few endpoints are up that all are used
 };
 

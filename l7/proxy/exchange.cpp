@@ -84,11 +84,7 @@ bool is_empty(http::BodyFraming body) {
 /// hop-by-hop fields are gone, lest Connection take ours away.
 void set_client_identity(http::HeaderList& fields,
                          const std::optional<tls::ClientIdentity>& identity) {
-  static constexpr auto kForged = std::to_array<std::string_view>(
-      {"Client-Cert", "Client-Cert-Chain", "X-Client-Cert-Subject", "X-Client-Cert",
-       "X-SSL-Client-Cert", "X-SSL-Client-S-DN", "X-SSL-Client-Verify", "SSL-Client-Cert"});
-  for (const std::string_view name : kForged)
-    fields.remove(name);
+  fields.remove_if(http::tells_client_identity);
   if (!identity) return;
   fields.add("Client-Cert", identity->certificate);
   fields.add("X-Client-Cert-Subject", identity->subject);

@@ -126,7 +126,10 @@ class Exchange {
   [[nodiscard]] http::H2Stream& stream() const { return client_h2_.stream(); }
   [[nodiscard]] bool is_to_h2() const { return upstream_ == &upstream_h2_; }
   [[nodiscard]] bool has_leg() const { return upstream_ != nullptr; }
-  void forget_leg() { upstream_ = nullptr; }
+  void forget_leg() {
+    upstream_ = nullptr;
+    if (replayable()) head_sent_ = request_complete_ = false;
+  }
   /// The endpoint's stream is let go of.
   void release_stream();
   /// The endpoint has refused it before it did anything about it.

@@ -120,10 +120,11 @@ Exchanges::Outcome Exchanges::start(Exchange& exchange, Instant now) {
   }
   set_deadlines(exchange, now);
   const tls::Session* session = exchange.facts->tls;
-  if (exchange.listener->trace_context)
-    exchange.trace = continue_trace(exchange.head().fields, random_);
   exchange.prepare_request(session != nullptr ? session->client() : std::nullopt, random_,
                            scratch_);
+  // Behind what Connection could take away.
+  if (exchange.listener->trace_context)
+    exchange.trace = continue_trace(exchange.head().fields, random_);
   return start_attempt(exchange, now);
 }
 
@@ -222,7 +223,8 @@ Exchanges::Outcome Exchanges::step(Exchange& exchange, Instant now) {
     moved = upstream->channel.flush() || moved;
     if (upstream->connected) moved = upstream->channel.fill() || moved;
   }
-  const bool cut = upstream->channel.handshaking() && upstream->channel.input_ended();
+  const bool cut =
+      upstream->channel.handshaking() && (upstream->channel.input_ended() || upstream->broken);
   if (upstream->channel.failed() || cut) {
     exchange.detail = cut ? "the endpoint has closed within the TLS handshake"
                           : upstream->channel.session()->failure_reason();
@@ -236,6 +238,11 @@ Exchanges::Outcome Exchanges::step(Exchange& exchange, Instant now) {
   if (request.failure == Reason::kConnectFailed)
     return attempt_failed(exchange, request.failure, now);
   if (request.failure != Reason::kOk) return fail(exchange, request.failure, now);
+  // Asked anew each time: what others retry meanwhile is in the same budget.
+  if (!exchange.response_started())
+    exchange.rejects = is_idempotent(exchange.head().method) && may_try_again(exchange)
+                           ? &exchange.rule->retry
+                           : nullptr;
   const PumpResult response = ready ? exchange.pump_response(now, date(now)) : PumpResult{};
   moved = exchange.client().flush() || moved || response.moved;
   if (upstream->is_h2 && moved) upstreams_.touch(exchange.upstream);
@@ -289,6 +296,10 @@ Exchanges::Outcome Exchanges::step_tunnel(Exchange& exchange, UpstreamConnection
     return Outcome::kDone;
   }
   if (pumped.failure != Reason::kOk) return fail(exchange, pumped.failure, now);
+  if (upstream.channel.failed()) {
+    exchange.detail = upstream.channel.session()->failure_reason();
+    return fail(exchange, Reason::kUpstreamTls, now);
+  }
   const bool failed = exchange.client().failed();
   if (!failed && (!upstream.broken || pumped.moved || exchange.client().has_unsent()))
     return pumped.moved ? Outcome::kMoved : Outcome::kWaits;
@@ -302,9 +313,9 @@ Exchanges::Outcome Exchanges::finish(Exchange& exchange, Instant now) {
   count_answer(exchange, now);
   // Bytes behind the response answer nothing that was asked, and while it was delivered the
   // endpoint may have closed: such a connection is not kept.
-  if (!upstream->is_h2 && !upstream->announced && exchange.upstream_reusable() &&
-      !upstream->broken && upstream->channel.drained() && upstream->channel.input().empty() &&
-      !upstream->channel.input_ended()) {
+  if (!upstream->is_h2 && !upstream->announced && !must_make_room(exchange) &&
+      exchange.upstream_reusable() && !upstream->broken && upstream->channel.drained() &&
+      upstream->channel.input().empty() && !upstream->channel.input_ended()) {
     upstreams_.give_back(exchange.upstream, now);
     exchange.upstream = {};
     exchange.forget_leg();
@@ -332,7 +343,16 @@ void Exchanges::abandon(Exchange& exchange, Reason reason, Instant now) {
   end(exchange, now);
 }
 
+/// Whether others wait who may open no connection while idle ones are kept.
+bool Exchanges::must_make_room(const Exchange& exchange) {
+  const ServiceEntry& service = *exchange.service;
+  return service.state->waiting.load(std::memory_order_relaxed) > 0 &&
+         !UpstreamPool::may_open(service.endpoints[exchange.endpoint_index], service);
+}
+
 void Exchanges::end(Exchange& exchange, Instant now) {
+  if (exchange.paused_at != Instant{})
+    exchange.wait_duration += now - std::exchange(exchange.paused_at, Instant{});
   record(exchange, now);
   leave_service(exchange);
   TimerWheel::cancel(exchange.timer);

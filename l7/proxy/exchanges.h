@@ -113,6 +113,7 @@ class Exchanges {
   void watch_body(Exchange& exchange, Instant now);
   void record(Exchange& exchange, Instant now);
   void count_route(const Exchange& exchange, Duration duration);
+  [[nodiscard]] static bool must_make_room(const Exchange& exchange);
   void end(Exchange& exchange, Instant now);
 
   // replies.cpp
@@ -126,7 +127,8 @@ class Exchanges {
   [[nodiscard]] Outcome respond(Exchange& exchange, Instant now);
   [[nodiscard]] Outcome reply(Exchange& exchange, http::Status status, std::string_view location,
                               Instant now);
-  void write_reply(Exchange& exchange, http::Status status, std::string_view location, Instant now);
+  [[nodiscard]] bool write_reply(Exchange& exchange, http::Status status, std::string_view location,
+                                 Instant now);
   static void write_alert(Exchange& exchange);
   void write_grpc_reply(Exchange& exchange, http::Status status, Instant now);
   [[nodiscard]] std::string_view date(Instant now);
@@ -152,6 +154,7 @@ class Exchanges {
   [[nodiscard]] Outcome attempt_unwanted(Exchange& exchange, Instant now);
   [[nodiscard]] Outcome try_again(Exchange& exchange, bool untouched, Instant now);
   [[nodiscard]] Outcome enqueue(Exchange& exchange, Instant now);
+  void arm_pause(Exchange& exchange, Instant now);
   void leave_queue(Exchange& exchange);
   void wake_one(const ServiceState& state);
   [[nodiscard]] Outcome step_pause(Exchange& exchange, Instant now);

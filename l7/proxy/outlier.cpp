@@ -9,10 +9,27 @@ constexpr auto kRelaxed = std::memory_order_relaxed;
 constexpr Duration kEjectionMax = std::chrono::minutes{5};
 constexpr std::uint32_t kDoublingsMax = 10;
 
-std::size_t ejected_now(const ServiceEntry& service, Instant now) {
-  return static_cast<std::size_t>(
-      std::count_if(service.endpoints.begin(), service.endpoints.end(),
-                    [&](const EndpointEntry& entry) { return entry.state->is_ejected(now); }));
+struct Standing {
+  std::size_t ejected = 0;
+  std::size_t usable = 0;
+};
+
+Standing standing_of(const ServiceEntry& service, Instant now) {
+  Standing standing;
+  for (const EndpointEntry& entry : service.endpoints) {
+    const bool ejected = entry.state->is_ejected(now);
+    standing.ejected += ejected ? 1 : 0;
+    standing.usable += !ejected && entry.weight > 0 && entry.state->is_up() ? 1 : 0;
+  }
+  return standing;
+}
+
+void eject(const control::OutlierDetection& rule, EndpointState& state, Instant now) {
+  const std::uint32_t times = std::min(state.ejections.fetch_add(1, kRelaxed), kDoublingsMax);
+  const Duration lasts = std::min<Duration>(
+      std::chrono::milliseconds{rule.ejection_time_ms} * (1U << times), kEjectionMax);
+  state.ejected_until.store((now + lasts).time_since_epoch().count(), kRelaxed);
+  state.failures_in_row.store(0, kRelaxed);
 }
 
 }  // namespace
@@ -31,17 +48,17 @@ bool count_failure(const ServiceEntry& service, const EndpointEntry& endpoint, I
   EndpointState& state = *endpoint.state;
   state.failures.fetch_add(1, kRelaxed);
   const std::uint32_t in_row = state.failures_in_row.fetch_add(1, kRelaxed) + 1;
-  if (rule.consecutive_failures == 0 || in_row < rule.consecutive_failures) return false;
-  if (state.is_ejected(now)) return false;  // an attempt that began before
-  const std::size_t all = service.endpoints.size();
-  const std::size_t allowed = std::min(all * rule.max_ejection_percent / 100, all - 1);
-  if (ejected_now(service, now) >= allowed) return false;
-  const std::uint32_t times = std::min(state.ejections.fetch_add(1, kRelaxed), kDoublingsMax);
-  const Duration lasts = std::min<Duration>(
-      std::chrono::milliseconds{rule.ejection_time_ms} * (1U << times), kEjectionMax);
-  state.ejected_until.store((now + lasts).time_since_epoch().count(), kRelaxed);
-  state.failures_in_row.store(0, kRelaxed);
-  return true;
+  // Where it could not be ejected, it is looked at again after as many more.
+  if (rule.consecutive_failures == 0 || in_row % rule.consecutive_failures != 0) return false;
+  // One worker decides at a time: together two could eject the last one.
+  if (service.state->ejecting.test_and_set(std::memory_order_acquire)) return false;
+  const Standing standing = standing_of(service, now);
+  const bool may =
+      !state.is_ejected(now) && standing.usable > 1 &&
+      (standing.ejected + 1) * 100 <= service.endpoints.size() * rule.max_ejection_percent;
+  if (may) eject(rule, state, now);
+  service.state->ejecting.clear(std::memory_order_release);
+  return may;
 }
 
 }  // namespace weir::proxy

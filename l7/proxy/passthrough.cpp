@@ -87,6 +87,7 @@ Exchanges::Outcome Exchanges::start_passthrough(Exchange& exchange, Instant now)
 
 /// Before a byte of the endpoint has reached the client, which may still understand why.
 void Exchanges::write_alert(Exchange& exchange) {
+  if (exchange.response_complete()) return;  // our FIN has left
   const bool unknown = exchange.reason == Reason::kNoRoute;
   const auto alert = alert_record(unknown ? Alert::kUnrecognizedName : Alert::kInternalError);
   if (exchange.client().room() >= alert.size()) exchange.client().write(alert);

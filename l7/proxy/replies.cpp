@@ -138,14 +138,16 @@ Exchanges::Outcome Exchanges::reply(Exchange& exchange, http::Status status,
                         reason != Reason::kNotSupported &&
                         exchange.framing().body.kind == http::BodyKind::kNone;
   exchange.set_client_reusable(is_known && exchange.keep_alive);
+  bool written = true;
   if (exchange.passes_through())
     write_alert(exchange);
   else if (exchange.is_grpc())
     write_grpc_reply(exchange, status, now);
   else
-    write_reply(exchange, status, location, now);
+    written = write_reply(exchange, status, location, now);
   end(exchange, now);
-  return Outcome::kDone;
+  // An answer that is missing must not look like the next one's.
+  return written ? Outcome::kDone : Outcome::kBroken;
 }
 
 /// Empty while nobody has said what time it is (RFC 9110, section 6.6.1).
@@ -156,7 +158,8 @@ std::string_view Exchanges::date(Instant now) {
   return date_.of(static_cast<std::uint64_t>(since_1970.count()));
 }
 
-void Exchanges::write_reply(Exchange& exchange, http::Status status, std::string_view location,
+/// False where there is no room for it: a client that does not read what came before.
+bool Exchanges::write_reply(Exchange& exchange, http::Status status, std::string_view location,
                             Instant now) {
   exchange.status = http::number_of(status);
   const std::string_view phrase = http::reason_phrase(status);
@@ -180,17 +183,21 @@ void Exchanges::write_reply(Exchange& exchange, http::Status status, std::string
   // In the middle of an exchange, interim heads or 100 may be waiting; a client that does not read
   // those will not read this either.
   constexpr std::size_t kHeadBytes = 512;
+  std::size_t needed = kHeadBytes + text.size();
+  for (const http::Field field : reply_head_.fields)
+    needed += field.name.size() + field.value.size() + 4;
   Leg& client = exchange.client();
-  if (client.room() < kHeadBytes + location.size() + text.size()) return;
+  if (client.room() < needed) return false;
   if (exchange.is_head_request()) {
     const fmt::format_int length{text.size()};
     reply_head_.fields.add("Content-Length", {length.data(), length.size()});
     client.send_response(reply_head_, {});
-    return;
+    return true;
   }
   client.send_response(reply_head_, {http::BodyKind::kLength, text.size()});
   client.write(as_bytes(text));
   static_cast<void>(client.finish({}, {}));  // a length needs no end
+  return true;
 }
 
 /// A call's answer without a message: its status in the head, which is all there is.

@@ -22,7 +22,7 @@ void SessionTable::add(const SessionTarget& target, std::string_view service,
 }
 
 std::optional<SessionTarget> SessionTable::find(std::string_view cookie) const {
-  const auto found = targets_.find(std::string{cookie});
+  const auto found = targets_.find(cookie);
   return found == targets_.end() ? std::nullopt : std::optional{found->second};
 }
 

@@ -1,10 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 
 #include "l4/base/siphash.h"
 #include "l4/control/model.h"
@@ -39,7 +40,7 @@ class SessionTable {
 
   control::SessionPersistence policy_;
   SipKey key_;
-  std::unordered_map<std::string, SessionTarget> targets_;
+  std::map<std::string, SessionTarget, std::less<>> targets_;
 };
 
 }  // namespace weir::proxy

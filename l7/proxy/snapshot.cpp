@@ -132,8 +132,9 @@ class SnapshotBuilder {
       const ServiceIndex index = snapshot_->service_names.at(backend.service);
       const ServiceEntry& service = snapshot_->services[index];
       for (std::size_t i = 0; i < service.endpoints.size() && backend.weight > 0; ++i)
-        table.add({index, static_cast<EndpointIndex>(i)}, service.name,
-                  service.endpoints[i].endpoint);
+        if (service.endpoints[i].weight > 0)
+          table.add({index, static_cast<EndpointIndex>(i)}, service.name,
+                    service.endpoints[i].endpoint);
     }
     return table;
   }

@@ -3,19 +3,24 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <unordered_map>
 #include <utility>
 
 #include "l4/base/assert.h"
+#include "l4/base/siphash.h"
 #include "l4/wire/address.h"
 
 namespace weir::proxy {
 
 /// How many connections each source has at one worker. A source is an IPv4 address, or an IPv6
-/// network of 64 bits: who has one address of that has all of them (RFC 6177). As large as there
-/// are clients; a source without connections has no entry.
+/// network of 64 bits: who has one address of that has all of them (RFC 4291, section 2.5.4); a
+/// larger site counts as several. As large as there are clients; a source without connections has
+/// no entry.
 class SourceCounts {
  public:
+  explicit SourceCounts(const SipKey& key) : counts_{0, Hash{key}} {}
+
   /// Whoever holds one takes part in the count. Moved with its connection; zero: counted nowhere.
   class Ticket {
    public:
@@ -66,7 +71,14 @@ class SourceCounts {
     if (--found->second == 0) counts_.erase(found);
   }
 
-  std::unordered_map<wire::IpAddress, std::uint32_t> counts_;
+  /// Clients choose their addresses; they must not choose their places.
+  struct Hash {
+    SipKey key;
+    std::size_t operator()(const wire::IpAddress& source) const {
+      return siphash<1, 3>(key, std::as_bytes(std::span{source.bytes}));
+    }
+  };
+  std::unordered_map<wire::IpAddress, std::uint32_t, Hash> counts_;
 };
 
 }  // namespace weir::proxy

@@ -101,7 +101,13 @@ void UpstreamPool::give_back(UpstreamId id, Instant now) {
   Kept& state = endpoints_[connection->endpoint];
   if (state.idle.size() >= kIdlePerEndpoint)
     std::erase_if(state.idle, [&](UpstreamId other) { return connections_.get(other) == nullptr; });
-  if (state.idle.size() >= kIdlePerEndpoint || is_draining_) {
+  if (state.idle.size() >= kIdlePerEndpoint && !is_draining_) {
+    // The oldest may be of a configuration that nobody uses any more.
+    const UpstreamId oldest = state.idle.front();
+    state.idle.erase(state.idle.begin());
+    drop(oldest, now);
+  }
+  if (is_draining_) {
     drop(id, now);
     return;
   }

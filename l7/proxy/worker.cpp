@@ -214,24 +214,31 @@ std::unique_ptr<WorkerReport> Worker::make_report() const {
 }
 
 bool Worker::install(const net::InterfaceConfig& config, std::unique_ptr<Generation> generation) {
-  if (!commands_.push({config, std::move(generation), nullptr})) return false;
+  const std::lock_guard lock{control_};
+  if (!commands_.push({.config = config, .generation = std::move(generation)})) return false;
   wake();
   return true;
 }
 
 bool Worker::install(const tls::TicketKeySet& keys) {
-  if (!commands_.push({{}, nullptr, std::make_unique<tls::TicketKeySet>(keys)})) return false;
+  const std::lock_guard lock{control_};
+  if (!commands_.push({.config = {},
+                       .generation = nullptr,
+                       .ticket_keys = std::make_unique<tls::TicketKeySet>(keys)}))
+    return false;
   wake();
   return true;
 }
 
 bool Worker::begin_drain() {
-  if (!commands_.push({{}, nullptr, nullptr, true})) return false;
+  const std::lock_guard lock{control_};
+  if (!commands_.push({.config = {}, .generation = nullptr, .drain = true})) return false;
   wake();
   return true;
 }
 
 std::optional<WorkerReport> Worker::report(Duration longest) {
+  const std::lock_guard lock{control_};
   while (reports_.pop()) {
   }  // late answers to questions that nobody waits for any more
   if (!commands_.push({})) return std::nullopt;

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <vector>
 
@@ -77,7 +78,7 @@ class Worker final : private tcp::UnknownFlow {
   /// The counters as they are between two turns, for whoever calls turn().
   [[nodiscard]] std::unique_ptr<WorkerReport> make_report() const;
 
-  // The control thread's side; one thread at a time, which the worker never waits for.
+  // The control side's; any thread but the worker's, which never waits for them.
 
   /// Hands over a configuration. False when the mailbox is full because the worker hangs.
   [[nodiscard]] bool install(const net::InterfaceConfig& config,
@@ -133,6 +134,7 @@ class Worker final : private tcp::UnknownFlow {
   Core core_;
   UniqueFd wake_fd_;  // eventfd: the control thread writes, the sleeping worker polls
   std::vector<port::Packet> burst_;
+  std::mutex control_;  // whoever speaks to the worker: the mailboxes know one at a time
   Mailbox<Command> commands_;
   Mailbox<std::unique_ptr<WorkerReport>> reports_;
   Mailbox<std::unique_ptr<Generation>> retired_;

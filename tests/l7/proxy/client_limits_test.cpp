@@ -80,7 +80,7 @@ TEST(MinimumRate, DoesNotOverflow) {
 wire::IpAddress address(std::string_view text) { return *wire::IpAddress::parse(text); }
 
 TEST(SourceCounts, EachAddressHasItsOwnLimit) {
-  SourceCounts counts;
+  SourceCounts counts{SipKey{{1, 2}}};
   const auto one = counts.enter(address("192.0.2.1"), 2);
   const auto two = counts.enter(address("192.0.2.1"), 2);
   EXPECT_TRUE(one && two);
@@ -91,7 +91,7 @@ TEST(SourceCounts, EachAddressHasItsOwnLimit) {
 }
 
 TEST(SourceCounts, OfIpv6ANetworkOf64BitsIsOneSource) {
-  SourceCounts counts;
+  SourceCounts counts{SipKey{{1, 2}}};
   const auto one = counts.enter(address("2001:db8:0:1::1"), 1);
   EXPECT_TRUE(one);
   EXPECT_FALSE(counts.enter(address("2001:db8:0:1:ffff::2"), 1));
@@ -99,7 +99,7 @@ TEST(SourceCounts, OfIpv6ANetworkOf64BitsIsOneSource) {
 }
 
 TEST(SourceCounts, ARefusedConnectionIsNotCounted) {
-  SourceCounts counts;
+  SourceCounts counts{SipKey{{1, 2}}};
   auto one = counts.enter(address("192.0.2.1"), 1);
   EXPECT_FALSE(counts.enter(address("192.0.2.1"), 1));
   one = {};
@@ -107,7 +107,7 @@ TEST(SourceCounts, ARefusedConnectionIsNotCounted) {
 }
 
 TEST(SourceCounts, NothingIsLeftOfASourceThatHasGone) {
-  SourceCounts counts;
+  SourceCounts counts{SipKey{{1, 2}}};
   std::vector<SourceCounts::Ticket> tickets;
   for (std::uint8_t i = 0; i < 100; ++i)
     for (int k = 0; k < 3; ++k)
