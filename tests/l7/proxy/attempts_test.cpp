@@ -188,6 +188,29 @@ TEST_F(Attempts, TheRouteSaysHowLongAnEndpointMayBeSilent) {
   EXPECT_EQ(outcomes(), "504 upstream_timeout");
 }
 
+TEST_F(Attempts, RetriesByStatusStayWithinTheBudgetToo) {
+  // All are asked before any answers, so that each of them could still think it was the first.
+  std::vector<Peer*> asked;
+  const auto collect = [&](Peer& peer) { asked.push_back(&peer); };
+  serve_all({collect, collect}, [](control::Model& model) {
+    retry_of(model).statuses = {503};
+    retry_of(model).attempts = 1;
+    retry_of(model).budget_percent = 10;
+    model.services[0].outlier.consecutive_failures = 0;
+  });
+  for (int i = 0; i < 20; ++i)
+    connect_and_send(request());
+  world_.run_for(50ms);
+  const std::vector<Peer*> first = asked;
+  for (Peer* peer : first)
+    if (!peer->received.empty()) peer->send(kUnavailable);
+  world_.run_for(200ms);
+  EXPECT_EQ(world_.report().core.retries, 3U);
+  for (Peer* peer : asked)
+    if (!peer->gone()) peer->send(kUnavailable);
+  world_.run_for(200ms);
+}
+
 // ---- ejection ----------------------------------------------------------------------------------
 
 TEST_F(Attempts, AnEndpointThatFailsAgainAndAgainIsLeftOutForAWhile) {
@@ -293,6 +316,50 @@ TEST_F(Attempts, AClientThatGivesUpLeavesTheQueue) {
   asked[1]->send(kOk);
   world_.run_for(20ms);
   EXPECT_EQ(last.received, kOk);
+}
+
+TEST_F(Attempts, WhoComesLaterDoesNotOvertakeThoseWhoWait) {
+  std::vector<Peer*> asked;
+  serve_all({[&](Peer& peer) {
+              if (peer.received.size() > peer.handled) {
+                peer.handled = peer.received.size();
+                asked.push_back(&peer);
+              }
+            }},
+            [](control::Model& model) {
+              model.services[0].limits.requests_per_endpoint = 1;
+              model.services[0].limits.queue_timeout_ms = 10'000;
+            });
+  Peer& first = connect_and_send(request() + request());  // the second comes with the slot's end
+  world_.run_for(20ms);
+  Peer& waits = connect_and_send(request());
+  world_.run_for(20ms);
+  ASSERT_EQ(asked.size(), 1U);
+  asked[0]->send(kOk);
+  world_.run_for(20ms);
+  ASSERT_EQ(asked.size(), 2U);
+  asked[1]->send(kOk);
+  world_.run_for(20ms);
+  EXPECT_EQ(waits.received, kOk);
+  EXPECT_EQ(first.received, kOk);
+  ASSERT_EQ(asked.size(), 3U);
+  asked[2]->send(kOk);
+  world_.run_for(20ms);
+  EXPECT_EQ(first.received, std::string{kOk} + std::string{kOk});
+}
+
+TEST_F(Attempts, ManyEndpointsAtTheirLimitOfConnectionsMakeRequestsWait) {
+  const std::vector<testing::Handler> handlers(20, [](Peer&) {});
+  serve_all(handlers, [](control::Model& model) {
+    model.services[0].limits.connections_per_endpoint = 1;
+    model.services[0].limits.queue_timeout_ms = 200;
+  });
+  for (int i = 0; i < 21; ++i)
+    connect_and_send(request());
+  world_.run_for(100ms);
+  EXPECT_EQ(outcomes(), "");
+  world_.run_for(200ms);
+  EXPECT_EQ(outcomes(), "503 overloaded");
 }
 
 TEST_F(Attempts, ConnectionsBeyondTheLimitAreNotOpened) {

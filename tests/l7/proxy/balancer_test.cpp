@@ -281,6 +281,17 @@ TEST_F(EndpointChoice, NeverMoreThanTheShareAndNeverTheLastIsEjected) {
   EXPECT_FALSE(count_failure(service(), service().endpoints[0], kNow));
 }
 
+TEST_F(EndpointChoice, TheLastOneThatCanBeUsedIsNotEjectedWhateverElseThereIs) {
+  make(3, [](control::Service& service) {
+    service.outlier = {.consecutive_failures = 1, .max_ejection_percent = 100};
+    service.endpoints[1].weight = 0;
+  });
+  state(2).share = 0;
+  EXPECT_FALSE(count_failure(service(), service().endpoints[0], kNow));
+  state(2).share = EndpointState::kFullShare;
+  EXPECT_TRUE(count_failure(service(), service().endpoints[0], kNow));
+}
+
 // ---- a split -----------------------------------------------------------------------------------
 
 TEST_F(EndpointChoice, ASplitIsWithinHalfAPercentOver100000Requests) {

@@ -1,6 +1,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <utility>
+
 #include "tests/l7/proxy/core_fixture.h"
 
 // A process that is about to end: nobody's request is cut, and nobody is kept.
@@ -95,6 +97,31 @@ TEST_F(Drain, AnIdleSessionOfHttp2EndsOnceItsClientHasReadTheNotice) {
   EXPECT_THAT(client.received, HasSubstr(last));
   EXPECT_TRUE(client.ended());
   EXPECT_EQ(world_.report().core.connections, 0U);
+}
+
+TEST_F(Drain, AnAnswerThatBeganBeforeEndsItsConnectionSoonAfter) {
+  Peer* asked = nullptr;
+  serve([&](Peer& peer) {
+    if (std::exchange(asked, &peer) == nullptr)
+      peer.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe");
+  });
+  Peer& client = connect_and_send(request());
+  world_.run_for(10ms);
+  begin();
+  asked->send("llo");
+  world_.run_for(2s);
+  EXPECT_TRUE(client.ended() && !client.was_reset());
+  EXPECT_EQ(world_.report().core.connections, 0U);
+}
+
+TEST_F(Drain, AClientThatNeverAnswersTheNoticeIsToldForGood) {
+  serve(answering(std::string{kOk}));
+  Peer& client = connect_and_send(std::string{"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"} +
+                                  std::string("\0\0\0\x04\0\0\0\0\0", 9));
+  world_.run_for(10ms);
+  begin();
+  world_.run_for(3s);
+  EXPECT_TRUE(client.ended());
 }
 
 }  // namespace

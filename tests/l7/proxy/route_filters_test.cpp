@@ -1,6 +1,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "l7/proxy/path_edit.h"
 #include "tests/l7/proxy/core_fixture.h"
 
@@ -179,6 +181,33 @@ TEST_F(RouteFilters, NoRouteCanSpeakForAClientsCertificate) {
   });
   ask("/app");
   EXPECT_THAT(backend.received(), Not(HasSubstr("Client-Cert")));
+}
+
+TEST_F(RouteFilters, AnAnswerForWhichThereIsNoRoomEndsTheConnectionAndIsNotTakenForTheNext) {
+  serve_with([](control::RouteRule& rule) {
+    rule.redirect.emplace();
+    rule.redirect->scheme = "https";
+    rule.response_headers.set = {{"Content-Security-Policy", std::string(4000, 'a')}};
+  });
+  Peer& client = world_.connect();
+  client.read_limit = 1000;
+  const std::string target = "/app/" + std::string(7000, 'x');
+  for (int i = 0; i < 60; ++i)
+    client.send(fmt::format("GET {} HTTP/1.1\r\nHost: shop.example\r\n\r\n", target));
+  world_.run_for(2s);
+  client.read_limit = std::numeric_limits<std::size_t>::max();
+  world_.run_for(2s);
+  // Whole answers, one after the other, and then perhaps an end; never a part of one.
+  std::string_view rest = client.received;
+  std::size_t answers = 0;
+  while (const auto message = first_message(rest)) {
+    EXPECT_EQ(message->status(), 302);
+    rest.remove_prefix(message->size);
+    ++answers;
+  }
+  EXPECT_EQ(rest, "");
+  EXPECT_GT(answers, 3U);
+  EXPECT_TRUE(answers == 60 || client.gone()) << answers;
 }
 
 }  // namespace
