@@ -49,6 +49,11 @@ class ChunkPool {
     const std::size_t kept = need == Need::kFirst ? 0 : reserve_;
     return used(use) + kept >= share_ || used() + kept >= capacity_;
   }
+  /// take() fails, or will soon: less than an eighth of the reserve is left.
+  [[nodiscard]] bool nearly_exhausted_for(Use use) const {
+    const std::size_t kept = reserve_ / 8;
+    return used(use) + kept >= share_ || used() + kept >= capacity_;
+  }
   [[nodiscard]] std::size_t used(Use use) const { return used_[index(use)]; }
   [[nodiscard]] std::size_t used() const { return used_[0] + used_[1]; }
   [[nodiscard]] std::size_t capacity() const { return capacity_; }

@@ -109,7 +109,7 @@ void Connection::fail(Failure failure) {
 void Connection::finish() {
   state_ = ConnectionState::kClosed;
   retransmission_deadline_ = probe_deadline_ = ack_deadline_ = retry_deadline_ = kNever;
-  state_deadline_ = progress_deadline_ = keepalive_deadline_ = kNever;
+  state_deadline_ = progress_deadline_ = keepalive_deadline_ = stalled_since_ = kNever;
   sent_.clear();
   wants_output_ = syn_due_ = ack_now_ = window_due_ = starved_ = persisting_ = false;
   reassembly_.clear();
@@ -120,6 +120,11 @@ void Connection::abort(Context& context) {
     send_reset(context);
   owned_by_user_ = false;
   fail(Failure::kReset);
+}
+
+void Connection::evict(Context& context) {
+  ++context.counters.evicted_stalled;
+  time_out(context);
 }
 
 // ---- time ---------------------------------------------------------------------------------------
@@ -136,8 +141,7 @@ Instant Connection::next_deadline() const {
 void Connection::on_timer(Context& context) {
   // A peer that has answered the last probe of its closed window is to have the next one before it
   // is judged, and those come further and further apart.
-  const bool is_closed = persisting_ || snd_wnd_ == 0;
-  if (progress_deadline_ <= context.now && !released_ && is_closed &&
+  if (progress_deadline_ <= context.now && !released_ && is_window_closed() &&
       last_received_at_ >= last_sent_at_ && retransmission_deadline_ != kNever)
     progress_deadline_ = retransmission_deadline_ + context.options.user_timeout;
   if (state_deadline_ <= context.now || progress_deadline_ <= context.now) return time_out(context);

@@ -95,17 +95,20 @@ struct News {
   }
 };
 
-// The stack's lists of connections: with news, with something to send, and turned away by the pool.
+// The stack's lists of connections: with news, with something to send, turned away by the pool, and
+// with bytes that their peers do not let out.
 struct ReadyList;
 struct DirtyList;
 struct StarvedList;
+struct StalledList;
 
 /// One connection. Owns its buffers and decides what may leave; its Stack owns it, calls it, and
 /// afterwards looks at state(), news(), wants_output() and next_deadline(). It never calls back.
 /// Lives in a slab and does not move; the links and the timer are the stack's.
 class Connection : public ListLink<ReadyList>,
                    public ListLink<DirtyList>,
-                   public ListLink<StarvedList> {
+                   public ListLink<StarvedList>,
+                   public ListLink<StalledList> {
  public:
   /// At the start of a connection and after a pause every segment is acknowledged at once, so that
   /// the sender's slow start is not held up.
@@ -156,6 +159,11 @@ class Connection : public ListLink<ReadyList>,
   [[nodiscard]] bool starved() const { return starved_ || window_held_; }
   /// As far as the pool has recovered: starved() says whether something is left.
   void end_starvation(const StackOptions& options);
+  /// Since when bytes wait behind a window that the peer keeps closed without having taken any;
+  /// kNever: none do.
+  [[nodiscard]] Instant stalled_since() const { return stalled_since_; }
+  /// Resets a stalled connection for the sake of others.
+  void evict(Context& context);
   [[nodiscard]] Instant next_deadline() const;
   [[nodiscard]] ConnectionInfo info() const;
   [[nodiscard]] Seq send_next() const { return snd_max_; }
@@ -171,7 +179,7 @@ class Connection : public ListLink<ReadyList>,
   std::uint32_t stamp_offset = 0;
 
   // The stack's bookkeeping.
-  ConnectionId id;
+  [[nodiscard]] ConnectionId id() const { return ConnectionId::from_raw(timer.user); }
   bool in_flow_table = false;
   std::uint64_t hash = 0;
   Timer timer;
@@ -203,6 +211,8 @@ class Connection : public ListLink<ReadyList>,
   void answer_unacceptable(Context& context, const SegmentView& segment);
   void input_reset(Context& context, const SegmentView& segment);
   void challenge(Context& context);
+  /// At most one in 500 ms; false when none has left.
+  bool send_bare_answer(Context& context);
   [[nodiscard]] bool complete_handshake(Context& context, const SegmentView& segment);
   [[nodiscard]] bool input_ack(Context& context, const SegmentView& segment);
   [[nodiscard]] bool is_text_alone(const SegmentView& segment) const;
@@ -279,6 +289,8 @@ class Connection : public ListLink<ReadyList>,
   [[nodiscard]] Seq control_seq() const;
 
   [[nodiscard]] bool accepts_text() const;
+  /// Or so small that it is not used.
+  [[nodiscard]] bool is_window_closed() const { return persisting_ || snd_wnd_ == 0; }
   /// In the network, as far as we know (RFC 6675's pipe).
   [[nodiscard]] std::uint32_t in_flight() const;
   /// Sent and not acknowledged: what the peer's window is filled with.
@@ -351,12 +363,13 @@ class Connection : public ListLink<ReadyList>,
   Rack rack_;
   RttEstimator rtt_;
   MinRtt min_rtt_;
-  Seq round_end_;             ///< the ACK of this ends the running round trip
-  Seq limited_end_;           ///< up to here the congestion window was filled
-  Instant last_sent_at_;      ///< of data, for restart after idle; before, of the SYN
-  Instant last_received_at_;  ///< anything acceptable
-  Seq burst_end_;             ///< what begins before it leaves without pacing
-  Instant next_departure_;    ///< of new data, when pacing
+  Seq round_end_;                     ///< the ACK of this ends the running round trip
+  Seq limited_end_;                   ///< up to here the congestion window was filled
+  Instant last_sent_at_;              ///< of data, for restart after idle; before, of the SYN
+  Instant last_received_at_;          ///< anything acceptable
+  Seq burst_end_;                     ///< what begins before it leaves without pacing
+  std::uint32_t path_probe_mss_ = 0;  ///< segment size that is being tried; 0: none
+  Instant next_departure_;            ///< of new data, when pacing
   Seq last_ack_sent_;
   std::uint32_t stamp_recent_ = 0;  ///< TS.Recent (RFC 7323, section 4.3)
   Instant stamp_recent_at_;
@@ -380,15 +393,15 @@ class Connection : public ListLink<ReadyList>,
   Prr prr_;
 
   // The path.
-  std::uint32_t path_mss_top_ = 0;    ///< what it was before a black hole was found; 0: never
-  std::uint32_t path_mss_max_ = 0;    ///< may be tried: larger ones are known not to arrive
-  std::uint32_t path_probe_mss_ = 0;  ///< being tried; 0: none
+  std::uint32_t path_mss_top_ = 0;  ///< what it was before a black hole was found; 0: never
+  std::uint32_t path_mss_max_ = 0;  ///< may be tried: larger ones are known not to arrive
   Instant path_probe_after_ = kNever;
 
   Instant state_deadline_ = kNever;     ///< the state must have been left by then
   Instant progress_deadline_ = kNever;  ///< snd_una must have moved by then
   Instant keepalive_deadline_ = kNever;
-  Instant challenge_after_;  ///< no further challenge ACK before
+  Instant stalled_since_ = kNever;
+  Instant bare_answer_after_;  ///< no further ACK for a bare segment that is not acceptable before
   Seq iss_;
   Seq irs_;
   std::optional<Seq> peer_fin_;         ///< arrived, perhaps behind a gap

@@ -171,7 +171,7 @@ void Connection::take_sacks(Context& context, const SegmentView& segment, AckRep
 }
 
 void Connection::take_duplicate_without_sack(AckReport& ack) {
-  // After a time-out they answer our own repetitions (RFC 6582, section 3.2, step 1).
+  // After a time-out they answer our own repetitions (RFC 6582, section 3.2, step 4).
   if (repair_ == Repair::kTimeout) return;
   if (duplicates_ * send_mss_ >= sent_.bytes_in_flight()) return;  // more than was sent
   ++duplicates_;
@@ -278,7 +278,7 @@ void Connection::detect_without_sack(const AckReport& ack) {
   if (sent_.empty()) return;
   const bool partial =
       repair_ == Repair::kRecovery && ack.acked > 0 && repair_point_ && snd_una_ < *repair_point_;
-  // Duplicates at or below the last point come from our own repetitions (section 3.2, step 1).
+  // Duplicates at or below the last point come from our own repetitions (section 3.2, step 2).
   const bool third = repair_ == Repair::kNone && duplicates_ >= kDuplicateThreshold &&
                      (!repair_point_ || snd_una_ > *repair_point_);
   if ((third || partial) && !sent_.first()->repeated) sent_.mark_lost(*sent_.first());
@@ -392,6 +392,7 @@ void Connection::after_progress(Context& context) {
   // RFC 6298, sections 5.2 and 5.3; emit() arms it again for what it sends.
   persisting_ = false;
   probes_ = 0;
+  stalled_since_ = kNever;
   retransmission_deadline_ = sent_.empty() ? kNever : context.now + rtt_.timeout();
   if (!wants_writable_) return;
   if (!send_queue_.is_starved() &&
@@ -423,18 +424,20 @@ void Connection::on_retransmission_timeout(Context& context) {
   rtt_.back_off();
   probe_deadline_ = kNever;
   reorder_timer_ = false;
+  // The first leaves again whatever the peer had said of it (RFC 2018, section 8).
+  if (sent_.first() != nullptr && sent_.first()->state == SentSegment::State::kSacked) {
+    ++context.counters.reneged;
+    sent_.forget_sacks();
+  }
   // The peer has shrunk its window: not congestion, and the first is our probe.
   if (snd_wnd_ == 0) {
     sent_.mark_all_lost();
+    forward_step_ = 0;  // no new data can tell whether the time-out was right
     if (repair_ == Repair::kNone) {
       begin_episode(Repair::kTimeout);
       may_undo_ = false;
     }
     return;
-  }
-  if (sent_.first() != nullptr && sent_.first()->state == SentSegment::State::kSacked) {
-    ++context.counters.reneged;
-    sent_.forget_sacks();
   }
   suspect_black_hole(context);
   congestion_.on_timeout(outstanding(), first);
@@ -479,6 +482,8 @@ void Connection::send_tail_probe(Context& context) {
   const std::uint32_t unsent = queued - std::min(queued, outstanding());
   const std::uint32_t room = snd_wnd_ - std::min(snd_wnd_, outstanding());
   const std::uint32_t length = std::min({unsent, payload_max(), room});
+  // The window has closed under the last segment: it would not be taken, and is for the time-out.
+  if (length == 0 && sent_.last()->end() > snd_una_ + snd_wnd_) return;
   tail_probe_repeats_ = length == 0;
   // Before it is cut, or both pieces would be probes.
   if (length == 0) path_probe_failed(*sent_.last(), context.now);

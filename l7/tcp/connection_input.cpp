@@ -16,9 +16,9 @@ constexpr Duration kDelayedAck = std::chrono::milliseconds{40};
 // RFC 7323, section 5.5: after 24 days without a segment the order of time stamps says nothing.
 constexpr Duration kStampsOutdated = std::chrono::hours{24 * 24};
 
-// Between two answers to segments that nobody waits for an answer to (RFC 5961, section 7): two
-// confused sides would otherwise answer each other at the speed of the link.
-constexpr Duration kChallengeInterval = std::chrono::milliseconds{500};
+// Between two answers to segments without text that are not acceptable (RFC 5961, section 7): two
+// sides that are apart by a number would otherwise answer each other at the speed of the link.
+constexpr Duration kBareAnswerInterval = std::chrono::milliseconds{500};
 
 }  // namespace
 
@@ -158,13 +158,12 @@ bool Connection::acceptable(const SegmentView& segment) const {
 
 void Connection::answer_unacceptable(Context& context, const SegmentView& segment) {
   if (segment.rst()) return;
-  // What carries text or a FIN is sent by someone who waits for an ACK; it is never held back. Nor
-  // is the answer to the number in front of what is expected, which keep-alives have, and Linux's
-  // probes of a closed window.
+  // What carries text or a FIN is sent by someone who waits for an ACK; it is never held back. The
+  // number in front of what is expected is that of keep-alives, and of Linux's probes of a closed
+  // window: both come again.
   if (segment.payload.empty() && !segment.fin()) {
     if (segment.syn() || segment.seq + 1 != rcv_nxt_) return challenge(context);
-    send_ack(context);
-    return;
+    return static_cast<void>(send_bare_answer(context));
   }
   ++context.counters.duplicate_segments;
   if (!segment.payload.empty() && segment.end() <= rcv_nxt_)
@@ -183,10 +182,16 @@ void Connection::input_reset(Context& context, const SegmentView& segment) {
 }
 
 void Connection::challenge(Context& context) {
-  if (context.now < challenge_after_) return;
-  challenge_after_ = context.now + kChallengeInterval;
-  ++context.counters.challenge_acks;
-  send_ack(context);
+  if (send_bare_answer(context)) ++context.counters.challenge_acks;
+}
+
+bool Connection::send_bare_answer(Context& context) {
+  if (context.now < bare_answer_after_) {
+    ++context.counters.acks_held_back;
+    return false;
+  }
+  bare_answer_after_ = context.now + kBareAnswerInterval;
+  return send_ack(context);
 }
 
 // ---- acknowledgments ----------------------------------------------------------------------------
@@ -206,7 +211,7 @@ bool Connection::input_ack(Context& context, const SegmentView& segment) {
   if (segment.ack >= snd_una_) update_send_window(segment);
   // A closed window is the peer's right as long as it answers (RFC 9293, section 3.8.6.1); how long
   // to bear with it is for the user to say, and once he is gone, for the user time-out.
-  if ((persisting_ || snd_wnd_ == 0) && !released_ && progress_deadline_ != kNever)
+  if (is_window_closed() && !released_ && progress_deadline_ != kNever)
     progress_deadline_ = context.now + context.options.user_timeout;
   return true;
 }
@@ -252,7 +257,10 @@ void Connection::update_send_window(const SegmentView& segment) {
                         (snd_wl1_ == segment.seq && snd_wl2_ == segment.ack);
   if (!is_newer) return;
   const std::uint32_t window = std::uint32_t{segment.window} << send_shift_;
-  if (window > snd_wnd_) wants_output_ = true;
+  if (window > snd_wnd_) {
+    wants_output_ = true;
+    stalled_since_ = kNever;  // the peer has read
+  }
   snd_wnd_ = window;
   snd_wnd_max_ = std::max(snd_wnd_max_, window);
   snd_wl1_ = later_of(snd_wl1_, segment.seq);

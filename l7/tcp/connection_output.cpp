@@ -67,6 +67,8 @@ bool Connection::emit(Context& context, unsigned segments_max) {
   if (paced) retry_deadline_ = std::min(retry_deadline_, next_departure_);
   set_retransmission_timer(context);
   if (snd_nxt_ != before) set_probe_timer(context);
+  if (stalled_since_ == kNever && !send_queue_.empty() && is_window_closed())
+    stalled_since_ = context.now;
   wants_output_ = plan.what != Plan::What::kNothing && buffers && !paced;
   return wants_output_;
 }

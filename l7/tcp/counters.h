@@ -30,6 +30,7 @@ struct StackCounters {
   std::uint64_t dropped_malformed = 0;
   std::uint64_t dropped_no_memory = 0;       ///< a limit of this stack was reached
   std::uint64_t writes_short_of_memory = 0;  ///< cut by the pool of buffers, not by the own buffer
+  std::uint64_t evicted_stalled = 0;  ///< reset: behind a closed window while the pool was empty
   std::uint64_t dropped_backlog = 0;  ///< accept_queue_max was reached, or a SYN had no place
   std::uint64_t cookies_sent = 0;     ///< SYNs answered without remembering them (RFC 4987)
   std::uint64_t cookies_accepted = 0;
@@ -38,6 +39,7 @@ struct StackCounters {
   std::uint64_t resets_sent = 0;
   std::uint64_t resets_received = 0;
   std::uint64_t challenge_acks = 0;
+  std::uint64_t acks_held_back = 0;  ///< not sent again so soon, for bare segments out of place
   std::uint64_t accepted = 0;
   std::uint64_t connected = 0;
   std::uint64_t failed_connects = 0;
@@ -81,6 +83,7 @@ inline constexpr std::array kStackEvents = {
     EventCounter{"dropped_malformed", &StackCounters::dropped_malformed},
     EventCounter{"dropped_no_memory", &StackCounters::dropped_no_memory},
     EventCounter{"writes_short_of_memory", &StackCounters::writes_short_of_memory},
+    EventCounter{"evicted_stalled", &StackCounters::evicted_stalled},
     EventCounter{"dropped_backlog", &StackCounters::dropped_backlog},
     EventCounter{"cookies_sent", &StackCounters::cookies_sent},
     EventCounter{"cookies_accepted", &StackCounters::cookies_accepted},
@@ -89,6 +92,7 @@ inline constexpr std::array kStackEvents = {
     EventCounter{"resets_sent", &StackCounters::resets_sent},
     EventCounter{"resets_received", &StackCounters::resets_received},
     EventCounter{"challenge_acks", &StackCounters::challenge_acks},
+    EventCounter{"acks_held_back", &StackCounters::acks_held_back},
     EventCounter{"accepted", &StackCounters::accepted},
     EventCounter{"connected", &StackCounters::connected},
     EventCounter{"failed_connects", &StackCounters::failed_connects},

@@ -50,6 +50,9 @@ class IntrusiveList {
     head_.previous_ = &link;
   }
 
+  /// The oldest object; nullptr when empty.
+  [[nodiscard]] T* front() const { return empty() ? nullptr : static_cast<T*>(head_.next_); }
+
   /// The oldest object, taken out; nullptr when empty.
   T* pop() {
     if (empty()) return nullptr;

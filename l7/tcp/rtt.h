@@ -43,7 +43,10 @@ class RttEstimator {
   static constexpr Duration kMax = std::chrono::seconds{60};                ///< section 2.5
   static constexpr Duration kGranularity = std::chrono::microseconds{100};  ///< the timer wheel's
 
-  explicit RttEstimator(Duration timeout_min) : timeout_min_{timeout_min} {}
+  explicit RttEstimator(Duration timeout_min)
+      : timeout_min_us_{static_cast<std::uint32_t>(
+            std::chrono::duration_cast<std::chrono::microseconds>(std::min(timeout_min, kMax))
+                .count())} {}
 
   void sample(Duration rtt) {
     if (!measured_) {
@@ -80,16 +83,17 @@ class RttEstimator {
   [[nodiscard]] Duration timeout() const {
     Duration base = syn_lost_ ? kAfterLostSyn : kInitial;
     if (measured_)
-      base = std::max(timeout_min_, smoothed_ + std::max(kGranularity, 4 * variation_));
+      base = std::max<Duration>(std::chrono::microseconds{timeout_min_us_},
+                                smoothed_ + std::max(kGranularity, 4 * variation_));
     return std::min(kMax, std::min(kMax, base) * (std::int64_t{1} << backoff_));
   }
 
  private:
   static constexpr unsigned kBackoffMax = 12;  // 2^12 times the smallest floor exceeds kMax
 
-  Duration timeout_min_;
   Duration smoothed_{};
   Duration variation_{};
+  std::uint32_t timeout_min_us_;
   std::uint8_t backoff_ = 0;
   bool measured_ = false;
   bool syn_lost_ = false;

@@ -22,6 +22,13 @@ constexpr unsigned kFairShare = 16;
 constexpr unsigned kFlushRoundsMax = 1024;
 constexpr unsigned kWokenMax = 64;
 
+// With the pool empty for this long, whoever waits for its first chunk waits for peers that do not
+// read. Those give way that have taken nothing for long enough to have answered four probes of
+// their window, at the least time-out: an opening that was lost on the way is known by then.
+constexpr Duration kExhaustedMin = std::chrono::seconds{1};
+constexpr Duration kStalledMin = std::chrono::seconds{5};
+constexpr unsigned kEvictedMax = 16;
+
 // How many bytes of buffer go with one record of the scoreboard: with small segments in flight the
 // records run out before the buffer does, and whoever sends them waits.
 constexpr std::size_t kBytesPerRecord = 256;
@@ -84,6 +91,9 @@ struct Stack::State {
   void leave_flow_table(Connection& connection);
   void arm(Connection& connection);
   void wake_starved();
+  void watch_pool();
+  void evict_stalled();
+  [[nodiscard]] Instant next_eviction() const;
 
   StackOptions options;
   net::SegmentOutput& output;
@@ -110,6 +120,8 @@ struct Stack::State {
   IntrusiveList<Connection, ReadyList> ready;
   IntrusiveList<Connection, DirtyList> dirty;
   IntrusiveList<Connection, StarvedList> starved;
+  IntrusiveList<Connection, StalledList> stalled;  // the longest stall first
+  Instant exhausted_since = kNever;                // somebody waits for its first chunk
   Instant now;  // of the turn that is running, for calls without a time of their own
 };
 
@@ -128,7 +140,6 @@ Connection* Stack::State::create(const FlowKey& key, std::uint64_t hash) {
   const ConnectionId id = connections.emplace(key, pools, options);
   if (!id) return nullptr;
   Connection* connection = connections.get(id);
-  connection->id = id;
   connection->hash = hash;
   connection->timer.user = id.raw();
   connection->stamp_offset = stamp_offset(stamp_hash, key);
@@ -160,13 +171,19 @@ void Stack::State::settle(Connection& connection, bool was_half_open) {
   if (connection.state() == ConnectionState::kClosed) {
     leave_flow_table(connection);
     if (!connection.owned_by_user()) {
-      connections.erase(connection.id);  // takes it off every list and the wheel
+      connections.erase(connection.id());  // takes it off every list and the wheel
       return;
     }
     TimerWheel::cancel(connection.timer);
     connection.ListLink<DirtyList>::unlink();
     connection.ListLink<StarvedList>::unlink();
+    connection.ListLink<StalledList>::unlink();
   } else {
+    // Who has moved on comes back behind the others.
+    if (connection.stalled_since() == kNever)
+      connection.ListLink<StalledList>::unlink();
+    else
+      stalled.push(connection);
     if (connection.wants_output()) dirty.push(connection);
     if (connection.starved()) starved.push(connection);
     arm(connection);
@@ -195,7 +212,7 @@ void Stack::State::enter_time_wait(Connection& connection) {
 
 void Stack::State::leave_flow_table(Connection& connection) {
   if (!std::exchange(connection.in_flow_table, false)) return;
-  flows.erase(connection.hash, connection.id.index);
+  flows.erase(connection.hash, connection.id().index);
 }
 
 /// One timer for all deadlines of a connection. A deadline that moves later costs nothing: the
@@ -216,6 +233,34 @@ void Stack::State::wake_starved() {
         chunks.exhausted_for(ChunkPool::Use::kReceive, ChunkPool::Need::kFirst))
       return;
     with(*starved.pop(), [this](Connection& woken_up) { woken_up.end_starvation(options); });
+  }
+}
+
+/// Sets exhausted_since at the end of a turn. Once it is set, what is freed for one writer is not
+/// the end of it: the next would have to wait as long again.
+void Stack::State::watch_pool() {
+  if (!chunks.nearly_exhausted_for(ChunkPool::Use::kSend)) {
+    exhausted_since = kNever;
+  } else if (exhausted_since == kNever && !starved.empty() &&
+             chunks.exhausted_for(ChunkPool::Use::kSend, ChunkPool::Need::kFirst)) {
+    exhausted_since = now;
+  }
+}
+
+Instant Stack::State::next_eviction() const {
+  const Connection* const oldest = stalled.front();
+  if (exhausted_since == kNever || oldest == nullptr) return kNever;
+  return std::max(exhausted_since + kExhaustedMin, oldest->stalled_since() + kStalledMin);
+}
+
+/// Peers that do not read hold memory that others wait for, and their users may never give them up.
+void Stack::State::evict_stalled() {
+  for (unsigned evicted = 0; evicted < kEvictedMax && next_eviction() <= now; ++evicted) {
+    if (!chunks.nearly_exhausted_for(ChunkPool::Use::kSend)) return;
+    with(*stalled.front(), [this](Connection& oldest) {
+      Context lent = context();
+      oldest.evict(lent);
+    });
   }
 }
 
@@ -373,7 +418,7 @@ Result<ConnectionId> Stack::connect(const wire::IpAddress& local, const wire::En
     Context lent = state.context();
     opened.open_active(lent, initial);
   });
-  return connection->id;
+  return connection->id();
 }
 
 void Stack::set_unknown_flow(UnknownFlow* unknown) { state_->unknown_flow = unknown; }
@@ -425,6 +470,7 @@ void Stack::advance(Instant now) {
   Context lent = state.context();
   state.listener.advance(lent);
   state.time_wait.expire(now);
+  state.evict_stalled();
   state.wake_starved();
 }
 
@@ -433,19 +479,20 @@ void Stack::flush(Instant now) {
   state.now = now;
   for (unsigned rounds = 0; rounds < kFlushRoundsMax; ++rounds) {
     Connection* connection = state.dirty.pop();
-    if (connection == nullptr) return;
+    if (connection == nullptr) break;
     state.with(*connection, [&](Connection& writer) {
       Context lent = state.context();
       writer.emit(lent, kFairShare);  // with() puts it at the end of the list if there is more
     });
   }
+  state.watch_pool();
 }
 
 Instant Stack::next_deadline() const {
   const State& state = *state_;
   if (!state.dirty.empty()) return state.now;
-  return std::min(
-      {state.wheel.next_deadline(), state.listener.next_deadline(), state.time_wait.next_expiry()});
+  return std::min({state.wheel.next_deadline(), state.listener.next_deadline(),
+                   state.time_wait.next_expiry(), state.next_eviction()});
 }
 
 std::optional<Readiness> Stack::poll() {
@@ -453,7 +500,7 @@ std::optional<Readiness> Stack::poll() {
   if (connection == nullptr) return std::nullopt;
   const News news = std::exchange(connection->news, News{});
   if (news.accepted) --state_->accept_waiting;
-  return Readiness{.connection = connection->id,
+  return Readiness{.connection = connection->id(),
                    .user = connection->user,
                    .accepted = news.accepted,
                    .connected = news.connected,

@@ -257,6 +257,22 @@ class ShortOfMemory : public ::testing::Test {
     while (stack_.write(id, text_) > 0) {
     }
   }
+  void pass(Duration time) {
+    now_ += time;
+    stack_.advance(now_);
+    peer_.advance(now_);
+    talk();
+  }
+  /// The users that hear of a reset while time passes.
+  std::set<UserData> evicted_by(Duration time) {
+    std::set<UserData> told;
+    for (const Instant end = now_ + time; now_ < end;) {
+      pass(milliseconds{100});
+      while (const auto news = stack_.poll())
+        if (news->reset) told.insert(news->user);
+    }
+    return told;
+  }
   std::set<UserData> told_to_write() {
     stack_.advance(now_);
     std::set<UserData> told;
@@ -265,7 +281,7 @@ class ShortOfMemory : public ::testing::Test {
     return told;
   }
 
-  const Instant now_{std::chrono::seconds{1}};
+  Instant now_{std::chrono::seconds{1}};
   const std::vector<std::byte> text_ = std::vector<std::byte>(200'000);
   SegmentWire wire_{kSegmentsMax};
   SegmentWire peer_wire_{kSegmentsMax};
@@ -326,10 +342,52 @@ TEST_F(ShortOfMemory, PeersThatNeverReadDoNotStopTheOthers) {
     written += stack_.write(honest, std::span{text_}.subspan(written));
     talk();
     // The stack says that there is room again; who has to guess would wait for ever.
-    if (written < text_.size()) EXPECT_EQ(told_to_write(), std::set<UserData>{3}) << written;
+    if (written < text_.size()) {
+      EXPECT_EQ(told_to_write(), std::set<UserData>{3}) << written;
+    }
   }
   EXPECT_EQ(read_, text_.size());
   EXPECT_GT(stack_.counters().writes_short_of_memory, cut_before);
+}
+
+TEST_F(ShortOfMemory, WhoHasNotReadForLongestGivesWayToWhoWaitsForItsFirstChunk) {
+  // Of 16 chunks 12 are for sending: the first two take what there is for all, the others one each.
+  std::vector<ConnectionId> writers;
+  for (UserData user = 1; user <= 5; ++user) {
+    writers.push_back(connect(user));
+    deaf_.push_back(accepted_);
+    for (int i = 0; i < 100; ++i) {
+      write_all_that_fits(writers.back());
+      talk();
+    }
+    EXPECT_GT(stack_.unacknowledged_bytes(writers.back()), 0U);
+    pass(milliseconds{100});
+  }
+  ASSERT_EQ(stack_.counters().buffer_chunks, 12U);
+  const ConnectionId waiting = connect(6);
+  EXPECT_EQ(stack_.write(waiting, text_), 0U);
+  stack_.flush(now_);
+  EXPECT_EQ(evicted_by(milliseconds{4500}), std::set<UserData>{});
+  // The others have not stalled for five seconds yet, and the first one's memory is enough.
+  EXPECT_EQ(evicted_by(milliseconds{500}), std::set<UserData>{1});
+  EXPECT_EQ(stack_.counters().evicted_stalled, 1U);
+  EXPECT_EQ(stack_.failure(writers[0]), Failure::kTimedOut);
+  EXPECT_GT(stack_.write(waiting, text_), 0U);
+  EXPECT_EQ(evicted_by(std::chrono::seconds{60}), std::set<UserData>{});
+}
+
+TEST_F(ShortOfMemory, NobodyGivesWayWhileNobodyWaits) {
+  for (UserData user = 1; user <= 4; ++user) {
+    const ConnectionId writer = connect(user);
+    deaf_.push_back(accepted_);
+    for (int i = 0; i < 100; ++i) {
+      write_all_that_fits(writer);
+      talk();
+    }
+  }
+  ASSERT_EQ(stack_.counters().buffer_chunks, 12U);
+  EXPECT_EQ(evicted_by(std::chrono::seconds{60}), std::set<UserData>{});
+  EXPECT_EQ(stack_.counters().evicted_stalled, 0U);
 }
 
 TEST_F(ShortOfMemory, AWindowThatStaysClosedIsNoNews) {
@@ -363,6 +421,37 @@ net::Segment copy_of(const net::Segment& segment, SegmentWire& wire) {
   const std::span<const std::byte> bytes = std::as_const(segment.packet).bytes();
   std::ranges::copy(bytes, packet.append(bytes.size()).begin());
   return {segment.source, segment.destination, segment.protocol, segment.ecn, std::move(packet)};
+}
+
+TEST(Stack, TwoThatAreApartByANumberDoNotAnswerEachOtherForEver) {
+  // RFC 5961, section 7.
+  TwoStacks both;
+  const ConnectionId client = *both.client.connect(kClient, kService, 0, both.now);
+  both.settle();
+  both.client.write(client, std::vector<std::byte>(1));
+  both.client.flush(both.now);
+  const auto first = parse_segment(std::as_const(both.client_wire.sent.front().packet).bytes());
+  SegmentHeader to_server{.source_port = first->source_port,
+                          .destination_port = first->destination_port,
+                          .seq = first->end(),
+                          .ack = first->ack,
+                          .flags = wire::TcpHeader::kAck,
+                          .window = 1000,
+                          .options = {}};
+  SegmentHeader to_client = to_server;
+  std::swap(to_client.source_port, to_client.destination_port);
+  std::swap(to_client.seq, to_client.ack);
+  both.settle();
+  // Each is given a byte that the other has never sent.
+  port::Packet packet = both.client_wire.allocate();
+  build_segment(packet, to_server, 1);
+  both.server.input({kClient, kServer, wire::IpProtocol::kTcp, {}, std::move(packet)}, both.now);
+  packet = both.server_wire.allocate();
+  build_segment(packet, to_client, 1);
+  both.client.input({kServer, kClient, wire::IpProtocol::kTcp, {}, std::move(packet)}, both.now);
+  both.pass(milliseconds{100});
+  EXPECT_GT(both.client.counters().acks_held_back, 0U);
+  EXPECT_GT(both.server.counters().acks_held_back, 0U);
 }
 
 TEST(Stack, ACookieIsStillGoodWhenTheRepeatedSynHasFoundAPlace) {

@@ -187,6 +187,91 @@ TEST(TcpWindow, APeerThatTakesItsWindowBackIsNotOverrunWithNewData) {
 )"));
 }
 
+constexpr const char* kWindowClosesBeforeSackedText = R"(
+   20 write 5000
+   20 out . 1:1001
+   20 out . 1001:2001
+   20 out . 2001:3001
+   20 out . 3001:4001
+   20 out P. 4001:5001
+   30 in  . 1:1 ack 1 sack 1001-5001
+30-31 out . 1:1001
+   40 in  . 1:1 ack 1001 win 0   # what came early had to make room
+)";
+
+TEST(TcpWindow, AClosedWindowIsProbedWithTextThatWasSacked) {
+  // RFC 2018, section 8: what is SACKed first in line is repeated after a time-out all the same;
+  // RFC 9293, section 3.8.6.1: a closed window is probed regularly, for its opening may get lost.
+  for (const std::string rack : {"set rack 0\n", "set rack 1\n"})
+    expect_transcript(accepted_sack(rack + kWindowClosesBeforeSackedText + R"(
+  240 out . 1001:2001
+  250 in  . 1:1 ack 1001 win 0
+  640 out . 1001:2001
+  650 in  . 1:1 ack 1001 win 0
+ 1440 out . 1001:2001
+ 1450 in  . 1:1 ack 1001 win 0
+ 1450 count reneged 1
+)"));
+}
+
+TEST(TcpWindow, WhatWasThrownAwayBehindAClosedWindowIsSentAgain) {
+  // RFC 2018, section 8: none of what was SACKed may be counted on.
+  for (const std::string rack : {"set rack 0\n", "set rack 1\n"})
+    expect_transcript(accepted_sack(rack + kWindowClosesBeforeSackedText + R"(
+  240 out . 1001:2001
+  250 in  . 1:1 ack 2001 win 60000
+  250 out . 2001:3001
+  250 out . 3001:4001
+  250 out P. 4001:5001
+  260 in  . 1:1 ack 5001 win 60000
+  261 count reneged 1
+)"));
+}
+
+TEST(TcpWindow, APeerThatIsSilentBehindSackedTextIsGivenUp) {
+  // RFC 9293, section 3.8.3: the user time-out counts from the last answer to a probe.
+  expect_transcript(
+      accepted_sack(std::string{"set user_timeout 1000\n"} + kWindowClosesBeforeSackedText + R"(
+  240 out . 1001:2001
+  640 out . 1001:2001
+ 1040 out R. 1001:1001
+ 1040 news reset
+ 1040 failure timed-out
+)"));
+}
+
+TEST(TcpWindow, AWindowThatClosesBehindTheNewDataOfATimeoutIsProbed) {
+  // RFC 5682, section 2.1, (2): new data is out, and its answer would decide; RFC 9293, section
+  // 3.8.6.1: behind a closed window there is none, and the first text is the probe.
+  expect_transcript(accepted(R"(
+   20 write 2000
+   20 out . 1:1001
+   20 out P. 1001:2001
+  220 out . 1:1001
+  225 write 1000
+  230 in  . 1:1 ack 1001
+  230 out P. 2001:3001
+  240 in  . 1:1 ack 1001 win 0
+  630 out . 1001:2001
+  640 in  . 1:1 ack 1001 win 0
+ 1430 out . 1001:2001
+ 1440 in  . 1:1 ack 3001
+)"));
+}
+
+TEST(TcpWindow, NoTailProbeIsSentIntoAWindowThatHasClosedUnderIt) {
+  // RFC 8985, section 7.3, sends the last segment again; RFC 9293, section 3.8.6.1, leaves a closed
+  // window to the probes of the retransmission timer.
+  expect_transcript(accepted_sack(R"(
+   20 write 1000
+   20 out P. 1:1001
+   30 in  . 1:1 ack 1 win 0
+  219 count tail_probes 0
+  220 out P. 1:1001
+  230 in  . 1:1 ack 1001
+)"));
+}
+
 TEST(TcpWindow, AClosedWindowInTheHandshakeIsProbed) {
   // RFC 9293, section 3.8.6.1.
   expect_transcript(R"(
