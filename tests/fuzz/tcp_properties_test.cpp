@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "l4/base/random.h"
+#include "tests/fuzz/tcp_liveness.h"
 
 namespace weir::testing {
 namespace {
@@ -23,6 +24,11 @@ std::vector<std::uint8_t> input_of(std::uint64_t seed) {
 TEST(TcpProperties, HoldForInputsFromSeeds) {
   for (std::uint64_t seed = 1; seed <= 600; ++seed)
     ASSERT_EQ(check_tcp_properties(input_of(seed)), "") << "seed " << seed;
+}
+
+TEST(TcpLiveness, WhoeverOwesAnAcknowledgmentIsAskedForItAndGivenUpAtLast) {
+  for (std::uint64_t seed = 1; seed <= 1'000; ++seed)
+    ASSERT_EQ(check_tcp_liveness(seed), "") << "seed " << seed;
 }
 
 }  // namespace
