@@ -134,6 +134,8 @@ TcpConditions::TcpConditions(Random& random) {
     long_pause = 0.05;
     long_pause_max = seconds{1 + random.below(20)};
   }
+  if (random.chance(0.2)) fickle = random.below(100) / 1000.0;
+  fickle_side = random.chance(0.5) ? Side::kA : Side::kB;
 }
 
 Duration TcpConditions::round_trip_max() const {
@@ -216,6 +218,9 @@ constexpr TcpSetting kSettings[] = {
      [](TcpConditions& c, double v) { c.refuse = v; }},
     {"icmp", "probability per segment of a harmless ICMP error",
      [](TcpConditions& c, double v) { c.icmp_noise = v; }},
+    {"fickle",
+     "probability per segment that the peer takes back what it has SACKed, and its window",
+     [](TcpConditions& c, double v) { c.fickle = v; }},
     {"receive_buffer", "bytes",
      [](TcpConditions& c, double v) {
        for (tcp::StackOptions& options : c.stack)

@@ -53,6 +53,11 @@ struct TcpConditions {
   Duration completion_delay{};
   double refuse = 0;      ///< per turn: how often the port refuses some frames
   double icmp_noise = 0;  ///< per segment: ICMP errors that must not harm
+  double fickle = 0;      ///< per segment: its sender closes its window and drops text
+  /// Who does that. Both would face each other's ACKs, sent from a closed window's edge, as old
+  /// ones for ever; our stack never takes its window back (RFC 9293, section 3.8.6), so one of two
+  /// does not.
+  Side fickle_side = Side::kA;
   unsigned stalls = 0;    ///< of the link
   Duration stall{};       ///< each
   bool forgets = false;   ///< goes on until TIME-WAIT and what is known of neighbours are over

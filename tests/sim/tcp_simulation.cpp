@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "l4/base/bytes.h"
-#include "l4/wire/checksum.h"
 #include "l4/wire/headers.h"
+#include "tests/sim/tcp_forgery.h"
 #include "tests/sim/tcp_host.h"
 #include "tests/sim/wire_oracle.h"
 #include "tests/support/frame_view.h"
@@ -43,6 +43,11 @@ constexpr std::uint32_t kPlentyBuffers = 16'384;
 /// The MSS of the smallest MTU there is here.
 constexpr std::uint32_t kSegmentMin = 536;
 
+/// How often peers take back what they have said, and what each time may cost: the time-outs until
+/// a probe finds out, doubled by those before.
+constexpr unsigned kFickleMax = 8;
+constexpr unsigned kTimeOutsPerFickle = 8;
+
 /// Sabotage: how far a selfish sender goes.
 constexpr std::uint32_t kFarBeyondAnyWindow = 1 << 20;
 
@@ -67,8 +72,10 @@ class Simulation {
   void turn();
   void on_frame(const CapturedFrame& frame);
   void on_delivery(const DeliveredFrame& frame);
-  void send_noise(Side to, std::span<const std::byte> frame);
+  void send_noise(const CapturedFrame& frame, const TcpFrame& tcp);
+  void send_fickle_ack(const CapturedFrame& frame, const TcpFrame& tcp);
   void check_windows_told(Side side);
+  void check_liveness();
   void sabotage_after(Side side);
   [[nodiscard]] Instant next_event() const;
   [[nodiscard]] bool only_memories_left();
@@ -104,6 +111,7 @@ class Simulation {
   std::vector<Read> reads_;      // of the side whose turn it is
   std::vector<Instant> stalls_;  // of the link, the next one last
   Instant down_at_ = kNever;     // kVanish
+  unsigned fickle_ = 0;          // ACKs that were forged
   port::Packet kept_;            // sabotage
   std::vector<std::byte> repeated_;
 };
@@ -202,7 +210,7 @@ void Simulation::on_frame(const CapturedFrame& frame) {
     // refused leaves later, when the window may be another.
     const std::uint64_t probes = stack.counters().tail_probes;
     const bool probed = std::exchange(tail_probes_[index(frame.from)], probes) != probes;
-    if (info && !probed && conditions_.refuse == 0)
+    if (info && !probed && conditions_.refuse == 0 && fickle_ == 0)
       oracle_.check_congestion(frame.from, segment.source_port, segment.destination_port,
                                info->congestion_window);
   }
@@ -213,7 +221,10 @@ void Simulation::on_frame(const CapturedFrame& frame) {
   if (conditions_.sabotage == Sabotage::kSelfishSender && !segment.payload.empty() &&
       repeated_.empty() && frame.from == Side::kA)
     repeated_.assign(frame.bytes.begin(), frame.bytes.end());
-  if (!segment.syn() && random_.chance(conditions_.icmp_noise)) send_noise(frame.from, frame.bytes);
+  if (!segment.syn() && random_.chance(conditions_.icmp_noise)) send_noise(frame, *tcp);
+  if (frame.from == conditions_.fickle_side && fickle_ < kFickleMax &&
+      random_.chance(conditions_.fickle))
+    send_fickle_ack(frame, *tcp);
 }
 
 void Simulation::on_delivery(const DeliveredFrame& frame) {
@@ -221,32 +232,23 @@ void Simulation::on_delivery(const DeliveredFrame& frame) {
   if (tcp) oracle_.on_delivered(frame.to, *tcp, frame.at);
 }
 
-/// "Host unreachable" about a segment that is under way, which must not end a connection that
-/// stands (RFC 5461, section 4.1); or, from somebody who has to guess, "too big" about a segment
-/// that was never sent (RFC 5927, section 4.1).
-void Simulation::send_noise(Side to, std::span<const std::byte> frame) {
-  std::array<std::byte, port::kTooBigBytesMax> error;
-  const std::size_t ip = conditions_.ipv6 ? sizeof(wire::Ipv6Header) : sizeof(wire::Ipv4Header);
-  const std::size_t icmp = sizeof(wire::EthernetHeader) + ip;
-  std::vector<std::byte> quoted{frame.begin(), frame.end()};
-  const bool guessed = random_.chance(0.5);
-  if (guessed) quoted[icmp + offsetof(wire::TcpHeader, sequence)] ^= std::byte{0x40};
-  const std::uint16_t mtu = conditions_.ipv6 ? 1280 : 576;
-  const std::size_t length = port::write_too_big(quoted, mtu, error);
-  if (length == 0) return;
-  const auto message = std::span{error}.first(length).subspan(icmp);
-  if (!guessed) {
-    message[0] = conditions_.ipv6 ? std::byte{1} : std::byte{3};  // unreachable: no route; host
-    message[1] = conditions_.ipv6 ? std::byte{0} : std::byte{1};
-    store(message.subspan(4), wire::be32{});
-    store(message.subspan(2), wire::be16{});
-    wire::ChecksumSum sum;
-    if (conditions_.ipv6)
-      sum = wire::pseudo_header_sum(addresses_[1 - index(to)], addresses_[index(to)],
-                                    wire::IpProtocol::kIcmpv6, message.size());
-    store(message.subspan(2), wire::be16{sum.add(message).finish()});
-  }
-  link_.inject(to, std::span{error}.first(length));
+/// ICMP errors that must not harm.
+void Simulation::send_noise(const CapturedFrame& frame, const TcpFrame& tcp) {
+  const auto error =
+      random_.chance(0.5) ? guessed_too_big(frame.bytes, tcp) : unreachable_about(frame.bytes, tcp);
+  if (!error.empty()) link_.inject(frame.from, error);
+}
+
+/// A peer takes back what it has just SACKed, and its window: all of it, or all but the first.
+void Simulation::send_fickle_ack(const CapturedFrame& frame, const TcpFrame& tcp) {
+  const tcp::SegmentView& segment = tcp.segment;
+  if (!segment.has_ack() || segment.syn() || segment.fin() || segment.rst()) return;
+  const Side to = frame.from == Side::kA ? Side::kB : Side::kA;
+  const auto end = oracle_.sent_end(to, segment.destination_port, segment.source_port);
+  if (!end || *end <= segment.ack) return;  // there is nothing to take back
+  const tcp::Seq first = segment.ack + (random_.chance(0.5) ? 0 : kSegmentMin);
+  link_.inject(to, fickle_ack(frame.bytes, tcp, first, *end));
+  ++fickle_;
 }
 
 void Simulation::print(const CapturedFrame& frame, const TcpFrame& tcp) const {
@@ -294,6 +296,15 @@ void Simulation::check_windows_told(Side side) {
       oracle_.check_window_told(side, read.local, read.remote,
                                 std::min(2 * kSegmentMin, options.receive_buffer_bytes / 2));
   reads_.clear();
+}
+
+void Simulation::check_liveness() {
+  for (const TcpUser& user : users_->all()) {
+    const tcp::Stack& stack = hosts_[index(user.side)]->stack();
+    if (user.open && stack.exists(user.id) && stack.unacknowledged_bytes(user.id) > 0)
+      oracle_.check_liveness(user.side, stack.local(user.id).port.value(),
+                             stack.remote(user.id).port.value(), now_);
+  }
 }
 
 void Simulation::sabotage_after(Side side) {
@@ -368,7 +379,10 @@ TcpSimulation Simulation::run() {
       // Where things fail, patience decides and the share says nothing.
       if (conditions_.must_complete()) result_.share_of_bound = share;
     }
-    if (++steps % 64 == 0) check_time();
+    if (++steps % 64 == 0) {
+      check_time();
+      check_liveness();
+    }
     if (!users_->violation().empty()) violate(users_->violation());
     if (!oracle_.violation().empty()) violate(oracle_.violation());
     if (only_memories_left()) break;
@@ -414,16 +428,17 @@ std::uint64_t Simulation::frames_without_buffer() {
 
 /// How long the users may take at most:
 ///
-///     3 (pauses + stalls) + bytes / rate + rounds (RTT + delayed ACK) + 2 RTO (time-outs + 8)
+///     3 pauses + 12 stalls + bytes / rate + rounds (RTT + delayed ACK) + 2 RTO (time-outs + 8)
 ///
 /// RTT is the longest possible, with full queues; RTO = max(1 s, 3 RTT), with 3 s for the first if
 /// a SYN was lost (RFC 6298, section 5.7). Who has waited for t finds a timer that has backed off
-/// by up to 2 t. rounds = windowfuls that the largest stream takes, of half of the smaller buffer,
-/// and 20 for handshake, slow start and close. A loss costs a time-out, of which those of the same
-/// segment in a row double, up to a minute (WireOracle::time_outs); so does a frame that finds no
-/// buffer. Twice that, because the estimate of the RTT is somewhere between; and 8 in advance for
-/// what was not foreseen. Where things may fail, whoever has waited for long gives up; see
-/// TcpUsers::kPatience.
+/// by up to 2 t; a stall besides is a sample of the round trip, whose time-out of up to 3 t may
+/// double before there is another. rounds = windowfuls that the largest stream takes, of half of
+/// the smaller buffer, and 20 for handshake, slow start and close. A loss costs a time-out, of
+/// which those of the same segment in a row double, up to a minute (WireOracle::time_outs); so does
+/// a frame that finds no buffer. Twice that, because the estimate of the RTT is somewhere between;
+/// and 8 in advance for what was not foreseen. Where things may fail, whoever has waited for long
+/// gives up; see TcpUsers::kPatience.
 Duration Simulation::bound() {
   if (!conditions_.must_complete()) return TcpUsers::kPatience + milliseconds{500};
   const Duration round = conditions_.round_trip_max();
@@ -445,12 +460,13 @@ Duration Simulation::bound() {
   for (const LinkOptions& link : conditions_.link)
     if (link.rate_bits_per_s > 0)
       serial_s += 2 * bytes * 8 / static_cast<double>(link.rate_bits_per_s);
-  Duration all = 3 * (users_->paused() + conditions_.stalls * conditions_.stall);
+  Duration all = 3 * users_->paused() + 12 * conditions_.stalls * conditions_.stall;
   all += std::chrono::duration_cast<Duration>(std::chrono::duration<double>(
       serial_s + rounds * std::chrono::duration<double>(round + kDelayedAck).count()));
   const double timeout_s = std::chrono::duration<double>(timeout).count();
-  const double time_outs =
-      oracle_.time_outs(60 / timeout_s) + static_cast<double>(frames_without_buffer()) + 8;
+  const double time_outs = oracle_.time_outs(60 / timeout_s) +
+                           static_cast<double>(frames_without_buffer()) + 8 +
+                           static_cast<double>(fickle_ * kTimeOutsPerFickle);
   return all + std::chrono::duration_cast<Duration>(
                    std::chrono::duration<double>(2 * timeout_s * time_outs));
 }

@@ -15,6 +15,9 @@ using tcp::Seq;
 /// RFC 6928: ten segments, at most 14600 bytes; here without the part that depends on the MSS.
 constexpr std::uint64_t kInitialWindowMax = 14600;
 
+/// RttEstimator::kMax, and what coarse clocks and refused frames may add.
+constexpr Duration kSilenceMax = std::chrono::seconds{61};
+
 constexpr std::size_t index(Side side) { return static_cast<std::size_t>(side); }
 
 bool is_ack_alone(const SegmentView& segment) {
@@ -43,6 +46,7 @@ void WireOracle::on_sent(Side from, const TcpFrame& frame, bool arrives, Instant
   Flow& flow = this->flow(from, segment.source_port, segment.destination_port);
   Half& half = flow.halves[index(from)];
   const Half& peer = flow.halves[1 - index(from)];
+  half.quiet_since = now;
   count_loss(half, peer, segment, arrives);
   if (segment.rst()) {
     half.reset = true;
@@ -155,11 +159,12 @@ void WireOracle::check_ack_cause(Half& half, const SegmentView& segment, Instant
 
 // ---- what arrives -------------------------------------------------------------------------------
 
-void WireOracle::on_delivered(Side to, const TcpFrame& frame, Instant /*now*/) {
+void WireOracle::on_delivered(Side to, const TcpFrame& frame, Instant now) {
   const SegmentView& segment = frame.segment;
   Flow& flow = this->flow(to, segment.destination_port, segment.source_port);
   Half& half = flow.halves[index(to)];
   const Half& peer = flow.halves[1 - index(to)];
+  half.quiet_since = now;
   if (segment.length() > 0) ++half.causes;
   if (!segment.has_ack() || segment.rst()) return;
   const Seq edge = edge_of(segment, peer, half);
@@ -213,6 +218,22 @@ void WireOracle::check_window_told(Side side, std::uint16_t local_port, std::uin
   if (told < room)
     violation_ = fmt::format("{} {}>{}: has room for {} and has told of {}",
                              side == Side::kA ? "A" : "B", local_port, remote_port, room, told);
+}
+
+void WireOracle::check_liveness(Side side, std::uint16_t local_port, std::uint16_t remote_port,
+                                Instant now) {
+  const Half& half = flow(side, local_port, remote_port).halves[index(side)];
+  const Duration silent = now - half.quiet_since;
+  if (!half.initial || silent <= kSilenceMax || !violation_.empty()) return;
+  violation_ = fmt::format("{} {}>{}: silent for {:.1f} s with text that is not acknowledged",
+                           side == Side::kA ? "A" : "B", local_port, remote_port,
+                           std::chrono::duration<double>(silent).count());
+}
+
+std::optional<Seq> WireOracle::sent_end(Side side, std::uint16_t local_port,
+                                        std::uint16_t remote_port) {
+  const Half& half = flow(side, local_port, remote_port).halves[index(side)];
+  return half.initial ? std::optional{half.sent_end} : std::nullopt;
 }
 
 void WireOracle::check_congestion(Side side, std::uint16_t local_port, std::uint16_t remote_port,

@@ -28,7 +28,8 @@ namespace weir::testing {
 ///   RFC 5681), and what the peer is known to have beyond a gap (RFC 6675); where the window itself
 ///   is known, check_congestion() compares with that;
 /// - an ACK alone has a cause: something that arrived, or a reader who made room; what has none is
-///   let through at a trickle, for keep-alive and challenge ACKs.
+///   let through at a trickle, for keep-alive and challenge ACKs;
+/// - whoever waits for an ACK asks for it: check_liveness().
 class WireOracle {
  public:
   /// A segment is put on the wire; `arrives` whole, or not.
@@ -47,6 +48,13 @@ class WireOracle {
   /// sender believes to be in flight.
   void check_congestion(Side side, std::uint16_t local_port, std::uint16_t remote_port,
                         std::uint64_t window);
+
+  /// To be called while the stack has bytes that are not acknowledged: it must not be silent for
+  /// longer than its longest time-out (RFC 6298, section 2.5), whatever it has heard.
+  void check_liveness(Side side, std::uint16_t local_port, std::uint16_t remote_port, Instant now);
+  /// One past the highest number that a side has sent on a connection that it has opened.
+  [[nodiscard]] std::optional<tcp::Seq> sent_end(Side side, std::uint16_t local_port,
+                                                 std::uint16_t remote_port);
 
   /// What the losses may have cost, in first time-outs: one for each, and twice as many each time
   /// when the same segment, or its ACK, is lost again; at most `most` for one. A time-out that has
@@ -85,6 +93,7 @@ class WireOracle {
     std::uint64_t causes = 0;          ///< ACKs that may be sent
     double trickle = kTrickleMax;      ///< and those without a cause
     Instant trickle_at{};
+    Instant quiet_since{};  ///< the last segment that it has sent or heard
   };
   struct Flow {
     std::array<Half, 2> halves;  // by Side

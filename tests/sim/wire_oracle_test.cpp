@@ -189,6 +189,23 @@ TEST(WireOracle, AReaderWhoMakesRoomMustSaySo) {
   EXPECT_THAT(wire.oracle.violation(), HasSubstr("has room for 1000 and has told of 999"));
 }
 
+TEST(WireOracle, WhoWaitsForAnAckIsNotSilentForLongerThanATimeOutCanBe) {
+  Wire wire;
+  wire.shake_hands();
+  wire.play({.text = 100, .arrives = false});
+  wire.now += 60s;
+  wire.oracle.check_liveness(kA, 1, 2, wire.now);
+  wire.play({.text = 100});
+  wire.now += 60s;
+  wire.play({.from = kB, .ack = 1, .window = 0});
+  wire.now += 60s;
+  wire.oracle.check_liveness(kA, 1, 2, wire.now);
+  EXPECT_EQ(wire.oracle.violation(), "");
+  wire.now += 2s;
+  wire.oracle.check_liveness(kA, 1, 2, wire.now);
+  EXPECT_THAT(wire.oracle.violation(), HasSubstr("silent for 62.0 s"));
+}
+
 TEST(WireOracle, ALossCostsATimeOutAndTwiceAsMuchWhenItIsRepeated) {
   Wire wire;
   wire.shake_hands();
