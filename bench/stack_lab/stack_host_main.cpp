@@ -62,7 +62,8 @@ void add_words(CLI::App& app, Words& words) {
       ->capture_default_str();
   app.add_option("--pool-mb", words.pool_mb, "for all buffers")->capture_default_str();
   app.add_option("--time-wait", words.time_wait_s, "seconds")->capture_default_str();
-  app.add_option("--frames", words.frames, "packet buffers; best one below a power of two")
+  app.add_option("--frames", words.frames,
+                 "packet buffers, 4095 at least; best one below a power of two")
       ->capture_default_str();
 }
 

@@ -38,6 +38,8 @@ namespace weir::port {
 namespace {
 
 constexpr std::uint16_t kRingFrames = 2048;   // the driver's default for each of its rings
+// A receive ring that is full, and as much to send and to work on.
+constexpr std::uint32_t kFramesMin = 2 * kRingFrames - 1;
 constexpr std::uint16_t kDriverBurst = 32;    // what it moves in one call at most
 constexpr std::uint32_t kLinkOverhead = 18;   // Ethernet header with one VLAN tag
 constexpr std::uint32_t kDataRoomMin = 2048;  // the driver refuses pools with less
@@ -377,6 +379,12 @@ Result<std::unique_ptr<DpdkPort>> DpdkPort::open(const DpdkPortOptions& options)
   WEIR_ASSERT(environment == Environment::kStarted);  // start_dpdk() comes first
   const std::string doing = fmt::format("opening the DPDK port on '{}'", options.device);
   const auto failed = [&doing](Error error) { return std::move(error).while_doing(doing); };
+  if (options.frames < kFramesMin)
+    return failed(Error{ErrorCode::kInvalid,
+                        fmt::format("{} packet buffers, expected at least {}: the receive ring "
+                                    "keeps {}, the send ring up to as many",
+                                    options.frames, kFramesMin, kRingFrames),
+                        "raise the number of frames; any number from there on will do"});
 
   Result<Device> device = find_device(options.device);
   if (!device) return failed(std::move(device).error());

@@ -24,7 +24,8 @@ struct DpdkPortOptions {
   /// The worker's end of its veth, in the network namespace of the calling thread.
   std::string device;
   /// Packet buffers, receive and send together. The driver keeps 2048 in its receive ring and up
-  /// to 2048 in its send ring; one below a power of two uses the pool's ring best.
+  /// to 2048 in its send ring, so fewer than 4095 are refused; one below a power of two uses the
+  /// pool's ring best.
   std::uint32_t frames = 16383;
 };
 

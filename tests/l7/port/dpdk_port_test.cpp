@@ -102,6 +102,14 @@ TEST_F(DpdkPortTest, TheDeviceTellsItsAddressAndMtu) {
   EXPECT_EQ((*port)->capabilities().mtu, 1500);
 }
 
+TEST_F(DpdkPortTest, FewerFramesThanTheRingsTakeAreRefusedWithTheirNumber) {
+  const auto port = DpdkPort::open({.device = "worker", .frames = 127});
+  ASSERT_FALSE(port);
+  EXPECT_NE(port.error().text().find("127 packet buffers, expected at least 4095"),
+            std::string::npos)
+      << port.error().text();
+}
+
 /// Echoes what has arrived at the port, keeping what a send() refuses.
 class Echo {
  public:
