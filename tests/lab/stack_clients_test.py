@@ -78,27 +78,54 @@ class StackClients(StackCase):
                 self.assertEqual(shell.recv(1), b"w")
         self.assert_all_gone()
 
-    def test_clients_that_never_read_do_not_stop_the_others(self):
-        self.start_stack("source", "--bytes", 4 << 20, "--pool-mb", 16)
+    def connect_deaf(self, count):
+        """Clients that never read."""
         deaf = []
         with self.inside_linux():
-            for _ in range(400):
+            for _ in range(count):
                 client = socket.socket()
+                self.addCleanup(client.close)
                 deaf.append(client)
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                 client.settimeout(10)
                 client.connect((WEIR4, PORT))
-            # 16 MiB are 4,096 chunks of 4 KiB, and what is sent may take 3,072.
-            wait_until("a pool that they have filled", lambda:
-                       self.counters()["tcp"]["buffer_chunks"] > 2500, 20, step=0.3)
-            for _ in range(3):
-                with socket.create_connection((WEIR4, PORT), timeout=10) as client:
-                    read = 0
-                    while read < 200_000:
-                        read += len(client.recv(65536))
+        return deaf
+
+    def read_some(self, timeout):
+        with self.inside_linux(), socket.create_connection((WEIR4, PORT), timeout=timeout) as client:
+            read = 0
+            while read < 200_000:
+                piece = client.recv(65536)
+                self.assertTrue(piece, f"the end after {read} bytes")
+                read += len(piece)
+
+    def test_clients_that_never_read_do_not_stop_the_others(self):
+        self.start_stack("source", "--bytes", 4 << 20, "--pool-mb", 16)
+        deaf = self.connect_deaf(400)
+        # 16 MiB are 4,096 chunks of 4 KiB, and what is sent may take 3,072.
+        wait_until("a pool that they have filled", lambda:
+                   self.counters()["tcp"]["buffer_chunks"] > 2500, 20, step=0.3)
+        for _ in range(3):
+            self.read_some(timeout=10)
         counters = self.counters()["tcp"]
         self.assertGreater(counters["buffer_chunks"], 2500)
         self.assertGreater(counters["writes_short_of_memory"], 0)
+        self.assertEqual(counters["evicted_stalled"], 0)
+        for client in deaf:
+            client.close()
+        self.assert_all_gone()
+        self.end_stack()
+
+    def test_more_clients_that_never_read_than_there_is_memory_for_give_way(self):
+        self.start_stack("source", "--bytes", 4 << 20, "--pool-mb", 16)
+        # Of 3,072 chunks the last 512 are given one each; when they are gone, nobody gets his first.
+        deaf = self.connect_deaf(900)
+        wait_until("a pool that they have emptied", lambda:
+                   self.counters()["tcp"]["buffer_chunks"] >= 3072, 20, step=0.3)
+        # Six seconds until the first give way, and those who have waited for longer come first.
+        for _ in range(3):
+            self.read_some(timeout=40)
+        self.assertGreater(self.counters()["tcp"]["evicted_stalled"], 0)
         for client in deaf:
             client.close()
         self.assert_all_gone()

@@ -56,7 +56,9 @@ class StackCase(unittest.TestCase):
                    lambda: self.lab.alive("stack") and '"ready"' in self.lab.log("stack"), 30)
 
     def reports(self):
-        lines = [json.loads(line) for line in self.lab.log("stack").splitlines() if line[:1] == "{"]
+        # The stack may be in the middle of a line.
+        whole = self.lab.log("stack").rpartition("\n")[0]
+        lines = [json.loads(line) for line in whole.splitlines() if line[:1] == "{"]
         return [line for line in lines if line["event"] == "counters"]
 
     def counters(self):
