@@ -286,6 +286,4 @@ void ConfigParser::check_listeners(const Gateway& gateway,
   }
 }
 
-// ---- services and routes --------------------------------------------------------------------
-
 }  // namespace weir::control

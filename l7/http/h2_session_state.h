@@ -82,9 +82,7 @@ struct H2Session::State {
   void begin_fields();
   void add_field(std::string_view name, std::string_view value);
   void add_fields(const HeaderList& fields);
-  void add_length(BodyFraming body);
   void resume(H2Stream& stream);
-  void submit_trailers(H2Stream& stream);
 
   // h2_session.cpp
   void fail(int error);
