@@ -35,7 +35,7 @@ void check_file(std::string_view file, bool from_client) {
     for (int i = 0; i < kDamagedEach; ++i) {
       std::vector<std::byte> damaged = input;
       damaged[1] = std::byte(random.below(256));
-      for (std::uint32_t k = random.below(4); k < 4; ++k)
+      for (std::uint32_t k = random.below(4); k < 4 && damaged.size() > 2; ++k)
         damaged[2 + random.below(static_cast<std::uint32_t>(damaged.size() - 2))] =
             std::byte(random.below(256));
       check_h2_input(damaged);

@@ -26,8 +26,8 @@ WARM_UP = 0.3  # of the time: pools have reached what they keep
 RSS_TOLERANCE = 0.10
 IDLE_S = 130  # connections to endpoints are kept for 55 s, and then TIME-WAIT lasts 60 s
 # How the log may call what was cut: by the client, or because what it had said until then was not a
-# request, or ended too early.
-REASONS_OF_CUT = {"ok", "client_reset", "bad_request"}
+# request, or ended too early; or it has stopped reading, until Weir gave it up.
+REASONS_OF_CUT = {"ok", "client_reset", "client_timeout", "bad_request"}
 LOADED = re.compile(r"(\d+) total, \d+ started, (\d+) done, (\d+) succeeded, 0 failed, 0 errored, 0 timeout")
 
 
