@@ -37,12 +37,12 @@ extern "C" const char* __lsan_default_options() { return "print_suppressions=0";
 namespace weir::port {
 namespace {
 
-constexpr std::uint16_t kRingFrames = 2048;   // the driver's default for each of its rings
+constexpr std::uint16_t kRingFrames = 2048;  // the driver's default for each of its rings
 // A receive ring that is full, and as much to send and to work on.
 constexpr std::uint32_t kFramesMin = 2 * kRingFrames - 1;
-constexpr std::uint16_t kDriverBurst = 32;    // what it moves in one call at most
-constexpr std::uint32_t kLinkOverhead = 18;   // Ethernet header with one VLAN tag
-constexpr std::uint32_t kDataRoomMin = 2048;  // the driver refuses pools with less
+constexpr std::uint16_t kDriverBurst = 32;                    // what it moves in one call at most
+constexpr std::uint32_t kLinkOverhead = 18;                   // Ethernet header with one VLAN tag
+constexpr std::uint32_t kDataRoomMin = 2048;                  // the driver refuses pools with less
 constexpr std::uint64_t kEnvironmentBytes = 8 * 1024 * 1024;  // DPDK's own tables, generously
 
 static_assert(kHeadroom == RTE_PKTMBUF_HEADROOM);
