@@ -12,7 +12,7 @@ inline constexpr std::uint8_t kTargetCharacter = 2;        ///< what a request t
 inline constexpr std::uint8_t kUnreserved = 4;             ///< RFC 3986, section 2.3
 inline constexpr std::uint8_t kHostCharacter = 8;          ///< of a reg-name or IPv4 address
 inline constexpr std::uint8_t kRequestNameCharacter = 32;  ///< tchar but the underscore
-inline constexpr std::uint8_t kControl = 16;               ///< CTL but HTAB: never within a line
+inline constexpr std::uint8_t kControlCharacter = 16;      ///< CTL but HTAB: never within a line
 
 consteval std::array<std::uint8_t, 256> make_character_classes() {
   std::array<std::uint8_t, 256> classes{};
@@ -28,7 +28,7 @@ consteval std::array<std::uint8_t, 256> make_character_classes() {
     // Browsers send some characters raw that RFC 3986 wants escaped ('|', '{', '"'), so all of
     // VCHAR passes, but for '#': a fragment never leaves an honest client.
     if (c > 0x20 && c < 0x7f && c != '#') classes[c] |= kTargetCharacter;
-    if ((c < 0x20 && c != '\t') || c == 0x7f) classes[c] |= kControl;
+    if ((c < 0x20 && c != '\t') || c == 0x7f) classes[c] |= kControlCharacter;
   }
   mark("!#$%&'*+-.^_`|~", kTokenCharacter);
   mark("!#$%&'*+-.^`|~", kRequestNameCharacter);
@@ -63,6 +63,7 @@ constexpr int hex_value(char c) {
 
 static_assert(is_in('!', kTokenCharacter) && !is_in(':', kTokenCharacter));
 static_assert(!is_in(' ', kTargetCharacter) && !is_in('\x80', kTargetCharacter));
-static_assert(!is_in('\t', kControl) && is_in('\r', kControl) && is_in('\x7f', kControl));
+static_assert(!is_in('\t', kControlCharacter) && is_in('\r', kControlCharacter) &&
+              is_in('\x7f', kControlCharacter));
 
 }  // namespace weir::http

@@ -48,7 +48,7 @@ Stops stops_where_not(__m128i found) { return stops_where(found) ^ 0xffff; }
 
 /// What a line is made of: anything but control bytes, with HTAB.
 struct PlainText {
-  static bool takes(char c) { return !is_in(c, kControl); }
+  static bool takes(char c) { return !is_in(c, kControlCharacter); }
 #if defined(__SSE2__)
   static Stops stops(__m128i bytes) {
     const __m128i control = _mm_andnot_si128(is(bytes, '\t'), in_range(bytes, 0, 0x1f));
@@ -480,7 +480,7 @@ std::string_view BodyDecoder::advance(char c) {
         phase_ = Phase::kSizeLf;
         return {};
       }
-      if (is_in(c, kControl)) return "a control byte in a chunk extension";
+      if (is_in(c, kControlCharacter)) return "a control byte in a chunk extension";
       if (++line_bytes_ > kChunkExtensionBytesMax) return "a chunk extension is too long";
       return {};
     case Phase::kSizeLf:
@@ -541,7 +541,7 @@ std::string_view BodyDecoder::advance_trailer(char c) {
       phase_ = Phase::kTrailerLf;
       return take_trailer();
     }
-    if (is_in(c, kControl)) return "a control byte in a trailer";
+    if (is_in(c, kControlCharacter)) return "a control byte in a trailer";
     trailer_line_.push_back(c);
     return {};
   }

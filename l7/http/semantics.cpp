@@ -287,7 +287,8 @@ BodyFraming reframed_for_client(BodyFraming from_backend, int client_minor_versi
 bool is_token(std::string_view text) { return !text.empty() && all_in(text, kTokenCharacter); }
 
 bool is_field_value(std::string_view text) {
-  return std::none_of(text.begin(), text.end(), [](char c) { return is_in(c, kControl); }) &&
+  return std::none_of(text.begin(), text.end(),
+                      [](char c) { return is_in(c, kControlCharacter); }) &&
          trim_white_space(text).size() == text.size();
 }
 
