@@ -33,7 +33,7 @@ class Certificates(LabCase):
 
     @classmethod
     def configuration(cls, count):
-        refs = "".join(f"    - {{file: {cls.made}/{i}.pem}}\n" for i in range(count))
+        refs = "".join(f"        - {{file: {cls.made}/{i}.pem}}\n" for i in range(count))
         return f"""version: 1
 node:
   interfaces: [eth0]
