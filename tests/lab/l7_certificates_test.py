@@ -29,7 +29,7 @@ class Certificates(LabCase):
     @classmethod
     def make(cls, directory, count, serial):
         directory.mkdir()
-        run(weirlab.BUILD / "tests" / "lab" / "weir_make_certificates", directory, count, serial)
+        run(weirlab.BUILD / "tests" / "lab" / "weir_make_certificates", directory, count, serial, timeout=240)
 
     @classmethod
     def configuration(cls, count):
