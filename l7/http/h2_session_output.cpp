@@ -322,6 +322,7 @@ void H2Session::release(H2Stream& stream, H2Code code) {
     if (nghttp2_submit_rst_stream(s.session, NGHTTP2_FLAG_NONE, stream.id,
                                   static_cast<std::uint32_t>(with)) != 0)
       s.fail(NGHTTP2_ERR_NOMEM);
+    if (!s.is_server() && ++s.resets_sent >= kResetsMax) s.draining = true;
   }
   s.erase(stream);
 }

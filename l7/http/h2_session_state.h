@@ -117,6 +117,7 @@ struct H2Session::State {
   std::array<Closed, 256> closed{};
   std::size_t closed_at = 0;
   std::int32_t reset_id = 0;      // whose reset is just leaving
+  std::uint32_t resets_sent = 0;  // of a client
   std::int32_t last_id = 0;       // the highest that the client has used
   std::size_t continuations = 0;  // of the head that is being read
   std::int32_t head_open = 0;     // the stream whose head or trailers are being read

@@ -245,6 +245,7 @@ class Mixed(LabCase):
         for thread in threads:
             print(f"load: {thread.count:8} {thread.name}")
         print("scripts:", json.dumps(self.said))
+        self.assert_log_is_explained()  # first, since it has the reason
         self.assertEqual([failure for thread in threads for failure in thread.failures], [])
         for thread in threads:
             self.assertGreater(thread.count, 0, thread.name)

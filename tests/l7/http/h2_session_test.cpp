@@ -420,6 +420,23 @@ TEST_F(H2, AClientOpensNoMoreThanItMay) {
   EXPECT_FALSE(session_->can_open());
 }
 
+TEST_F(H2, AClientThatHasResetManyStreamsOpensNoMoreAndKeepsThoseItHas) {
+  start({.role = H2Role::kClient});
+  H2Stream& kept = ask();
+  for (std::uint32_t i = 0; i < H2Session::kResetsMax; ++i) {
+    ASSERT_TRUE(session_->can_open()) << i;
+    session_->release(ask());
+    send();
+  }
+  EXPECT_FALSE(session_->can_open());
+  EXPECT_TRUE(session_->draining());
+  EXPECT_FALSE(session_->over());
+  sends("headers 1 | :status: 200");
+  sends("data 1 end | hello");
+  EXPECT_EQ(as_text(H2Session::readable(kept)), "hello");
+  EXPECT_EQ(goaway(), "");
+}
+
 TEST_F(H2, AHeadThatHasBegunIsKnownUntilItEnds) {
   start();
   EXPECT_FALSE(session_->within_head());

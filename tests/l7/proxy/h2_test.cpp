@@ -605,6 +605,32 @@ TEST_F(ProxyH2, AStreamThatWasRefusedIsMadeAgain) {
   EXPECT_EQ(world_.report().core.retries, 1U);
 }
 
+TEST_F(ProxyH2, ManyClientsWhoBreakOffAreNoAttackOnTheBackend) {
+  H2Backend& app = serve_h2([](const H2Request& request) -> std::vector<std::string> {
+    if (request.calls > 0) return {};
+    return {"headers # | :status: 200", "data # | some"};  // no answer ends
+  });
+  H2Client& patient = connect_h2();
+  get(patient, 1);
+  world_.run_for(10ms);
+  for (int i = 0; i < 250; ++i) {
+    H2Client& client = connect_h2();
+    get(client, 1);
+    world_.run_for(1ms);
+    client.send("rst 1 8");
+    world_.run_for(1ms);
+  }
+  EXPECT_EQ(app.connections(), 3U);
+  EXPECT_EQ(world_.report().upstream.open, 2U);  // the one of the patient, and the newest
+  EXPECT_EQ(patient.read().body(1), "some");
+  EXPECT_EQ(patient.read().first(3, 1), "");  // not reset
+  H2Client& last = connect_h2();
+  get(last, 1);
+  world_.run_for(10ms);
+  EXPECT_EQ(last.status(1), "200");
+  EXPECT_EQ(app.connections(), 3U);
+}
+
 TEST_F(ProxyH2, AStreamThatBreaksWithinItsAnswerBreaksThatAnswerAlone) {
   serve_h2([](const H2Request& request) -> std::vector<std::string> {
     if (!request.ended()) return {};
