@@ -12,7 +12,7 @@
 
 #include <linux/types.h>
 
-#define WEIR_ABI_VERSION 4
+#define WEIR_ABI_VERSION 5
 
 #define WEIR_VIPS_MAX		16384  /* ids 1 … WEIR_VIPS_MAX - 1; 0 is never a valid id */
 #define WEIR_BACKENDS_MAX	131072 /* ids 1 … WEIR_BACKENDS_MAX - 1; 17 bits */
@@ -513,6 +513,7 @@ struct weir_probe_flow {
 enum weir_return_verdict {
 	WEIR_RETURN_REDIRECT = 0, /* sent out of the network device */
 	WEIR_RETURN_DROP = 1,	  /* no device is set */
+	WEIR_RETURN_OTHER_LANE = 2, /* handed to the same worker of the other weir-l7 */
 	WEIR_RETURN_VERDICT_COUNT,
 };
 

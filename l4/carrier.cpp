@@ -18,6 +18,7 @@ namespace weir::l4 {
 namespace {
 
 constexpr std::string_view kBalancerPrefix = "weir-l7-";
+constexpr std::string_view kWorkerPrefix = "weir-w";
 
 // The largest MTU at which a veth takes an XDP program: a page less the kernel's head and tail room
 // and the Ethernet header (drivers/net/veth.c), rounded down.
@@ -60,10 +61,12 @@ Result<std::map<std::string, End>> list_ends(NetlinkSocket& netlink) {
   return ends;
 }
 
-/// N of "weir-l7-N", for N that we could have made.
+/// N of "weir-l7-N" and "weir-l7-gN", for N that we could have made.
 std::optional<std::uint32_t> index_of(std::string_view name) {
   if (!name.starts_with(kBalancerPrefix)) return std::nullopt;
   name.remove_prefix(kBalancerPrefix.size());
+  if (const auto mark = mark_of(Lane::kGreen); name.starts_with(mark))
+    name.remove_prefix(mark.size());
   std::uint32_t index = 0;
   const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), index);
   if (error != std::errc{} || end != name.data() + name.size()) return std::nullopt;
@@ -71,28 +74,28 @@ std::optional<std::uint32_t> index_of(std::string_view name) {
   return index;
 }
 
-Result<void> create_pair(NetlinkSocket& netlink, std::uint32_t worker,
-                         const CarrierOptions& options) {
+Result<void> create_pair(NetlinkSocket& netlink, const std::string& balancer,
+                         const std::string& worker, const CarrierOptions& options) {
   ifinfomsg header{};
   header.ifi_flags = IFF_NOARP;
   header.ifi_change = IFF_NOARP;
   NetlinkRequest request{RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL};
   request.fixed(header)
-      .attribute(IFLA_IFNAME, std::string_view{balancer_end_of(worker)})
+      .attribute(IFLA_IFNAME, std::string_view{balancer})
       .attribute(IFLA_MTU, options.mtu);
   request.nested(IFLA_LINKINFO, [&](NetlinkRequest& info) {
     info.attribute(IFLA_INFO_KIND, std::string_view{"veth"});
     info.nested(IFLA_INFO_DATA, [&](NetlinkRequest& data) {
       data.nested(VETH_INFO_PEER, [&](NetlinkRequest& peer) {
         peer.fixed(header)
-            .attribute(IFLA_IFNAME, std::string_view{worker_end_of(worker)})
+            .attribute(IFLA_IFNAME, std::string_view{worker})
             .attribute(IFLA_MTU, options.mtu)
             .attribute(IFLA_ADDRESS, options.mac);
       });
     });
   });
-  return netlink.execute(request, fmt::format("creating the veth pair {} and {}",
-                                              balancer_end_of(worker), worker_end_of(worker)));
+  return netlink.execute(request,
+                         fmt::format("creating the veth pair {} and {}", balancer, worker));
 }
 
 /// MTU, MAC and flags of an end that exists. The MAC can be changed while the device is up.
@@ -127,10 +130,10 @@ Result<void> remove_pair(NetlinkSocket& netlink, const std::string& name, std::u
   return netlink.execute(request, fmt::format("removing {}", name));
 }
 
-Result<void> ensure_pair(NetlinkSocket& netlink, std::uint32_t worker,
+Result<void> ensure_pair(NetlinkSocket& netlink, std::uint32_t worker, Lane lane,
                          const CarrierOptions& options, std::map<std::string, End>& ends) {
-  const std::string balancer = balancer_end_of(worker);
-  const std::string peer = worker_end_of(worker);
+  const std::string balancer = balancer_end_of(worker, lane);
+  const std::string peer = worker_end_of(worker, lane);
   for (const std::string& name : {balancer, peer}) {
     if (ends.contains(name) && !ends.at(name).is_veth)
       return Error{ErrorCode::kConflict, fmt::format("{} exists and is no veth device", name),
@@ -142,7 +145,8 @@ Result<void> ensure_pair(NetlinkSocket& netlink, std::uint32_t worker,
         fmt::format("{} exists, but its peer {} is not in this network namespace", balancer, peer),
         fmt::format("remove the pair with 'ip link del {}'", balancer)};
   if (!ends.contains(balancer)) {
-    if (Result<void> created = create_pair(netlink, worker, options); !created) return created;
+    if (Result<void> created = create_pair(netlink, balancer, peer, options); !created)
+      return created;
     // Before they go up, so that not one frame of the kernel's own escapes.
     disable_ipv6(balancer);
     disable_ipv6(peer);
@@ -157,25 +161,30 @@ Result<void> ensure_pair(NetlinkSocket& netlink, std::uint32_t worker,
 
 }  // namespace
 
-std::string balancer_end_of(std::uint32_t worker) {
-  return fmt::format("{}{}", kBalancerPrefix, worker);
+std::string balancer_end_of(std::uint32_t worker, Lane lane) {
+  return fmt::format("{}{}{}", kBalancerPrefix, mark_of(lane), worker);
 }
-std::string worker_end_of(std::uint32_t worker) { return fmt::format("weir-w{}", worker); }
+std::string worker_end_of(std::uint32_t worker, Lane lane) {
+  return fmt::format("{}{}{}", kWorkerPrefix, mark_of(lane), worker);
+}
 
 Result<std::vector<WorkerPair>> find_carrier(NetlinkSocket& netlink) {
   Result<std::map<std::string, End>> ends = list_ends(netlink);
   if (!ends) return std::move(ends).error();
   std::vector<WorkerPair> pairs;
-  for (std::uint32_t worker = 0; worker < WEIR_L7_WORKERS_MAX; ++worker) {
-    const auto balancer = ends->find(balancer_end_of(worker));
-    if (balancer == ends->end() || !balancer->second.is_veth) continue;
-    const auto peer = ends->find(worker_end_of(worker));
-    pairs.push_back({.index = worker,
-                     .balancer_end = balancer->first,
-                     .worker_end = worker_end_of(worker),
-                     .balancer_ifindex = balancer->second.ifindex,
-                     .up = peer != ends->end() && balancer->second.up && peer->second.up,
-                     .taken = peer != ends->end() && peer->second.has_xdp});
+  for (const Lane lane : control::kLanes) {
+    for (std::uint32_t worker = 0; worker < WEIR_L7_WORKERS_MAX; ++worker) {
+      const auto balancer = ends->find(balancer_end_of(worker, lane));
+      if (balancer == ends->end() || !balancer->second.is_veth) continue;
+      const auto peer = ends->find(worker_end_of(worker, lane));
+      pairs.push_back({.index = worker,
+                       .lane = lane,
+                       .balancer_end = balancer->first,
+                       .worker_end = worker_end_of(worker, lane),
+                       .balancer_ifindex = balancer->second.ifindex,
+                       .up = peer != ends->end() && balancer->second.up && peer->second.up,
+                       .taken = peer != ends->end() && peer->second.has_xdp});
+    }
   }
   return pairs;
 }
@@ -186,9 +195,11 @@ Result<std::vector<WorkerPair>> ensure_carrier(NetlinkSocket& netlink,
   fitting.mtu = std::min(options.mtu, kMtuMax);
   Result<std::map<std::string, End>> ends = list_ends(netlink);
   if (!ends) return std::move(ends).error();
-  for (std::uint32_t worker = 0; worker < fitting.workers; ++worker) {
-    if (Result<void> ensured = ensure_pair(netlink, worker, fitting, *ends); !ensured)
-      return std::move(ensured).error();
+  for (const Lane lane : control::kLanes) {
+    for (std::uint32_t worker = 0; worker < fitting.workers; ++worker) {
+      if (Result<void> ensured = ensure_pair(netlink, worker, lane, fitting, *ends); !ensured)
+        return std::move(ensured).error();
+    }
   }
   for (const auto& [name, end] : *ends) {
     const auto index = index_of(name);

@@ -79,6 +79,7 @@ Result<KernelTables> KernelTables::open(const std::string& directory) {
   take(tables.workers_, "weir_l7_workers");
   take(tables.devices_, "weir_devices");
   take(tables.return_device_, "weir_return_device");
+  take(tables.other_lane_, "weir_other_lane");
   take(tables.monitor_, "weir_monitor");
   take(tables.monitor_filter_, "weir_monitor_filter");
   take(tables.flow_counters_, "weir_flow_counters");
@@ -402,6 +403,14 @@ Result<void> KernelTables::allow_device(std::uint32_t ifindex) {
 
 Result<void> KernelTables::set_worker(std::uint32_t worker, std::uint32_t ifindex) {
   return workers_.set(worker, ifindex);
+}
+
+Result<std::optional<std::uint32_t>> KernelTables::worker(std::uint32_t worker) {
+  return workers_.get(worker);
+}
+
+Result<void> KernelTables::set_other_lane(std::uint32_t ifindex, std::uint32_t other) {
+  return other_lane_.set(ifindex, other);
 }
 
 Result<void> KernelTables::set_return_device(std::uint32_t ifindex) {

@@ -73,7 +73,10 @@ class KernelTables final : public Tables {
 
   // The hand-off to L7.
   Result<void> set_worker(std::uint32_t worker, std::uint32_t ifindex);
+  [[nodiscard]] Result<std::optional<std::uint32_t>> worker(std::uint32_t worker);
   Result<void> set_return_device(std::uint32_t ifindex);
+  /// Both are balancer's ends of the same worker's veths.
+  Result<void> set_other_lane(std::uint32_t ifindex, std::uint32_t other);
 
   /// After a NAT table was made, see Datapath::reload().
   Result<void> reopen_nat_flows(const std::string& directory);
@@ -157,6 +160,7 @@ class KernelTables final : public Tables {
   Map<std::uint32_t, std::uint32_t> workers_;
   Map<std::uint32_t, std::uint32_t> devices_;
   Map<std::uint32_t, std::uint32_t> return_device_;
+  Map<std::uint32_t, std::uint32_t> other_lane_;
   OuterMap monitor_;
   Map<std::uint32_t, weir_monitor_filter> monitor_filter_;
   PerCpuMap<std::uint32_t, std::uint64_t> flow_counters_;

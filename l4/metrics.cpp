@@ -68,8 +68,9 @@ Result<void> read_devices(Plane& plane, Loaded& loaded) {
   }
   const Result<std::vector<WorkerPair>> workers = plane.workers();
   if (!workers) return workers.error();
+  const Result<Lane> lane = plane.lane();
   for (const WorkerPair& pair : *workers)
-    loaded.workers.push_back({pair.index, pair.up, pair.taken});
+    if (lane && pair.lane == *lane) loaded.workers.push_back({pair.index, pair.up, pair.taken});
   return {};
 }
 

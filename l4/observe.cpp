@@ -24,9 +24,9 @@ constexpr std::array kVerdicts{
 };
 static_assert(kVerdicts.size() == WEIR_VERDICT_COUNT);
 
-constexpr std::array<std::string_view, 2> kReturnLabels{"redirect", "drop"};
+constexpr std::array<std::string_view, 3> kReturnLabels{"redirect", "drop", "other_lane"};
 static_assert(kReturnLabels.size() == WEIR_RETURN_VERDICT_COUNT);
-static_assert(WEIR_RETURN_REDIRECT == 0 && WEIR_RETURN_DROP == 1);
+static_assert(WEIR_RETURN_REDIRECT == 0 && WEIR_RETURN_DROP == 1 && WEIR_RETURN_OTHER_LANE == 2);
 
 constexpr std::array<std::string_view, 5> kFlowLabels{"added", "evicted_new", "evicted_established",
                                                       "not_added", "second_chance"};

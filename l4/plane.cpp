@@ -448,12 +448,55 @@ Result<void> Plane::ensure_workers(const DesiredState& next) {
   Result<std::vector<WorkerPair>> pairs = ensure_carrier(
       netlink_, {.workers = workers, .mac = nic->second.mac, .mtu = nic->second.mtu});
   if (!pairs) return std::move(pairs).error();
+  if (Result<void> set = set_workers(*pairs, lane_of(*pairs)); !set) return set;
   for (const WorkerPair& pair : *pairs) {
-    Result<void> set = tables.set_worker(pair.index, pair.balancer_ifindex);
-    if (!set) return set;
+    for (const WorkerPair& beside : *pairs) {
+      if (beside.index != pair.index || beside.lane == pair.lane) continue;
+      Result<void> set = tables.set_other_lane(pair.balancer_ifindex, beside.balancer_ifindex);
+      if (!set) return set;
+    }
   }
   if (Result<void> set = tables.set_return_device(nic->first); !set) return set;
   return set_node_rules(next);
+}
+
+/// The kernel's tables say which lane is in use, so that a new daemon knows.
+Lane Plane::lane_of(const std::vector<WorkerPair>& pairs) {
+  const auto first = datapath_->tables().worker(0);
+  if (!first) return Lane::kBlue;
+  const auto found = std::ranges::find(pairs, first->value_or(0), &WorkerPair::balancer_ifindex);
+  return found == pairs.end() ? Lane::kBlue : found->lane;
+}
+
+Result<void> Plane::set_workers(const std::vector<WorkerPair>& pairs, Lane lane) {
+  for (const WorkerPair& pair : pairs) {
+    if (pair.lane != lane) continue;
+    Result<void> set = datapath_->tables().set_worker(pair.index, pair.balancer_ifindex);
+    if (!set) return set;
+  }
+  return {};
+}
+
+Result<std::vector<WorkerPair>> Plane::carrier_in_use() {
+  Result<std::vector<WorkerPair>> pairs = workers();
+  if (!pairs || (datapath_ && !pairs->empty())) return pairs;
+  return Error{ErrorCode::kConflict, "there are no devices that lead to weir-l7",
+               "apply a configuration with a gateway, and load the balancer"};
+}
+
+Result<Lane> Plane::lane() {
+  const Result<std::vector<WorkerPair>> pairs = carrier_in_use();
+  if (!pairs) return pairs.error();
+  return lane_of(*pairs);
+}
+
+Result<void> Plane::use_lane(Lane lane) {
+  const Result<std::vector<WorkerPair>> pairs = carrier_in_use();
+  if (!pairs) return pairs.error();
+  const Lane before = lane_of(*pairs);
+  Result<void> set = set_workers(*pairs, lane);
+  if (set && lane != before) log_info("packets for weir-l7 go into the {} lane now", text_of(lane));
+  return set;
 }
 
 Result<void> Plane::set_node_rules(const DesiredState& next) {
@@ -497,8 +540,10 @@ Result<void> Plane::ensure_returns(const DesiredState& next) {
   const auto nic = std::ranges::find(*attached, next.load.devices.front(), &Attachment::device);
   WEIR_ASSERT(nic != attached->end());  // ensure_attached() has just put it there
   for (std::uint32_t worker = 0; worker < workers_of(next); ++worker) {
-    Result<void> done = datapath_->attach_return(balancer_end_of(worker), nic->mode);
-    if (!done) return done;
+    for (const Lane lane : control::kLanes) {
+      Result<void> done = datapath_->attach_return(balancer_end_of(worker, lane), nic->mode);
+      if (!done) return done;
+    }
   }
   return {};
 }
@@ -612,7 +657,8 @@ bool Plane::has_all_devices() {
                std::ranges::find(*attached, device, &Attachment::device) != attached->end();
       });
   const Result<std::vector<WorkerPair>> pairs = workers();
-  return attached_everywhere && pairs && pairs->size() == workers_of(desired_);
+  return attached_everywhere && pairs &&
+         pairs->size() == control::kLanes.size() * workers_of(desired_);
 }
 
 Result<void> Plane::refresh_next_hops() {

@@ -99,6 +99,10 @@ class Plane {
   [[nodiscard]] bool loaded() const { return datapath_.has_value(); }
   [[nodiscard]] Result<std::vector<Attachment>> attachments() const;
   [[nodiscard]] Result<std::vector<WorkerPair>> workers();
+  /// The lane of the carrier that leads to weir-l7. kConflict while there is no carrier.
+  [[nodiscard]] Result<Lane> lane();
+  /// From the next packet on everything goes into this lane.
+  Result<void> use_lane(Lane lane);
   /// Only while loaded().
   [[nodiscard]] const Datapath& datapath() const { return *datapath_; }
   /// VIPs as they stand in the kernel; empty unless loaded().
@@ -145,6 +149,10 @@ class Plane {
   Result<void> ensure_adopted(const LoadSettings& wanted);
   Result<void> adopt_programmer();
   Result<void> set_node_rules(const DesiredState& next);
+  [[nodiscard]] Lane lane_of(const std::vector<WorkerPair>& pairs);
+  Result<void> set_workers(const std::vector<WorkerPair>& pairs, Lane lane);
+  /// An error where there is none.
+  [[nodiscard]] Result<std::vector<WorkerPair>> carrier_in_use();
   void import_pinned_vips();
   Result<void> reconcile(const DesiredState& next);
   void restore();

@@ -72,8 +72,11 @@ Result<json> workers_json(Plane& plane) {
   if (!plane.loaded()) return out;
   Result<std::vector<WorkerPair>> workers = plane.workers();
   if (!workers) return std::move(workers).error();
+  const Result<Lane> lane = plane.lane();
   for (const WorkerPair& pair : *workers) {
     out.push_back({{"index", pair.index},
+                   {"lane", text_of(pair.lane)},
+                   {"in_use", lane && pair.lane == *lane},
                    {"balancer_end", pair.balancer_end},
                    {"worker_end", pair.worker_end},
                    {"ifindex", pair.balancer_ifindex},
@@ -378,6 +381,27 @@ Result<json> post_unload(Plane& plane, const AdminRequest& request) {
   return json{{"devices", std::move(devices)}};
 }
 
+Result<json> get_lane(Plane& plane) {
+  const Result<Lane> lane = plane.lane();
+  if (!lane) return lane.error();
+  return json{{"lane", text_of(*lane)}};
+}
+
+Result<json> post_lane(Plane& plane, const AdminRequest& request) {
+  const Result<json> body = control::object_of(request.body);
+  if (!body) return body;
+  if (Result<void> known = control::only_members(*body, {"lane"}); !known)
+    return std::move(known).error();
+  const Result<std::string> text = control::text_field(*body, "lane");
+  if (!text) return text.error();
+  const std::optional<Lane> lane = control::parse_lane(*text);
+  if (!lane)
+    return Error{ErrorCode::kInvalid, fmt::format("'lane' is '{}'", *text),
+                 "expected blue or green"};
+  if (Result<void> done = plane.use_lane(*lane); !done) return std::move(done).error();
+  return get_lane(plane);
+}
+
 AdminReply vips_reply(const Plane& plane, const AdminRequest& request) {
   const auto backends = request.query.find("backends");
   if (backends == request.query.end()) return control::reply_of(get_vips(plane, request));
@@ -425,6 +449,8 @@ constexpr std::array kRoutes{
     ApiRoute{{"POST", "/v1/trace"}, answered<trace_request>},
     ApiRoute{{"POST", "/v1/load"}, answered<post_load>},
     ApiRoute{{"POST", "/v1/unload"}, answered<post_unload>},
+    ApiRoute{{"GET", "/v1/lane"}, answered<get_lane>},
+    ApiRoute{{"POST", "/v1/lane"}, answered<post_lane>},
     ApiRoute{{"POST", "/v1/vips"}, answered<post_vip>},
     ApiRoute{{"DELETE", "/v1/vips"}, answered<delete_vip>},
     ApiRoute{{"POST", "/v1/backends"}, answered<post_backend>},

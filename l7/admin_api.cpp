@@ -184,13 +184,10 @@ json upstream_json(const proxy::UpstreamCounters& c) {
 }
 
 json steering_json(const proxy::MailCounters& c) {
-  return {{"misrouted_out", c.misrouted_out},
-          {"misrouted_in", c.misrouted_in},
-          {"misrouted_dropped", c.misrouted_dropped},
-          {"unknown_shown", c.unknown_shown},
-          {"errors_out", c.errors_out},
-          {"neighbors_out", c.neighbors_out},
-          {"neighbors_in", c.neighbors_in}};
+  return {{"misrouted_out", c.misrouted_out},         {"misrouted_in", c.misrouted_in},
+          {"misrouted_dropped", c.misrouted_dropped}, {"unknown_shown", c.unknown_shown},
+          {"to_predecessor", c.to_predecessor},       {"errors_out", c.errors_out},
+          {"neighbors_out", c.neighbors_out},         {"neighbors_in", c.neighbors_in}};
 }
 
 json worker_json(std::size_t index, const proxy::WorkerReport& report) {
@@ -271,8 +268,11 @@ std::string AdminApi::Refused::text() const {
   return text;
 }
 
-AdminApi::AdminApi(std::filesystem::path state_file, std::string device)
-    : state_file_{std::move(state_file)}, device_{std::move(device)}, started_{monotonic_now()} {}
+AdminApi::AdminApi(std::filesystem::path state_file, std::string device, control::Lane lane)
+    : state_file_{std::move(state_file)},
+      device_{std::move(device)},
+      lane_{lane},
+      started_{monotonic_now()} {}
 
 Result<std::optional<control::ConfigSubmission>> AdminApi::read_state() const {
   std::error_code error;
@@ -404,11 +404,14 @@ Result<void> AdminApi::start(Prepared prepared, control::ConfigSubmission submis
 namespace {
 
 /// All that the API can do. Whoever adds a line describes it in openapi.json.
+constexpr std::uint64_t kRetirementMaxS = 604'800;  // a week
+
 constexpr std::array kOperations{control::AdminOperation{"GET", "/v1/status"},
                                  control::AdminOperation{"GET", "/v1/stats"},
                                  control::AdminOperation{"GET", "/metrics"},
                                  control::AdminOperation{"POST", "/v1/check"},
                                  control::AdminOperation{"POST", "/v1/apply"},
+                                 control::AdminOperation{"POST", "/v1/retire"},
                                  control::AdminOperation{"GET", "/v1/config"},
                                  control::AdminOperation{"GET", "/v1/explain"},
                                  control::AdminOperation{"GET", "/v1/routes"},
@@ -425,6 +428,7 @@ control::AdminReply AdminApi::handle(const control::AdminRequest& request) {
   if (request.method == "GET" && request.path == "/metrics") return metrics();
   if (request.method == "POST" && request.path == "/v1/check") return check(request);
   if (request.method == "POST" && request.path == "/v1/apply") return apply(request);
+  if (request.method == "POST" && request.path == "/v1/retire") return retire(request);
   if (request.method == "GET" && request.path == "/v1/config") return config();
   if (request.method == "GET" && request.path == "/v1/explain")
     return explain_reply(*snapshot_, request);
@@ -449,11 +453,32 @@ control::AdminReply AdminApi::status() {
                 {"revision", revision_},
                 {"file", submission_.file},
                 {"device", device_names(device_, workers_.size())},
+                {"lane", control::text_of(lane_)},
                 {"workers", workers_.size()},
                 {"listeners", binds},
                 {"services", model_.services.size()},
                 {"http_routes", model_.http_routes.size()}};
   return control::ok_reply(reply);
+}
+
+control::AdminReply AdminApi::retire(const control::AdminRequest& request) {
+  const Result<json> body = control::object_of(request.body);
+  if (!body) return control::error_reply(body.error());
+  if (Result<void> known = control::only_members(*body, {"longest_s"}); !known)
+    return control::error_reply(known.error());
+  const auto longest = body->find("longest_s");
+  if (longest == body->end() || !longest->is_number_unsigned() ||
+      longest->get<std::uint64_t>() > kRetirementMaxS)
+    return control::error_reply(Error{ErrorCode::kInvalid,
+                                      "'longest_s' is missing, or is no such number of seconds",
+                                      fmt::format("expected 0 to {}", kRetirementMaxS)});
+  retirement_s_.store(longest->get<std::int64_t>());
+  return control::ok_reply(json{{"pid", ::getpid()}});
+}
+
+std::optional<Duration> AdminApi::retirement() const {
+  const std::int64_t seconds = retirement_s_.load();
+  return seconds < 0 ? std::nullopt : std::optional<Duration>{std::chrono::seconds{seconds}};
 }
 
 control::AdminReply AdminApi::config() { return {200, control::to_json(submission_)}; }

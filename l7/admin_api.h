@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -13,6 +14,7 @@
 #include "l4/base/result.h"
 #include "l4/control/admin.h"
 #include "l4/control/config_partial.h"
+#include "l4/control/lane.h"
 #include "l4/control/model.h"
 #include "l7/endpoint_health.h"
 #include "l7/net/interface.h"
@@ -29,8 +31,8 @@ net::InterfaceConfig interface_config(const control::Model& model, std::size_t w
 class AdminApi {
  public:
   /// `state_file` keeps the configuration that was applied last, for the next start; `device` is
-  /// what the names of the workers' devices begin with.
-  AdminApi(std::filesystem::path state_file, std::string device);
+  /// what the names of the workers' devices begin with, `lane` the one that they are in.
+  AdminApi(std::filesystem::path state_file, std::string device, control::Lane lane);
 
   /// The configuration that a start without --config goes on with, if there is one.
   [[nodiscard]] Result<std::optional<control::ConfigSubmission>> read_state() const;
@@ -60,6 +62,9 @@ class AdminApi {
   /// Of the endpoints that are served; to be called again and again, from any thread.
   EndpointHealth& health() { return health_; }
 
+  /// How long connections may last now that another process has taken over; nothing before that.
+  [[nodiscard]] std::optional<Duration> retirement() const;
+
   /// Everything that handle() can do.
   static std::span<const control::AdminOperation> operations();
 
@@ -71,6 +76,7 @@ class AdminApi {
   control::AdminReply metrics();
   control::AdminReply check(const control::AdminRequest& request);
   control::AdminReply apply(const control::AdminRequest& request);
+  control::AdminReply retire(const control::AdminRequest& request);
   /// The generations: everything that is read from files.
   static Result<void> build(Prepared& prepared);
   Result<void> install(Prepared prepared, control::ConfigSubmission submission);
@@ -78,6 +84,8 @@ class AdminApi {
 
   std::filesystem::path state_file_;
   std::string device_;
+  control::Lane lane_;
+  std::atomic<std::int64_t> retirement_s_{-1};  // written by a thread of the server
   Instant started_;
   std::vector<proxy::Worker*> workers_;  // by number; none before start()
   proxy::EndpointBook book_;

@@ -1,24 +1,17 @@
 /// weir-l7: the L7 plane of one node. Opens the workers' ends of the carrier with DPDK, runs a
-/// worker on each, and serves the admin API. SIGTERM drains and ends it.
+/// worker on each, and serves the admin API. SIGTERM drains and ends it; take_over.h says how
+/// another process takes over.
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <linux/capability.h>
-#include <pthread.h>
-#include <sched.h>
 #include <signal.h>
-#include <sys/prctl.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -36,14 +29,17 @@
 #include "l4/control/admin_flags.h"
 #include "l4/control/config.h"
 #include "l7/admin_api.h"
-#include "l7/port/dpdk_port.h"
-#include "l7/proxy/mail.h"
+#include "l7/log_writer.h"
 #include "l7/proxy/worker.h"
+#include "l7/take_over.h"
 #include "l7/tls/ticket_keys.h"
+#include "l7/worker_set.h"
 #include "tools/man/page.h"
 
 namespace weir::l7 {
 namespace {
+
+constexpr const char* kLaneFile = "l7-lane";  // in the state directory
 
 struct Options {
   std::string config;
@@ -52,62 +48,10 @@ struct Options {
   std::string access_log = "/var/log/weir/access.log";
   std::string device = "weir-w";
   std::uint32_t drain_timeout_s = 30;
+  bool take_over = false;
+  std::uint32_t old_connections_s = 600;
+  std::string l4_socket{control::kL4SocketDefault};
   std::string log_format = "text";
-};
-
-/// Empties the workers' logs into a file, opened anew on request so that it can be rotated.
-class LogWriter {
- public:
-  static Result<LogWriter> open(const std::string& path) {
-    LogWriter writer;
-    writer.path_ = path;
-    if (auto opened = writer.reopen(); !opened) return std::move(opened).error();
-    return writer;
-  }
-
-  Result<void> reopen() {
-    if (path_ == "-") return {};
-    std::error_code error;
-    std::filesystem::create_directories(std::filesystem::path{path_}.parent_path(), error);
-    UniqueFd file{::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640)};
-    if (!file)
-      return Error::from_errno(fmt::format("opening the access log {}", path_))
-          .with_remedy("name another one with --access-log, '-' for standard output");
-    file_ = std::move(file);
-    return {};
-  }
-
-  void drain(proxy::AccessLog& log) {
-    buffer_.clear();
-    log.drain(buffer_);
-    if (buffer_.empty()) return;
-    if (std::exchange(cut_, false)) buffer_.insert(0, "\n");
-    const int fd = path_ == "-" ? STDOUT_FILENO : file_.get();
-    std::string_view rest = buffer_;
-    while (!rest.empty()) {
-      const ssize_t written = ::write(fd, rest.data(), rest.size());
-      if (written <= 0) {
-        // A full disk must not stop traffic. What is lost is counted, and said once until it works
-        // again; a line that was cut gets an end, so that the next one stands alone.
-        if (!failing_) log_error("writing the access log {}: {}", path_, std::strerror(errno));
-        failing_ = true;
-        cut_ = cut_ || rest.size() < buffer_.size();
-        lost_bytes_ += rest.size();
-        return;
-      }
-      rest.remove_prefix(static_cast<std::size_t>(written));
-    }
-    if (failing_) log_info("the access log is written again; {} bytes were lost", lost_bytes_);
-    failing_ = false;
-  }
-
- private:
-  std::string path_;
-  UniqueFd file_;
-  std::string buffer_;
-  bool failing_ = false;
-  bool cut_ = false;  // the file ends in half a line
-  std::uint64_t lost_bytes_ = 0;
 };
 
 Result<control::ConfigSubmission> first_submission(const Options& options, const AdminApi& api) {
@@ -123,118 +67,6 @@ Result<control::ConfigSubmission> first_submission(const Options& options, const
     return Error{ErrorCode::kNotFound, "no configuration: nothing was applied here yet",
                  "start with --config FILE"};
   return std::move(**kept);
-}
-
-std::vector<int> allowed_cpus() {
-  cpu_set_t set{};
-  std::vector<int> cpus;
-  if (::sched_getaffinity(0, sizeof(set), &set) != 0) return cpus;
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
-    if (CPU_ISSET(static_cast<unsigned>(cpu), &set)) cpus.push_back(cpu);
-  return cpus;
-}
-
-void pin_this_thread(int cpu) {
-  cpu_set_t set{};
-  CPU_SET(static_cast<unsigned>(cpu), &set);
-  // It may have been taken away since it was listed; the worker then runs where it is put.
-  static_cast<void>(::pthread_setaffinity_np(::pthread_self(), sizeof(set), &set));
-}
-
-/// The workers, each with its port, and their threads while they run.
-class WorkerSet {
- public:
-  /// Opens the devices and makes the workers, on this thread.
-  static Result<std::unique_ptr<WorkerSet>> open(const std::string& device_prefix,
-                                                 const control::Model& model);
-  ~WorkerSet() { stop(); }
-  WorkerSet(const WorkerSet&) = delete;
-  WorkerSet& operator=(const WorkerSet&) = delete;
-
-  /// A thread for each. While the process may use as many CPUs as there are workers, each gets one
-  /// of the last of them to itself, as far as we are concerned; the rest of us runs anywhere.
-  void start();
-  /// Ends all threads before any worker is destroyed: until then they speak to each other.
-  void stop();
-
-  [[nodiscard]] std::vector<proxy::Worker*> all() const {
-    std::vector<proxy::Worker*> workers;
-    for (const Seat& seat : seats_)
-      workers.push_back(seat.worker.get());
-    return workers;
-  }
-
- private:
-  struct Seat {  // in this order: packets and letters that a worker holds go back first
-    std::unique_ptr<port::DpdkPort> port;
-    std::unique_ptr<proxy::Worker> worker;
-    std::thread thread;
-  };
-  WorkerSet() = default;
-
-  std::unique_ptr<proxy::MailRoom> room_;  // none for a single worker
-  std::vector<Seat> seats_;
-  std::atomic<bool> stop_{false};
-};
-
-Result<std::unique_ptr<WorkerSet>> WorkerSet::open(const std::string& device_prefix,
-                                                   const control::Model& model) {
-  const std::uint32_t count = model.node.l7.workers;
-  // What a port takes with the largest MTU, and some room.
-  constexpr std::uint32_t kMegabytesPerPort = 96;
-  constexpr std::uint32_t kMegabytes = 160;
-  if (auto started = port::start_dpdk({.memory_mb = kMegabytes + count * kMegabytesPerPort});
-      !started)
-    return std::move(started).error();
-  std::unique_ptr<WorkerSet> set{new WorkerSet};
-  std::size_t frame_bytes_max = 0;
-  for (std::uint32_t i = 0; i < count; ++i) {
-    const std::string device = fmt::format("{}{}", device_prefix, i);
-    auto port = port::DpdkPort::open({.device = device});
-    if (!port) {
-      Error error = std::move(port).error().while_doing(fmt::format("opening {}", device));
-      if (i == 0) return error;
-      return std::move(error).while_doing(fmt::format("starting {} workers", count));
-    }
-    const std::size_t frame_bytes = (*port)->capabilities().mtu + sizeof(wire::EthernetHeader);
-    frame_bytes_max = std::max(frame_bytes_max, frame_bytes);
-    set->seats_.push_back({std::move(*port), nullptr, {}});
-  }
-  if (count > 1) set->room_ = std::make_unique<proxy::MailRoom>(count, frame_bytes_max);
-  for (std::uint32_t i = 0; i < count; ++i) {
-    auto worker = proxy::Worker::create(*set->seats_[i].port, interface_config(model, i), {},
-                                        Random::from_system(), monotonic_now(),
-                                        {.room = set->room_.get(), .index = i});
-    if (!worker) return std::move(worker).error();
-    set->seats_[i].worker = std::move(*worker);
-  }
-  return set;
-}
-
-void WorkerSet::start() {
-  const std::vector<int> cpus = allowed_cpus();
-  const bool pinned = cpus.size() >= seats_.size();
-  if (pinned)
-    log_info("workers are pinned to CPUs: {}",
-             fmt::join(cpus.end() - static_cast<std::ptrdiff_t>(seats_.size()), cpus.end(), ", "));
-  else
-    log_warning("{} workers share {} CPUs, so they delay each other", seats_.size(), cpus.size());
-  for (std::size_t i = 0; i < seats_.size(); ++i) {
-    const int cpu = pinned ? cpus[cpus.size() - seats_.size() + i] : -1;
-    seats_[i].thread = std::thread{[this, i, cpu] {
-      ::prctl(PR_SET_NAME, fmt::format("weir-worker-{}", i).c_str());
-      if (cpu >= 0) pin_this_thread(cpu);
-      seats_[i].worker->run(stop_);
-    }};
-  }
-}
-
-void WorkerSet::stop() {
-  stop_.store(true);
-  for (Seat& seat : seats_)
-    if (seat.worker) seat.worker->wake();
-  for (Seat& seat : seats_)
-    if (seat.thread.joinable()) seat.thread.join();
 }
 
 std::int64_t seconds_since_1970() {
@@ -279,47 +111,98 @@ class Tickets {
   std::int64_t not_before_s_ = 0;  // after a failure
 };
 
-/// The control thread: logs, retired configurations, ticket keys and signals, until told to stop.
-void supervise(int signals, const std::vector<proxy::Worker*>& workers, LogWriter& log,
-               Tickets& tickets, EndpointHealth& health) {
-  while (true) {
-    signalfd_siginfo info;
-    while (::read(signals, &info, sizeof(info)) == sizeof(info)) {
-      if (info.ssi_signo != SIGHUP) {
-        log_info("stopping on signal {}", info.ssi_signo);
-        return;
-      }
-      if (auto opened = log.reopen(); !opened) log_error("{}", opened.error().text());
-    }
-    for (proxy::Worker* worker : workers) {
-      log.drain(worker->access_log());
+/// What the control thread does again and again.
+class Caretaker {
+ public:
+  Caretaker(std::vector<proxy::Worker*> workers, LogWriter& log, Tickets& tickets,
+            EndpointHealth& health)
+      : workers_{std::move(workers)}, log_{log}, tickets_{tickets}, health_{health} {}
+
+  void round() {
+    for (proxy::Worker* worker : workers_) {
+      log_.drain(worker->access_log());
       worker->destroy_retired();
     }
-    tickets.rotate_if_due(workers);
-    health.advance(monotonic_now());
+    // Whoever has taken over makes the keys.
+    if (!is_retired_) tickets_.rotate_if_due(workers_);
+    health_.advance(monotonic_now());
+    if (predecessor_ && predecessor_->has_ended()) {
+      log_info("the weir-l7 before this one, process {}, has ended", predecessor_->pid());
+      set_predecessor(false);
+      predecessor_.reset();
+    }
+  }
+  void follow(Predecessor predecessor) { predecessor_.emplace(std::move(predecessor)); }
+  /// False while a worker hangs.
+  bool set_predecessor(bool exists) {
+    bool all = true;
+    for (proxy::Worker* worker : workers_)
+      all = worker->set_predecessor(exists) && all;
+    return all;
+  }
+  void retire() { is_retired_ = true; }
+  void reopen_log() {
+    if (auto opened = log_.reopen(); !opened) log_error("{}", opened.error().text());
+  }
+
+  /// Connections, of the proxy or of TCP; TIME-WAIT does not count: nobody is kept waiting by it.
+  [[nodiscard]] std::uint64_t connections() const {
+    std::uint64_t sum = 0;
+    for (proxy::Worker* worker : workers_) {
+      const auto report = worker->report(std::chrono::milliseconds{500});
+      // One that does not answer has something left.
+      sum += report ? report->core.connections + report->tcp.connections : 1;
+    }
+    return sum;
+  }
+  void begin_drain(proxy::DrainKind kind) {
+    for (proxy::Worker* worker : workers_)
+      if (!worker->begin_drain(kind)) log_error("a worker that hangs is not drained");
+  }
+
+ private:
+  std::vector<proxy::Worker*> workers_;
+  LogWriter& log_;
+  Tickets& tickets_;
+  EndpointHealth& health_;
+  std::optional<Predecessor> predecessor_;
+  bool is_retired_ = false;
+};
+
+/// The next signal that is there, but for SIGHUP, which is dealt with here.
+std::optional<std::uint32_t> next_signal(int signals, Caretaker& caretaker) {
+  signalfd_siginfo info;
+  while (::read(signals, &info, sizeof(info)) == sizeof(info)) {
+    if (info.ssi_signo != SIGHUP) return info.ssi_signo;
+    caretaker.reopen_log();
+  }
+  return std::nullopt;
+}
+
+/// The control thread's life, until a signal, or another process, ends it: how long connections may
+/// last then.
+std::optional<Duration> supervise(int signals, Caretaker& caretaker, const AdminApi& api) {
+  while (true) {
+    if (const auto signal = next_signal(signals, caretaker)) {
+      log_info("stopping on signal {}", *signal);
+      return std::nullopt;
+    }
+    if (const auto longest = api.retirement()) return longest;
+    caretaker.round();
     std::this_thread::sleep_for(std::chrono::milliseconds{50});
   }
 }
 
-/// Lets connections end with the request that they carry, for at most so long; another signal ends
-/// the wait. TIME-WAIT is not waited for: nobody is kept waiting by it.
-void drain(int signals, const std::vector<proxy::Worker*>& workers, LogWriter& log,
-           Duration longest) {
-  for (proxy::Worker* worker : workers)
-    if (!worker->begin_drain()) log_error("a worker that hangs is not drained");
+/// Lets connections end with the request that they carry, for at most so long; a signal ends the
+/// wait.
+void drain(int signals, Caretaker& caretaker, proxy::DrainKind kind, Duration longest) {
+  caretaker.begin_drain(kind);
   const Instant deadline = monotonic_now() + longest;
   std::uint64_t left = 0;
   while (monotonic_now() < deadline) {
-    signalfd_siginfo info;
-    if (::read(signals, &info, sizeof(info)) == sizeof(info) && info.ssi_signo != SIGHUP) break;
-    left = 0;
-    for (proxy::Worker* worker : workers) {
-      log.drain(worker->access_log());
-      worker->destroy_retired();
-      const auto report = worker->report(std::chrono::milliseconds{500});
-      // One that does not answer has something left.
-      left += report ? report->core.connections + report->tcp.connections : 1;
-    }
+    if (next_signal(signals, caretaker)) break;
+    caretaker.round();
+    left = caretaker.connections();
     if (left == 0) {
       log_info("all connections have ended");
       return;
@@ -329,12 +212,79 @@ void drain(int signals, const std::vector<proxy::Worker*>& workers, LogWriter& l
   log_warning("ending with {} connections open", left);
 }
 
+/// After another process has taken over. Handshakes that have begun here are ended here, so it is
+/// a while before new connections are refused.
+void retire(int signals, Caretaker& caretaker, Duration longest) {
+  constexpr Duration kHandshakes = std::chrono::seconds{3};
+  log_info("another weir-l7 has taken over; connections may last {} s",
+           std::chrono::duration_cast<std::chrono::seconds>(longest).count());
+  caretaker.retire();
+  const Instant begin = monotonic_now() + std::min(longest, kHandshakes);
+  while (monotonic_now() < begin) {
+    if (next_signal(signals, caretaker)) return;
+    caretaker.round();
+    std::this_thread::sleep_for(std::chrono::milliseconds{50});
+  }
+  drain(signals, caretaker, proxy::DrainKind::kPatient, longest);
+}
+
+/// The API's doors. Those of the process that was here before close first.
+Result<control::AdminServer> open_doors(const control::AdminServerOptions& options, AdminApi& api,
+                                        bool has_predecessor) {
+  std::error_code ignored;  // starting the server tells what is wrong with the place
+  std::filesystem::create_directories(std::filesystem::path{options.socket_path}.parent_path(),
+                                      ignored);
+  constexpr Duration kPatience = std::chrono::seconds{10};
+  const Instant give_up = monotonic_now() + kPatience;
+  while (true) {
+    auto server = control::AdminServer::start(
+        options, [&](const control::AdminRequest& request) { return api.handle(request); });
+    if (server) control::log_doors(options);
+    if (server || !has_predecessor || monotonic_now() >= give_up) return server;
+    std::this_thread::sleep_for(std::chrono::milliseconds{20});
+  }
+}
+
+/// Where packets come from now on: here. Before that, the old process goes on as if nothing were.
+Result<void> take_lane(const Options& options, Lane lane, Caretaker& caretaker,
+                       std::optional<Predecessor> predecessor) {
+  const control::AdminClient balancer{"weir-l4", options.l4_socket};
+  if (predecessor) {
+    if (!caretaker.set_predecessor(true))
+      return Error{ErrorCode::kInternal, "a worker hangs before it has begun"};
+    if (Result<void> used = use_lane(balancer, lane); !used) return used;
+    log_info("took over from process {}", predecessor->pid());
+    predecessor->retire(std::chrono::seconds{options.old_connections_s});
+    caretaker.follow(*std::move(predecessor));
+  } else if (Result<void> used = use_lane(balancer, lane); !used) {
+    // There may be none on this host, or it is down: the kernel's tables then stand as they did.
+    log_info("packets are expected in the {} lane: {}", control::text_of(lane),
+             used.error().text());
+  }
+  const auto file = std::filesystem::path{options.state_dir} / kLaneFile;
+  if (Result<void> kept = remember_lane(file, lane); !kept) log_error("{}", kept.error().text());
+  return {};
+}
+
 Result<void> run(const Options& options) {
   Result<UniqueFd> signals = take_signals({SIGTERM, SIGINT, SIGHUP});
   if (!signals) return std::move(signals).error();
   Result<control::AdminServerOptions> admin = control::take_admin_flags(options.admin);
   if (!admin) return std::move(admin).error();
-  AdminApi api{std::filesystem::path{options.state_dir} / "l7.json", options.device};
+
+  std::optional<Predecessor> predecessor;
+  if (options.take_over) {
+    auto found = Predecessor::find(options.admin.socket);
+    if (!found) return std::move(found).error();
+    predecessor = std::move(*found);
+    if (!predecessor) log_info("there is no weir-l7 to take over from");
+  }
+  const std::filesystem::path state_dir{options.state_dir};
+  const Lane lane = predecessor ? control::other(predecessor->lane())
+                                : find_lane({"weir-l4", options.l4_socket}, state_dir / kLaneFile);
+
+  AdminApi api{state_dir / "l7.json", fmt::format("{}{}", options.device, control::mark_of(lane)),
+               lane};
   Result<control::ConfigSubmission> first = first_submission(options, api);
   if (!first) return std::move(first).error();
   auto outcome = api.prepare(*first);
@@ -346,7 +296,7 @@ Result<void> run(const Options& options) {
   if (!tickets) return std::move(tickets).error();
   Result<LogWriter> log = LogWriter::open(options.access_log);
   if (!log) return std::move(log).error();
-  auto opened = WorkerSet::open(options.device, prepared.model);
+  auto opened = WorkerSet::open(options.device, lane, prepared.model);
   if (!opened) return std::move(opened).error();
   WorkerSet& workers = **opened;
   tickets->give_to(workers.all());
@@ -358,22 +308,27 @@ Result<void> run(const Options& options) {
   if (auto dropped = keep_only_capabilities({CAP_NET_ADMIN}); !dropped) return dropped;
 
   workers.start();
-  std::error_code ignored;  // starting the server tells what is wrong with the place
-  std::filesystem::create_directories(std::filesystem::path{options.admin.socket}.parent_path(),
-                                      ignored);
-  auto server = control::AdminServer::start(
-      *admin, [&](const control::AdminRequest& request) { return api.handle(request); });
-  if (server) control::log_doors(*admin);
-  if (server) {
-    supervise(signals->get(), workers.all(), *log, *tickets, api.health());
-    drain(signals->get(), workers.all(), *log, std::chrono::seconds{options.drain_timeout_s});
+  const bool has_predecessor = predecessor.has_value();
+  Caretaker caretaker{workers.all(), *log, *tickets, api.health()};
+  Result<void> ended = take_lane(options, lane, caretaker, std::move(predecessor));
+  if (ended) {
+    auto server = open_doors(*admin, api, has_predecessor);
+    if (server) {
+      const auto longest = supervise(signals->get(), caretaker, api);
+      if (longest) server->stop();  // its doors are the other process's now
+      if (longest) retire(signals->get(), caretaker, *longest);
+      if (!longest)
+        drain(signals->get(), caretaker, proxy::DrainKind::kPrompt,
+              std::chrono::seconds{options.drain_timeout_s});
+      server->stop();
+    } else {
+      ended = std::move(server).error();
+    }
   }
-  if (server) server->stop();
   workers.stop();
   for (proxy::Worker* worker : workers.all())
     log->drain(worker->access_log());
-  if (!server) return std::move(server).error();
-  return {};
+  return ended;
 }
 
 }  // namespace
@@ -396,6 +351,15 @@ int main(int argc, char** argv) {
   app.add_option("--drain-timeout", options.drain_timeout_s,
                  "seconds that SIGTERM gives connections to end with what they carry; 0: none")
       ->check(CLI::Range(0U, 86'400U))
+      ->capture_default_str();
+  app.add_flag(
+      "--take-over", options.take_over,
+      "start beside the weir-l7 that serves --socket, then have all that is new come here");
+  app.add_option("--old-connections", options.old_connections_s,
+                 "seconds that the connections of a process that was taken over from may last")
+      ->check(CLI::Range(0U, 604'800U))
+      ->capture_default_str();
+  app.add_option("--l4-socket", options.l4_socket, "where weir-l4 is asked to send packets here")
       ->capture_default_str();
   app.add_option("--log-format", options.log_format, "text for people, json for programs")
       ->check(CLI::IsMember({"text", "json"}))

@@ -727,6 +727,19 @@ void Interface::enqueue(port::Packet packet, EtherType type, const MacAddress& m
   send_queue_.push(std::move(packet));
 }
 
+void Interface::hand_over(Segment segment) {
+  prepend_ip_header(segment.packet, segment.source, segment.destination, segment.protocol,
+                    kTimeToLive, segment.ecn);
+  enqueue(std::move(segment.packet), ether_type_of(segment.destination), mac_);
+}
+
+void Interface::hand_over(port::Packet frame) {
+  const auto ethernet = ByteReader{std::as_const(frame).bytes()}.take<EthernetHeader>();
+  if (!ethernet) return;
+  frame.trim_front(sizeof(EthernetHeader));
+  enqueue(std::move(frame), EtherType{ethernet->type.host()}, mac_);
+}
+
 std::size_t Interface::flush(Instant /*now*/) {
   while (send_queue_.size() > 0) {
     const std::span<port::Packet> burst = send_queue_.front(kSendBurst);

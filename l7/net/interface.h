@@ -146,6 +146,14 @@ class Interface final : public SegmentOutput, private NeighborOutput {
                                                    const wire::IpAddress& remote) const override;
   void lower_path_mtu(const wire::IpAddress& destination, std::uint16_t mtu, Instant now) override;
 
+  // For another process on this host that our frames pass by: it is reached by addressing a frame
+  // to its own source, which the balancer's end of the device looks for (bpf/l7_return.bpf.c).
+
+  /// What was received as a segment.
+  void hand_over(Segment segment);
+  /// What was received as this frame.
+  void hand_over(port::Packet frame);
+
   /// Hands queued frames to the port. Returns how many it did not take; they stay in order at the
   /// head for the next call, which should come soon.
   std::size_t flush(Instant now);

@@ -384,12 +384,13 @@ bool Core::step_lingering(ClientId id, ClientConnection& client, Instant now) {
   return false;
 }
 
-void Core::begin_drain(Instant now) {
+void Core::begin_drain(DrainKind kind, Instant now) {
   is_draining_ = true;
   exchanges_.upstreams().begin_drain(now);
   std::vector<ClientId> waiting;
   clients_.for_each([&](ClientId id, ClientConnection& client) {
-    const bool is_idle = client.state == ClientConnection::State::kRequest &&
+    const bool is_idle = kind == DrainKind::kPrompt &&
+                         client.state == ClientConnection::State::kRequest &&
                          client.first_byte == Instant{} && client.channel.input().empty();
     if (is_idle) drain(client, now);
     if (client.state == ClientConnection::State::kH2) tell_to_leave(client, now);

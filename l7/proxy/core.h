@@ -44,6 +44,13 @@ struct RouteReport {
   std::uint64_t left_out = 0;
 };
 
+enum class DrainKind : std::uint8_t {
+  kPrompt,  ///< somebody waits for the end: idle connections of HTTP/1 are closed at once
+  /// They are not, since a client that sends a request at that moment would lose it: they end with
+  /// their next answer, or by their idle time-out.
+  kPatient,
+};
+
 /// The proxy of one core: accepts, speaks TLS and HTTP with clients, routes, and speaks HTTP with
 /// endpoints, all over one TCP stack. Reads no clock and performs no I/O.
 class Core {
@@ -55,9 +62,9 @@ class Core {
   /// Goes over to another configuration between two turns. Connections stay; their next request
   /// is answered by the new one.
   void install(std::unique_ptr<Generation> generation);
-  /// From here on connections end with the request that they carry, idle ones at once, and new ones
-  /// are refused. There is no way back: the process is about to end.
-  void begin_drain(Instant now);
+  /// From here on connections end with the request that they carry, and new ones are refused. There
+  /// is no way back: the process is about to end.
+  void begin_drain(DrainKind kind, Instant now);
   /// Tickets of all configurations are sealed with these from now on.
   void set_ticket_keys(const tls::TicketKeySet& keys);
   /// What is to be added to an instant for the time since 1970. Until it is known, answers of our

@@ -117,6 +117,7 @@ struct MailCounters {
   std::uint64_t misrouted_in = 0;       ///< came by another worker, and its flow is ours
   std::uint64_t misrouted_dropped = 0;  ///< the box was full, or no buffer was left for it
   std::uint64_t unknown_shown = 0;      ///< for a VIP, of no flow here: shown to the next worker
+  std::uint64_t to_predecessor = 0;     ///< of no flow here, or of all: handed to the old weir-l7
   std::uint64_t errors_out = 0;         ///< ICMP errors about another's flow, handed over
   std::uint64_t neighbors_out = 0;      ///< copies of ARP and NDP frames
   std::uint64_t neighbors_in = 0;

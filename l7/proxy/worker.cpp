@@ -72,10 +72,10 @@ Worker::Worker(port::PacketPort& port, const net::InterfaceConfig& config,
       ports_{options.ephemeral_first, options.ephemeral_last, options.worker, options.workers},
       own_addresses_{own_addresses(config)} {
   core_.set_sources(own_addresses_);
+  stack_.set_unknown_flow(this);
   if (is_alone()) return;
   WEIR_ASSERT(options.workers <= kWorkersMax);  // the configuration has the same limit
   colleagues_.room->attach(colleagues_.index, wake_fd_.get());
-  stack_.set_unknown_flow(this);
 }
 
 Worker::~Worker() = default;
@@ -116,6 +116,7 @@ bool Worker::receive(Instant now) {
     const std::size_t count = port_.receive(burst_);
     for (std::size_t k = 0; k < count; ++k) {
       if (!is_alone()) show_if_neighbor(burst_[k]);
+      if (has_predecessor_) show_predecessor(burst_[k]);
       if (auto segment = interface_.input(std::move(burst_[k]), now))
         input(std::move(*segment), now);
     }
@@ -174,7 +175,11 @@ bool Worker::take_commands(Instant now) {
       continue;
     }
     if (command->drain) {
-      core_.begin_drain(now);
+      core_.begin_drain(*command->drain, now);
+      continue;
+    }
+    if (command->predecessor) {
+      has_predecessor_ = *command->predecessor;
       continue;
     }
     if (!command->generation) {
@@ -230,9 +235,16 @@ bool Worker::install(const tls::TicketKeySet& keys) {
   return true;
 }
 
-bool Worker::begin_drain() {
+bool Worker::begin_drain(DrainKind kind) {
   const std::lock_guard lock{control_};
-  if (!commands_.push({.config = {}, .generation = nullptr, .drain = true})) return false;
+  if (!commands_.push({.config = {}, .generation = nullptr, .drain = kind})) return false;
+  wake();
+  return true;
+}
+
+bool Worker::set_predecessor(bool exists) {
+  const std::lock_guard lock{control_};
+  if (!commands_.push({.config = {}, .generation = nullptr, .predecessor = exists})) return false;
   wake();
   return true;
 }

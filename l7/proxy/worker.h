@@ -57,6 +57,10 @@ struct Colleagues {
 ///                                                           that has seen it answers with RST
 ///   ICMP error about one of our own ports                   to the port's owner
 ///   ARP and NDP                                             used here, and a copy to all others
+///
+/// While another process has connections that came before this one took over, its predecessor, it
+/// is treated as one more worker, behind the last: it gets segments of flows that nobody here
+/// knows, and copies of ARP, NDP and ICMP errors.
 class Worker final : private tcp::UnknownFlow {
  public:
   static Result<std::unique_ptr<Worker>> create(port::PacketPort& port,
@@ -86,7 +90,9 @@ class Worker final : private tcp::UnknownFlow {
   /// Hands over the keys of TLS tickets, before the first configuration and whenever they change.
   [[nodiscard]] bool install(const tls::TicketKeySet& keys);
   /// Core::begin_drain(). False as for install().
-  [[nodiscard]] bool begin_drain();
+  [[nodiscard]] bool begin_drain(DrainKind kind);
+  /// Whether there is a predecessor now. False as for install().
+  [[nodiscard]] bool set_predecessor(bool exists);
   /// Asks for the counters and waits for them, at most `longest`.
   [[nodiscard]] std::optional<WorkerReport> report(Duration longest);
   /// Destroys what the worker has let go of.
@@ -100,7 +106,8 @@ class Worker final : private tcp::UnknownFlow {
     net::InterfaceConfig config;
     std::unique_ptr<Generation> generation;  ///< none: keys, or a report is wanted
     std::unique_ptr<tls::TicketKeySet> ticket_keys{};
-    bool drain = false;
+    std::optional<DrainKind> drain{};
+    std::optional<bool> predecessor{};
   };
 
   Worker(port::PacketPort& port, const net::InterfaceConfig& config,
@@ -117,6 +124,7 @@ class Worker final : private tcp::UnknownFlow {
   void input(net::Segment segment, Instant now);
   void input_error(const net::TransportError& error, Instant now);
   void show_if_neighbor(const port::Packet& frame);
+  void show_predecessor(const port::Packet& frame);
   bool take_letters(Instant now);
   void open_letter(Postbox& box, Instant now);
   void open_segment(const SegmentLetter& letter, std::span<const std::byte> bytes, Instant now);
@@ -141,6 +149,7 @@ class Worker final : private tcp::UnknownFlow {
   Colleagues colleagues_;
   tcp::PortShare ports_;
   std::vector<wire::IpAddress> own_addresses_;
+  bool has_predecessor_ = false;
   std::uint64_t posted_to_ = 0;  // a bit for each colleague, in this turn
   // Of the segment that is with the stack: who has looked for its flow, us included, and whether
   // we have looked in vain.

@@ -39,6 +39,28 @@ bool is_neighbor_frame(std::span<const std::byte> frame) {
          (message == kSolicitation || message == kAdvertisement);
 }
 
+/// Types of RFC 792 and RFC 4443 that quote a packet of ours; net checks the rest.
+bool is_icmp_error(std::span<const std::byte> frame) {
+  ByteReader reader{frame};
+  const auto ethernet = reader.take<wire::EthernetHeader>();
+  if (!ethernet) return false;
+  if (ethernet->type.host() == static_cast<std::uint16_t>(wire::EtherType::kIpv6)) {
+    if (frame.size() <= kIcmpTypeOffset) return false;
+    const auto type = std::to_integer<std::uint8_t>(frame[kIcmpTypeOffset]);
+    return std::to_integer<std::uint8_t>(frame[kNextHeaderOffset]) ==
+               static_cast<std::uint8_t>(wire::IpProtocol::kIcmpv6) &&
+           type >= 1 && type <= 4;
+  }
+  if (ethernet->type.host() != static_cast<std::uint16_t>(wire::EtherType::kIpv4)) return false;
+  const auto ip = reader.take<wire::Ipv4Header>();
+  if (!ip || ip->protocol != static_cast<std::uint8_t>(wire::IpProtocol::kIcmp)) return false;
+  const std::size_t header = std::size_t{ip->version_and_length & 0xfU} * 4;
+  const std::size_t at = sizeof(wire::EthernetHeader) + header;
+  if (header < sizeof(wire::Ipv4Header) || frame.size() <= at) return false;
+  const auto type = std::to_integer<std::uint8_t>(frame[at]);
+  return type == 3 || type == 11 || type == 12;
+}
+
 std::uint16_t destination_port(std::span<const std::byte> segment) {
   WEIR_ASSERT(segment.size() >= kTcpPortsBytes);  // net delivers whole TCP headers
   return ByteReader{segment.subspan(2)}.take<wire::be16>()->host();
@@ -80,7 +102,12 @@ void Worker::input_error(const net::TransportError& error, Instant now) {
 /// end a connection that it knows, and whatever is lost here TCP sends again.
 bool Worker::take(net::Segment& segment, Instant /*now*/) {
   unknown_ = true;
-  if (seen_ >= ports_.workers) return false;
+  if (seen_ >= ports_.workers) {
+    if (!has_predecessor_) return false;
+    ++mail_counters_.to_predecessor;
+    interface_.hand_over(std::move(segment));
+    return true;
+  }
   ++mail_counters_.unknown_shown;
   const SegmentLetter letter{segment.source, segment.destination, segment.ecn, seen_};
   static_cast<void>(post((colleagues_.index + 1) % ports_.workers, letter,
@@ -97,6 +124,15 @@ void Worker::show_if_neighbor(const port::Packet& frame) {
     ++mail_counters_.neighbors_out;
     static_cast<void>(post(to, NeighborLetter{}, frame.bytes()));
   }
+}
+
+/// What has no flow that says whose it is: replies to the predecessor's questions, and errors about
+/// what it has sent.
+void Worker::show_predecessor(const port::Packet& frame) {
+  const std::span<const std::byte> bytes = frame.bytes();
+  if (!is_neighbor_frame(bytes) && !is_icmp_error(bytes)) return;
+  ++mail_counters_.to_predecessor;
+  if (port::Packet copy = copy_of(bytes)) interface_.hand_over(std::move(copy));
 }
 
 bool Worker::post(std::uint32_t to, Letter letter, std::span<const std::byte> bytes) {

@@ -2,6 +2,8 @@
 
 #include <linux/bpf.h>
 
+#include <algorithm>
+
 #include "tests/bpf/balancer_fixture.h"
 
 namespace weir::testing {
@@ -24,6 +26,26 @@ TEST_F(L7Return, SendsEveryFrameOutOfTheDeviceUnchanged) {
     EXPECT_EQ(result.moved,
               (std::map<std::string, CounterDelta>{{"redirect", {1, frame.size(), 0}}}));
   }
+}
+
+TEST_F(L7Return, HandsWhatIsAddressedToItsOwnSourceToTheOtherLane) {
+  check(runner().write("weir_other_lane", BpfRunner::kAnyDevice, BpfRunner::kAnyDevice));
+  auto frame = tcp(at(kVip, 80), at(kClient, 40000)).bytes();
+  std::copy_n(frame.begin(), 6, frame.begin() + 6);  // destination, source
+  const RunResult result = run(frame);
+  EXPECT_EQ(result.action, static_cast<std::uint32_t>(XDP_REDIRECT));
+  EXPECT_EQ(result.output, frame);
+  EXPECT_EQ(result.moved,
+            (std::map<std::string, CounterDelta>{{"other_lane", {1, frame.size(), 0}}}));
+}
+
+TEST_F(L7Return, SendsNothingToTheNetworkForWantOfAnOtherLane) {
+  check(runner().write("weir_return_device", std::uint32_t{0}, BpfRunner::kAnyDevice));
+  auto frame = tcp(at(kVip, 80), at(kClient, 40000)).bytes();
+  std::copy_n(frame.begin(), 6, frame.begin() + 6);
+  const RunResult result = run(frame);
+  EXPECT_EQ(result.action, static_cast<std::uint32_t>(XDP_DROP));
+  EXPECT_EQ(result.moved, (std::map<std::string, CounterDelta>{{"drop", {1, frame.size(), 0}}}));
 }
 
 TEST_F(L7Return, DropsAndCountsWhileNoDeviceIsSet) {

@@ -260,11 +260,11 @@ TEST_F(PlaneTest, UnloadLeavesNothing) {
   const json status = ask_well("GET", "/v1/status");
   EXPECT_EQ(status.at("devices").size(), 1U);
   EXPECT_EQ(status.at("devices")[0].at("mode"), "native");
-  EXPECT_EQ(status.at("workers").size(), 2U);
+  EXPECT_EQ(status.at("workers").size(), 4U);
 
   ask_well("POST", "/v1/unload");
-  EXPECT_FALSE(has_device("weir-l7-0"));
-  EXPECT_FALSE(has_device("weir-w1"));
+  for (const char* device : {"weir-l7-0", "weir-w1", "weir-l7-g0", "weir-wg1"})
+    EXPECT_FALSE(has_device(device)) << device;
   EXPECT_FALSE(fs::exists(options_.pin_directory));
   EXPECT_TRUE(Datapath::check_device("nic", false)) << "a program is left on the device";
   EXPECT_EQ(ask_well("GET", "/v1/vips").at("vips").size(), 2U) << "VIPs stay desired";

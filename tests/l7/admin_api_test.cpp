@@ -31,7 +31,7 @@ class AdminApiOfSeveralWorkers : public ::testing::Test {
 
   std::filesystem::path directory_ =
       std::filesystem::path{::testing::TempDir()} / fmt::format("weir-admin-{}", ::getpid());
-  AdminApi api_{directory_ / "l7.json", "weir-w"};
+  AdminApi api_{directory_ / "l7.json", "weir-w", control::Lane::kBlue};
 };
 
 TEST_F(AdminApiOfSeveralWorkers, PreparesAGenerationForEachWorkerOfTheFirstFile) {

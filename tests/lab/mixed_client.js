@@ -1,6 +1,6 @@
 // What clients of all kinds do with the gateway for a while, by node's own HTTP; one line of JSON with
 // counts at the end. Whatever is cut short on purpose has "cut" in its path; all else has to succeed.
-//   node mixed_client.js ADDRESS SECONDS SEED websocket1 | websocket2 | reset | goaway
+//   node mixed_client.js ADDRESS SECONDS SEED steady | websocket1 | websocket2 | reset | goaway
 'use strict';
 const crypto = require('crypto');
 const http = require('http');
@@ -197,9 +197,24 @@ async function withSession(url, action) {
   await end;
 }
 
+// One session for as long as it lasts, as browsers have it; whoever is told to go opens the next.
+let kept = null;
+async function steady() {
+  if (!kept || kept.closed || kept.destroyed) {
+    kept = connect(tls);
+    kept.on('error', (error) => fail(`session: ${error.message}`));
+    await new Promise((resolve) => kept.once('remoteSettings', resolve));
+  }
+  const whole = await Promise.all(Array.from({length: 5}, (_, i) =>
+    exchange(kept, i ? '/h2/bytes/20000' : '/h2/up', i ? null : Buffer.alloc(1 + random(300000), 'x'))));
+  counts.done += whole.filter((good) => good).length;
+  if (!whole.every((good) => good)) fail('a stream of a session that is kept');
+}
+
 const tls = `https://${host}:443`;
 const clear = `http://${host}:8080`;
 const verbs = {
+  steady,
   websocket1: () => Promise.all(Array.from({length: 4}, webSocketOfHttp1)),
   websocket2: () => withSession(random(2) ? tls : clear, (session) =>
     Promise.all(Array.from({length: 4}, () => webSocketOfHttp2(session)))),

@@ -12,121 +12,19 @@ import statistics
 import threading
 import time
 
-from h2_test import GRPC, H2C, H2S, HERE, PYTHON, WEBSOCKET, h2_config
-from labcase import *
+from mixedcase import *
 
 SECONDS = int(os.environ.get("WEIR_MIXED_SECONDS", "120"))
 SEED = int(os.environ.get("WEIR_MIXED_SEED", "1"))
-HOST = "api.shop.example"
-CLEAR, NAMED, TLS = f"http://{VIP_EDGE4}:8080", f"http://{HOST}:8080", f"https://{HOST}"
-UPLOAD_BYTES = 500_000
-PATIENCE_S = 120  # for one command on a busy machine
-DOWNLOAD = "8MiB"
 WARM_UP = 0.3  # of the time: pools have reached what they keep
 RSS_TOLERANCE = 0.10
 IDLE_S = 130  # connections to endpoints are kept for 55 s, and then TIME-WAIT lasts 60 s
 # How the log may call what was cut: by the client, or because what it had said until then was not a
 # request, or ended too early; or it has stopped reading, until Weir gave it up.
 REASONS_OF_CUT = {"ok", "client_reset", "client_timeout", "bad_request"}
-LOADED = re.compile(r"(\d+) total, \d+ started, (\d+) done, (\d+) succeeded, 0 failed, 0 errored, 0 timeout")
 
 
-class Repeated(threading.Thread):
-    """Runs one command after another until the time is up; a check that raises is a failure."""
-
-    def __init__(self, name, deadline, once):
-        super().__init__(name=name, daemon=True)
-        self.deadline, self.once = deadline, once
-        self.count, self.failures = 0, []
-
-    def run(self):
-        while time.monotonic() < self.deadline and len(self.failures) < 5:
-            try:
-                self.count += self.once()
-            except Exception as error:  # of any kind: it is told, and fails the test
-                self.failures.append(f"{self.name}: {error}")
-
-
-class Mixed(LabCase):
-
-    @classmethod
-    def prepare(cls):
-        cls.lab.make_certificates()
-        cls.config = cls.lab.write_config(h2_config(cls.lab.directory))
-        cls.lab.start("node", "b1", "node", HERE / "h2_servers.js", H2C, H2S,
-                      cls.lab.directory / "shop.pem", WEBSOCKET)
-        cls.lab.start("grpc", "b1", PYTHON, HERE / "grpc_peer.py", "serve", GRPC)
-        for port in (H2C, H2S, WEBSOCKET, GRPC):
-            wait_until(f"port {port}", lambda p=port: cls.lab.listening("b1", p), 20)
-        cls.lab.weir("apply", "-f", cls.config)
-        cls.lab.start_l7(cls.config)
-        cls.upload = cls.lab.directory / "body"
-        cls.upload.write_bytes(os.urandom(UPLOAD_BYTES))
-        cls.upload_sum = sha256(cls.upload)
-        (cls.lab.directory / "www" / DOWNLOAD).write_bytes(os.urandom(8 << 20))
-        cls.download_sum = sha256(cls.lab.directory / "www" / DOWNLOAD)
-
-    # ---- what clients do ----------------------------------------------------------------------
-
-    def h2load(self, requests, *words):
-        done = self.lab.run_in("client", "h2load", f"-n{requests}", "-t1", *words, timeout=PATIENCE_S)
-        match = LOADED.search(done.stdout)
-        if not match or match.groups() != (str(requests),) * 3:
-            raise AssertionError(f"h2load {words}: {done.stdout[-800:]}")
-        return requests
-
-    def curl(self, version, path, *words):
-        """By TLS; returns the body."""
-        out = self.lab.directory / f"out-{threading.get_ident()}"
-        self.lab.curl("-k", "-f", version, "--resolve", f"{HOST}:443:{VIP_EDGE4}", "-o", out,
-                      "--max-time", str(PATIENCE_S), *words, f"{TLS}{path}", timeout=PATIENCE_S + 10)
-        return out
-
-    def send_a_file(self, version):
-        path = random.choice(("/h2/up", "/h2s/up"))
-        reply = json.loads(self.curl(version, path, "-T", self.upload).read_text())
-        if (reply["size"], reply["sha256"]) != (UPLOAD_BYTES, self.upload_sum):
-            raise AssertionError(f"{path} received {reply}")
-        return 1
-
-    def fetch_a_file(self, version):
-        if sha256(self.curl(version, f"/users/files/{DOWNLOAD}")) != self.download_sum:
-            raise AssertionError("the file came otherwise than it was")
-        return 1
-
-    def read_slowly(self, seconds):
-        """64 MiB at a pace that takes longer than there is time."""
-        done = self.lab.run_in(
-            "client", "curl", "-sS", "--http2-prior-knowledge", "--limit-rate", "300K", "--max-time",
-            str(seconds), "-o", "/dev/null", "-w", "%{http_code} %{size_download}", "-H",
-            f"Host: {HOST}", f"{CLEAR}/cart/files/64MiB?cut", check=False, timeout=seconds + 30)
-        status, size = done.stdout.split()
-        if status != "200" or done.returncode not in (0, 28) or int(size) < 100_000:
-            raise AssertionError(f"{status}, {size} bytes, curl says {done.returncode}")
-        return 1
-
-    def hear_events(self, version, seconds):
-        done = self.lab.run_in(
-            "client", "curl", "-sS", "-N", version, "--max-time", str(seconds), "-H", f"Host: {HOST}",
-            f"{CLEAR}/ws/events?cut", check=False, timeout=seconds + 30)
-        ids = [int(i) for i in re.findall(r"^id: (\d+)$", done.stdout, re.MULTILINE)]
-        # Ten a second, of which a busy machine makes fewer; none is missing.
-        if done.returncode != 28 or ids != list(range(1, len(ids) + 1)) or len(ids) < 2 * seconds:
-            raise AssertionError(f"{len(ids)} events in {seconds} s, curl says {done.returncode}")
-        return len(ids)
-
-    def run_script(self, *command):
-        """One of ours that says in a line of JSON what it has done, and what has failed."""
-        done = self.lab.run_in("client", *command, check=False, timeout=SECONDS + 120)
-        said = json_lines(done.stdout)
-        if not said or said[-1]["failures"]:
-            raise AssertionError(f"{command[1:3]}: {done.stdout[-2000:]} {done.stderr[-2000:]}")
-        self.said[self.name_of(command)] = {k: v for k, v in said[-1].items() if k != "failures"}
-        return 1
-
-    @staticmethod
-    def name_of(command):
-        return command[-1] if command[0] == "node" else pathlib.Path(command[1]).stem
+class Mixed(MixedCase):
 
     def loads(self, deadline):
         old = ("--h1", f"--connect-to={VIP_EDGE4}:8080")
@@ -153,11 +51,11 @@ class Mixed(LabCase):
             "slow reader": lambda: self.read_slowly(SECONDS),
             "events over h1": lambda: self.hear_events("--http1.1", SECONDS),
             "events over h2": lambda: self.hear_events("--http2-prior-knowledge", SECONDS),
-            "gRPC": lambda: self.run_script(PYTHON, HERE / "grpc_peer.py", "load",
+            "gRPC": lambda: self.run_script(SECONDS, PYTHON, HERE / "grpc_peer.py", "load",
                                             f"{VIP_EDGE4}:8080", HOST, SECONDS, SEED),
-            "aborts over h1": lambda: self.run_script(PYTHON, HERE / "mixed_aborts.py", VIP_EDGE4,
+            "aborts over h1": lambda: self.run_script(SECONDS, PYTHON, HERE / "mixed_aborts.py", VIP_EDGE4,
                                                       SECONDS, SEED),
-        } | {verb: lambda v=verb: self.run_script(*node, v)
+        } | {verb: lambda v=verb: self.run_script(SECONDS, *node, v)
              for verb in ("websocket1", "websocket2", "reset", "goaway")}
         return [Repeated(name, deadline, action) for name, action in (repeated | once).items()]
 

@@ -63,7 +63,7 @@ constexpr auto kVerdictLabels = std::to_array<std::string_view>({
 #include "bpf/verdicts.def"
 #undef WEIR_VERDICT
 });
-constexpr auto kReturnLabels = std::to_array<std::string_view>({"redirect", "drop"});
+constexpr auto kReturnLabels = std::to_array<std::string_view>({"redirect", "drop", "other_lane"});
 constexpr auto kDecapLabels = std::to_array<std::string_view>({
 #define WEIR_DECAP_VERDICT(symbol, action, label, sentence) label,
 #include "bpf/decap_verdicts.def"

@@ -313,10 +313,13 @@ http {{
                    seconds)
         return process
 
+    def l7_command(self, config, *more):
+        return (BUILD / "l7" / "weir-l7", "--config", config, "--socket", self.l7_socket,
+                "--l4-socket", self.l4_socket, "--state-dir", self.directory / "state",
+                "--access-log", self.directory / "access.log", *more)
+
     def start_l7(self, config, host="node"):
-        process = self.start("weir-l7", host, BUILD / "l7" / "weir-l7", "--config", config,
-                             "--socket", self.l7_socket, "--state-dir", self.directory / "state",
-                             "--access-log", self.directory / "access.log")
+        process = self.start("weir-l7", host, *self.l7_command(config))
         wait_until("weir-l7 to answer", lambda: self.alive("weir-l7") and self.l7_socket.exists(), 30)
         return process
 

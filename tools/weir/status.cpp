@@ -76,7 +76,8 @@ void add_l4(const Json& json, Report& report) {
   add_forms(programs);
   report.sections.push_back(std::move(programs));
   report.sections.push_back(section_of(
-      "workers", {"index", "balancer_end", "worker_end", "up", "taken"}, list_at(json, "workers")));
+      "workers", {"index", "lane", "in_use", "balancer_end", "worker_end", "up", "taken"},
+      list_at(json, "workers")));
   for (const Json& warning : list_at(json, "warnings")) {
     if (warning.is_string())
       report.notes.push_back(fmt::format("warning: {}", warning.get<std::string>()));
@@ -86,7 +87,7 @@ void add_l4(const Json& json, Report& report) {
 void add_l7(const Json& json, Report& report) {
   Section daemon = record_of("weir-l7",
                              {"version", "pid", "uptime_s", "memory_bytes", "revision", "file",
-                              "device", "workers", "services", "http_routes"},
+                              "device", "lane", "workers", "services", "http_routes"},
                              json);
   add_forms(daemon);
   report.sections.push_back(std::move(daemon));

@@ -14,8 +14,8 @@ using ::testing::HasSubstr;
 
 class Drain : public ProxyCore {
  protected:
-  void begin() {
-    ASSERT_TRUE(world_.worker().begin_drain());
+  void begin(DrainKind kind = DrainKind::kPrompt) {
+    ASSERT_TRUE(world_.worker().begin_drain(kind));
     world_.turn();
   }
 };
@@ -32,6 +32,22 @@ TEST_F(Drain, IdleConnectionsAreClosedInOrderAtBothSides) {
   EXPECT_TRUE(backend.connections[0]->ended() && !backend.connections[0]->was_reset());
   EXPECT_EQ(world_.report().core.connections, 0U);
   EXPECT_EQ(world_.report().upstream.open, 0U);
+}
+
+TEST_F(Drain, APatientOneLeavesIdleConnectionsTheirNextRequest) {
+  serve(answering(std::string{kOk}));
+  Peer& used = connect_and_send(request());
+  world_.run_for(10ms);
+  begin(DrainKind::kPatient);
+  world_.run_for(1s);
+  EXPECT_FALSE(used.ended());
+  used.received.clear();
+  used.send(request());
+  world_.run_for(10ms);
+  EXPECT_THAT(used.received, HasSubstr("\r\nConnection: close\r\n"));
+  EXPECT_THAT(used.received, HasSubstr("hello"));
+  EXPECT_TRUE(used.ended() && !used.was_reset());
+  EXPECT_EQ(world_.report().core.connections, 0U);
 }
 
 TEST_F(Drain, ARequestInFlightIsAnsweredAndItsConnectionThenEnds) {

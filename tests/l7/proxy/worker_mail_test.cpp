@@ -239,6 +239,71 @@ TEST_F(WorkerMail, AnIcmpErrorReachesTheWorkerWhoseConnectionItIsAbout) {
   FAIL() << "no connection was opened by worker 1";
 }
 
+/// With an old process behind the carrier, whose frames the test catches.
+class WorkerPredecessor : public WorkerMail {
+ protected:
+  WorkerPredecessor() {
+    set(true);
+    world_->link().on_frame([this](const CapturedFrame& frame) {
+      const auto bytes = std::span{frame.bytes};
+      if (frame.from == Side::kA && std::ranges::equal(bytes.first(6), bytes.subspan(6, 6)))
+        handed_.emplace_back(bytes.begin(), bytes.end());
+    });
+  }
+  void set(bool exists) {
+    for (std::uint32_t i = 0; i < kWorkers; ++i)
+      ASSERT_TRUE(world_->worker(i).set_predecessor(exists));
+    world_->run_for(milliseconds{1});
+  }
+  std::vector<std::vector<std::byte>> handed_;
+};
+
+/// What stands behind the link addresses.
+std::vector<std::byte> packet_of(const std::vector<std::byte>& frame) {
+  return {frame.begin() + 12, frame.end()};
+}
+
+TEST_F(WorkerPredecessor, GetsAStrayThatNobodyHereKnowsInsteadOfARst) {
+  const auto stray =
+      tcp(at("10.0.0.100", 1), at(ProxyWorld::kVip, 80)).payload({std::byte{7}}).bytes();
+  inject(stray, 1);
+  EXPECT_EQ(sum(&Counters::unknown_shown), kWorkers - 1);
+  EXPECT_EQ(world_->report(0).mail.to_predecessor, 1U);
+  EXPECT_EQ(resets_sent(), 0U);
+  ASSERT_EQ(handed_.size(), 1U);
+  // The same segment between the same addresses.
+  EXPECT_TRUE(std::ranges::equal(std::span{handed_[0]}.subspan(26), std::span{stray}.subspan(26)));
+}
+
+TEST_F(WorkerPredecessor, GetsNoSynAndNothingOfFlowsThatAreKnownHere) {
+  request();
+  inject(tcp(at("10.0.0.55", 1), at(ProxyWorld::kVip, 80)).syn().bytes(), 1);
+  EXPECT_EQ(handed_.size(), sum(&Counters::to_predecessor));
+  for (const auto& frame : handed_)
+    EXPECT_EQ(frame[12], std::byte{0x08}) << "an answer about a neighbour";
+  EXPECT_EQ(world_->report(1).tcp.half_open, 1U);
+}
+
+TEST_F(WorkerPredecessor, GetsACopyOfWhatHasNoFlow) {
+  const auto question = arp_request(at("10.0.0.77", 0).address, at("10.0.0.1", 0).address).bytes();
+  inject(question, 0);
+  EXPECT_EQ(world_->report(0).network.arp_answered, 1U);
+  const auto error = icmp(at("10.0.0.2", 0).address, at("10.0.0.1", 0).address, 3, 1)
+                         .payload(std::vector<std::byte>(28))
+                         .bytes();
+  inject(error, 0);
+  ASSERT_EQ(handed_.size(), 2U);
+  EXPECT_EQ(packet_of(handed_[0]), packet_of(question));
+  EXPECT_EQ(packet_of(handed_[1]), packet_of(error));
+}
+
+TEST_F(WorkerPredecessor, WhenItHasEndedStraysAreAnsweredWithRst) {
+  set(false);
+  inject(tcp(at("10.0.0.100", 1), at(ProxyWorld::kVip, 80)).bytes(), 1);
+  EXPECT_EQ(resets_sent(), 1U);
+  EXPECT_TRUE(handed_.empty());
+}
+
 TEST_F(WorkerMail, WhatDoesNotFitIntoTheBoxIsCountedAndNotReset) {
   // In its first turn worker 1 fills the box of worker 2, in its second it finds it nearly full.
   port::PacketPort& outside = world_->link().port(Side::kB);

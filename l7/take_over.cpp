@@ -1,0 +1,111 @@
+#include "l7/take_over.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "l4/base/file.h"
+#include "l4/base/log.h"
+
+namespace weir::l7 {
+namespace {
+
+using nlohmann::json;
+
+// Of the blue lane what Linux uses itself; of the green one as many below.
+constexpr std::uint16_t kGreenPortFirst = 4096;
+constexpr std::uint16_t kGreenPortLast = 32767;
+
+/// The body of a reply that is none of an error.
+Result<json> ask(const control::AdminClient& client, const std::string& method,
+                 const std::string& path, const json& body = nullptr) {
+  Result<control::AdminReply> reply =
+      client.request(method, path, body.is_null() ? "" : body.dump());
+  if (!reply) return std::move(reply).error();
+  json answer = json::parse(reply->body, nullptr, false);
+  if (reply->status == 200 && answer.is_object()) return answer;
+  return Error{ErrorCode::kUnavailable, fmt::format("{} answers {} {} with {}: {}", client.daemon(),
+                                                    method, path, reply->status, reply->body)};
+}
+
+std::optional<Lane> lane_in(const json& answer) {
+  const auto lane = answer.find("lane");
+  if (lane == answer.end() || !lane->is_string()) return std::nullopt;
+  return control::parse_lane(lane->get_ref<const std::string&>());
+}
+
+}  // namespace
+
+std::string device_of(const std::string& prefix, Lane lane, std::uint32_t worker) {
+  return fmt::format("{}{}{}", prefix, control::mark_of(lane), worker);
+}
+
+tcp::StackOptions stack_options(Lane lane) {
+  tcp::StackOptions options;
+  if (lane == Lane::kGreen) {
+    options.ephemeral_first = kGreenPortFirst;
+    options.ephemeral_last = kGreenPortLast;
+  }
+  return options;
+}
+
+Lane find_lane(const control::AdminClient& balancer, const std::filesystem::path& file) {
+  if (const Result<json> answer = ask(balancer, "GET", "/v1/lane"); answer)
+    if (const auto lane = lane_in(*answer)) return *lane;
+  std::string text;
+  std::ifstream{file} >> text;
+  return control::parse_lane(text).value_or(Lane::kBlue);
+}
+
+Result<void> use_lane(const control::AdminClient& balancer, Lane lane) {
+  const Result<json> answer =
+      ask(balancer, "POST", "/v1/lane", json{{"lane", control::text_of(lane)}});
+  if (!answer) return answer.error();
+  return {};
+}
+
+Result<void> remember_lane(const std::filesystem::path& file, Lane lane) {
+  return write_file_durably(file.string(), fmt::format("{}\n", control::text_of(lane)),
+                            S_IRUSR | S_IWUSR);
+}
+
+Result<std::optional<Predecessor>> Predecessor::find(const std::string& socket) {
+  control::AdminClient client{"weir-l7", socket};
+  if (!client.reachable()) return std::optional<Predecessor>{};
+  const Result<json> status = ask(client, "GET", "/v1/status");
+  if (!status) return Error{status.error()}.while_doing("asking the weir-l7 that runs");
+  const auto lane = lane_in(*status);
+  const auto pid = status->find("pid");
+  if (!lane || pid == status->end() || !pid->is_number_integer())
+    return Error{ErrorCode::kUnsupported,
+                 "the weir-l7 that runs is of a version that cannot be taken over from",
+                 "stop it, then start this one without --take-over"};
+  const auto id = pid->get<pid_t>();
+  UniqueFd process{static_cast<int>(::syscall(SYS_pidfd_open, id, 0))};
+  if (!process) return Error::from_errno(fmt::format("watching process {}", id));
+  return std::optional{Predecessor{std::move(client), *lane, id, std::move(process)}};
+}
+
+void Predecessor::retire(Duration longest) const {
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(longest).count();
+  const Result<json> answer = ask(client_, "POST", "/v1/retire", json{{"longest_s", seconds}});
+  if (answer) return;
+  log_error("{}; process {} gets SIGTERM instead", answer.error().text(), pid_);
+  // By the descriptor, since its number may be another's by now.
+  if (::syscall(SYS_pidfd_send_signal, process_.get(), SIGTERM, nullptr, 0) != 0)
+    log_error("sending SIGTERM to process {}: {}", pid_, std::strerror(errno));
+}
+
+bool Predecessor::has_ended() const {
+  pollfd entry{.fd = process_.get(), .events = POLLIN, .revents = 0};
+  return ::poll(&entry, 1, 0) == 1;
+}
+
+}  // namespace weir::l7

@@ -1,0 +1,161 @@
+"""One weir-l7 takes over from another, again and again, and configurations change meanwhile, under load
+of every kind: no request fails and no stream is cut. WEIR_UPGRADES and WEIR_CHANGES say how often.
+"""
+
+import threading
+import time
+
+from mixedcase import *
+
+UPGRADES = int(os.environ.get("WEIR_UPGRADES", "3"))
+CHANGES = int(os.environ.get("WEIR_CHANGES", "30"))
+SEED = int(os.environ.get("WEIR_MIXED_SEED", "1"))
+UPGRADE_S = 60  # until the old process is gone, on a busy machine
+MIXED_S = 20  # how long one command of a load lasts
+
+
+class Upgrade(MixedCase):
+
+    # ---- processes ----------------------------------------------------------------------------
+
+    def status(self):
+        return self.lab.weir_json("status")["weir-l7"]
+
+    def lane_in_use(self):
+        return {row["lane"] for row in self.lab.weir_json("status")["workers"] if row["in_use"]}
+
+    def upgrade(self, *more):
+        """Another process takes over; the old one ends by itself."""
+        old = self.lab.processes["weir-l7"]
+        before = self.status()
+        self.assertEqual(before["pid"], old.pid)
+        new = self.lab.start("weir-l7.new", "node",
+                             *self.lab.l7_command(self.config, "--take-over", *more))
+        self.lab.processes["weir-l7.old"] = old
+        self.lab.processes["weir-l7"] = self.lab.processes.pop("weir-l7.new")
+        wait_until("the new process to serve the API", lambda: self.serves(new.pid), 30)
+        self.assertNotEqual(self.status()["lane"], before["lane"])
+        self.assertEqual(self.lane_in_use(), {self.status()["lane"]})
+        return old
+
+    def serves(self, pid):
+        self.lab.alive("weir-l7")
+        try:
+            return self.status()["pid"] == pid
+        except (weirlab.LabError, KeyError, json.JSONDecodeError):
+            return False
+
+    def wait_for_end(self, old):
+        wait_until("the old process to end", lambda: old.poll() is not None, UPGRADE_S)
+        self.assertEqual(old.returncode, 0)
+        self.lab.processes.pop("weir-l7.old")
+
+    def change(self, number):
+        """The same routes for the same paths, by another configuration."""
+        text = self.text.replace("- {name: cart,", f"- {{name: cart{number},", 1)
+        self.assertNotEqual(text, self.text)
+        self.lab.weir("apply", "-f", self.lab.write_config(text))
+
+    # ---- load ---------------------------------------------------------------------------------
+
+    def wrk(self, url):
+        done = self.lab.run_in("client", "wrk", "-t1", "-c8", f"-d{MIXED_S}s", "-H", f"Host: {HOST}", url,
+                               timeout=MIXED_S + PATIENCE_S).stdout
+        requests = re.search(r"(\d+) requests in", done)
+        if "Socket errors" in done or "Non-2xx" in done or not requests:
+            raise AssertionError(f"wrk {url}: {done}")
+        return int(requests.group(1))
+
+    def loads(self, deadline):
+        node = ("node", HERE / "mixed_client.js", VIP_EDGE4, MIXED_S, SEED)
+        actions = {
+            "h1 keep-alive, clear": lambda: self.wrk(f"{CLEAR}/cart/a"),
+            "h1 keep-alive, TLS": lambda: self.wrk(f"https://{VIP_EDGE4}/users/a"),
+            "h1 to h2": lambda: self.wrk(f"{CLEAR}/h2/bytes/5000"),
+            "curl sends, h1": lambda: self.send_a_file("--http1.1"),
+            "curl sends, h2": lambda: self.send_a_file("--http2"),
+            "curl fetches, h1": lambda: self.fetch_a_file("--http1.1"),
+            "curl fetches, h2": lambda: self.fetch_a_file("--http2"),
+            "events over h1": lambda: self.hear_events("--http1.1", 4),
+            "events over h2": lambda: self.hear_events("--http2-prior-knowledge", 4),
+            "gRPC": lambda: self.run_script(MIXED_S, PYTHON, HERE / "grpc_peer.py", "load",
+                                            f"{VIP_EDGE4}:8080", HOST, MIXED_S, SEED),
+        } | {verb: lambda v=verb: self.run_script(MIXED_S, *node, v)
+             for verb in ("websocket1", "websocket2", "steady")}
+        return [Repeated(name, deadline, action) for name, action in actions.items()]
+
+    # ---- tests --------------------------------------------------------------------------------
+
+    def test_a_download_that_began_before_ends_at_the_old_process(self):
+        target = self.lab.directory / "download"
+        client = self.lab.start("download", "client", "curl", "-sS", "-k", "--limit-rate", "12M", "-o",
+                                target, "--resolve", f"{HOST}:443:{VIP_EDGE4}",
+                                f"{TLS}/users/files/64MiB")
+        wait_until("the download to begin", lambda: target.exists() and target.stat().st_size > 0)
+        old = self.upgrade()
+        for _ in range(20):
+            self.assertIn("x-service: cart", self.lab.curl("-i", "-H", f"Host: {HOST}",
+                                                           f"{CLEAR}/cart").stdout)
+        self.assertIsNone(client.poll(), "the download was over before anything was tested")
+        self.assertIsNone(old.poll())
+        self.assertEqual(client.wait(90), 0)
+        self.lab.processes.pop("download")
+        self.assertEqual(sha256(target), sha256(self.lab.directory / "www" / "64MiB"))
+        self.wait_for_end(old)
+        moved = {row["counter"]: row["value"] for row in self.lab.weir_json("stats")["weir-l7"]}
+        self.assertGreater(moved["steering.to_predecessor"], 1000)
+
+    def test_what_lasts_too_long_is_cut_and_said(self):
+        target = self.lab.directory / "slow"
+        client = self.lab.start("slow", "client", "curl", "-sS", "--limit-rate", "100K", "-o", target,
+                                "-H", f"Host: {HOST}", f"{CLEAR}/cart/files/64MiB")
+        wait_until("the download to begin", lambda: target.exists() and target.stat().st_size > 0)
+        old = self.upgrade("--old-connections", "2")
+        self.wait_for_end(old)
+        self.assertNotEqual(client.wait(60), 0)
+        self.lab.processes.pop("slow")
+
+    def test_a_second_one_while_the_first_still_drains_is_refused(self):
+        target = self.lab.directory / "second"
+        client = self.lab.start("second", "client", "curl", "-sS", "--limit-rate", "3M", "-o", target,
+                                "-H", f"Host: {HOST}", f"{CLEAR}/cart/files/64MiB")
+        wait_until("the download to begin", lambda: target.exists() and target.stat().st_size > 0)
+        old = self.upgrade()
+        done = self.lab.run_in("node", *self.lab.l7_command(self.config, "--take-over"), check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("in use by another Weir port", done.stderr)
+        self.assertEqual(self.lane_in_use(), {self.status()["lane"]})
+        self.lab.stop("second")
+        self.wait_for_end(old)
+
+    def test_no_request_fails_and_no_stream_is_cut(self):
+        self.said = {}
+        self.text = self.config.read_text()
+        running = threading.Event()
+        threads = self.loads(None)
+        for thread in threads:
+            thread.goes_on = lambda: not running.is_set()
+            thread.start()
+        ended = []
+        try:
+            for i in range(UPGRADES):
+                old = self.upgrade()
+                for k in range(CHANGES // UPGRADES):
+                    self.change(i * 1000 + k)
+                self.wait_for_end(old)
+                ended.append(old.pid)
+        finally:
+            running.set()
+            for thread in threads:
+                thread.join()
+        for thread in threads:
+            print(f"load: {thread.count:8} {thread.name}")
+        print("scripts:", json.dumps(self.said))
+        self.assertEqual([failure for thread in threads for failure in thread.failures], [])
+        for thread in threads:
+            self.assertGreater(thread.count, 0, thread.name)
+        self.assertEqual(len(set(ended)), UPGRADES)
+
+
+if __name__ == "__main__":
+    main()
