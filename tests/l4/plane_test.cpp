@@ -270,6 +270,30 @@ TEST_F(PlaneTest, UnloadLeavesNothing) {
   EXPECT_EQ(ask_well("GET", "/v1/vips").at("vips").size(), 2U) << "VIPs stay desired";
 }
 
+TEST_F(PlaneTest, TheLaneInUseIsChangedByWordAndOutlivesTheDaemon) {
+  EXPECT_EQ(ask("GET", "/v1/lane").status, 409);
+  EXPECT_EQ(ask("POST", "/v1/lane", {{"lane", "green"}}).status, 409);
+  apply(kGateway);
+  const auto device_in_use = [&] {
+    std::vector<std::string> devices;
+    const json status = ask_well("GET", "/v1/status");
+    for (const json& worker : status.at("workers"))
+      if (worker.at("in_use")) devices.push_back(worker.at("worker_end"));
+    return devices;
+  };
+  EXPECT_EQ(ask_well("GET", "/v1/lane").at("lane"), "blue");
+  EXPECT_EQ(device_in_use(), (std::vector<std::string>{"weir-w0", "weir-w1"}));
+  EXPECT_EQ(ask("POST", "/v1/lane", {{"lane", "red"}}).status, 400);
+  EXPECT_EQ(ask("POST", "/v1/lane", {{"lane", "green"}, {"now", true}}).status, 400);
+  EXPECT_EQ(ask_well("POST", "/v1/lane", {{"lane", "green"}}).at("lane"), "green");
+  EXPECT_EQ(device_in_use(), (std::vector<std::string>{"weir-wg0", "weir-wg1"}));
+
+  start();
+  EXPECT_EQ(ask_well("GET", "/v1/lane").at("lane"), "green");
+  apply(kGateway);
+  EXPECT_EQ(device_in_use(), (std::vector<std::string>{"weir-wg0", "weir-wg1"}));
+}
+
 TEST_F(PlaneTest, AnUnloadThatTheDiskRefusesStopsNoTraffic) {
   add_neighbors();
   add_dns();

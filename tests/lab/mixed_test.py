@@ -1,6 +1,7 @@
 """Everything at once against one weir-l7, for a while (WEIR_MIXED_SECONDS, 120): HTTP/1.1, HTTP/2 with and
 without TLS, WebSockets, gRPC, uploads, downloads, a slow reader, server-sent events, and beside them
-clients who break off at random places.
+clients who break off at random places, endpoints that are sick by turns, and a new configuration every
+second.
 
 What is cut on purpose has "cut" in its target. All else has to succeed, the log has to say so, memory
 has to stay where it was once it is warm, and in the end nothing may be left.
@@ -21,10 +22,54 @@ RSS_TOLERANCE = 0.10
 IDLE_S = 130  # connections to endpoints are kept for 55 s, and then TIME-WAIT lasts 60 s
 # How the log may call what was cut: by the client, or because what it had said until then was not a
 # request, or ended too early; or it has stopped reading, until Weir gave it up.
+MOODY_PORT = 8070
+MOODS = ("sick", "broken", "reset", "slow")
 REASONS_OF_CUT = {"ok", "client_reset", "client_timeout", "bad_request"}
 
 
+def mixed_config(directory):
+    both = ", ".join(f'"{weirlab.backend4(host)}:{MOODY_PORT}"' for host in ("b3", "b4"))
+    return h2_config(directory).replace("httpRoutes:", f"""  moody:
+    endpoints: [{both}]
+    healthCheck: {{path: /healthz, interval: 500ms, timeout: 500ms, rise: 2, fall: 2, flaps: 0}}
+    outlierDetection: {{consecutiveFailures: 3, ejectionTime: 1s}}
+httpRoutes:""") + """  - name: moody
+    matches: [{path: {prefix: /moody}}]
+    retry: {attempts: 3, budgetPercent: 100, on: [connect-failure, reset, 5xx]}
+    backendRefs: [{name: moody}]
+"""
+
+
 class Mixed(MixedCase):
+
+    @classmethod
+    def configuration(cls):
+        return mixed_config(cls.lab.directory)
+
+    @classmethod
+    def prepare(cls):
+        for host in ("b3", "b4"):
+            cls.lab.start(f"moody-{host}", host, PYTHON, HERE / "moody_server.py", MOODY_PORT, host,
+                          cls.lab.directory)
+            wait_until("a moody endpoint", lambda h=host: cls.lab.listening(h, MOODY_PORT))
+        super().prepare()
+
+    # ---- what happens meanwhile ---------------------------------------------------------------
+
+    def flap(self):
+        """One endpoint is something else than well for a while, and then both are."""
+        mood = self.lab.directory / f"{random.choice(('b3', 'b4'))}.mood"
+        mood.write_text(random.choice(MOODS))
+        time.sleep(1)
+        mood.write_text("well")
+        time.sleep(1)
+        return 1
+
+    def reload(self):
+        self.reloads += 1
+        self.change(self.reloads)
+        time.sleep(1)
+        return 1
 
     def loads(self, deadline):
         old = ("--h1", f"--connect-to={VIP_EDGE4}:8080")
@@ -45,6 +90,9 @@ class Mixed(MixedCase):
             "curl sends, h2": lambda: self.send_a_file("--http2"),
             "curl fetches, h1": lambda: self.fetch_a_file("--http1.1"),
             "curl fetches, h2": lambda: self.fetch_a_file("--http2"),
+            "moody endpoints": lambda: self.h2load(50, "-c3", *old, f"{NAMED}/moody"),
+            "moods": self.flap,
+            "configurations": self.reload,
         }
         node = ("node", HERE / "mixed_client.js", VIP_EDGE4, SECONDS, SEED)
         once = {
@@ -135,7 +183,7 @@ class Mixed(MixedCase):
         self.assertEqual(self.stats()["generations"], 1)
 
     def test_nothing_fails_grows_or_stays(self):
-        self.said = {}
+        self.said, self.reloads = {}, 0
         threads = self.loads(time.monotonic() + SECONDS)
         for thread in threads:
             thread.start()

@@ -39,9 +39,14 @@ class MixedCase(LabCase):
     """A weir-l7 before endpoints of all kinds, and what clients do with it."""
 
     @classmethod
+    def configuration(cls):
+        return h2_config(cls.lab.directory)
+
+    @classmethod
     def prepare(cls):
         cls.lab.make_certificates()
-        cls.config = cls.lab.write_config(h2_config(cls.lab.directory))
+        cls.text = cls.configuration()
+        cls.config = cls.lab.write_config(cls.text)
         cls.lab.start("node", "b1", "node", HERE / "h2_servers.js", H2C, H2S,
                       cls.lab.directory / "shop.pem", WEBSOCKET)
         cls.lab.start("grpc", "b1", PYTHON, HERE / "grpc_peer.py", "serve", GRPC)
@@ -54,6 +59,12 @@ class MixedCase(LabCase):
         cls.upload_sum = sha256(cls.upload)
         (cls.lab.directory / "www" / DOWNLOAD).write_bytes(os.urandom(8 << 20))
         cls.download_sum = sha256(cls.lab.directory / "www" / DOWNLOAD)
+
+    def change(self, number):
+        """The same routes for the same paths, by another configuration."""
+        text = self.text.replace("- {name: cart,", f"- {{name: cart{number},", 1)
+        assert text != self.text
+        self.lab.weir("apply", "-f", self.lab.write_config(text), timeout=PATIENCE_S)
 
     # ---- what clients do ----------------------------------------------------------------------
 

@@ -50,12 +50,6 @@ class Upgrade(MixedCase):
         self.assertEqual(old.returncode, 0)
         self.lab.processes.pop("weir-l7.old")
 
-    def change(self, number):
-        """The same routes for the same paths, by another configuration."""
-        text = self.text.replace("- {name: cart,", f"- {{name: cart{number},", 1)
-        self.assertNotEqual(text, self.text)
-        self.lab.weir("apply", "-f", self.lab.write_config(text))
-
     # ---- load ---------------------------------------------------------------------------------
 
     def wrk(self, url):
@@ -130,7 +124,6 @@ class Upgrade(MixedCase):
 
     def test_no_request_fails_and_no_stream_is_cut(self):
         self.said = {}
-        self.text = self.config.read_text()
         running = threading.Event()
         threads = self.loads(None)
         for thread in threads:
