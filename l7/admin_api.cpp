@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <ctime>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -331,10 +332,11 @@ std::vector<control::Diagnostic> certificate_problems(const control::Model& mode
 }  // namespace
 
 Result<void> AdminApi::build(Prepared& prepared) {
-  const auto files = proxy::TlsFiles::load(*prepared.snapshot);
-  if (!files) return Error{files.error()};
+  auto files = proxy::TlsFiles::load(*prepared.snapshot);
+  if (!files) return std::move(files).error();
+  prepared.files = std::move(*files);
   for (std::size_t i = 0; i < prepared.model.node.l7.workers; ++i) {
-    auto generation = proxy::Generation::create(prepared.snapshot, *files);
+    auto generation = proxy::Generation::create(prepared.snapshot, prepared.files);
     if (!generation) return std::move(generation).error();
     prepared.generations.push_back(std::move(*generation));
   }
@@ -388,6 +390,7 @@ Result<void> AdminApi::install(Prepared prepared, control::ConfigSubmission subm
       return worker_hangs(i, "take messages");
   revision_ = revision;
   snapshot_ = std::move(prepared.snapshot);
+  files_ = std::move(prepared.files);
   book_.forget_unused();
   submission_ = std::move(submission);
   model_ = std::move(prepared.model);
@@ -416,6 +419,7 @@ constexpr std::array kOperations{control::AdminOperation{"GET", "/v1/status"},
                                  control::AdminOperation{"GET", "/v1/explain"},
                                  control::AdminOperation{"GET", "/v1/routes"},
                                  control::AdminOperation{"GET", "/v1/endpoints"},
+                                 control::AdminOperation{"GET", "/v1/certificates"},
                                  control::AdminOperation{"GET", "/v1/openapi.json"}};
 
 }  // namespace
@@ -435,6 +439,8 @@ control::AdminReply AdminApi::handle(const control::AdminRequest& request) {
   if (request.method == "GET" && request.path == "/v1/routes") return routes_reply(model_);
   if (request.method == "GET" && request.path == "/v1/endpoints")
     return endpoints_reply(*snapshot_, health_, monotonic_now());
+  if (request.method == "GET" && request.path == "/v1/certificates")
+    return certificates_reply(*snapshot_, files_, ::time(nullptr));
   if (request.method == "GET" && request.path == "/v1/openapi.json")
     return {200, std::string{kOpenapi}};
   return control::unknown_path_reply(request, kOperations);

@@ -42,6 +42,7 @@ class AdminApi {
   struct Prepared {
     control::Model model;
     std::shared_ptr<const proxy::Snapshot> snapshot;
+    proxy::TlsFiles files;
     std::vector<std::unique_ptr<proxy::Generation>> generations;  ///< one per worker
     std::vector<control::LeftOut> left_out = {};                  ///< of a partial submission
   };
@@ -91,6 +92,7 @@ class AdminApi {
   proxy::EndpointBook book_;
   EndpointHealth health_;
   std::shared_ptr<const proxy::Snapshot> snapshot_;  // what is in force
+  proxy::TlsFiles files_;                            // of it
   std::uint64_t revision_ = 0;
   control::ConfigSubmission submission_;  // partial: something was left out, and is again
   control::Model model_;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "l4/control/route_json.h"
@@ -159,6 +160,27 @@ control::AdminReply endpoints_reply(const proxy::Snapshot& snapshot, const Endpo
       rows.push_back(std::move(row));
     }
   return control::ok_reply(json{{"endpoints", std::move(rows)}});
+}
+
+control::AdminReply certificates_reply(const proxy::Snapshot& snapshot,
+                                       const proxy::TlsFiles& files, std::int64_t now_unix_s) {
+  json rows = json::array();
+  for (std::size_t bind = 0; bind < files.binds.size(); ++bind) {
+    if (!files.binds[bind]) continue;
+    const auto& certificates = files.binds[bind]->certificates();
+    for (std::size_t i = 0; i < certificates.size(); ++i)
+      rows.push_back({{"vip", snapshot.binds[bind].endpoint.text()},
+                      {"names", certificates[i].names},
+                      {"subject", certificates[i].subject},
+                      {"key_type", certificates[i].key_type},
+                      {"not_after_unix_s", certificates[i].not_after},
+                      {"left_s", certificates[i].not_after - now_unix_s},
+                      {"is_default", i == 0},
+                      {"file", certificates[i].file}});
+  }
+  std::ranges::stable_sort(
+      rows, {}, [](const json& row) { return row.at("not_after_unix_s").get<std::int64_t>(); });
+  return control::ok_reply(json{{"certificates", std::move(rows)}});
 }
 
 }  // namespace weir::l7

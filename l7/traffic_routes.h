@@ -1,7 +1,10 @@
 #pragma once
 
+#include <cstdint>
+
 #include "l4/control/admin.h"
 #include "l7/endpoint_health.h"
+#include "l7/proxy/generation.h"
 #include "l7/proxy/snapshot.h"
 
 namespace weir::l7 {
@@ -16,5 +19,9 @@ control::AdminReply routes_reply(const control::Model& model);
 /// GET /v1/endpoints: what is known of each.
 control::AdminReply endpoints_reply(const proxy::Snapshot& snapshot, const EndpointHealth& health,
                                     Instant now);
+
+/// GET /v1/certificates: what clients are shown, by the end of its life, the next first.
+control::AdminReply certificates_reply(const proxy::Snapshot& snapshot,
+                                       const proxy::TlsFiles& files, std::int64_t now_unix_s);
 
 }  // namespace weir::l7

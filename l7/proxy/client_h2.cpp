@@ -70,8 +70,13 @@ bool Core::step_h2(ClientId id, ClientConnection& client, Instant now) {
     moved = true;
   }
   moved = channel.flush() || moved;
-  // Who has sent its FIN opens no more streams; those that are open are still answered.
+  // Without the client's frames a stream has neither windows nor an end: FIN is the connection's end
+  // for both sides, but for what has been answered already. A tunnel would wait for ever.
   const bool said_all = channel.input_ended() && channel.input().empty();
+  if (said_all && !client.streams.empty()) {
+    abandon_streams(client, Reason::kClientReset, now);
+    moved = true;
+  }
   const bool all_said = session.over() || (said_all && session.streams() == 0);
   if (all_said && channel.output().empty()) {
     // With a client's GOAWAY before it, the last answer's end is the session's: it was given.

@@ -56,6 +56,8 @@ Outcome explain(const Daemons& daemons, const ExplainOptions& options);
 Outcome routes(const Daemons& daemons);
 /// Those of one service, or all.
 Outcome endpoints(const Daemons& daemons, const std::string& service);
+/// `expiring_days`: those alone that end within so many days; nothing: all.
+Outcome certs(const Daemons& daemons, std::optional<std::uint32_t> expiring_days);
 
 struct VipOptions {
   control::VipKey key;

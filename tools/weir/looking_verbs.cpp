@@ -155,6 +155,11 @@ void add_traffic_verbs(CLI::App& app, Arguments& arguments) {
       app, "endpoints", "List the endpoints of services: health, load, failures", arguments,
       [service](const Daemons& daemons) { return endpoints(daemons, *service); });
   list->add_option("SERVICE", *service, "only this service's");
+  auto days = std::make_shared<std::optional<std::uint32_t>>();
+  CLI::App* certificates = reading_verb(
+      app, "certs", "List the certificates that clients are shown, the next to expire first",
+      arguments, [days](const Daemons& daemons) { return certs(daemons, *days); });
+  certificates->add_option("--expiring", *days, "only those that end within so many days");
 }
 
 }  // namespace

@@ -1,12 +1,14 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "tools/weir/answers.h"
 
-/// `weir explain`, `weir routes` and `weir endpoints`: where requests go.
+/// `weir explain`, `weir routes`, `weir endpoints` and `weir certs`: where requests go.
 namespace weir::cli {
 namespace {
 
@@ -133,6 +135,25 @@ Outcome endpoints(const Daemons& daemons, const std::string& service) {
                   "ejected_ms", "exchanges", "connections", "requests", "failures", "last_probe"},
                  rows);
   section.forms = {{"since_s", CellForm::kDuration}};
+  return Report{{std::move(section)}, {}};
+}
+
+Outcome certs(const Daemons& daemons, std::optional<std::uint32_t> expiring_days) {
+  Answer answer = ask(daemons.l7, "GET", "/v1/certificates");
+  if (auto* failure = std::get_if<Failure>(&answer)) return std::move(*failure);
+  constexpr std::int64_t kDay = 86'400;
+  Section section{"certificates",
+                  {"vip", "names", "key_type", "not_after_unix_s", "days_left", "default", "file"},
+                  {}};
+  for (const Json& row : list_at(std::get<Json>(answer), "certificates")) {
+    const auto left = at(row, "left_s").get<std::int64_t>();
+    if (expiring_days && left > *expiring_days * kDay) continue;
+    const std::string names = joined(list_at(row, "names"));
+    section.rows.push_back({text_at(row, "vip"), names.empty() ? text_at(row, "subject") : names,
+                            text_at(row, "key_type"), at(row, "not_after_unix_s"), left / kDay,
+                            at(row, "is_default"), text_at(row, "file")});
+  }
+  section.forms = {{"not_after_unix_s", CellForm::kTime}};
   return Report{{std::move(section)}, {}};
 }
 

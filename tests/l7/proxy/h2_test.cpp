@@ -469,17 +469,31 @@ TEST_F(ProxyH2, AHeadThatDoesNotEndIsGivenUp) {
   EXPECT_TRUE(client.peer().ended());
 }
 
-TEST_F(ProxyH2, AClientThatHalfClosesStillGetsItsAnswers) {
+TEST_F(ProxyH2, AFinOfTheClientEndsAllItsStreams) {
   Backend& app = serve([](Peer&) {});
   H2Client& client = connect_h2();
   get(client, 1);
+  post(client, 3);
+  client.send("data 3 | some");
+  world_.run_for(10ms);
+  ASSERT_EQ(app.connections.size(), 2U);
   client.peer().finish();
   world_.run_for(10ms);
-  ASSERT_EQ(app.connections.size(), 1U);
-  app.connections[0]->send(kOk);
+  EXPECT_TRUE(app.connections[0]->was_reset());
+  EXPECT_TRUE(app.connections[1]->was_reset());
+  EXPECT_TRUE(client.peer().ended());
+  EXPECT_EQ(outcomes(), "0 client_reset, 0 client_reset");
+}
+
+TEST_F(ProxyH2, AFinOfTheClientTakesNoAnswerThatWasGiven) {
+  serve(answering(std::string{kOk}));
+  H2Client& client = connect_h2();
+  get(client, 1);
+  world_.run_for(10ms);
+  client.peer().finish();
   world_.run_for(10ms);
   EXPECT_EQ(client.read().body(1), "hello");
-  EXPECT_TRUE(client.peer().ended());
+  EXPECT_TRUE(client.peer().ended() && !client.peer().was_reset());
   EXPECT_EQ(outcomes(), "200 ok");
 }
 
