@@ -178,8 +178,9 @@ control::AdminReply certificates_reply(const proxy::Snapshot& snapshot,
                       {"is_default", i == 0},
                       {"file", certificates[i].file}});
   }
-  std::ranges::stable_sort(
-      rows, {}, [](const json& row) { return row.at("not_after_unix_s").get<std::int64_t>(); });
+  std::stable_sort(rows.begin(), rows.end(), [](const json& a, const json& b) {
+    return a["not_after_unix_s"].get<std::int64_t>() < b["not_after_unix_s"].get<std::int64_t>();
+  });
   return control::ok_reply(json{{"certificates", std::move(rows)}});
 }
 

@@ -198,9 +198,9 @@ class H2Session {
   /// next_ready() returns it once more.
   void remind(H2Stream& stream);
 
-  /// Of a client: after so many resets it opens no more streams, and ends with those it has. Servers
-  /// take many resets for an attack (nghttp2: 1,000 and 33 a second more) and then end the session
-  /// with all of its streams; a proxy's resets are those of all its clients together.
+  /// Of a client: after so many resets it opens no more streams, and ends with those it has.
+  /// Servers take many resets for an attack (nghttp2: 1,000 and 33 a second more) and then end the
+  /// session with all of its streams; a proxy's resets are those of all its clients together.
   static constexpr std::uint32_t kResetsMax = 100;
   /// Lets go of a stream. What is not complete is reset: with `code`, or, of a server that has said
   /// all, with NO_ERROR (RFC 9113, section 8.1).

@@ -70,8 +70,8 @@ bool Core::step_h2(ClientId id, ClientConnection& client, Instant now) {
     moved = true;
   }
   moved = channel.flush() || moved;
-  // Without the client's frames a stream has neither windows nor an end: FIN is the connection's end
-  // for both sides, but for what has been answered already. A tunnel would wait for ever.
+  // Without the client's frames a stream has neither windows nor an end: FIN is the connection's
+  // end for both sides, but for what has been answered already. A tunnel would wait for ever.
   const bool said_all = channel.input_ended() && channel.input().empty();
   if (said_all && !client.streams.empty()) {
     abandon_streams(client, Reason::kClientReset, now);

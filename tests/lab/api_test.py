@@ -140,6 +140,7 @@ class Description(ApiCase):
         self.revisions(api)
         self.traffic(api)
         self.flows(api)
+        self.lanes(api)
         self.the_end(api)
         self.assertEqual(api.described.unseen(), [])
 
@@ -308,12 +309,23 @@ class Description(ApiCase):
                          [(OF_NAT, client, "10.77.0.2:5353")])
         self.assertEqual(listed["matched"], 1)
 
+    def lanes(self, api):
+        """There is a carrier while some gateway is configured."""
+        path = "/v1/lane"
+        self.assertEqual(api.ask("GET", path, 200)["lane"], "blue")
+        for body in ({}, {"lane": "red"}, {"lane": "green", "now": True}):
+            api.ask("POST", path, 400, wrong=body)
+        for lane in ("green", "blue"):
+            self.assertEqual(api.ask("POST", path, 200, body={"lane": lane})["lane"], lane)
+
     def the_end(self, api):
         with api.lines("/v1/monitor", vip=OF_FILE, source="10.77.0.2") as events:
             next(events)
             api.ask("POST", "/v1/unload", 200, body={})
             *_, last = events
         self.assertIn("taken off", last["end"])
+        api.ask("GET", "/v1/lane", 409)
+        api.ask("POST", "/v1/lane", 409, body={"lane": "green"})
 
     def test_what_http_has_a_status_for_is_a_problem_with_that_status(self):
         from openapi import Client

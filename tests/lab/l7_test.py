@@ -183,7 +183,26 @@ class L7Path(LabCase):
         self.assertEqual(api.ask("GET", "/v1/config", 200), {**whole, "partial": False})
         revision = api.ask("GET", "/v1/status", 200)["revision"]
         self.assertIn(f"\nweir_l7_config_revision {revision}\n", api.ask("GET", "/metrics", 200))
+        shown = api.ask("GET", "/v1/certificates", 200)["certificates"]
+        self.assertIn("shop.example", [name for row in shown for name in row["names"]])
+        self.retire(api)
         self.assertEqual(api.described.unseen(), [])
+
+    def retire(self, api):
+        """As whoever takes over does; nobody has, so that another is started in its place."""
+        for body in ({}, {"longest_s": -1}, {"longest_s": 604801}, {"longest_s": 1, "now": True}):
+            api.ask("POST", "/v1/retire", 400, wrong=body)
+        process = self.lab.processes["weir-l7"]
+        self.assertEqual(api.ask("POST", "/v1/retire", 200, body={"longest_s": 1})["pid"], process.pid)
+        self.assertEqual(process.wait(30), 0)
+        self.lab.processes.pop("weir-l7")
+        self.lab.start_l7(self.config)
+
+    def test_certificates_are_listed_with_the_days_that_they_have_left(self):
+        rows = self.lab.weir_json("certs")["certificates"]
+        self.assertEqual([row["days_left"] for row in rows], [29] * len(rows))
+        self.assertIn("*.shop.example, shop.example", [row["names"] for row in rows])
+        self.assertEqual(self.lab.weir_json("certs", "--expiring", "28")["certificates"], [])
 
     def where_requests_go(self, api):
         for path in ("/v1/routes", "/v1/endpoints"):

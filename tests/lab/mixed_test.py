@@ -31,7 +31,7 @@ def mixed_config(directory):
     both = ", ".join(f'"{weirlab.backend4(host)}:{MOODY_PORT}"' for host in ("b3", "b4"))
     return h2_config(directory).replace("httpRoutes:", f"""  moody:
     endpoints: [{both}]
-    healthCheck: {{path: /healthz, interval: 500ms, timeout: 500ms, rise: 2, fall: 2, flaps: 0}}
+    healthCheck: {{path: /healthz, interval: 500ms, timeout: 500ms, rise: 1, fall: 3, flaps: 0}}
     outlierDetection: {{consecutiveFailures: 3, ejectionTime: 1s}}
 httpRoutes:""") + """  - name: moody
     matches: [{path: {prefix: /moody}}]
@@ -57,13 +57,17 @@ class Mixed(MixedCase):
     # ---- what happens meanwhile ---------------------------------------------------------------
 
     def flap(self):
-        """One endpoint is something else than well for a while, and then both are."""
+        """One endpoint is something else than well for a while, and then both are, and are used."""
         mood = self.lab.directory / f"{random.choice(('b3', 'b4'))}.mood"
         mood.write_text(random.choice(MOODS))
-        time.sleep(1)
+        time.sleep(2)
         mood.write_text("well")
-        time.sleep(1)
+        wait_until("both to be used again", self.both_are_used, PATIENCE_S, step=0.2)
         return 1
+
+    def both_are_used(self):
+        rows = self.api("endpoints")["endpoints"]
+        return all(row["usable"] for row in rows if row["service"] == "moody")
 
     def reload(self):
         self.reloads += 1
@@ -109,10 +113,12 @@ class Mixed(MixedCase):
 
     # ---- what is looked at --------------------------------------------------------------------
 
+    def api(self, what):
+        return json.loads(self.lab.run_in("node", "curl", "-sS", "--unix-socket", self.lab.l7_socket,
+                                          f"http://weir/v1/{what}").stdout)
+
     def stats(self):
-        reply = self.lab.run_in("node", "curl", "-sS", "--unix-socket", self.lab.l7_socket,
-                                "http://weir/v1/stats").stdout
-        return json.loads(reply)["workers"][0]
+        return self.api("stats")["workers"][0]
 
     def rss_kib(self):
         status = pathlib.Path(f"/proc/{self.lab.processes['weir-l7'].pid}/status").read_text()
