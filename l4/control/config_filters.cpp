@@ -22,9 +22,19 @@ void ConfigParser::parse_filters(Fields& fields, RouteRule& rule) {
   if (const YamlNode* rewrite = fields.find("rewrite"))
     rule.rewrite = parse_rewrite(*rewrite, fields.label("rewrite"), rule);
   if (const YamlNode* headers = fields.find("requestHeaders"))
-    rule.request_headers = parse_header_edits(*headers, fields.label("requestHeaders"));
+    rule.request_headers =
+        parse_header_edits(*headers, fields.label("requestHeaders"), TemplateUse::kRequest);
   if (const YamlNode* headers = fields.find("responseHeaders"))
-    rule.response_headers = parse_header_edits(*headers, fields.label("responseHeaders"));
+    rule.response_headers =
+        parse_header_edits(*headers, fields.label("responseHeaders"), TemplateUse::kResponse);
+  if (const YamlNode* fault = fields.find("fault"))
+    rule.fault = parse_fault(*fault, fields.label("fault"));
+  if (const YamlNode* mirror = fields.find("mirror"))
+    rule.mirror = parse_mirror(*mirror, fields.label("mirror"));
+  for (const std::string_view key : {"fault", "mirror"})
+    if (const YamlNode* node = fields.find(key); node != nullptr && (rule.redirect || rule.respond))
+      reader_.report(node->at, fmt::format("{} has {} but no services", fields.owner(), key),
+                     "backendRefs beside it");
 }
 
 Redirect ConfigParser::parse_redirect(const YamlNode& node, const std::string& owner,
@@ -120,13 +130,14 @@ void ConfigParser::parse_regex_edit(const YamlNode& node, const std::string& own
   edit = {PathEdit::Kind::kRegex, std::move(*value), std::move(*pattern)};
 }
 
-HeaderEdits ConfigParser::parse_header_edits(const YamlNode& node, const std::string& owner) {
+HeaderEdits ConfigParser::parse_header_edits(const YamlNode& node, const std::string& owner,
+                                             TemplateUse use) {
   Fields fields{reader_, node, owner, {{"set", "add", "remove"}}};
   HeaderEdits edits;
   if (const YamlNode* set = fields.find("set"))
-    edits.set = parse_header_values(*set, fields.label("set"));
+    edits.set = parse_header_values(*set, fields.label("set"), use);
   if (const YamlNode* add = fields.find("add"))
-    edits.add = parse_header_values(*add, fields.label("add"));
+    edits.add = parse_header_values(*add, fields.label("add"), use);
   read_list(
       fields, "remove", "header names", kHeaderEditsMax,
       [&](const YamlNode& item, std::size_t) -> std::optional<std::string> {
@@ -148,14 +159,16 @@ HeaderEdits ConfigParser::parse_header_edits(const YamlNode& node, const std::st
 }
 
 std::vector<std::pair<std::string, std::string>> ConfigParser::parse_header_values(
-    const YamlNode& node, const std::string& owner) {
+    const YamlNode& node, const std::string& owner, TemplateUse use) {
   std::vector<std::pair<std::string, std::string>> values;
   for (const MapEntry& entry : entries_of(reader_, node, owner, "a map such as {x-env: prod}")) {
     const std::string what = fmt::format("header '{}' in {}", entry.key, owner);
     if (!reader_.accept(entry.at, "a header in " + owner, object_to_edited_header(entry.key)))
       continue;
     auto value = reader_.text(*entry.value, what, "a value");
-    if (!value || !reader_.accept(entry.value->at, what, object_to_header_value(*value))) continue;
+    if (!value || !reader_.accept(entry.value->at, what, object_to_header_value(*value)) ||
+        !reader_.accept(entry.value->at, what, object_to_value_template(*value, use)))
+      continue;
     if (values.size() == kHeaderEditsMax) {
       reader_.report(entry.at, fmt::format("{} has too many headers", owner),
                      fmt::format("at most {}", kHeaderEditsMax));
@@ -164,6 +177,52 @@ std::vector<std::pair<std::string, std::string>> ConfigParser::parse_header_valu
     values.emplace_back(std::string{entry.key}, std::move(*value));
   }
   return values;
+}
+
+FaultInjection ConfigParser::parse_fault(const YamlNode& node, const std::string& owner) {
+  constexpr std::uint32_t kDelayMaxMs = 5 * 60'000;
+  FaultInjection fault;
+  const Fields fields{reader_, node, owner, {{"delay", "abort"}}};
+  const YamlNode* delay = fields.find("delay");
+  const YamlNode* abort = fields.find("abort");
+  if (node.kind == YamlKind::kMap && delay == nullptr && abort == nullptr)
+    reader_.report(node.at, fmt::format("{} does nothing", owner),
+                   "'delay: {time: 2s, share: 10%}' or 'abort: {status: 503, share: 5%}'");
+  if (delay != nullptr) {
+    Fields words{reader_, *delay, fields.label("delay"), {{"time", "share"}}};
+    if (const YamlNode* time = words.need("time", "a time such as 2s"))
+      fault.delay_ms = reader_.duration_ms(*time, words.label("time"), 1, kDelayMaxMs).value_or(1);
+    if (const YamlNode* share = words.need("share", "a share of requests, such as 10%"))
+      fault.delay_share = reader_.share(*share, words.label("share")).value_or(0);
+  }
+  if (abort != nullptr) {
+    Fields words{reader_, *abort, fields.label("abort"), {{"status", "share"}}};
+    if (const YamlNode* status = words.need("status", "a status such as 503"))
+      fault.abort_status = static_cast<std::uint16_t>(
+          reader_.number(*status, words.label("status"), 400, 599).value_or(503));
+    if (const YamlNode* share = words.need("share", "a share of requests, such as 5%"))
+      fault.abort_share = reader_.share(*share, words.label("share")).value_or(0);
+  }
+  return fault;
+}
+
+Mirror ConfigParser::parse_mirror(const YamlNode& node, const std::string& owner) {
+  Fields fields{reader_, node, owner, {{"backendRef", "share", "bodyBytes"}}};
+  Mirror mirror;
+  if (const YamlNode* share = fields.find("share"))
+    mirror.share = reader_.share(*share, fields.label("share")).value_or(kShareWhole);
+  if (const YamlNode* bytes = fields.find("bodyBytes"))
+    mirror.body_bytes = static_cast<std::uint32_t>(
+        reader_.bytes(*bytes, fields.label("bodyBytes"), 0, kMirrorBodyMax).value_or(0));
+  const YamlNode* ref = fields.need("backendRef", "the service that gets them: {name: cart-next}");
+  if (ref == nullptr) return mirror;
+  Fields words{reader_, *ref, fields.label("backendRef"), {{"name"}}};
+  const YamlNode* name = words.need("name", "the name of a service");
+  const auto service = name != nullptr ? reader_.name(*name, words.label("name")) : std::nullopt;
+  if (!service) return mirror;
+  mirror.service = *service;
+  service_references_.push_back({name->at, owner, *service, std::nullopt});
+  return mirror;
 }
 
 FixedResponse ConfigParser::parse_respond(const YamlNode& node, const std::string& owner) {

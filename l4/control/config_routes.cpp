@@ -20,7 +20,7 @@ std::optional<HttpRoute> ConfigParser::parse_route(const YamlNode& node, std::si
   Fields fields{reader_,
                 node,
                 owner_of("httpRoute", node, index),
-                {{"name", "parentRefs", "hostnames", "rules"}, {"policyRefs"}}};
+                {{"name", "parentRefs", "hostnames", "rules", "errorPages"}, {"policyRefs"}}};
   HttpRoute route;
   if (const YamlNode* name = fields.need("name", "a name that is unique among the routes")) {
     route.name = reader_.name(*name, fields.label("name")).value_or("");
@@ -42,6 +42,7 @@ std::optional<HttpRoute> ConfigParser::parse_route(const YamlNode& node, std::si
       fields, "rules", "rules", kRulesMax,
       [&](const YamlNode& item, std::size_t i) { return parse_rule(item, i, fields.owner()); },
       route.rules);
+  route.error_pages = parse_error_pages(fields);
   refuse_empty(fields, "parentRefs");
   refuse_empty(fields, "rules");
   return route;
@@ -140,12 +141,13 @@ std::optional<ParentRef> ConfigParser::parse_parent(const YamlNode& node,
 
 std::optional<RouteRule> ConfigParser::parse_rule(const YamlNode& node, std::size_t index,
                                                   const std::string& route) {
-  Fields fields{reader_,
-                node,
-                fmt::format("{} of {}", owner_of("rule", node, index), route),
-                {{"name", "matches", "timeouts", "backendRefs", "redirect", "respond", "rewrite",
-                  "requestHeaders", "responseHeaders", "retry", "sessionPersistence"},
-                 {"policyRefs", "aggregate", "canary", "mirror", "filters"}}};
+  Fields fields{
+      reader_,
+      node,
+      fmt::format("{} of {}", owner_of("rule", node, index), route),
+      {{"name", "matches", "timeouts", "backendRefs", "redirect", "respond", "rewrite",
+        "requestHeaders", "responseHeaders", "retry", "sessionPersistence", "fault", "mirror"},
+       {"policyRefs", "aggregate", "canary", "filters"}}};
   RouteRule rule;
   if (const YamlNode* name = fields.find("name"))
     rule.name = reader_.name(*name, fields.label("name")).value_or("");

@@ -277,6 +277,7 @@ struct Listener {
   std::optional<GatewayLimits> limits = {};  ///< instead of the gateway's
   /// Proxies that say with the PROXY protocol whose connection it is, and must. Sorted, each once.
   std::vector<wire::Prefix> proxy_protocol_from = {};
+  std::vector<ErrorPage> error_pages = {};
   friend bool operator==(const Listener&, const Listener&) = default;
 };
 
@@ -292,6 +293,15 @@ struct ForwardedTrust {
 };
 inline constexpr std::uint32_t kForwardedHopsMax = 16;
 
+/// What of a gateway's requests is logged, and how.
+struct AccessLogPolicy {
+  std::string format = {};                               ///< a text with variables; empty: JSON
+  std::uint32_t sample = kShareWhole;                    ///< of requests, those below aside
+  std::optional<std::uint16_t> always_status = {};       ///< this one and those above
+  std::optional<std::uint32_t> always_duration_ms = {};  ///< those that took at least so long
+  friend bool operator==(const AccessLogPolicy&, const AccessLogPolicy&) = default;
+};
+
 struct Gateway {
   std::string name;
   std::vector<wire::IpAddress> addresses;
@@ -299,6 +309,8 @@ struct Gateway {
   GatewayLimits limits;
   ForwardedTrust forwarded = {};
   bool trace_context = false;  ///< every request is put into a trace (W3C Trace Context)
+  std::vector<ErrorPage> error_pages = {};
+  AccessLogPolicy access_log = {};
   friend bool operator==(const Gateway&, const Gateway&) = default;
 };
 

@@ -4,6 +4,7 @@
 #include "l4/control/health_json.h"
 #include "l4/control/json_text.h"
 #include "l4/control/model_json_parts.h"
+#include "l4/control/units.h"
 
 namespace weir::control {
 namespace {
@@ -150,6 +151,7 @@ Json file_json(const Listener& listener) {
   if (listener.limits) json["limits"] = file_json(*listener.limits);
   if (!listener.proxy_protocol_from.empty())
     json["proxyProtocol"] = {{"from", text_list(listener.proxy_protocol_from)}};
+  if (!listener.error_pages.empty()) json["errorPages"] = file_json(listener.error_pages);
   if (listener.protocol == ListenerProtocol::kTls) json["tls"] = {{"mode", "Passthrough"}};
   if (listener.protocol != ListenerProtocol::kHttps) return json;
   Json refs = Json::array();
@@ -167,6 +169,15 @@ Json file_json(const Listener& listener) {
   return json;
 }
 
+Json file_json(const AccessLogPolicy& log) {
+  Json json{{"sample", share_text(log.sample)}};
+  if (!log.format.empty()) json["format"] = log.format;
+  if (log.always_status) json["always"]["minStatus"] = *log.always_status;
+  if (log.always_duration_ms)
+    json["always"]["minDuration"] = milliseconds_text(*log.always_duration_ms);
+  return json;
+}
+
 Json file_json(const Gateway& gateway) {
   Json listeners = Json::array();
   for (const Listener& listener : gateway.listeners)
@@ -176,6 +187,8 @@ Json file_json(const Gateway& gateway) {
             {"listeners", std::move(listeners)},
             {"limits", file_json(gateway.limits)}};
   if (gateway.trace_context) json["tracing"] = "W3C";
+  if (!gateway.error_pages.empty()) json["errorPages"] = file_json(gateway.error_pages);
+  if (gateway.access_log != AccessLogPolicy{}) json["accessLog"] = file_json(gateway.access_log);
   if (gateway.forwarded != ForwardedTrust{}) json["forwarded"] = file_json(gateway.forwarded);
   return json;
 }

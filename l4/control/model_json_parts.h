@@ -17,6 +17,7 @@ using FileJson = nlohmann::ordered_json;
 
 FileJson file_json(const HttpRoute& route);
 FileJson file_json(const TlsRoute& route);
+FileJson file_json(const std::vector<ErrorPage>& pages);
 
 inline std::string milliseconds_text(std::uint32_t count) { return fmt::format("{}ms", count); }
 

@@ -1,4 +1,5 @@
 #include "l4/control/model_json_parts.h"
+#include "l4/control/units.h"
 
 namespace weir::control {
 namespace {
@@ -74,6 +75,22 @@ Json file_json(const FixedResponse& respond) {
   return json;
 }
 
+Json file_json(const FaultInjection& fault) {
+  Json json = Json::object();
+  if (fault.delay_ms != 0)
+    json["delay"] = {{"time", milliseconds_text(fault.delay_ms)},
+                     {"share", share_text(fault.delay_share)}};
+  if (fault.abort_status != 0)
+    json["abort"] = {{"status", fault.abort_status}, {"share", share_text(fault.abort_share)}};
+  return json;
+}
+
+Json file_json(const Mirror& mirror) {
+  return {{"backendRef", {{"name", mirror.service}}},
+          {"share", share_text(mirror.share)},
+          {"bodyBytes", fmt::format("{}B", mirror.body_bytes)}};
+}
+
 Json file_json(const HeaderEdits& edits) {
   Json json = Json::object();
   for (const auto& [name, value] : edits.set)
@@ -107,6 +124,8 @@ Json file_json(const RouteRule& rule) {
   if (rule.rewrite) json["rewrite"] = file_json(*rule.rewrite);
   if (!rule.request_headers.empty()) json["requestHeaders"] = file_json(rule.request_headers);
   if (!rule.response_headers.empty()) json["responseHeaders"] = file_json(rule.response_headers);
+  if (rule.fault) json["fault"] = file_json(*rule.fault);
+  if (rule.mirror) json["mirror"] = file_json(*rule.mirror);
   if (rule.retry != RetryPolicy{}) json["retry"] = file_json(rule.retry);
   if (rule.session) {
     json["sessionPersistence"] = {{"cookie", rule.session->cookie}};
@@ -128,14 +147,30 @@ Json file_json(const std::vector<ParentRef>& parents) {
 
 }  // namespace
 
+FileJson file_json(const std::vector<ErrorPage>& pages) {
+  Json list = Json::array();
+  for (const ErrorPage& page : pages) {
+    Json statuses = Json::array();
+    for (const StatusMatch& status : page.statuses)
+      statuses.push_back(status.is_class() ? Json(fmt::format("{}xx", status.value))
+                                           : Json(status.value));
+    list.push_back({{"statuses", std::move(statuses)},
+                    {"contentType", page.content_type},
+                    {"body", page.body}});
+  }
+  return list;
+}
+
 FileJson file_json(const HttpRoute& route) {
   Json rules = Json::array();
   for (const RouteRule& rule : route.rules)
     rules.push_back(file_json(rule));
-  return {{"name", route.name},
-          {"parentRefs", file_json(route.parents)},
-          {"hostnames", route.hostnames},
-          {"rules", std::move(rules)}};
+  Json json{{"name", route.name},
+            {"parentRefs", file_json(route.parents)},
+            {"hostnames", route.hostnames},
+            {"rules", std::move(rules)}};
+  if (!route.error_pages.empty()) json["errorPages"] = file_json(route.error_pages);
+  return json;
 }
 
 FileJson file_json(const TlsRoute& route) {

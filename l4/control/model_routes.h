@@ -91,7 +91,8 @@ struct Rewrite {
   friend bool operator==(const Rewrite&, const Rewrite&) = default;
 };
 
-/// Gateway API, HTTPHeaderFilter: removed, then set, then added.
+/// Gateway API, HTTPHeaderFilter: removed, then set, then added. Values are texts with variables
+/// (value_template.h).
 struct HeaderEdits {
   std::vector<std::pair<std::string, std::string>> set = {};
   std::vector<std::pair<std::string, std::string>> add = {};
@@ -126,6 +127,46 @@ struct SessionPersistence {
   friend bool operator==(const SessionPersistence&, const SessionPersistence&) = default;
 };
 
+/// Of requests, in thousandths of a percent.
+inline constexpr std::uint32_t kShareWhole = 100'000;
+
+/// Trouble on purpose, to see what clients make of it. Both may meet one request.
+struct FaultInjection {
+  std::uint32_t delay_ms = 0;
+  std::uint32_t delay_share = 0;   ///< of kShareWhole
+  std::uint16_t abort_status = 0;  ///< what is answered instead
+  std::uint32_t abort_share = 0;
+  friend bool operator==(const FaultInjection&, const FaultInjection&) = default;
+};
+
+inline constexpr std::uint32_t kMirrorBodyMax = 64 * 1024;
+
+/// Requests that are also sent to somebody whose answer nobody waits for.
+struct Mirror {
+  std::string service;
+  std::uint32_t share = kShareWhole;
+  std::uint32_t body_bytes = kMirrorBodyMax;  ///< a request with a larger body is not mirrored
+  friend bool operator==(const Mirror&, const Mirror&) = default;
+};
+
+/// A status, or a class of them: 404, or 4 for all of 400 to 499.
+struct StatusMatch {
+  std::uint16_t value = 0;
+  [[nodiscard]] bool is_class() const { return value < 10; }
+  [[nodiscard]] bool covers(int status) const {
+    return is_class() ? status / 100 == value : status == value;
+  }
+  friend bool operator==(const StatusMatch&, const StatusMatch&) = default;
+};
+
+/// What Weir's own answers of these statuses say, to clients that take the type.
+struct ErrorPage {
+  std::vector<StatusMatch> statuses;
+  std::string content_type;
+  std::string body;
+  friend bool operator==(const ErrorPage&, const ErrorPage&) = default;
+};
+
 /// An answer without a backend.
 struct FixedResponse {
   std::uint16_t status = 200;
@@ -147,6 +188,8 @@ struct RouteRule {
   HeaderEdits response_headers = {};
   RetryPolicy retry = {};
   std::optional<SessionPersistence> session = {};
+  std::optional<FaultInjection> fault = {};
+  std::optional<Mirror> mirror = {};
   friend bool operator==(const RouteRule&, const RouteRule&) = default;
 };
 
@@ -155,6 +198,7 @@ struct HttpRoute {
   std::vector<ParentRef> parents;
   std::vector<std::string> hostnames;  ///< lower case, "*.x" allowed; empty: the listener's
   std::vector<RouteRule> rules;
+  std::vector<ErrorPage> error_pages = {};
   friend bool operator==(const HttpRoute&, const HttpRoute&) = default;
 };
 
