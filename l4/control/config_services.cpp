@@ -224,7 +224,7 @@ std::optional<HealthCheck> ConfigParser::parse_service_health(const YamlNode& no
                                                               const std::string& owner,
                                                               const Service& service) {
   constexpr std::array kServiceProbes{ProbeKind::kTcp, ProbeKind::kHttp, ProbeKind::kHttps,
-                              ProbeKind::kGrpc};
+                                      ProbeKind::kGrpc};
   auto check = parse_health_check(node, owner, kServiceProbes, true);
   if (!check) return std::nullopt;
   if (check->kind == ProbeKind::kHttp && service.tls && !check->port) {

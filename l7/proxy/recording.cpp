@@ -1,7 +1,5 @@
 /// What is left of an exchange that has ended: counts and a line in the log.
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
 #include <utility>

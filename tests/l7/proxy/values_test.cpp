@@ -142,6 +142,7 @@ class LogLines : public Values {
   void log_as(const control::AccessLogPolicy& policy) {
     serve_with([&](control::Model& model) { model.gateways[0].access_log = policy; });
   }
+  bool answers_ = true;
 };
 
 TEST_F(LogLines, AreAsTheGatewayWantsThem) {
@@ -207,16 +208,15 @@ TEST_F(LogLines, OfFailuresAreThereWhateverTheSample) {
 }
 
 TEST_F(LogLines, OfWhatIsSlowAreThereWhateverTheSample) {
-  bool answers = true;
-  Backend& backend = world_.add_backend(8001, [&](Peer& peer) {
-    if (answers) answering(std::string{kOk})(peer);
+  Backend& backend = world_.add_backend(8001, [this](Peer& peer) {
+    if (answers_) answering(std::string{kOk})(peer);
   });
   control::Model model = ProxyWorld::model_for({backend.endpoint});
   model.gateways[0].access_log = {.sample = 0, .always_duration_ms = 500};
   world_.install(model);
   ask("/quick");
   EXPECT_EQ(outcomes(), "");
-  answers = false;
+  answers_ = false;
   Peer& client = connect_and_send(request());
   world_.run_for(600ms);
   backend.connections.back()->send(kOk);
