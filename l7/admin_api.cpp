@@ -123,6 +123,11 @@ json h2_json(const http::H2Counters& c) {
           {"abuse", abuse}};
 }
 
+json mirrors_json(const proxy::MirrorCounters& c) {
+  return {{"sent", c.sent},           {"answered", c.answered}, {"failed", c.failed},
+          {"too_large", c.too_large}, {"cut", c.cut},           {"crowded", c.crowded}};
+}
+
 json route_json(const proxy::RouteCounters& route) {
   json row{
       {"route", route.name}, {"requests", route.requests()}, {"duration_us", route.duration_us}};
@@ -165,6 +170,10 @@ json http_json(const proxy::WorkerReport& report) {
           {"h2", h2_json(c.h2)},
           {"retries", c.retries},
           {"ejections", c.ejections},
+          {"delays", c.delays},
+          {"header_values_left_out", c.header_values_left_out},
+          {"mirrors", mirrors_json(c.mirrors)},
+          {"log_left_out", c.log_left_out},
           {"responses", responses},
           {"reasons", reasons},
           {"services", services},
@@ -435,7 +444,7 @@ control::AdminReply AdminApi::handle(const control::AdminRequest& request) {
   if (request.method == "POST" && request.path == "/v1/retire") return retire(request);
   if (request.method == "GET" && request.path == "/v1/config") return config();
   if (request.method == "GET" && request.path == "/v1/explain")
-    return explain_reply(*snapshot_, request);
+    return explain_reply(model_, *snapshot_, request);
   if (request.method == "GET" && request.path == "/v1/routes") return routes_reply(model_);
   if (request.method == "GET" && request.path == "/v1/endpoints")
     return endpoints_reply(*snapshot_, health_, monotonic_now());

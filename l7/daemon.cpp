@@ -342,7 +342,7 @@ int main(int argc, char** argv) {
   weir::control::add_admin_flags(app, options.admin);
   app.add_option("--state-dir", options.state_dir, "what must survive a restart")
       ->capture_default_str();
-  app.add_option("--access-log", options.access_log, "one line of JSON per request; - for stdout")
+  app.add_option("--access-log", options.access_log, "one line per request; - for stdout")
       ->capture_default_str();
   app.add_option("--device", options.device,
                  "what the workers' ends of the carrier that weir-l4 makes are called, without "

@@ -7,6 +7,7 @@
 
 #include "l4/control/route_json.h"
 #include "l7/explain.h"
+#include "l7/rule_effects.h"
 
 namespace weir::l7 {
 namespace {
@@ -84,7 +85,7 @@ json services_json(const proxy::Snapshot& snapshot, const proxy::Rule& rule, Ins
 
 }  // namespace
 
-control::AdminReply explain_reply(const proxy::Snapshot& snapshot,
+control::AdminReply explain_reply(const control::Model& model, const proxy::Snapshot& snapshot,
                                   const control::AdminRequest& request) {
   const Result<ExplainRequest> asked = explain_request(request);
   if (!asked) return control::error_reply(asked.error());
@@ -114,6 +115,7 @@ control::AdminReply explain_reply(const proxy::Snapshot& snapshot,
            {"sent_target", found->sent_target},
            {"services",
             proxied ? services_json(snapshot, *found->chosen, monotonic_now()) : json::array()},
+           {"effects", effects_of(model, found->listener, found->route, found->rule)},
            {"candidates", std::move(candidates)}});
 }
 
@@ -132,13 +134,14 @@ control::AdminReply routes_reply(const control::Model& model) {
       for (const control::BackendRef& backend : rule.backends)
         services.push_back({{"service", backend.service}, {"weight", backend.weight}});
       rows.push_back({{"route", route.name},
-                      {"rule", rule.name.empty() ? std::to_string(i + 1) : rule.name},
+                      {"rule", rule_name(route, i)},
                       {"gateways", parents},
                       {"hostnames", route.hostnames},
                       {"matches", std::move(matches)},
                       {"answer", rule.redirect  ? "redirect"
                                  : rule.respond ? "respond"
                                                 : "services"},
+                      {"effects", effects_of(route, rule)},
                       {"services", std::move(services)}});
     }
   }

@@ -12,7 +12,7 @@ namespace weir::l7 {
 // What the admin API says about where requests go: by the snapshot in force, without a worker.
 
 /// GET /v1/explain?url=…&method=…&headers=…&vip=…; headers are lines of "Name: value".
-control::AdminReply explain_reply(const proxy::Snapshot& snapshot,
+control::AdminReply explain_reply(const control::Model& model, const proxy::Snapshot& snapshot,
                                   const control::AdminRequest& request);
 /// GET /v1/routes: every rule in the order of the file.
 control::AdminReply routes_reply(const control::Model& model);

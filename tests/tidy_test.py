@@ -44,9 +44,9 @@ ARROWS = [
     ("l7/tls/", ["l4/base/", MODEL]),
     ("l7/http/", ["l4/base/"]),
     # net: the worker owns the interface that its connections speak through. maglev: one table
-    # serves both planes.
+    # serves both planes. value_template: one reader of variables checks and compiles.
     ("l7/proxy/", ["l4/base/", "l4/wire/", "l7/port/", "l7/net/", "l7/tcp/", "l7/tls/", "l7/http/",
-                   MODEL, "l4/control/maglev.h"]),
+                   MODEL, "l4/control/maglev.h", "l4/control/value_template.h"]),
     ("l7/", ["l4/base/", "l4/wire/", "l4/control/", "l7/"]),
     # wire and control, not the model alone: addresses and VIPs are checked before they are sent, and
     # the client of the admin API stands beside its server. Neither reaches a plane.
@@ -70,7 +70,8 @@ LIBRARIES = [
                    "l4/control/admin_client.cpp", "tests/"]),
     (r"(bpf|xdp)/(libbpf|bpf|btf|xsk|libxdp)\.h", ["l4/*", "tests/", "bench/"]),
     (r".*\.skel\.h", ["l4/*", "tests/", "bench/"]),
-    (r"nlohmann/", ["l4/control/*.cpp", "l4/*.cpp", "l4/control/route_json.h", "l7/*.cpp",
+    (r"nlohmann/", ["l4/control/*.cpp", "l4/*.cpp", "l4/control/route_json.h",
+                    "l4/control/model_json_parts.h", "l7/*.cpp",
                     "tools/weir/", "tests/", "bench/"]),
     (r"yaml\.h", ["l4/control/yaml_tree.cpp"]),
     (r"httplib\.h", ["l4/control/admin_client.cpp", "tests/"]),

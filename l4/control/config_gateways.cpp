@@ -33,8 +33,9 @@ std::optional<Gateway> ConfigParser::parse_gateway(const YamlNode& node, std::si
   Fields fields{reader_,
                 node,
                 owner_of("gateway", node, index),
-                {{"name", "addresses", "listeners", "limits", "forwarded", "tracing"},
-                 {"policyRefs", "accessLog"}}};
+                {{"name", "addresses", "listeners", "limits", "forwarded", "tracing", "errorPages",
+                  "accessLog"},
+                 {"policyRefs"}}};
   Gateway gateway;
   // Before the listeners, whose own limits stand beside these.
   if (const YamlNode* limits = fields.find("limits"))
@@ -42,6 +43,9 @@ std::optional<Gateway> ConfigParser::parse_gateway(const YamlNode& node, std::si
   if (const YamlNode* tracing = fields.find("tracing"))
     gateway.trace_context =
         reader_.choice<bool>(*tracing, fields.label("tracing"), kTracing).value_or(false);
+  gateway.error_pages = parse_error_pages(fields);
+  if (const YamlNode* log = fields.find("accessLog"))
+    gateway.access_log = parse_access_log(*log, fields.label("accessLog"));
   if (const YamlNode* forwarded = fields.find("forwarded"))
     gateway.forwarded = parse_forwarded(*forwarded, fields.label("forwarded"));
   if (const YamlNode* name = fields.need("name", "a name that is unique among the gateways")) {
@@ -97,12 +101,12 @@ std::optional<Gateway> ConfigParser::parse_gateway(const YamlNode& node, std::si
 std::optional<Listener> ConfigParser::parse_listener(const YamlNode& node, std::size_t index,
                                                      const Gateway& gateway,
                                                      const std::string& gateway_owner) {
-  Fields fields{
-      reader_,
-      node,
-      fmt::format("{} of {}", owner_of("listener", node, index), gateway_owner),
-      {{"name", "port", "protocol", "hostname", "tls", "redirectTo", "limits", "proxyProtocol"},
-       {"policyRefs"}}};
+  Fields fields{reader_,
+                node,
+                fmt::format("{} of {}", owner_of("listener", node, index), gateway_owner),
+                {{"name", "port", "protocol", "hostname", "tls", "redirectTo", "limits",
+                  "proxyProtocol", "errorPages"},
+                 {"policyRefs"}}};
   Listener listener;
   if (const YamlNode* name = fields.need("name", "a name that is unique within the gateway"))
     listener.name = reader_.name(*name, fields.label("name")).value_or("");
@@ -116,6 +120,7 @@ std::optional<Listener> ConfigParser::parse_listener(const YamlNode& node, std::
     parse_limits(*limits, fields.label("limits"), own);
     if (own != gateway.limits) listener.limits = own;
   }
+  listener.error_pages = parse_error_pages(fields);
   if (const YamlNode* proxies = fields.find("proxyProtocol"))
     listener.proxy_protocol_from = parse_proxy_peers(*proxies, fields.label("proxyProtocol"));
   const YamlNode* port_node = fields.need("port", "a number from 1 to 65535");

@@ -18,7 +18,8 @@
 
 /// The schema of the configuration file. Private to parse_config(): config_vips.cpp and
 /// config_health.cpp read what the XDP plane serves, config_gateways.cpp, config_clients.cpp,
-/// config_services.cpp and config_routes.cpp what weir-l7 serves, config.cpp the rest.
+/// config_services.cpp, config_routes.cpp, config_filters.cpp and config_error_pages.cpp what
+/// weir-l7 serves, config.cpp the rest.
 namespace weir::control {
 
 /// How many addresses a list may have; the other limits stand where they are used.
@@ -125,6 +126,14 @@ class ConfigParser {
   ServiceLimits parse_service_limits(const YamlNode& node, const std::string& owner);
   std::optional<HealthCheck> parse_service_health(const YamlNode& node, const std::string& owner,
                                                   const Service& service);
+  // config_error_pages.cpp
+  std::vector<ErrorPage> parse_error_pages(const Fields& fields);
+  std::optional<ErrorPage> parse_error_page(const YamlNode& node, const std::string& owner);
+  std::optional<StatusMatch> parse_status_match(const YamlNode& node, const std::string& owner);
+  std::string read_page(const YamlNode& node, const std::string& what);
+  AccessLogPolicy parse_access_log(const YamlNode& node, const std::string& owner);
+  void parse_log_always(const YamlNode& node, const std::string& owner, AccessLogPolicy& log);
+
   // config_routes.cpp
   std::optional<HttpRoute> parse_route(const YamlNode& node, std::size_t index);
   std::optional<TlsRoute> parse_tls_route(const YamlNode& node, std::size_t index);
@@ -141,16 +150,21 @@ class ConfigParser {
   enum class Kind : std::uint8_t { kHeader, kOther };  ///< names of headers have no case
   std::vector<ValueMatch> parse_value_matches(const YamlNode& node, const std::string& owner,
                                               Kind kind);
+  // config_filters.cpp
   void parse_filters(Fields& fields, RouteRule& rule);
   Redirect parse_redirect(const YamlNode& node, const std::string& owner, const RouteRule& rule);
   Rewrite parse_rewrite(const YamlNode& node, const std::string& owner, const RouteRule& rule);
   std::optional<std::string> read_plain_hostname(const YamlNode& node, const std::string& what);
   PathEdit parse_path_edit(const Fields& fields, const RouteRule& rule);
   void parse_regex_edit(const YamlNode& node, const std::string& owner, PathEdit& edit);
-  HeaderEdits parse_header_edits(const YamlNode& node, const std::string& owner);
+  HeaderEdits parse_header_edits(const YamlNode& node, const std::string& owner, TemplateUse use);
   std::vector<std::pair<std::string, std::string>> parse_header_values(const YamlNode& node,
-                                                                       const std::string& owner);
+                                                                       const std::string& owner,
+                                                                       TemplateUse use);
   FixedResponse parse_respond(const YamlNode& node, const std::string& owner);
+  FaultInjection parse_fault(const YamlNode& node, const std::string& owner);
+  Mirror parse_mirror(const YamlNode& node, const std::string& owner);
+
   void parse_backend_refs(Fields& fields, RouteRule& rule);
   void parse_timeouts(const YamlNode& node, const std::string& owner, RouteTimeouts& timeouts);
   RetryPolicy parse_retry(const YamlNode& node, const std::string& owner);
@@ -196,7 +210,8 @@ class ConfigParser {
   bool services_are_known_ = true;  // false when there is something else in their place
   std::vector<L7Address> l7_addresses_;
   std::map<wire::IpAddress, Position> snat_addresses_;
-  std::size_t prefixes_ = 0;  // of all lists of sources
+  std::size_t prefixes_ = 0;          // of all lists of sources
+  std::size_t error_page_bytes_ = 0;  // of all error pages
 };
 
 /// Reads the list `key`, if it is there, and appends the items that read() accepts.

@@ -168,6 +168,14 @@ std::optional<std::uint32_t> ConfigReader::duration_ms(const YamlNode& node, std
   return std::nullopt;
 }
 
+std::optional<std::uint32_t> ConfigReader::share(const YamlNode& node, std::string_view what) {
+  if (node.kind == YamlKind::kScalar)
+    if (const std::optional<std::uint32_t> value = parse_share(node.text)) return value;
+  report(node.at, fmt::format("{} is {}", what, found_text(node)),
+         "a share from 0% to 100%, such as 10% or 0.5%");
+  return std::nullopt;
+}
+
 std::optional<std::uint32_t> ConfigReader::count(const YamlNode& node, std::string_view what,
                                                  std::uint32_t minimum, std::uint32_t maximum) {
   if (node.kind == YamlKind::kScalar) {

@@ -51,6 +51,8 @@ class ConfigReader {
   /// With a unit: ms, s, m, h; in milliseconds.
   std::optional<std::uint32_t> duration_ms(const YamlNode& node, std::string_view what,
                                            std::uint32_t minimum, std::uint32_t maximum);
+  /// A percentage with its sign; of kShareWhole.
+  std::optional<std::uint32_t> share(const YamlNode& node, std::string_view what);
   /// With or without a unit: k, M, Ki, Mi.
   std::optional<std::uint32_t> count(const YamlNode& node, std::string_view what,
                                      std::uint32_t minimum, std::uint32_t maximum);

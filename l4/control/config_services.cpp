@@ -223,9 +223,9 @@ ServiceLimits ConfigParser::parse_service_limits(const YamlNode& node, const std
 std::optional<HealthCheck> ConfigParser::parse_service_health(const YamlNode& node,
                                                               const std::string& owner,
                                                               const Service& service) {
-  constexpr std::array kKinds{ProbeKind::kTcp, ProbeKind::kHttp, ProbeKind::kHttps,
-                              ProbeKind::kGrpc};
-  auto check = parse_health_check(node, owner, kKinds, true);
+  constexpr std::array kServiceProbes{ProbeKind::kTcp, ProbeKind::kHttp, ProbeKind::kHttps,
+                                      ProbeKind::kGrpc};
+  auto check = parse_health_check(node, owner, kServiceProbes, true);
   if (!check) return std::nullopt;
   if (check->kind == ProbeKind::kHttp && service.tls && !check->port) {
     check->kind = ProbeKind::kHttps;

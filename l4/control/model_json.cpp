@@ -1,16 +1,15 @@
 #include "l4/control/model_json.h"
 
-#include <nlohmann/json.hpp>
-
 #include "l4/control/config.h"
 #include "l4/control/health_json.h"
 #include "l4/control/json_text.h"
+#include "l4/control/model_json_parts.h"
+#include "l4/control/units.h"
 
 namespace weir::control {
 namespace {
 
-// Members in the order in which they are written: people read this.
-using Json = nlohmann::ordered_json;
+using Json = FileJson;
 
 // ---- writing: the configuration file's spelling of everything ----------------------------------
 
@@ -152,6 +151,7 @@ Json file_json(const Listener& listener) {
   if (listener.limits) json["limits"] = file_json(*listener.limits);
   if (!listener.proxy_protocol_from.empty())
     json["proxyProtocol"] = {{"from", text_list(listener.proxy_protocol_from)}};
+  if (!listener.error_pages.empty()) json["errorPages"] = file_json(listener.error_pages);
   if (listener.protocol == ListenerProtocol::kTls) json["tls"] = {{"mode", "Passthrough"}};
   if (listener.protocol != ListenerProtocol::kHttps) return json;
   Json refs = Json::array();
@@ -169,6 +169,15 @@ Json file_json(const Listener& listener) {
   return json;
 }
 
+Json file_json(const AccessLogPolicy& log) {
+  Json json{{"sample", share_text(log.sample)}};
+  if (!log.format.empty()) json["format"] = log.format;
+  if (log.always_status) json["always"]["minStatus"] = *log.always_status;
+  if (log.always_duration_ms)
+    json["always"]["minDuration"] = milliseconds_text(*log.always_duration_ms);
+  return json;
+}
+
 Json file_json(const Gateway& gateway) {
   Json listeners = Json::array();
   for (const Listener& listener : gateway.listeners)
@@ -178,6 +187,8 @@ Json file_json(const Gateway& gateway) {
             {"listeners", std::move(listeners)},
             {"limits", file_json(gateway.limits)}};
   if (gateway.trace_context) json["tracing"] = "W3C";
+  if (!gateway.error_pages.empty()) json["errorPages"] = file_json(gateway.error_pages);
+  if (gateway.access_log != AccessLogPolicy{}) json["accessLog"] = file_json(gateway.access_log);
   if (gateway.forwarded != ForwardedTrust{}) json["forwarded"] = file_json(gateway.forwarded);
   return json;
 }
@@ -229,8 +240,6 @@ Json file_json(const Balancing& balancing) {
   return {{"policy", text_of(balancing.policy)}, {"hashOn", std::move(on)}};
 }
 
-std::string milliseconds_text(std::uint32_t count) { return fmt::format("{}ms", count); }
-
 Json file_json(const OutlierDetection& outlier) {
   return {{"consecutiveFailures", outlier.consecutive_failures},
           {"ejectionTime", milliseconds_text(outlier.ejection_time_ms)},
@@ -243,20 +252,6 @@ Json file_json(const ServiceLimits& limits) {
           {"queue", limits.queue},
           {"queueTimeout", milliseconds_text(limits.queue_timeout_ms)},
           {"connectTimeout", milliseconds_text(limits.connect_timeout_ms)}};
-}
-
-Json file_json(const RetryPolicy& retry) {
-  Json on = Json::array();
-  if (retry.on_connect_failure) on.push_back("connect-failure");
-  if (retry.on_reset) on.push_back("reset");
-  if (retry.on_timeout) on.push_back("timeout");
-  if (retry.on_5xx) on.push_back("5xx");
-  for (const std::uint16_t status : retry.statuses)
-    on.push_back(status);
-  return {{"attempts", retry.attempts},
-          {"on", std::move(on)},
-          {"budgetPercent", retry.budget_percent},
-          {"backoff", milliseconds_text(retry.backoff_ms)}};
 }
 
 Json file_json(const Service& service) {
@@ -286,131 +281,6 @@ Json file_json(const Service& service) {
   const bool verifies = service.tls->verification == Verification::kFull;
   json["tls"]["verification"] = verifies ? "Full" : "Off";
   return json;
-}
-
-Json file_json(const RouteMatch& match) {
-  const char* kind = match.path_kind == PathMatchKind::kPrefix  ? "prefix"
-                     : match.path_kind == PathMatchKind::kExact ? "exact"
-                                                                : "regex";
-  Json json{{"path", {{kind, match.path}}}};
-  if (match.method) json["method"] = *match.method;
-  const auto put = [&json](const char* key, const std::vector<ValueMatch>& values) {
-    for (const ValueMatch& value : values)
-      json[key][value.name] = value.is_regex ? Json{{"regex", value.value}} : Json(value.value);
-  };
-  put("headers", match.headers);
-  put("queryParams", match.query_params);
-  put("cookies", match.cookies);
-  return json;
-}
-
-void put_path_edit(Json& json, const PathEdit& edit) {
-  switch (edit.kind) {
-    case PathEdit::Kind::kKeep:
-      return;
-    case PathEdit::Kind::kFull:
-      json["path"] = edit.value;
-      return;
-    case PathEdit::Kind::kPrefix:
-      json["prefix"] = edit.value;
-      return;
-    case PathEdit::Kind::kRegex:
-      json["regex"] = {{"match", edit.pattern}, {"substitution", edit.value}};
-      return;
-  }
-}
-
-Json file_json(const Redirect& redirect) {
-  Json json{{"status", fmt::format("{}", redirect.status)}};
-  if (redirect.scheme) json["scheme"] = *redirect.scheme;
-  if (redirect.hostname) json["hostname"] = *redirect.hostname;
-  if (redirect.port) json["port"] = redirect.port->value();
-  put_path_edit(json, redirect.path);
-  return json;
-}
-
-Json file_json(const Rewrite& rewrite) {
-  Json json = Json::object();
-  if (rewrite.hostname) json["hostname"] = *rewrite.hostname;
-  put_path_edit(json, rewrite.path);
-  return json;
-}
-
-Json file_json(const FixedResponse& respond) {
-  Json json{{"status", respond.status}};
-  if (!respond.content_type.empty()) json["contentType"] = respond.content_type;
-  if (!respond.body.empty()) json["body"] = respond.body;
-  return json;
-}
-
-Json file_json(const HeaderEdits& edits) {
-  Json json = Json::object();
-  for (const auto& [name, value] : edits.set)
-    json["set"][name] = value;
-  for (const auto& [name, value] : edits.add)
-    json["add"][name] = value;
-  if (!edits.remove.empty()) json["remove"] = edits.remove;
-  return json;
-}
-
-Json file_json(const std::vector<BackendRef>& backends) {
-  Json list = Json::array();
-  for (const BackendRef& backend : backends)
-    list.push_back({{"name", backend.service}, {"weight", backend.weight}});
-  return list;
-}
-
-Json file_json(const RouteRule& rule) {
-  Json json = Json::object();
-  if (!rule.name.empty()) json["name"] = rule.name;
-  json["matches"] = Json::array();
-  for (const RouteMatch& match : rule.matches)
-    json["matches"].push_back(file_json(match));
-  json["timeouts"] = {{"request", fmt::format("{}ms", rule.timeouts.request_ms)},
-                      {"backendRequest", fmt::format("{}ms", rule.timeouts.backend_request_ms)}};
-  if (rule.timeouts.backend_idle_ms)
-    json["timeouts"]["backendIdle"] = fmt::format("{}ms", *rule.timeouts.backend_idle_ms);
-  if (!rule.backends.empty()) json["backendRefs"] = file_json(rule.backends);
-  if (rule.redirect) json["redirect"] = file_json(*rule.redirect);
-  if (rule.respond) json["respond"] = file_json(*rule.respond);
-  if (rule.rewrite) json["rewrite"] = file_json(*rule.rewrite);
-  if (!rule.request_headers.empty()) json["requestHeaders"] = file_json(rule.request_headers);
-  if (!rule.response_headers.empty()) json["responseHeaders"] = file_json(rule.response_headers);
-  if (rule.retry != RetryPolicy{}) json["retry"] = file_json(rule.retry);
-  if (rule.session) {
-    json["sessionPersistence"] = {{"cookie", rule.session->cookie}};
-    if (rule.session->max_age_s != 0)
-      json["sessionPersistence"]["maxAge"] = fmt::format("{}s", rule.session->max_age_s);
-  }
-  return json;
-}
-
-Json file_json(const std::vector<ParentRef>& parents) {
-  Json list = Json::array();
-  for (const ParentRef& parent : parents) {
-    Json item{{"name", parent.gateway}};
-    if (parent.listener) item["sectionName"] = *parent.listener;
-    list.push_back(std::move(item));
-  }
-  return list;
-}
-
-Json file_json(const HttpRoute& route) {
-  Json rules = Json::array();
-  for (const RouteRule& rule : route.rules)
-    rules.push_back(file_json(rule));
-  return {{"name", route.name},
-          {"parentRefs", file_json(route.parents)},
-          {"hostnames", route.hostnames},
-          {"rules", std::move(rules)}};
-}
-
-Json file_json(const TlsRoute& route) {
-  Json rule{{"backendRefs", file_json(route.backends)}};
-  return {{"name", route.name},
-          {"parentRefs", file_json(route.parents)},
-          {"hostnames", route.hostnames},
-          {"rules", Json::array({std::move(rule)})}};
 }
 
 template <typename Items>

@@ -136,6 +136,12 @@ MaybeObjection object_to_edited_header(std::string_view name) {
                    "another header; 'rewrite: {hostname: …}' for the host"};
 }
 
+MaybeObjection object_to_value_template(std::string_view text, TemplateUse use) {
+  ParsedTemplate parsed = parse_template(text, use);
+  if (parsed.ok()) return std::nullopt;
+  return Objection{std::move(parsed.problem), std::move(parsed.expectation)};
+}
+
 MaybeObjection object_to_grpc_name(std::string_view name) {
   const bool fits =
       !name.empty() && name.size() <= kNameLengthMax && std::ranges::all_of(name, [](char c) {

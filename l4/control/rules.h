@@ -7,6 +7,7 @@
 
 #include "l4/base/result.h"
 #include "l4/control/model.h"
+#include "l4/control/value_template.h"
 
 /// What single values must be like, whichever way they come in: file, API or command line.
 namespace weir::control {
@@ -37,6 +38,8 @@ MaybeObjection object_to_path(std::string_view path);
 MaybeObjection object_to_method(std::string_view method);
 MaybeObjection object_to_header_name(std::string_view name);
 MaybeObjection object_to_header_value(std::string_view value);
+/// A value with variables in it.
+MaybeObjection object_to_value_template(std::string_view text, TemplateUse use);
 /// A header that a route may change: not those that say where a message goes and where it ends,
 /// nor those of one hop (RFC 9110, section 7.6.1).
 MaybeObjection object_to_edited_header(std::string_view name);

@@ -62,6 +62,36 @@ std::string in_units(std::uint64_t value, std::span<const Unit> units) {
   return text;
 }
 
+std::optional<std::uint32_t> parse_share(std::string_view text) {
+  constexpr std::uint32_t kPercent = kShareWhole / 100;
+  constexpr std::size_t kDigitsMax = 3;
+  if (!text.ends_with('%')) return std::nullopt;
+  text.remove_suffix(1);
+  const std::size_t point = std::min(text.find('.'), text.size());
+  const std::optional<std::uint64_t> whole = decimal(text.substr(0, point));
+  if (!whole || *whole > 100) return std::nullopt;
+  std::uint64_t share = *whole * kPercent;
+  if (point < text.size()) {
+    const std::string_view digits = text.substr(point + 1);
+    if (digits.empty() || digits.size() > kDigitsMax || !std::ranges::all_of(digits, is_digit))
+      return std::nullopt;
+    std::uint64_t unit = kPercent;
+    for (const char digit : digits) {
+      unit /= 10;
+      share += unit * static_cast<std::uint64_t>(digit - '0');
+    }
+  }
+  return share <= kShareWhole ? std::optional{static_cast<std::uint32_t>(share)} : std::nullopt;
+}
+
+std::string share_text(std::uint32_t share) {
+  constexpr std::uint32_t kPercent = kShareWhole / 100;
+  std::string text = fmt::format("{}.{:03}", share / kPercent, share % kPercent);
+  text.erase(text.find_last_not_of('0') + 1);
+  if (text.ends_with('.')) text.pop_back();
+  return text + "%";
+}
+
 Result<std::uint32_t> parse_rate(std::string_view text) {
   const std::optional<std::uint64_t> rate = with_unit(text, kRateUnits);
   if (rate && *rate >= 1 && *rate <= kRateMax) return static_cast<std::uint32_t>(*rate);

@@ -33,6 +33,10 @@ std::optional<std::uint64_t> with_unit(std::string_view text, std::span<const Un
 /// The value in its largest whole unit, as a person would write it.
 std::string in_units(std::uint64_t value, std::span<const Unit> units);
 
+/// "10%", "0.5%": of kShareWhole; at most three digits behind the point.
+std::optional<std::uint32_t> parse_share(std::string_view text);
+std::string share_text(std::uint32_t share);
+
 /// "200/s"; from 1/s to kRateMax.
 Result<std::uint32_t> parse_rate(std::string_view text);
 /// "3h" in whole seconds, from 1s to kAffinityTimeoutMaxS.

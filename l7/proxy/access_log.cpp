@@ -6,6 +6,8 @@
 #include <bit>
 #include <cstring>
 
+#include "l7/proxy/address_text.h"
+
 namespace weir::proxy {
 namespace {
 
@@ -80,36 +82,6 @@ class LineWriter {
   bool overflow_ = false;
 };
 
-/// An address or an endpoint as text without the heap.
-class EndpointText {
- public:
-  explicit EndpointText(const wire::Endpoint& endpoint) {
-    const bool is_v4 = endpoint.address.is_v4();
-    if (!is_v4) text_[length_++] = '[';
-    write(endpoint.address);
-    if (!is_v4) text_[length_++] = ']';
-    write(fmt::format_to(end(), ":{}", endpoint.port.value()));
-  }
-  explicit EndpointText(const wire::IpAddress& address) { write(address); }
-  [[nodiscard]] std::string_view view() const { return {text_.data(), length_}; }
-
- private:
-  [[nodiscard]] char* end() { return text_.data() + length_; }
-  void write(const char* new_end) { length_ = static_cast<std::size_t>(new_end - text_.data()); }
-  void write(const wire::IpAddress& address) {
-    const auto& b = address.bytes;
-    if (address.is_v4()) {
-      write(fmt::format_to(end(), "{}.{}.{}.{}", b[12], b[13], b[14], b[15]));
-      return;
-    }
-    for (std::size_t i = 0; i < 16; i += 2)
-      write(fmt::format_to(end(), "{}{:x}", i == 0 ? "" : ":", (b[i] << 8) | b[i + 1]));
-  }
-
-  std::array<char, 64> text_{};
-  std::size_t length_ = 0;
-};
-
 }  // namespace
 
 std::string_view text_of(Reason reason) {
@@ -120,6 +92,8 @@ std::string_view text_of(Reason reason) {
       return "redirect";
     case Reason::kFixed:
       return "fixed_response";
+    case Reason::kFault:
+      return "fault";
     case Reason::kBadRequest:
       return "bad_request";
     case Reason::kHeaderTimeout:
@@ -167,10 +141,10 @@ std::size_t format_record(const AccessRecord& record, std::span<char> out) {
     return std::chrono::duration_cast<std::chrono::microseconds>(duration).count();
   };
   LineWriter line{out};
-  line.text("client", EndpointText{record.client}.view());
-  if (record.proxy) line.text("proxy", EndpointText{*record.proxy}.view());
-  if (record.forwarded_for) line.text("forwarded_for", EndpointText{*record.forwarded_for}.view());
-  line.text("vip", EndpointText{record.vip}.view());
+  line.text("client", AddressText{record.client}.view());
+  if (record.proxy) line.text("proxy", AddressText{*record.proxy}.view());
+  if (record.forwarded_for) line.text("forwarded_for", AddressText{*record.forwarded_for}.view());
+  line.text("vip", AddressText{record.vip}.view());
   line.text("tls", record.tls_version);
   line.text("cipher", record.tls_cipher);
   line.text("sni", record.server_name);
@@ -183,7 +157,7 @@ std::size_t format_record(const AccessRecord& record, std::span<char> out) {
   line.text("route", record.route);
   line.text("rule", record.rule);
   line.text("service", record.service);
-  line.text("endpoint", record.endpoint ? EndpointText{*record.endpoint}.view() : "");
+  line.text("endpoint", record.endpoint ? AddressText{*record.endpoint}.view() : "");
   line.number("status", record.status);
   line.text("reason", text_of(record.reason));
   line.text("detail", record.detail);
@@ -199,6 +173,7 @@ std::size_t format_record(const AccessRecord& record, std::span<char> out) {
   phase("wait_us", record.wait_duration);
   phase("connect_us", record.connect_duration);
   if (!record.trace_id.empty()) line.text("trace", record.trace_id);
+  if (!record.request_id.empty()) line.text("request_id", record.request_id);
   line.put('}');
   line.put('\n');
   return line.length();
@@ -208,7 +183,11 @@ AccessLog::AccessLog(std::size_t ring_bytes) : ring_(std::bit_ceil(ring_bytes)) 
 
 void AccessLog::record(const AccessRecord& record) {
   std::array<char, kLineMax> line;
-  const std::size_t length = format_record(record, line);
+  append({line.data(), format_record(record, line)});
+}
+
+void AccessLog::append(std::string_view line) {
+  const std::size_t length = line.size();
   const std::size_t tail = tail_.load(std::memory_order_relaxed);  // only the worker writes it
   const std::size_t used = tail - head_.load(std::memory_order_acquire);
   if (length == 0 || ring_.size() - used < length) {

@@ -21,6 +21,7 @@ enum class Reason : std::uint8_t {
   kOk,
   kRedirect,
   kFixed,  ///< the route has an answer of its own
+  kFault,  ///< that the route injects
   kBadRequest,
   kHeaderTimeout,
   kHeaderTooLarge,
@@ -76,6 +77,7 @@ struct AccessRecord {
   Duration wait_duration{};          ///< in queues and between attempts
   Duration connect_duration{};       ///< to the endpoint that was tried last
   std::string_view trace_id{};
+  std::string_view request_id{};  ///< where somebody was told
 };
 
 /// One line of JSON, without the time stamp, in `out`; returns its length, 0 when it does not fit.
@@ -91,6 +93,8 @@ class AccessLog {
 
   /// Worker side.
   void record(const AccessRecord& record);
+  /// A line with its end; an empty one is dropped.
+  void append(std::string_view line);
   [[nodiscard]] std::uint64_t dropped() const { return dropped_; }
 
   /// Log thread side: appends everything that has been recorded to `out`.

@@ -91,7 +91,7 @@ std::optional<Exchanges::Outcome> Exchanges::choose_service(Exchange& exchange, 
   if (session) exchange.sticky = session->endpoint;
   if (hashes(exchange.service->balancing.policy)) exchange.hash = request_hash(exchange);
   exchange.service->state->exchanges.fetch_add(1, kRelaxed);
-  ++services_[exchange.service_index].requests;
+  if (!exchange.is_mirror()) ++services_[exchange.service_index].requests;
   if (exchange.service->endpoints.empty())
     return refuse(exchange, http::Status::kServiceUnavailable, Reason::kNoEndpoint, now);
   return std::nullopt;
@@ -246,7 +246,10 @@ Result<UpstreamId> Exchanges::open_connection(Exchange& exchange, const Endpoint
 
 // ---- its end -----------------------------------------------------------------------------------
 
+// What is mirrored tells nothing about an endpoint that clients may be served by, too.
+
 void Exchanges::count_answer(Exchange& exchange, Instant now) {
+  if (exchange.is_mirror()) return;
   const EndpointEntry& entry = exchange.service->endpoints[exchange.endpoint_index];
   if (!is_unwell(exchange.status))
     count_success(entry, now);
@@ -255,7 +258,7 @@ void Exchanges::count_answer(Exchange& exchange, Instant now) {
 }
 
 void Exchanges::count_failed_attempt(Exchange& exchange, Reason reason, Instant now) {
-  if (!exchange.holds_endpoint || !is_endpoints_fault(reason)) return;
+  if (exchange.is_mirror() || !exchange.holds_endpoint || !is_endpoints_fault(reason)) return;
   const EndpointEntry& entry = exchange.service->endpoints[exchange.endpoint_index];
   if (count_failure(*exchange.service, entry, now)) ++counters_.ejections;
 }
@@ -289,7 +292,7 @@ Exchanges::Outcome Exchanges::attempt_failed(Exchange& exchange, Reason reason, 
     ++exchange.stale_tries;
     exchange.tried.clear();
     exchange.detail = {};
-    ++counters_.retries;
+    if (!exchange.is_mirror()) ++counters_.retries;
     drop_upstream(exchange, now);
     return start_attempt(exchange, now);
   }
@@ -345,7 +348,8 @@ Exchanges::Outcome Exchanges::enqueue(Exchange& exchange, Instant now) {
   const control::ServiceLimits& limits = exchange.service->limits;
   ServiceState& state = *exchange.service->state;
   if (exchange.pause != Pause::kQueue) {
-    if (state.waiting.load(kRelaxed) >= limits.queue)
+    const bool has_place = !exchange.is_mirror();  // clients wait, copies do not
+    if (!has_place || state.waiting.load(kRelaxed) >= limits.queue)
       return refuse(exchange, http::Status::kServiceUnavailable, Reason::kOverloaded, now);
     state.waiting.fetch_add(1, kRelaxed);
     queues_[&state].push_back(exchange.id);
@@ -406,6 +410,7 @@ Exchanges::Outcome Exchanges::resume(Exchange& exchange, Instant now) {
 
 Exchanges::Outcome Exchanges::on_pause_timer(Exchange& exchange, Instant now) {
   if (now >= exchange.request_deadline) return fail(exchange, Reason::kRequestTimeout, now);
+  if (exchange.pause == Pause::kFault) return end_delay(exchange, now);
   if (exchange.pause == Pause::kBackoff) return resume(exchange, now);
   if (now >= exchange.resume_at)
     return refuse(exchange, http::Status::kServiceUnavailable, Reason::kOverloaded, now);

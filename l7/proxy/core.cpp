@@ -267,6 +267,7 @@ void Core::settle(Instant now) {
 void Core::run_exchange(ExchangeId id, Instant now) {
   Exchange* exchange = exchanges_.get(id);
   if (exchange == nullptr || !exchange->active()) return;
+  if (exchange->is_mirror()) return exchanges_.run_mirror(*exchange, now);
   const ClientId client_id = exchange->client_id;
   ClientConnection* client = clients_.get(client_id);
   WEIR_ASSERT(client != nullptr);  // closing a client ends its exchanges
@@ -386,6 +387,7 @@ bool Core::step_lingering(ClientId id, ClientConnection& client, Instant now) {
 
 void Core::begin_drain(DrainKind kind, Instant now) {
   is_draining_ = true;
+  exchanges_.drop_mirrors(now);
   exchanges_.upstreams().begin_drain(now);
   std::vector<ClientId> waiting;
   clients_.for_each([&](ClientId id, ClientConnection& client) {
@@ -494,6 +496,7 @@ void Core::on_exchange_timer(ExchangeId id, Instant now) {
     changed_.add(id);  // at an endpoint again
     return;
   }
+  if (exchange->is_mirror()) return exchanges_.end_mirror(*exchange);
   const ClientId client_id = exchange->client_id;
   ClientConnection& client = *clients_.get(client_id);
   if (exchange->is_h2())

@@ -7,6 +7,7 @@
 #include "l4/base/random.h"
 #include "l7/proxy/forwarded.h"
 #include "l7/proxy/grpc.h"
+#include "l7/proxy/mirror.h"
 
 namespace weir::proxy {
 namespace {
@@ -43,7 +44,7 @@ struct BodyStep {
   std::uint64_t payload_bytes = 0;
 };
 
-BodyStep move_body(Leg& from, Leg& to, const TrailerRule& rule) {
+BodyStep move_body(Leg& from, Leg& to, const TrailerRule& rule, MirrorRequest* mirror = nullptr) {
   BodyStep result;
   while (const std::size_t room = to.room()) {
     const BodyPiece piece = from.read(room);
@@ -51,6 +52,7 @@ BodyStep move_body(Leg& from, Leg& to, const TrailerRule& rule) {
     switch (piece.state) {
       case BodyPiece::State::kPayload:
         to.write(piece.payload);
+        if (mirror != nullptr) mirror->add(piece.payload);
         result.payload_bytes += piece.payload.size();
         from.taken(piece);
         continue;
@@ -139,6 +141,10 @@ void Exchange::begin(GenerationRef with, const ClientFacts& from, Instant first,
   upstream_duration = tls_duration = wait_duration = connect_duration = {};
   paused_at = {};
   trace.reset();
+  request_id.reset();
+  values_left_out = 0;
+  is_aborted = is_mirror_ = false;
+  mirror = nullptr;
   request_bytes = response_bytes = 0;
   body_rate.stop();
   body_is_due = false;
@@ -150,6 +156,23 @@ void Exchange::begin(GenerationRef with, const ClientFacts& from, Instant first,
   interim_heads_ = 0;
   response_trailers_.clear();
   upstream_ = nullptr;
+}
+
+void Exchange::begin_mirror(Leg& source, http::RequestHead& head,
+                            const http::RequestFraming& framing, const ClientFacts& from,
+                            const Exchange& original, Instant now) {
+  client_ = &source;
+  head_ = &head;
+  framing_ = &framing;
+  begin(original.generation, from, now, now);
+  is_mirror_ = true;
+  listener = original.listener;
+  forwarded_for = original.forwarded_for;
+  uri = original.uri;
+  client_minor_version_ = 1;
+  method_ = head.method;
+  request_framing_ = framing.body;
+  request_trailers_.clear();
 }
 
 void Exchange::end() {
@@ -190,7 +213,7 @@ void Exchange::prepare_request(const std::optional<tls::ClientIdentity>& identit
                                 uri.authority()};
   describe_client(head.fields, read_claim(head.fields, facts->client.address, listener->forwarded),
                   seen, scratch);
-  edit_headers(head.fields, rule->request_headers);
+  values_left_out += rule->request_headers.apply(head.fields, {*this});
   // Behind what a route adds: nobody but us says who the client is.
   set_client_identity(head.fields, identity);
   head.fields.set("Host", uri.authority());
@@ -269,8 +292,8 @@ PumpResult Exchange::pump_request() {
     request_complete_ = true;
     return {true, Reason::kOk};
   }
-  const BodyStep step = move_body(*client_, *upstream_,
-                                  {.all = is_h2() && is_to_h2(), .announced = request_trailers_});
+  const BodyStep step = move_body(
+      *client_, *upstream_, {.all = is_h2() && is_to_h2(), .announced = request_trailers_}, mirror);
   result.moved = result.moved || step.moved;
   request_bytes += step.payload_bytes;
   body_taken_ = body_taken_ || step.moved;
@@ -440,7 +463,7 @@ void Exchange::write_final_head(std::string_view date) {
   if (gives_session)
     head.fields.add("Set-Cookie",
                     rule->session->set_cookie(service->name, endpoint, facts->bind->tls));
-  edit_headers(head.fields, rule->response_headers);
+  values_left_out += rule->response_headers.apply(head.fields, {*this});
   client_->send_response(head, response_framing_);
   response_started_ = true;
 }

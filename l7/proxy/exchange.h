@@ -22,6 +22,7 @@
 namespace weir::proxy {
 
 struct ClientConnection;
+struct MirrorRequest;
 using ClientId = Handle<ClientConnection>;
 
 /// Who asks, over which connection. Lives longer than the connection's exchanges.
@@ -48,6 +49,7 @@ enum class Pause : std::uint8_t {
   kNone,     ///< it is at one
   kBackoff,  ///< before it tries again
   kQueue,    ///< until one has room
+  kFault,    ///< its rule delays it; it has chosen no service yet
 };
 
 /// Endpoints that an exchange has been at, the first of them. No memory of its own.
@@ -90,6 +92,10 @@ class Exchange {
   void from_h2(http::H2Session& session, http::H2Stream& stream);
   /// `generation` is the configuration that answers it.
   void begin(GenerationRef generation, const ClientFacts& facts, Instant first_byte, Instant now);
+  /// What nobody waits for: instead of the above, with a head that is ready to go to an endpoint.
+  void begin_mirror(Leg& source, http::RequestHead& head, const http::RequestFraming& framing,
+                    const ClientFacts& facts, const Exchange& original, Instant now);
+  [[nodiscard]] bool is_mirror() const { return is_mirror_; }
   void end();
   [[nodiscard]] bool active() const { return active_; }
 
@@ -206,6 +212,10 @@ class Exchange {
   Duration connect_duration{};  ///< of the last attempt; 0 where there was a connection
   Instant paused_at{};          ///< the epoch: it waits for nothing
   std::optional<TraceContext> trace;
+  std::optional<std::array<std::uint64_t, 2>> request_id;  ///< where somebody is told
+  std::uint32_t values_left_out = 0;  ///< header fields for whose values there was no room
+  bool is_aborted = false;            ///< behind its delay; by its rule's fault
+  MirrorRequest* mirror = nullptr;    ///< waits for this one's body
   std::uint64_t request_bytes = 0;
   std::uint64_t response_bytes = 0;
 
@@ -227,6 +237,7 @@ class Exchange {
   const http::RequestFraming* framing_ = nullptr;
 
   bool active_ = false;
+  bool is_mirror_ = false;
   bool grpc_ = false;
   bool send_continue_ = false;  // the client waits for 100 before its body
   bool head_sent_ = false;

@@ -71,7 +71,11 @@ bool is_lost(const Exchange& exchange, const UpstreamConnection& upstream) {
 
 Exchanges::Exchanges(tcp::Stack& stack, BufferPool& buffers, TimerWheel& timers, http::H2Shared& h2,
                      ChangedExchanges& changed, Random random)
-    : random_{random}, timers_{timers}, changed_{changed}, upstreams_{stack, buffers, timers, h2} {}
+    : random_{random},
+      timers_{timers},
+      changed_{changed},
+      upstreams_{stack, buffers, timers, h2},
+      mirrors_{buffers} {}
 
 void Exchanges::install(const Snapshot& snapshot) {
   std::vector<ServiceCounters> services;
@@ -113,22 +117,30 @@ Exchanges::Outcome Exchanges::start(Exchange& exchange, Instant now) {
   if (exchange.body_bytes_max != 0 && body.kind == http::BodyKind::kLength &&
       body.length > exchange.body_bytes_max)
     return refuse(exchange, http::Status::kContentTooLarge, Reason::kBodyTooLarge, now);
+  set_deadlines(exchange, now);
+  if (const auto held = inject_fault(exchange, now)) return *held;
+  return forward(exchange, now);
+}
+
+Exchanges::Outcome Exchanges::forward(Exchange& exchange, Instant now) {
   if (const auto answered = choose_service(exchange, now)) return *answered;
   if (exchange.framing().upgrade && exchange.service->speaks_h2()) {
     exchange.detail = "a WebSocket to an endpoint of HTTP/2";
     return refuse(exchange, http::Status::kNotImplemented, Reason::kNotSupported, now);
   }
-  set_deadlines(exchange, now);
   const tls::Session* session = exchange.facts->tls;
   exchange.prepare_request(session != nullptr ? session->client() : std::nullopt, random_,
                            scratch_);
   // Behind what Connection could take away.
   if (exchange.listener->trace_context)
     exchange.trace = continue_trace(exchange.head().fields, random_);
-  return start_attempt(exchange, now);
+  take_mirror(exchange);
+  const Outcome outcome = start_attempt(exchange, now);
+  // Behind it: where both want the same endpoint, the client's request is first.
+  watch_mirror(exchange, now);
+  return outcome;
 }
 
-/// One of the rule's; otherwise nothing could take the exchange, which has ended then.
 void Exchanges::set_deadlines(Exchange& exchange, Instant now) {
   if (exchange.rule->timeouts.request_ms != 0)
     exchange.request_deadline = now + milliseconds(exchange.rule->timeouts.request_ms);
@@ -171,6 +183,7 @@ std::optional<Exchanges::Outcome> Exchanges::find_route(Exchange& exchange, Inst
   if (!choice) return refuse(exchange, http::Status::kNotFound, Reason::kNoRoute, now);
   exchange.rule = &snapshot.rules[choice->rule];
   exchange.prefix_size = choice->prefix_size;
+  name_request(exchange);
   if (exchange.rule->redirect) return redirect(exchange, now);
   if (exchange.rule->respond) return respond(exchange, now);
   return std::nullopt;
@@ -219,6 +232,7 @@ Exchanges::Outcome Exchanges::step(Exchange& exchange, Instant now) {
   const bool ready = is_ready(exchange, *upstream);
   const PumpResult request = ready ? exchange.pump_request() : PumpResult{};
   moved = moved || request.moved;
+  watch_mirror(exchange, now);
   if (!upstream->is_h2) {
     moved = upstream->channel.flush() || moved;
     if (upstream->connected) moved = upstream->channel.fill() || moved;
@@ -353,6 +367,7 @@ bool Exchanges::must_make_room(const Exchange& exchange) {
 void Exchanges::end(Exchange& exchange, Instant now) {
   if (exchange.paused_at != Instant{})
     exchange.wait_duration += now - std::exchange(exchange.paused_at, Instant{});
+  if (exchange.mirror != nullptr) give_up_mirror(exchange, counters_.mirrors.cut);
   record(exchange, now);
   leave_service(exchange);
   TimerWheel::cancel(exchange.timer);
@@ -406,65 +421,6 @@ void Exchanges::on_upstream(const tcp::Readiness& ready, Instant now) {
 void Exchanges::on_upstream_timer(UpstreamId id, Instant now) {
   upstreams_.count_idle_close();
   upstreams_.drop(id, now);
-}
-
-void Exchanges::count_route(const Exchange& exchange, Duration duration) {
-  if (exchange.rule == nullptr) return;
-  const Snapshot& its = exchange.generation->snapshot();
-  auto index = static_cast<std::size_t>(exchange.rule - its.rules.data());
-  if (&its != current_) {  // it began under another configuration
-    const auto now = current_->rule_names.find(exchange.rule->full_name());
-    if (now == current_->rule_names.end()) return;
-    index = now->second;
-  }
-  RouteCounters& counters = routes_[index];
-  ++counters.responses[static_cast<std::size_t>(exchange.status / 100) % 6];
-  counters.duration_us += static_cast<std::uint64_t>(
-      std::chrono::duration_cast<std::chrono::microseconds>(duration).count());
-  for (std::size_t i = 0; i < counters.within.size(); ++i)
-    if (duration <= milliseconds(RouteCounters::kBoundsMs[i])) ++counters.within[i];
-}
-
-void Exchanges::record(Exchange& exchange, Instant now) {
-  count_route(exchange, now - exchange.first_byte);
-  const bool passes_through = exchange.passes_through();
-  ++(passes_through ? counters_.passed_through : counters_.requests);
-  if (exchange.is_h2()) ++counters_.requests_h2;
-  ++counters_.responses[static_cast<std::size_t>(exchange.status / 100) % 6];
-  ++counters_.reasons[static_cast<std::size_t>(exchange.reason)];
-  const ClientFacts& facts = *exchange.facts;
-  const tls::SessionInfo info = facts.tls != nullptr ? facts.tls->info() : tls::SessionInfo{};
-  access_log_.record({
-      .client = facts.client,
-      .proxy = facts.proxy,
-      .forwarded_for = exchange.forwarded_for,
-      .vip = facts.vip,
-      .tls_version = info.version,
-      .tls_cipher = info.cipher,
-      .server_name = passes_through ? facts.server_name : info.server_name,
-      .certificate = info.certificate,
-      .listener = exchange.listener != nullptr ? exchange.listener->name : std::string_view{},
-      .protocol = exchange.protocol(),
-      .method = exchange.head().method,
-      .host = exchange.uri.host(),
-      .target = exchange.uri.target(),
-      .route = exchange.rule != nullptr ? exchange.rule->route : std::string_view{},
-      .rule = exchange.rule != nullptr ? exchange.rule->name : std::string_view{},
-      .service = exchange.service != nullptr ? exchange.service->name : std::string_view{},
-      .endpoint = exchange.attempts > 0 ? std::optional{exchange.endpoint} : std::nullopt,
-      .status = exchange.status,
-      .reason = exchange.reason,
-      .detail = exchange.detail,
-      .attempts = exchange.attempts,
-      .request_bytes = exchange.request_bytes,
-      .response_bytes = exchange.response_bytes,
-      .duration = now - exchange.first_byte,
-      .upstream_duration = exchange.upstream_duration,
-      .tls_duration = std::exchange(exchange.tls_duration, Duration{}),
-      .wait_duration = exchange.wait_duration,
-      .connect_duration = exchange.connect_duration,
-      .trace_id = exchange.trace ? exchange.trace->id() : std::string_view{},
-  });
 }
 
 }  // namespace weir::proxy

@@ -15,6 +15,7 @@
 #include "l4/base/slab.h"
 #include "l7/http/date.h"
 #include "l7/proxy/exchange.h"
+#include "l7/proxy/mirror.h"
 
 namespace weir::proxy {
 
@@ -41,6 +42,10 @@ struct ExchangeCounters {
   std::uint64_t passed_through = 0;  ///< connections of TLS listeners, when they have ended
   std::uint64_t retries = 0;
   std::uint64_t ejections = 0;               ///< of endpoints, by what requests have met
+  std::uint64_t delays = 0;                  ///< by faults of rules; aborts are a reason
+  std::uint64_t header_values_left_out = 0;  ///< fields for whose variables there was no room
+  std::uint64_t log_left_out = 0;            ///< requests that no sample has taken
+  MirrorCounters mirrors;
   std::array<std::uint64_t, 6> responses{};  ///< by first digit of the status; 0: none was sent
   std::array<std::uint64_t, kReasonCount> reasons{};  ///< by Reason
 };
@@ -83,6 +88,12 @@ class Exchanges {
 
   [[nodiscard]] Outcome step(Exchange& exchange, Instant now);
   [[nodiscard]] Outcome on_timer(Exchange& exchange, Instant now);
+  /// An exchange of ours, that has no client: the owner of clients only hears of it.
+  void run_mirror(Exchange& exchange, Instant now);
+  /// It has ended by itself.
+  void end_mirror(Exchange& exchange);
+  /// Ends those that are under way; nobody misses them.
+  void drop_mirrors(Instant now);
   /// The client is gone, or its connection.
   void abandon(Exchange& exchange, Reason reason, Instant now);
 
@@ -111,10 +122,29 @@ class Exchanges {
   /// When an exchange that stands still is given up, or its attempt.
   [[nodiscard]] static Instant deadline_of(const Exchange& exchange);
   void watch_body(Exchange& exchange, Instant now);
-  void record(Exchange& exchange, Instant now);
-  void count_route(const Exchange& exchange, Duration duration);
+  [[nodiscard]] Outcome forward(Exchange& exchange, Instant now);
   [[nodiscard]] static bool must_make_room(const Exchange& exchange);
   void end(Exchange& exchange, Instant now);
+
+  // recording.cpp
+  void record(Exchange& exchange, Instant now);
+  void count_route(const Exchange& exchange, Duration duration);
+  [[nodiscard]] bool is_logged(const Exchange& exchange, Duration duration);
+  void write_log(Exchange& exchange, Instant now);
+  void name_request(Exchange& exchange);
+
+  // faults.cpp
+  [[nodiscard]] bool chance(std::uint32_t share);
+  [[nodiscard]] std::optional<Outcome> inject_fault(Exchange& exchange, Instant now);
+  [[nodiscard]] Outcome abort_by_fault(Exchange& exchange, Instant now);
+  [[nodiscard]] Outcome end_delay(Exchange& exchange, Instant now);
+
+  // mirroring.cpp
+  void take_mirror(Exchange& exchange);
+  void send_mirror(Exchange& exchange, Instant now);
+  void give_up_mirror(Exchange& exchange, std::uint64_t& counter);
+  void watch_mirror(Exchange& exchange, Instant now);
+  void record_mirror(const Exchange& exchange);
 
   // replies.cpp
   [[nodiscard]] Outcome refuse(Exchange& exchange, http::Status status, Reason reason, Instant now);
@@ -165,6 +195,7 @@ class Exchanges {
   TimerWheel& timers_;
   ChangedExchanges& changed_;
   UpstreamPool upstreams_;
+  MirrorPool mirrors_;  // before exchanges, which refer to it
   Slab<Exchange> exchanges_{kExchangesMax};
   const Snapshot* current_ = nullptr;
   std::vector<ServiceCounters> services_;  // by index of the current snapshot

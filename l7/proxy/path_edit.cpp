@@ -69,13 +69,4 @@ control::Redirect https_redirect(wire::Port port, std::string_view method) {
   return redirect;
 }
 
-void edit_headers(http::HeaderList& fields, const control::HeaderEdits& edits) {
-  for (const std::string& name : edits.remove)
-    fields.remove(name);
-  for (const auto& [name, value] : edits.set)
-    fields.set(name, value);
-  for (const auto& [name, value] : edits.add)
-    fields.add(name, value);
-}
-
 }  // namespace weir::proxy

@@ -48,7 +48,4 @@ struct RedirectFrom {
 /// What a listener that only sends clients to its HTTPS port does with a request.
 [[nodiscard]] control::Redirect https_redirect(wire::Port port, std::string_view method);
 
-/// Removes, then sets, then adds.
-void edit_headers(http::HeaderList& fields, const control::HeaderEdits& edits);
-
 }  // namespace weir::proxy

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <array>
 #include <utility>
 
 #include "l4/base/bytes.h"
@@ -36,6 +37,7 @@ http::Status status_of(Reason reason) {
     case Reason::kNoEndpoint:
     case Reason::kNoHealthyEndpoint:
     case Reason::kOverloaded:
+    case Reason::kFault:
     case Reason::kConnectFailed:
       return http::Status::kServiceUnavailable;
     case Reason::kUpstreamReset:
@@ -59,6 +61,38 @@ Reason reason_of(http::Status refusal) {
                            refusal == http::Status::kVersionNotSupported ||
                            refusal == http::Status::kExpectationFailed;
   return unsupported ? Reason::kNotSupported : Reason::kBadRequest;
+}
+
+/// The nearest page for the status of an answer of ours: the route's, the listener's, the
+/// gateway's.
+const ErrorPage* error_page(const Exchange& exchange) {
+  const ListenerEntry* const listener = exchange.listener;
+  // A head that broke a rule, and so has found no listener, cannot be asked what it accepts.
+  const http::HeaderList* const fields = listener != nullptr ? &exchange.head().fields : nullptr;
+  const auto& gateway = listener != nullptr ? listener->gateway : exchange.facts->bind->gateway;
+  const std::array<const ErrorPages*, 3> levels{
+      exchange.rule != nullptr ? &exchange.rule->error_pages : nullptr,
+      listener != nullptr ? &listener->error_pages : nullptr,
+      gateway != nullptr ? &gateway->error_pages : nullptr};
+  for (const ErrorPages* const pages : levels)
+    if (const ErrorPage* page = pages != nullptr ? pages->find(exchange.status, fields) : nullptr)
+      return page;
+  return nullptr;
+}
+
+struct Content {
+  std::string_view text;
+  std::string_view type;
+};
+
+/// `plain` is what we say where nobody has said it better.
+Content content_of(const Exchange& exchange, std::string_view plain) {
+  if (exchange.reason == Reason::kFixed) {
+    const control::FixedResponse& fixed = *exchange.rule->respond;
+    return {fixed.body, fixed.content_type};
+  }
+  if (const ErrorPage* page = error_page(exchange)) return {page->body, page->content_type};
+  return {plain, "text/plain"};
 }
 
 }  // namespace
@@ -165,11 +199,7 @@ bool Exchanges::write_reply(Exchange& exchange, http::Status status, std::string
   const std::string_view phrase = http::reason_phrase(status);
   char body[128];
   const auto end = fmt::format_to_n(body, sizeof(body), "{} {}\n", http::number_of(status), phrase);
-  const bool is_fixed = exchange.reason == Reason::kFixed;
-  const std::string_view text =
-      is_fixed ? std::string_view{exchange.rule->respond->body} : std::string_view{body, end.size};
-  const std::string_view type =
-      is_fixed ? std::string_view{exchange.rule->respond->content_type} : "text/plain";
+  const auto [text, type] = content_of(exchange, {body, end.size});
   reply_head_.clear();
   reply_head_.status = status;
   reply_head_.reason = phrase;
@@ -177,7 +207,9 @@ bool Exchanges::write_reply(Exchange& exchange, http::Status status, std::string
     reply_head_.fields.add("Date", today);
   if (!type.empty()) reply_head_.fields.add("Content-Type", type);
   if (!location.empty()) reply_head_.fields.add("Location", location);
-  if (exchange.rule != nullptr) edit_headers(reply_head_.fields, exchange.rule->response_headers);
+  if (exchange.rule != nullptr)
+    exchange.values_left_out +=
+        exchange.rule->response_headers.apply(reply_head_.fields, {exchange});
   if (!exchange.client_reusable() && !exchange.is_h2())
     reply_head_.fields.add("Connection", "close");
   // In the middle of an exchange, interim heads or 100 may be waiting; a client that does not read

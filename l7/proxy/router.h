@@ -12,6 +12,8 @@
 
 #include "l4/control/model.h"
 #include "l7/http/message.h"
+#include "l7/proxy/error_pages.h"
+#include "l7/proxy/header_editor.h"
 #include "l7/proxy/path_edit.h"
 #include "l7/proxy/regex.h"
 #include "l7/proxy/session.h"
@@ -25,6 +27,8 @@ struct WeightedService {
   std::uint32_t weight_end = 0;
 };
 
+struct MirrorRule;
+
 /// What to do with a request that matched.
 struct Rule {
   std::string route;  ///< name of the httpRoute or tlsRoute
@@ -35,16 +39,26 @@ struct Rule {
   std::optional<control::FixedResponse> respond = {};
   std::optional<control::Rewrite> rewrite = {};
   std::optional<PathPattern> path_pattern = {};  ///< of redirect or rewrite, if they have one
-  control::HeaderEdits request_headers = {};
-  control::HeaderEdits response_headers = {};
+  HeaderEditor request_headers = {};
+  HeaderEditor response_headers = {};
   control::RetryPolicy retry = {};
   std::optional<SessionTable> session = {};
+  std::optional<control::FaultInjection> fault = {};
+  std::shared_ptr<const MirrorRule> mirror = {};
+  ErrorPages error_pages = {};
 
   /// "route/rule", as people see it.
   [[nodiscard]] std::string full_name() const { return route + "/" + name; }
   [[nodiscard]] std::uint32_t weight_total() const {
     return services.empty() ? 0 : services.back().weight_end;
   }
+};
+
+/// What becomes of the requests that are mirrored: a rule for them alone, which tries once.
+struct MirrorRule {
+  Rule rule;
+  std::uint32_t share = 0;  ///< of kShareWhole
+  std::uint32_t body_bytes = 0;
 };
 
 /// The part of a request that routing looks at. Host is lower case without port, path is

@@ -55,9 +55,11 @@ class SnapshotBuilder {
       add_rules(route);
     for (const control::TlsRoute& route : model_.tls_routes)
       add_rules(tls_routes_.emplace_back(as_http_route(route)));
-    for (const control::Gateway& gateway : model_.gateways)
+    for (const control::Gateway& gateway : model_.gateways) {
+      gateway_ = gateway_of(gateway);
       for (const control::Listener& listener : gateway.listeners)
         add_listener(gateway, listener);
+    }
     return std::move(snapshot_);
   }
 
@@ -99,6 +101,7 @@ class SnapshotBuilder {
   }
 
   void add_rules(const control::HttpRoute& route) {
+    const ErrorPages error_pages{route.error_pages};  // one for all
     for (std::size_t i = 0; i < route.rules.size(); ++i) {
       const control::RouteRule& rule = route.rules[i];
       Rule compiled{
@@ -106,9 +109,12 @@ class SnapshotBuilder {
       compiled.redirect = rule.redirect;
       compiled.respond = rule.respond;
       compiled.rewrite = rule.rewrite;
-      compiled.request_headers = rule.request_headers;
-      compiled.response_headers = rule.response_headers;
+      compiled.request_headers = {rule.request_headers, control::TemplateUse::kRequest};
+      compiled.response_headers = {rule.response_headers, control::TemplateUse::kResponse};
       compiled.retry = rule.retry;
+      compiled.fault = rule.fault;
+      compiled.error_pages = error_pages;
+      if (rule.mirror) compiled.mirror = mirror_of(*rule.mirror, compiled);
       if (rule.session) compiled.session = session_of(rule);
       const control::PathEdit edit = rule.redirect  ? rule.redirect->path
                                      : rule.rewrite ? rule.rewrite->path
@@ -124,6 +130,28 @@ class SnapshotBuilder {
                                     static_cast<std::uint32_t>(snapshot_->rules.size()));
       snapshot_->rules.push_back(std::move(compiled));
     }
+  }
+
+  /// Nobody waits for what is mirrored, so that it has less time than a request may have.
+  std::shared_ptr<const MirrorRule> mirror_of(const control::Mirror& mirror, const Rule& of) const {
+    constexpr std::uint32_t kTimeoutMs = 10'000;
+    auto mirrored = std::make_shared<MirrorRule>();
+    mirrored->rule.route = of.route;
+    mirrored->rule.name = of.name;
+    mirrored->rule.timeouts.request_ms = kTimeoutMs;
+    mirrored->rule.retry.attempts = 0;
+    mirrored->rule.services = {{snapshot_->service_names.at(mirror.service), 1}};
+    mirrored->share = mirror.share;
+    mirrored->body_bytes = mirror.body_bytes;
+    return mirrored;
+  }
+
+  static std::shared_ptr<const GatewayEntry> gateway_of(const control::Gateway& gateway) {
+    auto entry = std::make_shared<GatewayEntry>();
+    entry->error_pages = ErrorPages{gateway.error_pages};
+    entry->log_policy = gateway.access_log;
+    if (!gateway.access_log.format.empty()) entry->log_format.emplace(gateway.access_log.format);
+    return entry;
   }
 
   SessionTable session_of(const control::RouteRule& rule) const {
@@ -147,6 +175,8 @@ class SnapshotBuilder {
                         redirect_port(gateway, listener),
                         gateway.forwarded,
                         gateway.trace_context,
+                        gateway_,
+                        ErrorPages{listener.error_pages},
                         {}};
     const bool is_tls = listener.protocol == control::ListenerProtocol::kTls;
     std::uint32_t rule_index = 0;
@@ -206,6 +236,7 @@ class SnapshotBuilder {
       bind = snapshot_->binds.end() - 1;
       bind->endpoint = endpoint;
       bind->limits = listener.limits.value_or(gateway.limits);
+      bind->gateway = gateway_;
       bind->proxies = listener.proxy_protocol_from;  // that of all listeners of a port
       bind->tls = listener.protocol == control::ListenerProtocol::kHttps;
       bind->passthrough = listener.protocol == control::ListenerProtocol::kTls;
@@ -229,6 +260,7 @@ class SnapshotBuilder {
   const control::Model& model_;
   EndpointBook& book_;
   std::unique_ptr<Snapshot> snapshot_ = std::make_unique<Snapshot>();
+  std::shared_ptr<const GatewayEntry> gateway_;                        // whose listeners are added
   std::vector<control::HttpRoute> tls_routes_;                         // what the model's mean
   std::vector<std::set<std::array<std::string, 3>>> certificates_of_;  // paths, by bind
 };

@@ -13,6 +13,8 @@
 #include "l4/control/model.h"
 #include "l4/wire/address.h"
 #include "l7/proxy/endpoint_state.h"
+#include "l7/proxy/error_pages.h"
+#include "l7/proxy/log_format.h"
 #include "l7/proxy/router.h"
 #include "l7/tls/context.h"
 
@@ -55,6 +57,13 @@ struct ServiceEntry {
   [[nodiscard]] bool speaks_h2() const { return protocol != control::ServiceProtocol::kHttp1; }
 };
 
+/// What all listeners of a gateway have in common.
+struct GatewayEntry {
+  ErrorPages error_pages;
+  control::AccessLogPolicy log_policy;
+  std::optional<LogFormat> log_format;  ///< none: JSON
+};
+
 struct ListenerEntry {
   std::string name;  ///< "<gateway>/<listener>"
   std::string hostname;
@@ -63,6 +72,8 @@ struct ListenerEntry {
   std::optional<wire::Port> redirect_port;  ///< answers every request with a redirect to https
   control::ForwardedTrust forwarded;
   bool trace_context = false;
+  std::shared_ptr<const GatewayEntry> gateway;
+  ErrorPages error_pages;
   Router router;
 };
 
@@ -76,6 +87,7 @@ struct Bind {
   /// Until a request has chosen its listener, and of the connection: of each the widest that a
   /// listener here has, so that none is held to less than its own.
   control::GatewayLimits limits;
+  std::shared_ptr<const GatewayEntry> gateway;
   std::vector<wire::Prefix> proxies;  ///< who must say whose connection it is (PROXY protocol)
   HostTable<std::uint32_t> listener_by_host;  ///< index into Snapshot::listeners, plus one
 };

@@ -133,6 +133,7 @@ class UpstreamPool {
   void give_back(UpstreamId id, Instant now);
   /// Ends idle connections, now and whenever one becomes idle.
   void begin_drain(Instant now);
+  [[nodiscard]] bool is_draining() const { return is_draining_; }
   /// Ends a connection at once; in the middle of an exchange by RST.
   void drop(UpstreamId id, Instant now);
 

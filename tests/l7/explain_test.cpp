@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "l7/rule_effects.h"
 #include "tests/l7/proxy/plain_routes.h"
 #include "tests/support/proxy_world.h"
 
@@ -108,6 +109,39 @@ TEST(Explain, NamesThePlaceWhereNobodyListens) {
   ASSERT_TRUE(said);
   EXPECT_EQ(said->outcome, "refuse");
   EXPECT_EQ(said->reason, "no listener of HTTPS on port 443");
+}
+
+TEST(Effects, AreAllThatIsDoneBesideSendingARequest) {
+  control::Model model = ProxyWorld::model_for({});
+  model.gateways[0].access_log = {.sample = 500, .always_status = 500, .always_duration_ms = 2000};
+  model.gateways[0].listeners[0].error_pages = {{{{4}, {503}}, "text/html", "12345"}};
+  control::HttpRoute& route = model.http_routes[0];
+  route.error_pages = {{{{404}}, "text/plain", ""}};
+  route.rules[0].fault = control::FaultInjection{2000, 10'000, 503, 5'000};
+  route.rules[0].mirror = control::Mirror{"app", 500, 16 * 1024};
+  route.rules[0].request_headers = {
+      .set = {{"X-Id", "${request.id}"}}, .add = {}, .remove = {"X-Old"}};
+  route.rules[0].response_headers = {.set = {}, .add = {{"X-A", "b"}}, .remove = {}};
+  const std::vector<std::string> of_rule{
+      "fault: 10% of requests are delayed by 2s",
+      "fault: 5% of requests are answered with 503",
+      "mirror: 0.5% of requests with bodies of up to 16Ki also go to app",
+      "request header X-Old is removed",
+      "request header X-Id is set to '${request.id}'",
+      "response header X-A is added: 'b'",
+      "error page of the route for 404: text/plain, 0 bytes"};
+  const std::vector<std::string> of_listener{
+      "error page of the listener for 4xx, 503: text/html, 5 bytes",
+      "log: 0.5% of requests, and all from status 500 on, and all that take 2s"};
+  std::vector<std::string> all = of_rule;
+  all.insert(all.end(), of_listener.begin(), of_listener.end());
+  EXPECT_EQ(effects_of(route, route.rules[0]), of_rule);
+  EXPECT_EQ(effects_of(model, "edge/http", "main", "1"), all);
+  EXPECT_EQ(effects_of(model, "edge/http", "", ""), of_listener);
+}
+
+TEST(Effects, OfAPlainRuleAreNone) {
+  EXPECT_TRUE(effects_of(ProxyWorld::model_for({}), "edge/http", "main", "1").empty());
 }
 
 }  // namespace

@@ -9,15 +9,43 @@ HERE = pathlib.Path(__file__).resolve().parent
 PORT = 8070
 
 
+SIDE = f"http://side.example:8090"
+
+
+def side_config(directory):
+    """A gateway of its own, whose rules do more than forward and which logs in its own way."""
+    return f"""- name: side
+  addresses: [{VIP_EDGE4}]
+  listeners: [{{name: http, port: 8090, protocol: HTTP}}]
+  errorPages:
+  - {{statuses: [4xx], file: {directory}/lost.html}}
+  - {{statuses: [404], contentType: application/json, body: '{{"lost": true}}'}}
+  - {{statuses: [404], file: {directory}/lost.html}}
+  accessLog:
+    format: '{{"target": "${{request.path}}", "agent": "${{request.header.user-agent}}", "status": ${{response.status}}, "reason": "${{reason}}", "duration": ${{duration}}}}'
+    sample: 0%
+    always: {{minStatus: 404, minDuration: 200ms}}
+"""
+
+
 def upstreams_config(directory):
+    (directory / "lost.html").write_text("<p>lost</p>")
     both = f'"{weirlab.backend4("b1")}:{PORT}", "{weirlab.backend4("b2")}:{PORT}"'
     one = f'"{weirlab.backend4("b1")}:{PORT}"'
-    return l7_config(directory).replace("httpRoutes:", f"""  checked: {{endpoints: [{both}], healthCheck: {{path: /healthz, interval: 200ms, timeout: 100ms, rise: 2, fall: 2, flaps: 0}}, outlierDetection: {{consecutiveFailures: 0}}}}
+    return l7_config(directory).replace("services:", side_config(directory) + "services:").replace("httpRoutes:", f"""  checked: {{endpoints: [{both}], healthCheck: {{path: /healthz, interval: 200ms, timeout: 100ms, rise: 2, fall: 2, flaps: 0}}, outlierDetection: {{consecutiveFailures: 0}}}}
   eject: {{endpoints: [{both}], outlierDetection: {{consecutiveFailures: 3, ejectionTime: 1s}}}}
   plain: {{endpoints: [{both}], outlierDetection: {{consecutiveFailures: 0}}}}
   lone: {{endpoints: [{one}], limits: {{connectTimeout: 300ms}}}}
   nowhere: {{endpoints: ["{weirlab.backend4("b1")}:9", {both}], limits: {{connectTimeout: 300ms}}, outlierDetection: {{consecutiveFailures: 0}}}}
+  shadow: {{endpoints: ["{weirlab.backend4("b2")}:{PORT}"], outlierDetection: {{consecutiveFailures: 0}}}}
 httpRoutes:
+- name: side
+  parentRefs: [{{name: side}}]
+  rules:
+  - {{name: told, matches: [{{path: {{prefix: /told}}}}], responseHeaders: {{set: {{X-Told: "${{request.header.x-who}} of ${{client.address}} at ${{service}}: ${{response.status}}"}}}}, backendRefs: [{{name: lone}}]}}
+  - {{name: aborted, matches: [{{path: {{prefix: /aborted}}}}], fault: {{abort: {{status: 429, share: 100%}}}}, backendRefs: [{{name: lone}}]}}
+  - {{name: delayed, matches: [{{path: {{prefix: /delayed}}}}], fault: {{delay: {{time: 400ms, share: 100%}}}}, backendRefs: [{{name: lone}}]}}
+  - {{name: mirrored, matches: [{{path: {{prefix: /mirrored}}}}], mirror: {{backendRef: {{name: shadow}}}}, backendRefs: [{{name: lone}}]}}
 - name: moods
   parentRefs: [{{name: edge}}]
   hostnames: [moods.example]
@@ -57,6 +85,11 @@ class Upstreams(LabCase):
     def set_moods(self, b1, b2):
         for host, mood in (("b1", b1), ("b2", b2)):
             (self.lab.directory / f"{host}.mood").write_text(mood)
+
+    def mirrors(self):
+        rows = {row["counter"]: row["value"] for row in self.lab.weir_json("stats")["weir-l7"]}
+        prefix = "http.mirrors."
+        return {name.removeprefix(prefix): rows[name] for name in rows if name.startswith(prefix)}
 
     def seen(self, host):
         return (self.lab.directory / f"{host}.seen").read_text().splitlines()
@@ -150,6 +183,61 @@ class Upstreams(LabCase):
             status, body, record = self.ask(f"/nowhere/{i}", "-d", "x")
             self.assertEqual((status, record["reason"]), (200, "ok"))
             self.assertIn(body, ("b1", "b2"))
+
+    # ---- what rules do beside -----------------------------------------------------------------
+
+    def ask_side(self, path, *extra):
+        """Head and body, and how long it took."""
+        done = self.lab.run_in("client", "curl", "-sS", "-i", "--max-time", "10", "--resolve",
+                               f"side.example:8090:{VIP_EDGE4}", "-w", "\n%{time_total}", *extra,
+                               SIDE + path)
+        answer, seconds = done.stdout.replace("\r\n", "\n").rsplit("\n", 1)
+        head, body = answer.split("\n\n", 1)
+        return head, body, float(seconds)
+
+    def test_headers_are_told_who_asks(self):
+        head, body, _ = self.ask_side("/told", "-H", "X-Who: \u00e9va")
+        self.assertIn(f"x-told: %c3%a9va of {CLIENT4} at lone: 200", head.lower())
+        self.assertEqual(body, "b1")
+
+    def test_faults_hold_requests_up_or_answer_them(self):
+        head, _, _ = self.ask_side("/aborted")
+        self.assertIn("HTTP/1.1 429", head)
+        self.assertEqual(self.last_record("/aborted")["reason"], "fault")
+        self.assertEqual(self.seen("b1"), [])
+        _, body, seconds = self.ask_side("/delayed")
+        self.assertEqual(body, "b1")
+        self.assertGreaterEqual(seconds, 0.4)
+
+    def test_error_pages_are_of_the_type_that_is_asked_for(self):
+        for accept, body in (("text/html,*/*;q=0.8", "<p>lost</p>"),
+                             ("application/json", '{"lost": true}')):
+            with self.subTest(accept=accept):
+                head, page, _ = self.ask_side("/nowhere", "-H", f"Accept: {accept}")
+                self.assertIn("HTTP/1.1 404", head)
+                self.assertEqual(page, body)
+
+    def test_a_mirror_gets_the_request_and_keeps_nobody_waiting(self):
+        before = self.mirrors()
+        self.set_moods("well", "silent")
+        _, body, seconds = self.ask_side("/mirrored", "-d", "once")
+        self.assertEqual(body, "b1")
+        self.assertLess(seconds, 5)
+        wait_until("the copy", lambda: self.seen("b2") == ["POST /mirrored"])
+        self.assertEqual(self.seen("b1"), ["POST /mirrored"])
+        self.assertEqual(self.mirrors()["sent"], before["sent"] + 1)
+        said = self.lab.weir_json("explain", "GET", f"{SIDE}/mirrored")["effects"]
+        self.assertIn("mirror: 100% of requests with bodies of up to 64Ki also go to shadow",
+                      [row["effect"] for row in said])
+
+    def test_the_log_has_the_gateways_format_and_what_it_wants(self):
+        self.ask_side("/told/quiet")
+        self.ask_side("/nowhere/loud", "-A", 'a "b" \\ c')
+        record = self.last_record("/nowhere/loud")
+        self.assertEqual((record["agent"], record["status"], record["reason"]),
+                         ('a "b" \\ c', 404, "no_route"))
+        self.assertEqual([r for r in map(json.loads, self.log_lines())
+                          if r.get("target") == "/told/quiet"], [])
 
     # ---- explain ------------------------------------------------------------------------------
 

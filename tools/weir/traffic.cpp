@@ -67,6 +67,13 @@ Section candidates_section(const Json& json) {
   return section;
 }
 
+Section effects_section(const Json& json) {
+  Section section{"effects", {"effect"}, {}};
+  for (const Json& effect : list_at(json, "effects"))
+    section.rows.push_back({effect});
+  return section;
+}
+
 Section endpoints_section(const Json& services) {
   Section section{
       "endpoints", {"service", "endpoint", "usable", "share_percent", "exchanges", "failures"}, {}};
@@ -99,6 +106,7 @@ Outcome explain(const Daemons& daemons, const ExplainOptions& options) {
                  "status", "reason", "location", "sent_host", "sent_target"},
                 json));
   if (!list_at(json, "candidates").empty()) report.sections.push_back(candidates_section(json));
+  if (!list_at(json, "effects").empty()) report.sections.push_back(effects_section(json));
   if (!list_at(json, "services").empty())
     report.sections.push_back(endpoints_section(list_at(json, "services")));
   report.notes.push_back(verdict_of(json));
@@ -108,14 +116,15 @@ Outcome explain(const Daemons& daemons, const ExplainOptions& options) {
 Outcome routes(const Daemons& daemons) {
   Answer answer = ask(daemons.l7, "GET", "/v1/routes");
   if (auto* failure = std::get_if<Failure>(&answer)) return std::move(*failure);
-  Section section{"routes", {"rule", "gateways", "hostnames", "match", "answer"}, {}};
+  Section section{"routes", {"rule", "gateways", "hostnames", "match", "answer", "effects"}, {}};
   for (const Json& row : list_at(std::get<Json>(answer), "routes")) {
     const Json services = list_at(row, "services");
     const std::string hosts = joined(list_at(row, "hostnames"));
+    const std::string effects = joined(list_at(row, "effects"));
     for (const Json& match : list_at(row, "matches"))
-      section.rows.push_back({rule_text(row), joined(list_at(row, "gateways")),
-                              hosts.empty() ? "any" : hosts, match,
-                              services.empty() ? text_at(row, "answer") : services_text(services)});
+      section.rows.push_back(
+          {rule_text(row), joined(list_at(row, "gateways")), hosts.empty() ? "any" : hosts, match,
+           services.empty() ? text_at(row, "answer") : services_text(services), effects});
   }
   return Report{{std::move(section)}, {}};
 }

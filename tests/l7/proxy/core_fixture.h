@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -106,6 +107,16 @@ class CoreFixture {
   Backend& serve(testing::Handler handler) {
     Backend& backend = world_.add_backend(8001, std::move(handler));
     world_.install(ProxyWorld::model_for({backend.endpoint}));
+    return backend;
+  }
+
+  /// One backend behind one rule for everything, in a model that `edit` changes.
+  Backend& serve_with(const std::function<void(control::Model&)>& edit,
+                      testing::Handler handler = answering(std::string{kOk})) {
+    Backend& backend = world_.add_backend(8001, std::move(handler));
+    control::Model model = ProxyWorld::model_for({backend.endpoint});
+    edit(model);
+    world_.install(model);
     return backend;
   }
 

@@ -730,28 +730,51 @@ class AllocationCounter final : public testing::TurnObserver {
   std::optional<testing::AllocationGuard> guard_;
 };
 
-TEST_F(ProxyCore, ARequestOnAKeptConnectionAllocatesNothing) {
-  const std::string body = pattern_text(20'000);
-  serve(
-      answering(fmt::format("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", body.size(), body)));
-  Peer& client = world_.connect();
-  const auto ask = [&] {
-    client.received.clear();
-    client.send(request("POST",
-                        "Transfer-Encoding: chunked\r\nX-Long: " + pattern_text(500) + "\r\n",
-                        "3\r\nabc\r\n0\r\n\r\n"));
-    ASSERT_TRUE(world_.run_until([&] { return first_message(client.received).has_value(); }));
-    world_.run_for(1ms);
-  };
-  for (int i = 0; i < 100; ++i)
-    ask();
-  AllocationCounter counter;
-  world_.observe(&counter);
-  for (int i = 0; i < 100; ++i)
-    ask();
-  world_.observe(nullptr);
-  EXPECT_EQ(counter.allocations, 0U);
+class ProxyCost : public ProxyCore {
+ protected:
+  /// What 100 requests on a kept connection allocate once another 100 have been answered.
+  std::size_t allocations() {
+    Peer& client = world_.connect();
+    const auto ask = [&] {
+      client.received.clear();
+      client.send(request("POST",
+                          "Transfer-Encoding: chunked\r\nX-Long: " + pattern_text(500) + "\r\n",
+                          "3\r\nabc\r\n0\r\n\r\n"));
+      ASSERT_TRUE(world_.run_until([&] { return first_message(client.received).has_value(); }));
+      world_.run_for(1ms);
+    };
+    for (int i = 0; i < 100; ++i)
+      ask();
+    AllocationCounter counter;
+    world_.observe(&counter);
+    for (int i = 0; i < 100; ++i)
+      ask();
+    world_.observe(nullptr);
+    return counter.allocations;
+  }
+  const std::string body_ = pattern_text(20'000);
+  const std::string answer_ =
+      fmt::format("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", body_.size(), body_);
+};
+
+TEST_F(ProxyCost, ARequestOnAKeptConnectionAllocatesNothing) {
+  serve(answering(answer_));
+  EXPECT_EQ(allocations(), 0U);
   EXPECT_EQ(log().size(), 200U);
+}
+
+TEST_F(ProxyCost, VariablesInHeadersAndInTheLogAllocateNothing) {
+  serve_with(
+      [](control::Model& model) {
+        model.gateways[0].access_log.format = "${request.id} ${client.address} ${duration}";
+        control::RouteRule& rule = model.http_routes[0].rules[0];
+        rule.request_headers.set = {{"X-Copy", "${request.header.x-long} ${request.id}"}};
+        rule.response_headers.add = {{"X-From", "${endpoint} ${response.status}"}};
+      },
+      answering(answer_));
+  EXPECT_EQ(allocations(), 0U);
+  const std::string lines = world_.drain_log();
+  EXPECT_EQ(std::count(lines.begin(), lines.end(), '\n'), 200);
 }
 
 }  // namespace

@@ -18,7 +18,8 @@ namespace {
 /// HTTPS for shop.example on 443, and on 80 a redirect to it.
 class ProxyCoreTls : public ProxyCore {
  protected:
-  Backend& serve_tls(testing::Handler handler, std::optional<wire::Prefix> proxies = {}) {
+  Backend& serve_tls(testing::Handler handler, std::optional<wire::Prefix> proxies = {},
+                     const control::HeaderEdits& request_headers = {}) {
     Backend& app = world_.add_backend(8001, std::move(handler));
     control::Model model = ProxyWorld::model_for({app.endpoint});
     control::Gateway& gateway = model.gateways[0];
@@ -32,6 +33,7 @@ class ProxyCoreTls : public ProxyCore {
          {},
          std::nullopt});
     if (proxies) gateway.listeners[1].proxy_protocol_from = {*proxies};
+    model.http_routes[0].rules[0].request_headers = request_headers;
     world_.install(model);
     return app;
   }
@@ -89,6 +91,18 @@ TEST_F(ProxyCoreTls, ARequestOverTlsIsForwardedInTheClear) {
   client.close();
   client.run_for(10ms);
   EXPECT_TRUE(client.peer().ended());
+}
+
+TEST_F(ProxyCoreTls, VariablesTellWhatIsSpokenAndWithWhom) {
+  Backend& app = serve_tls(
+      answering(std::string{kOk}), {},
+      {.set = {{"X-Tls", "${request.scheme} ${tls.version} ${tls.serverName}"}}, .add = {}});
+  TlsClient client{world_, "shop.example"};
+  client.run_for(10ms);
+  ASSERT_TRUE(client.send(request()));
+  client.run_for(10ms);
+  EXPECT_NE(app.received().find("\r\nX-Tls: https TLSv1.3 shop.example\r\n"), std::string::npos);
+  client.close();
 }
 
 TEST_F(ProxyCoreTls, ALargeAnswerToASlowReaderArrivesWholeAndEndsInOrder) {
