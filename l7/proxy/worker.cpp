@@ -70,7 +70,8 @@ Worker::Worker(port::PacketPort& port, const net::InterfaceConfig& config,
       retired_{kMailboxSlots},
       colleagues_{colleagues},
       ports_{options.ephemeral_first, options.ephemeral_last, options.worker, options.workers},
-      own_addresses_{own_addresses(config)} {
+      own_addresses_{own_addresses(config)},
+      turn_began_{start} {
   core_.set_sources(own_addresses_);
   if (is_alone()) return;
   WEIR_ASSERT(options.workers <= kWorkersMax);  // the configuration has the same limit
@@ -82,6 +83,7 @@ Worker::~Worker() = default;
 
 bool Worker::turn(Instant now) {
   ++turns_;
+  account(now);
   bool busy = take_commands(now);
   busy = receive(now) || busy;
   if (!is_alone()) busy = take_letters(now) || busy;
@@ -107,7 +109,13 @@ bool Worker::turn(Instant now) {
     static_cast<void>(retired_.push(std::move(retired)));
   }
   if (busy) ++busy_turns_;
+  was_busy_ = busy;
   return busy;
+}
+
+void Worker::account(Instant now) {
+  (was_busy_ ? busy_time_ : idle_time_) += now - turn_began_;
+  turn_began_ = now;
 }
 
 bool Worker::receive(Instant now) {
@@ -208,6 +216,8 @@ std::unique_ptr<WorkerReport> Worker::make_report() const {
   report->log_dropped = core_.log_dropped();
   report->turns = turns_;
   report->busy_turns = busy_turns_;
+  report->busy_time = busy_time_;
+  report->idle_time = idle_time_;
   report->sleeps = sleeps_;
   report->revision = revision_;
   return report;
