@@ -4,7 +4,6 @@ import os
 import pathlib
 import re
 import subprocess
-import time
 
 from hosts import (ADDRESS, BACKEND_PORT, DIRECT, HTTP_PORT, HTTPS_PORT, LOAD, LOAD_CORE, NAME, PROXY_CORE,
                    WEIR, LabError)
@@ -25,16 +24,14 @@ class Window:
         self.stats = self.worker()
         self.used = self.group().processor_s() if self.group() else 0.0
         self.cores = cores()
-        self.start = time.monotonic()
         return self
 
     def __exit__(self, *unused):
-        seconds = time.monotonic() - self.start
         for name, core in (("core0", PROXY_CORE), ("core1", LOAD_CORE)):
             spent = {k: v - self.cores[core][k] for k, v in cores()[core].items()}
             self.numbers[f"{name}_busy"] = spent["busy"] / max(spent["busy"] + spent["idle"], 1)
         if self.group():
-            self.numbers["processor"] = (self.group().processor_s() - self.used) / seconds
+            self.numbers["processor_s"] = self.group().processor_s() - self.used
         if self.proxy == WEIR:
             after = self.worker()
             spent = {k: after[k] - self.stats[k] for k in after}
@@ -105,21 +102,22 @@ def wrk(lab, proxy, scheme, path, seconds, connections=64, headers=()):
     text = run_client(lab, [*words, f"{scheme}://{ADDRESS[proxy]}:{port}{path}"], seconds)
     if "Non-2xx" in text or re.search(r"Socket errors:.*(read|write|timeout) [1-9]", text):
         raise LabError(f"{proxy} failed requests: {text[-500:]}")
-    return {"rate": float(find(r"Requests/sec:\s+([\d.]+)", text, "the rate")[1]),
+    done = find(r"(\d+) requests in ([\d.]+)(us|ms|s|m)", text, "the number of requests")
+    return {"requests": int(done[1]), "seconds": float(done[2]) * UNITS[done[3]],
             "p99_us": 1e6 * seconds_of(find(r"(?m)^\s+99%\s+([\d.]+[a-z]+)$", text, "the latency")[1])}
 
 
 def h2load(lab, proxy, seconds, *options, scheme="https", path="/"):
-    """By time, after a second of warming up; also HTTP/1.1 with --h1."""
+    """By time; also HTTP/1.1 with --h1."""
     port = BACKEND_PORT if proxy == DIRECT else {"http": HTTP_PORT, "https": HTTPS_PORT}[scheme]
-    text = run_client(lab, ["h2load", "-t1", "-D", f"{seconds:g}", "--warm-up-time", "1",
+    text = run_client(lab, ["h2load", "-t1", "-D", f"{seconds:g}",
                             f"--connect-to={ADDRESS[proxy]}:{port}", *options,
-                            f"{scheme}://{NAME}:{port}{path}"], seconds + 1)
+                            f"{scheme}://{NAME}:{port}{path}"], seconds)
     done = find(r"requests: \d+ total, \d+ started, (\d+) done, (\d+) succeeded, (\d+) failed, "
                 r"(\d+) errored", text, "the number of requests")
     if int(done[3]) or int(done[4]) or int(done[2]) == 0:
         raise LabError(f"{proxy} failed requests: {done[0]}")
-    return {"rate": int(done[2]) / seconds}
+    return {"requests": int(done[2]), "seconds": seconds}
 
 
 def h2load_latencies(lab, proxy, seconds, rate, connections=64, scheme="https"):
@@ -131,5 +129,5 @@ def h2load_latencies(lab, proxy, seconds, rate, connections=64, scheme="https"):
     times = sorted(int(line.split()[2]) for line in log.read_text().splitlines())
     if not times:
         raise LabError(f"{proxy}: h2load has logged no request")
-    return {"rate": len(times) / (seconds + 1), "p50_us": times[len(times) // 2],
+    return {"rate": len(times) / seconds, "p50_us": times[len(times) // 2],
             "p99_us": times[len(times) * 99 // 100]}

@@ -40,7 +40,11 @@ def under(lab, proxy, quota, client):
             numbers = client()
     finally:
         lab.groups[proxy].limit(100)
-    return numbers | window.numbers
+    numbers |= window.numbers
+    numbers["rate"] = numbers["requests"] / numbers["seconds"]
+    numbers["processor"] = numbers["processor_s"] / numbers["seconds"]
+    numbers["capacity"] = numbers["requests"] / max(numbers["processor_s"], 1e-3) * quota / 100
+    return numbers
 
 
 def https_proxied(lab, proxy, seconds):
@@ -65,7 +69,7 @@ def tls_connect(lab, proxy, seconds):
 
 def big(lab, proxy, seconds):
     numbers = load.wrk(lab, proxy, "https", "/big", seconds, connections=16)
-    return numbers | {"rate": numbers["rate"] * FILE_BYTES / 1e6}
+    return numbers | {"requests": numbers["requests"] * FILE_BYTES / 1e6}
 
 
 # ---- rows ---------------------------------------------------------------------------------------
@@ -81,7 +85,6 @@ class Row:
 
     def measure(self, lab, proxy, quota, seconds):
         numbers = under(lab, proxy, quota, lambda: self.client(lab, proxy, seconds))
-        numbers["capacity"] = numbers["rate"] / max(numbers["processor"], 1e-3) * quota / 100
         self.rounds.setdefault((proxy, quota), []).append(numbers)
 
     def values(self, proxy, quota, key):
@@ -128,7 +131,7 @@ class LatencyRow:
 
     def measure(self, lab, proxy, seconds):
         if self.rate is None:
-            self.rate = max(https_proxied(lab, peer, 1)["rate"] for peer in PEERS) / 2
+            self.rate = max(https_proxied(lab, peer, 1)["requests"] for peer in PEERS) / 2
         scheme = "http" if proxy == DIRECT else "https"
         self.rounds[proxy].append(load.h2load_latencies(lab, proxy, seconds, self.rate, scheme=scheme))
 
