@@ -20,7 +20,8 @@ class TestRouter {
   TestRouter& add(std::string_view hostname, std::string name, control::RouteMatch match,
                   std::string route = "route") {
     control::RouteRule rule{name, {std::move(match)}, {}, {}};
-    router_.add(hostname, rule, static_cast<std::uint32_t>(rules_.size()));
+    router_.add(hostname, compile_matches(rule, expressions_),
+                static_cast<std::uint32_t>(rules_.size()));
     rules_.push_back({std::move(route), std::move(name), {}, {}});
     return *this;
   }
@@ -32,6 +33,7 @@ class TestRouter {
   }
 
  private:
+  CompiledMatch::Expressions expressions_;
   Router router_;
   std::vector<Rule> rules_;
 };
