@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "tests/l7/proxy/core_fixture.h"
+#include "tests/support/allocation_counter.h"
 #include "tests/support/h2_peer.h"
 
 /// HTTP/2 on both sides, and between the versions: what each of them sees.
@@ -876,6 +877,27 @@ TEST_F(ProxyH2, AWebSocketToABackendOfHttp2IsRefused) {
   client.send(fmt::format("headers 1 | {}", kWebSocket));
   world_.run_for(10ms);
   EXPECT_EQ(client.status(1), "501");
+}
+
+// nghttp2's own memory is not counted: its calls of malloc go past the guard.
+TEST_F(ProxyH2, ARequestOnAKeptConnectionAllocatesNothing) {
+  serve(answering(std::string{kOk}));
+  H2Client& client = connect_h2();
+  std::uint32_t stream = 1;
+  const auto ask = [&] {
+    get(client, stream, "| accept: */*");
+    world_.run_for(3ms);
+    ASSERT_TRUE(client.read().ended(stream));
+    stream += 2;
+  };
+  for (int i = 0; i < 100; ++i)
+    ask();
+  testing::AllocationCounter counter;
+  world_.observe(&counter);
+  for (int i = 0; i < 100; ++i)
+    ask();
+  world_.observe(nullptr);
+  EXPECT_EQ(counter.allocations, 0U);
 }
 
 }  // namespace
