@@ -38,6 +38,7 @@ class Window:
             whole = spent.get("busy_ns", 0) + spent.get("idle_ns", 0)
             if whole:
                 self.numbers["worker_busy"] = spent["busy_ns"] / whole
+                self.numbers["busy_s"] = spent["busy_ns"] / 1e9
 
     def group(self):
         return self.lab.groups.get(self.proxy)

@@ -44,6 +44,9 @@ def under(lab, proxy, quota, client):
     numbers["rate"] = numbers["requests"] / numbers["seconds"]
     numbers["processor"] = numbers["processor_s"] / numbers["seconds"]
     numbers["capacity"] = numbers["requests"] / max(numbers["processor_s"], 1e-3) * quota / 100
+    # What it would be without polling in vain. Where others share the core, less than that.
+    if quota == 100 and numbers.get("busy_s"):
+        numbers["busy_capacity"] = numbers["requests"] / numbers["busy_s"]
     return numbers
 
 
@@ -217,6 +220,8 @@ def details(document):
         words += [f"{label} {100 * numbers[key]:.0f} %" for key, label in
                   (("processor", "processor"), ("core0_busy", "core 0"), ("core1_busy", "core 1"),
                    ("worker_busy", "worker busy")) if numbers.get(key) is not None]
+        if numbers.get("busy_capacity") is not None:
+            words.append(f"{short(numbers['busy_capacity'])} by busy time alone")
         if proxy in document["not_limited"]:
             words.append("NOT LIMITED by its quota: the client was, or the machine")
         yield f"{'':<20}{proxy}: {', '.join(words)}"

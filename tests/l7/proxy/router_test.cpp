@@ -155,11 +155,12 @@ TEST(Router, ChoosesWhatTheGatewayApiSaysForRandomTablesAndRequests) {
     RandomRoutes random{seed};
     std::vector<PlainRule> plain;
     std::vector<Rule> rules;
+    CompiledMatch::Expressions expressions;
     Router router;
     for (std::uint32_t i = 1 + random.below(40); i > 0; --i) {
       plain.push_back(random.rule());
       const PlainRule& rule = plain.back();
-      router.add(rule.hostname, {"", {rule.match}, {}, {}},
+      router.add(rule.hostname, compile_matches({"", {rule.match}, {}, {}}, expressions),
                  static_cast<std::uint32_t>(rules.size()));
       rules.push_back({rule.route, "", {}, {}});
     }
@@ -197,9 +198,11 @@ TEST(Router, ExplainsWhyOthersLost) {
   control::RouteMatch query = exact("/a/b");
   query.query_params = {{"v", "2"}};
   std::vector<Rule> rules;
+  CompiledMatch::Expressions expressions;
   Router router;
   for (const auto& match : {post, canary, query, prefix("/"), prefix("/other")}) {
-    router.add("", {"", {match}, {}, {}}, static_cast<std::uint32_t>(rules.size()));
+    router.add("", compile_matches({"", {match}, {}, {}}, expressions),
+               static_cast<std::uint32_t>(rules.size()));
     rules.push_back({"route", "", {}, {}});
   }
   router.finish(rules);
