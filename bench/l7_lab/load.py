@@ -96,7 +96,7 @@ def find(pattern, text, what):
 
 def wrk(lab, proxy, scheme, path, seconds, connections=64, headers=()):
     """A closed loop over HTTP/1.1."""
-    words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", "--timeout", "10s"]
+    words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s"]
     for header in (f"Host: {NAME}", *headers):
         words += ["-H", header]
     port = BACKEND_PORT if proxy == DIRECT else {"http": HTTP_PORT, "https": HTTPS_PORT}[scheme]

@@ -253,7 +253,7 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", 1)[0])
     names = [row.name for row in make_rows()]
     parser.add_argument("--rounds", type=int, default=3, help="of each row and proxy")
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each round")
+    parser.add_argument("--seconds", type=int, default=3, help="of each round, whole: wrk knows no others")
     parser.add_argument("--quick", action="store_true", help="one round of one second")
     parser.add_argument("--rows", default=",".join(names), help=f"of {', '.join(names)}")
     parser.add_argument("--quotas", default="25,50,100", help="percent of core 0")
@@ -262,7 +262,7 @@ def parse():
     parser.add_argument("--json", type=pathlib.Path, help="everything, into this file")
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.rounds, arguments.seconds = 1, 1.0
+        arguments.rounds, arguments.seconds = 1, 1
     unknown = set(arguments.rows.split(",")) - set(names)
     if unknown:
         parser.error(f"no row is called {', '.join(sorted(unknown))}")

@@ -278,7 +278,7 @@ Session::ReadResult Session::read(std::span<std::byte> out) {
   std::size_t count = 0;
   const SessionStatus status = state_->status_of(SSL_read_ex(ssl, out.data(), out.size(), &count),
                                                  "TLS record from the peer");
-  // A record was all that there was: asking again would find that out at a third of its price.
+  // A record was all that there was: nobody needs to ask OpenSSL to find that out.
   const bool has_more =
       state_->wire.input.size() > 0 || SSL_has_pending(ssl) == 1 || SSL_get_shutdown(ssl) != 0;
   state_->starved =
