@@ -105,7 +105,7 @@ def wrk(lab, proxy, scheme, path, seconds, connections=64, headers=()):
         raise LabError(f"{proxy} failed requests: {text[-500:]}")
     done = find(r"(\d+) requests in ([\d.]+)(us|ms|s|m)", text, "the number of requests")
     return {"requests": int(done[1]), "seconds": float(done[2]) * UNITS[done[3]],
-            "p99_us": 1e6 * seconds_of(find(r"(?m)^\s+99%\s+([\d.]+[a-z]+)$", text, "the latency")[1])}
+            "p99_us": 1e6 * seconds_of(find(r"(?m)^\s+99%\s+([\d.]+[a-z]+)\s*$", text, "the latency")[1])}
 
 
 def h2load(lab, proxy, seconds, *options, scheme="https", path="/"):
