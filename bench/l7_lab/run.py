@@ -287,11 +287,13 @@ def main():
         sys.exit("SKIPPED: run.py needs two cores, one for the proxy and one for its load")
     signal.signal(signal.SIGTERM, interrupt)
     rows = [row for row in make_rows() if row.name in arguments.rows.split(",")]
+    interrupted = False
     try:
         with L7Lab() as lab:
             lab.prepare()
             measure(lab, rows, arguments)
     except KeyboardInterrupt:
+        interrupted = True
         print("\ninterrupted; what has been measured so far:", file=sys.stderr)
     except LabError as error:
         sys.exit(f"run.py: {error}")
@@ -305,6 +307,8 @@ def main():
             {"bench": "l7_lab", "kernel": os.uname().release, "cores": os.cpu_count(),
              "load": os.getloadavg()[0], "rounds": arguments.rounds, "seconds": arguments.seconds,
              **versions(), "rows": documents}, indent=1) + "\n")
+    if interrupted:
+        return 130
     if arguments.check:
         return 1 if any(row["failed"] or row["value"] is None for row in documents) else 0
     return 1 if any(row["failed"] or row["verdict"] == "missed" for row in documents) else 0
