@@ -201,12 +201,16 @@ json steering_json(const proxy::MailCounters& c) {
 }
 
 json worker_json(std::size_t index, const proxy::WorkerReport& report) {
-  const std::uint64_t turns = std::max<std::uint64_t>(report.turns, 1);
+  const auto busy_ns = std::chrono::nanoseconds{report.busy_time}.count();
+  const auto idle_ns = std::chrono::nanoseconds{report.idle_time}.count();
+  const auto whole_ns = std::max<std::int64_t>(busy_ns + idle_ns, 1);
   return {{"index", index},
           {"revision", report.revision},
           {"turns", report.turns},
           {"busy_turns", report.busy_turns},
-          {"busy_share", static_cast<double>(report.busy_turns) / static_cast<double>(turns)},
+          {"busy_ns", busy_ns},
+          {"idle_ns", idle_ns},
+          {"busy_share", static_cast<double>(busy_ns) / static_cast<double>(whole_ns)},
           {"sleeps", report.sleeps},
           {"generations", report.core.generations},
           {"http", http_json(report)},

@@ -8,6 +8,10 @@ namespace weir::http {
 
 namespace {
 
+/// What a list begins with: an ordinary head fits, and one made anew grows no further.
+constexpr std::size_t kEntriesMin = 16;
+constexpr std::size_t kArenaBytesMin = 512;
+
 constexpr char to_lower(char c) {
   return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
 }
@@ -126,10 +130,11 @@ HeaderList::Entry HeaderList::store(std::string_view name, std::string_view valu
   const std::size_t at = arena_.size();
   const std::size_t needed = at + name.size() + value.size();
   WEIR_ASSERT(needed <= UINT32_MAX);  // heads are limited to a small fraction of this
+  if (entries_.capacity() == 0) entries_.reserve(kEntriesMin);
   if (needed > arena_.capacity()) {
     // The arguments may point into the old arena, so it is given up only after they were copied.
     std::string grown;
-    grown.reserve(std::max(needed, 2 * arena_.capacity()));
+    grown.reserve(std::max({needed, 2 * arena_.capacity(), kArenaBytesMin}));
     grown.append(arena_).append(name).append(value);
     arena_.swap(grown);
   } else {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <charconv>
 #include <cstring>
 
 #include "l7/proxy/address_text.h"
@@ -26,8 +27,14 @@ class LineWriter {
   void text(std::string_view name, std::string_view value) {
     begin(name);
     put('"');
-    for (const char c : value.substr(0, kTextMax))
-      escape(c);
+    // Runs of what needs no escape, which is nearly always all of it.
+    for (std::string_view rest = value.substr(0, kTextMax); !rest.empty();) {
+      const auto special = std::find_if_not(rest.begin(), rest.end(), is_plain);
+      const auto size = static_cast<std::size_t>(special - rest.begin());
+      append(rest.substr(0, size));
+      if (special != rest.end()) escape(*special);
+      rest.remove_prefix(std::min(size + 1, rest.size()));
+    }
     if (value.size() > kTextMax) append("…");
     put('"');
   }
@@ -35,9 +42,9 @@ class LineWriter {
   template <typename Number>
   void number(std::string_view name, Number value) {
     begin(name);
-    char digits[32];
-    const auto end = fmt::format_to_n(digits, sizeof(digits), "{}", value).out;
-    append({digits, static_cast<std::size_t>(end - digits)});
+    std::array<char, 24> digits;  // of 64 bits and a sign
+    const auto end = std::to_chars(digits.begin(), digits.end(), value).ptr;
+    append({digits.data(), static_cast<std::size_t>(end - digits.begin())});
   }
 
   void put(char c) {
@@ -57,9 +64,18 @@ class LineWriter {
     append("\":");
   }
 
+  static bool is_plain(char c) {
+    const auto byte = static_cast<unsigned char>(c);
+    return byte >= 0x20 && byte < 0x7f && c != '"' && c != '\\';
+  }
+
   void append(std::string_view text) {
-    for (const char c : text)
-      put(c);
+    if (text.size() > out_.size() - length_) {
+      overflow_ = true;
+      return;
+    }
+    std::memcpy(out_.data() + length_, text.data(), text.size());
+    length_ += text.size();
   }
 
   void escape(char c) {

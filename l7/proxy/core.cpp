@@ -56,7 +56,7 @@ void Core::install(std::unique_ptr<Generation> generation) {
   }
   for (const Bind& bind : binds)
     stack_.listen(bind.endpoint, 0);
-  exchanges_.install(generation->snapshot());
+  exchanges_.install(*generation);
   current_ = std::move(generation);
   if (ticket_keys_.count > 0) current_->use_ticket_keys(&ticket_keys_);
 }

@@ -77,22 +77,21 @@ Exchanges::Exchanges(tcp::Stack& stack, BufferPool& buffers, TimerWheel& timers,
       upstreams_{stack, buffers, timers, h2},
       mirrors_{buffers} {}
 
-void Exchanges::install(const Snapshot& snapshot) {
-  std::vector<ServiceCounters> services;
-  for (const ServiceEntry& entry : snapshot.services)
-    services.push_back({entry.name});
+void Exchanges::install(Generation& generation) {
+  const Snapshot& snapshot = generation.snapshot();
+  // Whoever made the generation has laid them out, and destroys those that they replace with it.
+  TrafficCounters& next = generation.traffic();
   for (const ServiceCounters& before : services_)
     if (const auto now = snapshot.service_names.find(before.name);
         now != snapshot.service_names.end())
-      services[now->second].requests = before.requests;
-  std::vector<RouteCounters> routes(snapshot.rules.size());
-  for (std::size_t i = 0; i < routes.size(); ++i)
-    routes[i].name = snapshot.rules[i].full_name();
-  for (RouteCounters& before : routes_)
+      next.services[now->second].requests = before.requests;
+  for (RouteCounters& before : routes_) {
+    if (before.requests() == 0) continue;
     if (const auto now = snapshot.rule_names.find(before.name); now != snapshot.rule_names.end())
-      routes[now->second] = std::move(before);
-  services_ = std::move(services);
-  routes_ = std::move(routes);
+      std::swap(before, next.routes[now->second]);
+  }
+  services_.swap(next.services);
+  routes_.swap(next.routes);
   current_ = &snapshot;
 }
 

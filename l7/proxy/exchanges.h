@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <numeric>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -18,23 +17,6 @@
 #include "l7/proxy/mirror.h"
 
 namespace weir::proxy {
-
-struct ServiceCounters {
-  std::string name;
-  std::uint64_t requests = 0;
-};
-
-/// Rate, errors and duration of one rule's requests.
-struct RouteCounters {
-  static constexpr std::array<std::uint32_t, 4> kBoundsMs{10, 100, 1000, 10'000};
-  std::string name;                                      ///< "route/rule"
-  std::array<std::uint64_t, 6> responses{};              ///< by first digit of the status
-  std::array<std::uint64_t, kBoundsMs.size()> within{};  ///< requests that took at most the bound
-  std::uint64_t duration_us = 0;                         ///< sum
-  [[nodiscard]] std::uint64_t requests() const {
-    return std::accumulate(responses.begin(), responses.end(), std::uint64_t{0});
-  }
-};
 
 struct ExchangeCounters {
   std::uint64_t requests = 0;
@@ -67,7 +49,7 @@ class Exchanges {
             ChangedExchanges& changed, Random random);
 
   /// Counts of services that are still there go on.
-  void install(const Snapshot& snapshot);
+  void install(Generation& generation);
 
   /// What is to be added to an instant for the time since 1970.
   void set_wall_clock(Duration to_unix) { to_unix_ = to_unix; }

@@ -19,7 +19,8 @@ Result<TlsFiles> TlsFiles::load(const Snapshot& snapshot) {
 Generation::Generation(std::shared_ptr<const Snapshot> snapshot)
     : snapshot_{std::move(snapshot)},
       contexts_(snapshot_->binds.size()),
-      turns_(snapshot_->services.size(), 0) {}
+      turns_(snapshot_->services.size(), 0),
+      traffic_{*snapshot_} {}
 
 Result<std::unique_ptr<Generation>> Generation::create(std::shared_ptr<const Snapshot> snapshot) {
   const Result<TlsFiles> files = TlsFiles::load(*snapshot);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "l7/proxy/snapshot.h"
+#include "l7/proxy/traffic_counters.h"
 #include "l7/tls/context.h"
 
 namespace weir::proxy {
@@ -49,6 +50,8 @@ class Generation {
   void leave_thread() {
     if (library_) library_->leave_thread();
   }
+  /// To be counted in by the worker, which takes them, and leaves what it has counted in before.
+  [[nodiscard]] TrafficCounters& traffic() { return traffic_; }
   /// Round-robin position of a service.
   [[nodiscard]] std::uint32_t next_turn(ServiceIndex service) { return turns_[service]++; }
 
@@ -63,7 +66,8 @@ class Generation {
   std::vector<std::optional<tls::ServerContext>> contexts_;  // by bind
   std::vector<tls::ClientContext> trusts_;                   // by Snapshot::trusts
   std::vector<std::uint32_t> turns_;                         // by service
-  std::uint32_t users_ = 0;                                  // GenerationRefs; one core, no atomics
+  TrafficCounters traffic_;
+  std::uint32_t users_ = 0;  // GenerationRefs; one core, no atomics
 };
 
 /// Keeps a generation from being retired. Copied and dropped on the worker's core only.

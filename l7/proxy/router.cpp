@@ -37,64 +37,75 @@ std::optional<std::string> intersect_hostnames(std::string_view one, std::string
   return std::nullopt;
 }
 
-bool Router::Condition::holds(std::string_view value) const {
+bool CompiledMatch::Condition::holds(std::string_view value) const {
   return regex ? regex->matches(value) : value == wanted->value;
 }
 
-Router::Entry::Entry(const control::RouteMatch& of, std::uint32_t rule_index)
-    : match{std::make_unique<const control::RouteMatch>(of)}, rule{rule_index} {
-  if (match->path_kind == control::PathMatchKind::kRegex) path.emplace(match->path);
-  const auto compile = [](const std::vector<control::ValueMatch>& values,
-                          std::vector<Condition>& conditions) {
-    for (const control::ValueMatch& value : values) {
-      conditions.push_back({&value, std::nullopt});
-      if (value.is_regex) conditions.back().regex.emplace(value.value);
-    }
+CompiledMatch::CompiledMatch(const control::RouteMatch& match, Expressions& expressions)
+    : match_{match} {
+  const auto compiled = [&](const std::string& pattern) {
+    std::shared_ptr<const Regex>& regex = expressions[pattern];
+    if (!regex) regex = std::make_shared<const Regex>(pattern);
+    return regex;
   };
-  compile(match->headers, headers);
-  compile(match->query_params, query_params);
-  compile(match->cookies, cookies);
+  if (match_.path_kind == control::PathMatchKind::kRegex) path_ = compiled(match_.path);
+  const auto compile = [&](const std::vector<control::ValueMatch>& values,
+                           std::vector<Condition>& conditions) {
+    for (const control::ValueMatch& value : values)
+      conditions.push_back({&value, value.is_regex ? compiled(value.value) : nullptr});
+  };
+  compile(match_.headers, headers_);
+  compile(match_.query_params, query_params_);
+  compile(match_.cookies, cookies_);
 }
 
-const control::ValueMatch* Router::Entry::failed_value(const RouteQuery& query) const {
-  for (const Condition& header : headers) {
+const control::ValueMatch* CompiledMatch::failed_value(const RouteQuery& query) const {
+  for (const Condition& header : headers_) {
     const auto value = query.fields.find(header.wanted->name);
     if (!value || !header.holds(*value)) return header.wanted;
   }
-  for (const Condition& cookie : cookies) {
+  for (const Condition& cookie : cookies_) {
     const auto value = cookie_value(query.fields, cookie.wanted->name);
     if (!value || !cookie.holds(*value)) return cookie.wanted;
   }
-  for (const Condition& parameter : query_params) {
+  for (const Condition& parameter : query_params_) {
     const auto value = query_value(query.query, parameter.wanted->name);
     if (!value || !parameter.holds(*value)) return parameter.wanted;
   }
   return nullptr;
 }
 
-bool Router::Entry::accepts(const RouteQuery& query) const {
-  return (!match->method || *match->method == query.method) && failed_value(query) == nullptr;
+bool CompiledMatch::accepts(const RouteQuery& query) const {
+  return (!match_.method || *match_.method == query.method) && failed_value(query) == nullptr;
 }
 
-std::string Router::Entry::failed(const RouteQuery& query) const {
-  if (match->method && *match->method != query.method)
-    return fmt::format("method {}", *match->method);
+std::string CompiledMatch::failed(const RouteQuery& query) const {
+  if (match_.method && *match_.method != query.method)
+    return fmt::format("method {}", *match_.method);
   const control::ValueMatch* const value = failed_value(query);
   if (value == nullptr) return {};
   const auto is_of = [value](const std::vector<control::ValueMatch>& values) {
     return std::ranges::any_of(values, [value](const auto& one) { return &one == value; });
   };
-  const char* const kind = is_of(match->headers)   ? "header"
-                           : is_of(match->cookies) ? "cookie"
+  const char* const kind = is_of(match_.headers)   ? "header"
+                           : is_of(match_.cookies) ? "cookie"
                                                    : "query parameter";
   return fmt::format("{} {}{}{}", kind, value->name, value->is_regex ? " ~ " : " = ", value->value);
+}
+
+CompiledMatches compile_matches(const control::RouteRule& rule,
+                                CompiledMatch::Expressions& expressions) {
+  CompiledMatches matches;
+  for (const control::RouteMatch& match : rule.matches)
+    matches.push_back(std::make_shared<const CompiledMatch>(match, expressions));
+  return matches;
 }
 
 template <typename Visit>
 void Router::Host::for_each_path(std::string_view path, Visit&& visit) const {
   if (const auto found = exact.find(path); found != exact.end() && visit(found->second, 0)) return;
   for (const Entry& entry : expressions)
-    if (entry.path->matches(path) && visit(std::span{&entry, 1}, 0)) return;
+    if (entry.match->fits_path(path) && visit(std::span{&entry, 1}, 0)) return;
   // No further than the longest prefix reaches: a path may have thousands of segments.
   std::size_t end = path.size();
   std::size_t slash = 0;
@@ -110,22 +121,23 @@ void Router::Host::for_each_path(std::string_view path, Visit&& visit) const {
   }
 }
 
-void Router::add(std::string_view hostname, const control::RouteRule& rule,
+void Router::add(std::string_view hostname, const CompiledMatches& matches,
                  std::uint32_t rule_index) {
   Host& host = hosts_.at(hostname);
-  for (const control::RouteMatch& match : rule.matches) {
+  for (const std::shared_ptr<const CompiledMatch>& compiled : matches) {
+    const control::RouteMatch& match = compiled->match();
     switch (match.path_kind) {
       case control::PathMatchKind::kExact:
-        host.exact[match.path].emplace_back(match, rule_index);
+        host.exact[match.path].push_back({compiled, rule_index});
         break;
       case control::PathMatchKind::kRegex:
-        host.expressions.emplace_back(match, rule_index);
+        host.expressions.push_back({compiled, rule_index});
         break;
       case control::PathMatchKind::kPrefix: {
         const std::string_view key = prefix_key(match.path);
         const auto segments = static_cast<std::size_t>(std::ranges::count(key, '/'));
         host.segments_max = std::max(host.segments_max, segments);
-        host.prefixes[std::string{key}].emplace_back(match, rule_index);
+        host.prefixes[std::string{key}].push_back({compiled, rule_index});
         break;
       }
     }
@@ -134,7 +146,7 @@ void Router::add(std::string_view hostname, const control::RouteRule& rule,
 
 void Router::finish(const std::vector<Rule>& rules) {
   const auto key = [&](const Entry& entry) {
-    const control::RouteMatch& match = *entry.match;
+    const control::RouteMatch& match = entry.match->match();
     const bool by_length = match.path_kind == control::PathMatchKind::kRegex;
     return std::tuple{-static_cast<std::int64_t>(by_length ? match.path.size() : 0),
                       !match.method.has_value(),
@@ -161,8 +173,8 @@ std::optional<RouteChoice> Router::match(const RouteQuery& query) const {
   if (host == nullptr) return std::nullopt;
   std::optional<RouteChoice> choice;
   host->for_each_path(query.path, [&](std::span<const Entry> entries, std::size_t prefix_size) {
-    const auto found =
-        std::ranges::find_if(entries, [&](const Entry& entry) { return entry.accepts(query); });
+    const auto found = std::ranges::find_if(
+        entries, [&](const Entry& entry) { return entry.match->accepts(query); });
     if (found != entries.end()) choice = {found->rule, prefix_size};
     return choice.has_value();
   });
@@ -176,13 +188,13 @@ std::vector<RouteCandidate> Router::explain(const RouteQuery& query, std::size_t
   bool is_won = false;
   host->for_each_path(query.path, [&](std::span<const Entry> entries, std::size_t) {
     for (const Entry& entry : entries) {
-      std::string failed = entry.failed(query);
+      std::string failed = entry.match->failed(query);
       const bool wins = failed.empty() && !is_won;
       is_won = is_won || wins;
       if (candidates.size() < most)
-        candidates.push_back({entry.rule, entry.match.get(), std::move(failed)});
+        candidates.push_back({entry.rule, &entry.match->match(), std::move(failed)});
       else if (wins)
-        candidates.back() = {entry.rule, entry.match.get(), {}};
+        candidates.back() = {entry.rule, &entry.match->match(), {}};
     }
     return candidates.size() >= most && is_won;
   });

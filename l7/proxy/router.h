@@ -139,6 +139,43 @@ class HostTable {
   bool has_any_ = false;
 };
 
+/// One match of a rule with its expressions compiled; shared by all hostnames and listeners that
+/// have the rule, and only read.
+class CompiledMatch {
+ public:
+  /// Of the expressions in a match, by what is written: those of many rules are often the same.
+  using Expressions = std::unordered_map<std::string, std::shared_ptr<const Regex>>;
+  CompiledMatch(const control::RouteMatch& match, Expressions& expressions);
+  CompiledMatch(const CompiledMatch&) = delete;
+  CompiledMatch& operator=(const CompiledMatch&) = delete;
+
+  [[nodiscard]] const control::RouteMatch& match() const { return match_; }
+  /// Of an expression for the path.
+  [[nodiscard]] bool fits_path(std::string_view path) const { return path_->matches(path); }
+  /// All conditions but that on the path.
+  [[nodiscard]] bool accepts(const RouteQuery& query) const;
+  /// The first of them that does not hold, for people; empty: all do.
+  [[nodiscard]] std::string failed(const RouteQuery& query) const;
+
+ private:
+  struct Condition {
+    const control::ValueMatch* wanted = nullptr;
+    std::shared_ptr<const Regex> regex;
+    [[nodiscard]] bool holds(std::string_view value) const;
+  };
+  [[nodiscard]] const control::ValueMatch* failed_value(const RouteQuery& query) const;
+
+  control::RouteMatch match_;  // conditions point into it
+  std::shared_ptr<const Regex> path_;
+  std::vector<Condition> headers_;
+  std::vector<Condition> query_params_;
+  std::vector<Condition> cookies_;
+};
+
+using CompiledMatches = std::vector<std::shared_ptr<const CompiledMatch>>;
+CompiledMatches compile_matches(const control::RouteRule& rule,
+                                CompiledMatch::Expressions& expressions);
+
 /// A request to a rule, for one listener. Built once per snapshot and then only read. Precedence is
 /// that of the Gateway API (HTTPRouteRule, matches) whatever the order of the file: most specific
 /// hostname; exact path, then regular expression (which the Gateway API leaves open; the longest
@@ -152,7 +189,7 @@ class HostTable {
 class Router {
  public:
   /// Adds one rule under a hostname that is already intersected with the listener's.
-  void add(std::string_view hostname, const control::RouteRule& rule, std::uint32_t rule_index);
+  void add(std::string_view hostname, const CompiledMatches& matches, std::uint32_t rule_index);
   /// Called once after the last add(), with the rules that the indexes mean.
   void finish(const std::vector<Rule>& rules);
 
@@ -164,24 +201,9 @@ class Router {
                                                     std::size_t most) const;
 
  private:
-  struct Condition {
-    const control::ValueMatch* wanted = nullptr;
-    std::optional<Regex> regex;
-    [[nodiscard]] bool holds(std::string_view value) const;
-  };
   struct Entry {
-    std::unique_ptr<const control::RouteMatch> match;  // conditions point into it
+    std::shared_ptr<const CompiledMatch> match;
     std::uint32_t rule = 0;
-    std::optional<Regex> path;
-    std::vector<Condition> headers;
-    std::vector<Condition> query_params;
-    std::vector<Condition> cookies;
-
-    Entry(const control::RouteMatch& of, std::uint32_t rule_index);
-    /// The first condition beside path that does not hold: what to call it, or nothing.
-    [[nodiscard]] const control::ValueMatch* failed_value(const RouteQuery& query) const;
-    [[nodiscard]] bool accepts(const RouteQuery& query) const;
-    [[nodiscard]] std::string failed(const RouteQuery& query) const;
   };
   using Entries = std::vector<Entry>;
   struct TextHash {

@@ -129,6 +129,7 @@ class SnapshotBuilder {
       snapshot_->rule_names.emplace(compiled.full_name(),
                                     static_cast<std::uint32_t>(snapshot_->rules.size()));
       snapshot_->rules.push_back(std::move(compiled));
+      matches_.push_back(compile_matches(rule, expressions_));
     }
   }
 
@@ -183,8 +184,8 @@ class SnapshotBuilder {
     const auto attach = [&](const std::vector<control::HttpRoute>& routes, bool fits) {
       for (const control::HttpRoute& route : routes) {
         const bool attached = fits && is_attached(route, gateway, listener);
-        for (const control::RouteRule& rule : route.rules) {
-          if (attached) add_rule(entry, route, rule, rule_index);
+        for (std::size_t i = 0; i < route.rules.size(); ++i) {
+          if (attached) add_rule(entry, route, matches_[rule_index], rule_index);
           ++rule_index;
         }
       }
@@ -198,14 +199,14 @@ class SnapshotBuilder {
   }
 
   static void add_rule(ListenerEntry& entry, const control::HttpRoute& route,
-                       const control::RouteRule& rule, std::uint32_t rule_index) {
+                       const CompiledMatches& matches, std::uint32_t rule_index) {
     if (route.hostnames.empty()) {
-      entry.router.add(entry.hostname, rule, rule_index);
+      entry.router.add(entry.hostname, matches, rule_index);
       return;
     }
     for (const std::string& hostname : route.hostnames)
       if (const auto common = intersect_hostnames(entry.hostname, hostname))
-        entry.router.add(*common, rule, rule_index);
+        entry.router.add(*common, matches, rule_index);
   }
 
   static bool is_attached(const control::HttpRoute& route, const control::Gateway& gateway,
@@ -261,6 +262,8 @@ class SnapshotBuilder {
   EndpointBook& book_;
   std::unique_ptr<Snapshot> snapshot_ = std::make_unique<Snapshot>();
   std::shared_ptr<const GatewayEntry> gateway_;                        // whose listeners are added
+  CompiledMatch::Expressions expressions_;
+  std::vector<CompiledMatches> matches_;                               // by rule
   std::vector<control::HttpRoute> tls_routes_;                         // what the model's mean
   std::vector<std::set<std::array<std::string, 3>>> certificates_of_;  // paths, by bind
 };

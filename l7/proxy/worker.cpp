@@ -18,9 +18,10 @@ constexpr int kBurstsPerTurn = 4;
 /// Readiness reports per turn, for the same reason.
 constexpr int kReadyPerTurn = 1024;
 
-/// How long an idle worker polls before it sleeps: round trips of busy neighbours are shorter, and
-/// waking costs about 30 µs.
-constexpr Duration kSpin = std::chrono::microseconds{50};
+/// How long an idle worker polls before it sleeps, at most: round trips of busy neighbours are
+/// shorter, and waking costs about 30 µs.
+constexpr Duration kSpinMax = std::chrono::microseconds{50};
+constexpr Duration kSpinStep = std::chrono::microseconds{5};
 /// Not worth sleeping for.
 constexpr Duration kSleepMin = std::chrono::microseconds{100};
 constexpr Duration kSleepMax = std::chrono::seconds{1};
@@ -37,6 +38,14 @@ std::vector<wire::IpAddress> own_addresses(const net::InterfaceConfig& config) {
   for (const wire::Prefix& prefix : config.addresses)
     addresses.push_back(prefix.address);
   return addresses;
+}
+
+/// Polling was in vain when the worker had to sleep after all. If it did not sleep for long,
+/// polling a little longer would have spared it that; if it did, nothing would have (as KVM polls
+/// for a halted guest). So a worker with little to do costs little.
+Duration next_spin(Duration spin, Duration slept) {
+  if (slept <= kSpinMax) return std::min(std::max(2 * spin, kSpinStep), kSpinMax);
+  return spin / 2 < kSpinStep ? Duration{} : spin / 2;
 }
 
 }  // namespace
@@ -70,7 +79,8 @@ Worker::Worker(port::PacketPort& port, const net::InterfaceConfig& config,
       retired_{kMailboxSlots},
       colleagues_{colleagues},
       ports_{options.ephemeral_first, options.ephemeral_last, options.worker, options.workers},
-      own_addresses_{own_addresses(config)} {
+      own_addresses_{own_addresses(config)},
+      turn_began_{start} {
   core_.set_sources(own_addresses_);
   stack_.set_unknown_flow(this);
   if (is_alone()) return;
@@ -82,6 +92,7 @@ Worker::~Worker() = default;
 
 bool Worker::turn(Instant now) {
   ++turns_;
+  account(now);
   bool busy = take_commands(now);
   busy = receive(now) || busy;
   if (!is_alone()) busy = take_letters(now) || busy;
@@ -107,7 +118,13 @@ bool Worker::turn(Instant now) {
     static_cast<void>(retired_.push(std::move(retired)));
   }
   if (busy) ++busy_turns_;
+  was_busy_ = busy;
   return busy;
+}
+
+void Worker::account(Instant now) {
+  (was_busy_ ? busy_time_ : idle_time_) += now - turn_began_;
+  turn_began_ = now;
 }
 
 bool Worker::receive(Instant now) {
@@ -133,6 +150,7 @@ Instant Worker::next_deadline() const {
 void Worker::run(const std::atomic<bool>& stop) {
   Instant last_busy = monotonic_now();
   Instant clock_read{};
+  Duration spin = kSpinMax;
   while (!stop.load(std::memory_order_relaxed)) {
     const Instant now = monotonic_now();
     // Somebody may set it: what is a second old is good enough for a Date.
@@ -144,11 +162,12 @@ void Worker::run(const std::atomic<bool>& stop) {
       last_busy = now;
       continue;
     }
-    if (now - last_busy < kSpin) continue;
+    if (now - last_busy < spin) continue;
     const Duration longest = std::min<Duration>(next_deadline() - now, kSleepMax);
     if (longest < kSleepMin) continue;
     sleep(longest);
     last_busy = monotonic_now();
+    spin = next_spin(spin, last_busy - now);
   }
 }
 
@@ -213,6 +232,8 @@ std::unique_ptr<WorkerReport> Worker::make_report() const {
   report->log_dropped = core_.log_dropped();
   report->turns = turns_;
   report->busy_turns = busy_turns_;
+  report->busy_time = busy_time_;
+  report->idle_time = idle_time_;
   report->sleeps = sleeps_;
   report->revision = revision_;
   return report;

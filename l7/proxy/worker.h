@@ -34,6 +34,8 @@ struct WorkerReport {
   std::uint64_t log_dropped = 0;
   std::uint64_t turns = 0;
   std::uint64_t busy_turns = 0;  ///< turns that found something to do
+  Duration busy_time{};          ///< from the beginning of such turns to that of the next
+  Duration idle_time{};          ///< likewise of the others, and what was slept behind them
   std::uint64_t sleeps = 0;
   std::uint64_t revision = 0;  ///< of the configuration in use; 0: none yet
 };
@@ -113,6 +115,7 @@ class Worker final : private tcp::UnknownFlow {
   Worker(port::PacketPort& port, const net::InterfaceConfig& config,
          const tcp::StackOptions& options, Random random, Instant start, Colleagues colleagues,
          UniqueFd wake_fd);
+  void account(Instant now);
   bool take_commands(Instant now);
   void configure(const net::InterfaceConfig& config);
   bool receive(Instant now);
@@ -158,6 +161,11 @@ class Worker final : private tcp::UnknownFlow {
   MailCounters mail_counters_;
   std::uint64_t turns_ = 0;
   std::uint64_t busy_turns_ = 0;
+  // Each turn is charged when the next one begins, whose time is known anyway.
+  Duration busy_time_{};
+  Duration idle_time_{};
+  Instant turn_began_;
+  bool was_busy_ = false;
   std::uint64_t sleeps_ = 0;
   std::uint64_t revision_ = 0;
 };

@@ -239,8 +239,10 @@ Result<UniqueContext> make_base_context(OSSL_LIB_CTX* library, const SSL_METHOD*
   SSL_CTX_set_security_level(ctx, 2);
   SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
                                SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
+  // A chain is what stands in the certificate's file. OpenSSL would look for more of it at every
+  // handshake, by verifying our own certificate.
   SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
-                            SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+                            SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_NO_AUTO_CHAIN);
   SSL_CTX_set_max_cert_list(ctx, kPeerChainBytesMax);
   // Tickets carry the session; nothing is kept here. Early data stays off (its default): a replay
   // of a request is not ours to accept.

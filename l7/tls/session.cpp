@@ -110,13 +110,20 @@ struct Session::State {
   ServerContext::State* server = nullptr;  // none: we are the client
   Wire wire;
   SessionFacts facts;
-  UniqueSsl ssl;  // after `wire` and `facts`: freed before them
+  UniqueSsl ssl;         // after `wire` and `facts`: freed before them
+  bool done = false;     // the handshake is
+  bool starved = false;  // nothing to read until more is fed
   std::string failure;
   std::string_view reason;  // a text that lives as long as the process
   std::string certificate_text;
   std::string subject;
   std::optional<ClientIdentity> client;
 
+  /// Before an SSL call, whose outcome SSL_get_error() reads from the queue of errors. To empty one
+  /// that is empty costs OpenSSL 3.0 some forty calls.
+  static void forget_errors() {
+    if (ERR_peek_error() != 0) ERR_clear_error();
+  }
   /// What the return value of an SSL call means for the owner.
   SessionStatus status_of(int outcome, std::string_view doing);
   SessionStatus fail(std::string_view doing, std::string_view why);
@@ -245,25 +252,38 @@ Result<Session> Session::connect(const ClientContext& context, const std::string
   return Session{std::move(state)};
 }
 
-void Session::feed(std::span<const std::byte> encrypted) { state_->wire.input.append(encrypted); }
+void Session::feed(std::span<const std::byte> encrypted) {
+  state_->wire.input.append(encrypted);
+  state_->starved = false;
+}
 
 SessionStatus Session::handshake() {
   if (!state_->failure.empty()) return SessionStatus::kFailed;
-  ERR_clear_error();
+  State::forget_errors();
   const SessionStatus status =
       state_->status_of(SSL_do_handshake(state_->ssl.get()), "TLS handshake");
-  return status == SessionStatus::kOk ? state_->finish_handshake() : status;
+  if (status != SessionStatus::kOk) return status;
+  state_->done = true;
+  return state_->finish_handshake();
 }
 
-bool Session::handshake_done() const { return SSL_is_init_finished(state_->ssl.get()) == 1; }
+bool Session::handshake_done() const { return state_->done; }
 
 Session::ReadResult Session::read(std::span<std::byte> out) {
   if (!state_->failure.empty()) return {SessionStatus::kFailed, 0};
   WEIR_ASSERT(!out.empty());  // OpenSSL would answer 0, which reads like an end
-  ERR_clear_error();
+  if (state_->starved) return {SessionStatus::kWantInput, 0};
+  State::forget_errors();
+  SSL* const ssl = state_->ssl.get();
   std::size_t count = 0;
-  const int outcome = SSL_read_ex(state_->ssl.get(), out.data(), out.size(), &count);
-  return {state_->status_of(outcome, "TLS record from the peer"), count};
+  const SessionStatus status = state_->status_of(SSL_read_ex(ssl, out.data(), out.size(), &count),
+                                                 "TLS record from the peer");
+  // A record was all that there was: nobody needs to ask OpenSSL to find that out.
+  const bool has_more =
+      state_->wire.input.size() > 0 || SSL_has_pending(ssl) == 1 || SSL_get_shutdown(ssl) != 0;
+  state_->starved =
+      status == SessionStatus::kWantInput || (status == SessionStatus::kOk && !has_more);
+  return {status, count};
 }
 
 std::size_t Session::write(std::span<const std::byte> plain) {
@@ -274,7 +294,7 @@ std::size_t Session::write(std::span<const std::byte> plain) {
   while (taken < plain.size() && state_->wire.output.size() < kOutputLimit) {
     const auto piece = plain.subspan(taken, std::min(kRecordBytes, plain.size() - taken));
     std::size_t count = 0;
-    ERR_clear_error();
+    State::forget_errors();
     const int outcome = SSL_write_ex(state_->ssl.get(), piece.data(), piece.size(), &count);
     const SessionStatus status = state_->status_of(outcome, "TLS record to the peer");
     if (status != SessionStatus::kOk) return taken;
@@ -285,7 +305,7 @@ std::size_t Session::write(std::span<const std::byte> plain) {
 
 void Session::close() {
   if (!state_->failure.empty() || !handshake_done()) return;
-  ERR_clear_error();
+  State::forget_errors();
   // 0 means that the peer's close_notify is still out, which is not waited for.
   if (SSL_shutdown(state_->ssl.get()) < 0) ERR_clear_error();
 }

@@ -10,7 +10,7 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 
 constexpr std::string_view kStats = R"({"workers": [
-  {"index": 0, "turns": 7, "busy_share": 0.25,
+  {"index": 0, "turns": 7, "busy_ns": 70, "busy_share": 0.25,
    "http": {"connections": 2, "requests": 9, "responses": {"2xx": 8, "5xx": 1},
             "services": [{"service": "ca\"rt", "requests": 3}, {"requests": 1}, 5]},
    "tcp": {"resets_sent": 4}},
@@ -21,6 +21,8 @@ TEST(L7Metrics, HaveANameForEveryNumberAndLabelsForWhatHasNames) {
   EXPECT_THAT(text, HasSubstr("# TYPE weir_l7_turns_total counter\n"
                               "weir_l7_turns_total{worker=\"0\"} 7\n"
                               "weir_l7_turns_total{worker=\"1\"} 8\n"));
+  EXPECT_THAT(text, HasSubstr("# TYPE weir_l7_busy_ns_total counter\n"
+                              "weir_l7_busy_ns_total{worker=\"0\"} 70\n"));
   EXPECT_THAT(text, HasSubstr("# TYPE weir_l7_busy_share gauge\nweir_l7_busy_share{worker=\"0\"} "
                               "0.25\n"));
   EXPECT_THAT(text, HasSubstr("weir_l7_http_connections{worker=\"0\"} 2\n"));

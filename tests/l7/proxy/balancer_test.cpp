@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <numeric>
 
 #include "l7/proxy/outlier.h"
 #include "tests/support/proxy_world.h"
@@ -301,6 +302,53 @@ TEST_F(EndpointChoice, ASplitIsWithinHalfAPercentOver100000Requests) {
   for (int i = 0; i < 100'000; ++i)
     first += pick_service(rule, random_) == 0 ? 1 : 0;
   EXPECT_NEAR(first, 95'000, 500);
+}
+
+/// Smooth weighted round robin as it is described: everybody is owed its weight more each turn, and
+/// who is owed most, the first of equals, is taken and pays the sum.
+std::vector<EndpointIndex> turns_by_the_book(const std::vector<std::uint32_t>& weights) {
+  const auto total = std::accumulate(weights.begin(), weights.end(), std::int64_t{0});
+  std::vector<std::int64_t> owed(weights.size(), 0);
+  std::vector<EndpointIndex> turns;
+  for (std::int64_t turn = 0; turn < total; ++turn) {
+    for (std::size_t i = 0; i < weights.size(); ++i)
+      owed[i] += weights[i];
+    const auto best = std::max_element(owed.begin(), owed.end());
+    *best -= total;
+    turns.push_back(static_cast<EndpointIndex>(best - owed.begin()));
+  }
+  return turns;
+}
+
+TEST(EndpointTurns, AreThoseOfSmoothWeightedRoundRobin) {
+  Random random{20};
+  for (int round = 0; round < 300; ++round) {
+    control::Service service;
+    std::vector<std::uint32_t> weights;
+    const std::uint32_t count = 1 + random.below(40);
+    const std::uint32_t weight_max = 1 + random.below(12);
+    for (std::uint32_t i = 0; i < count; ++i)
+      weights.push_back(1 + random.below(weight_max));
+    weights.push_back(1);  // so that they have no divisor in common
+    for (std::size_t i = 0; i < weights.size(); ++i)
+      service.endpoints.push_back(
+          {ProxyWorld::backend_endpoint(static_cast<std::uint16_t>(9000 + i)), weights[i]});
+    ASSERT_EQ(build_pick_tables(service, {}).turns, turns_by_the_book(weights)) << round;
+  }
+}
+
+TEST(EndpointTurns, OfMoreEndpointsThanTheListIsLongAreOneEach) {
+  control::Service service;
+  for (std::uint16_t i = 0; i < 5000; ++i)
+    service.endpoints.push_back(
+        {ProxyWorld::backend_endpoint(static_cast<std::uint16_t>(9000 + i)), 1U + i % 3});
+  // Rounded to the length of the list, each still has a turn.
+  const auto turns = build_pick_tables(service, {}).turns;
+  std::vector<int> taken(service.endpoints.size(), 0);
+  for (const EndpointIndex index : turns)
+    ++taken[index];
+  EXPECT_EQ(turns.size(), 5000U);
+  EXPECT_EQ(std::ranges::count(taken, 1), 5000);
 }
 
 }  // namespace

@@ -6,7 +6,7 @@
 #include <array>
 
 #include "tests/l7/proxy/core_fixture.h"
-#include "tests/support/alloc_guard.h"
+#include "tests/support/allocation_counter.h"
 
 namespace weir::proxy {
 namespace {
@@ -720,16 +720,6 @@ TEST_F(ProxyCore, AListenerThatIsGoneAcceptsNothingMore) {
 
 // ---- cost ---------------------------------------------------------------------------------------
 
-class AllocationCounter final : public testing::TurnObserver {
- public:
-  void before_turn() override { guard_.emplace(); }
-  void after_turn() override { allocations += guard_->allocations(); }
-  std::size_t allocations = 0;
-
- private:
-  std::optional<testing::AllocationGuard> guard_;
-};
-
 class ProxyCost : public ProxyCore {
  protected:
   /// What 100 requests on a kept connection allocate once another 100 have been answered.
@@ -745,7 +735,7 @@ class ProxyCost : public ProxyCore {
     };
     for (int i = 0; i < 100; ++i)
       ask();
-    AllocationCounter counter;
+    testing::AllocationCounter counter;
     world_.observe(&counter);
     for (int i = 0; i < 100; ++i)
       ask();

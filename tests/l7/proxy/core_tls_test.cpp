@@ -11,6 +11,7 @@
 #include "tests/l7/proxy/core_fixture.h"
 #include "tests/l7/proxy/tls_peers.h"
 #include "tests/l7/tls/certificates.h"
+#include "tests/support/allocation_counter.h"
 
 namespace weir::proxy {
 namespace {
@@ -450,6 +451,29 @@ TEST_F(ProxyCoreUpstreamTls, AConnectionIsNotKeptForAConfigurationThatTrustsOthe
   world_.run_for(20ms);
   EXPECT_EQ(outcomes(), "502 upstream_tls");
   EXPECT_EQ(backend_.requests, at_backend());
+}
+
+// OpenSSL's own memory is not counted: it gives the buffers of its records back after each of them,
+// so that idle connections have none.
+TEST_F(ProxyCoreTls, ARequestOnAKeptConnectionAllocatesNothing) {
+  serve_tls(answering(std::string{kOk}));
+  TlsClient client{world_, "shop.example"};
+  const auto ask = [&] {
+    client.received.clear();
+    ASSERT_TRUE(client.send(request("GET", "X-Long: " + pattern_text(500) + "\r\n")));
+    client.run_for(3ms);
+    ASSERT_EQ(client.received, kOk);
+  };
+  client.run_for(10ms);
+  for (int i = 0; i < 100; ++i)
+    ask();
+  testing::AllocationCounter counter;
+  world_.observe(&counter);
+  for (int i = 0; i < 100; ++i)
+    ask();
+  world_.observe(nullptr);
+  EXPECT_EQ(counter.allocations, 0U);
+  EXPECT_EQ(log().size(), 200U);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "tests/l7/proxy/core_fixture.h"
+#include "tests/support/allocation_counter.h"
 #include "tests/support/h2_peer.h"
 
 /// HTTP/2 on both sides, and between the versions: what each of them sees.
@@ -890,6 +891,29 @@ TEST_F(ProxyH2, AWebSocketToABackendOfHttp2IsRefused) {
   client.send(fmt::format("headers 1 | {}", kWebSocket));
   world_.run_for(10ms);
   EXPECT_EQ(client.status(1), "501");
+}
+
+// A stream is a new object each time, with heads of its own. nghttp2's memory is not counted: its
+// calls of malloc go past the guard.
+TEST_F(ProxyH2, ARequestOnAKeptConnectionAllocatesWhatItsStreamIsMadeOf) {
+  serve(answering(std::string{kOk}));
+  constexpr std::size_t kAllocationsOfAStream = 13;
+  H2Client& client = connect_h2();
+  std::uint32_t stream = 1;
+  const auto ask = [&] {
+    get(client, stream, "| accept: */*");
+    world_.run_for(3ms);
+    ASSERT_TRUE(client.read().ended(stream));
+    stream += 2;
+  };
+  for (int i = 0; i < 100; ++i)
+    ask();
+  testing::AllocationCounter counter;
+  world_.observe(&counter);
+  for (int i = 0; i < 100; ++i)
+    ask();
+  world_.observe(nullptr);
+  EXPECT_LE(counter.allocations, 100 * kAllocationsOfAStream);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,7 +21,8 @@ class TestRouter {
   TestRouter& add(std::string_view hostname, std::string name, control::RouteMatch match,
                   std::string route = "route") {
     control::RouteRule rule{name, {std::move(match)}, {}, {}};
-    router_.add(hostname, rule, static_cast<std::uint32_t>(rules_.size()));
+    router_.add(hostname, compile_matches(rule, expressions_),
+                static_cast<std::uint32_t>(rules_.size()));
     rules_.push_back({std::move(route), std::move(name), {}, {}});
     return *this;
   }
@@ -32,6 +34,7 @@ class TestRouter {
   }
 
  private:
+  CompiledMatch::Expressions expressions_;
   Router router_;
   std::vector<Rule> rules_;
 };
@@ -152,11 +155,12 @@ TEST(Router, ChoosesWhatTheGatewayApiSaysForRandomTablesAndRequests) {
     RandomRoutes random{seed};
     std::vector<PlainRule> plain;
     std::vector<Rule> rules;
+    CompiledMatch::Expressions expressions;
     Router router;
     for (std::uint32_t i = 1 + random.below(40); i > 0; --i) {
       plain.push_back(random.rule());
       const PlainRule& rule = plain.back();
-      router.add(rule.hostname, {"", {rule.match}, {}, {}},
+      router.add(rule.hostname, compile_matches({"", {rule.match}, {}, {}}, expressions),
                  static_cast<std::uint32_t>(rules.size()));
       rules.push_back({rule.route, "", {}, {}});
     }
@@ -194,9 +198,11 @@ TEST(Router, ExplainsWhyOthersLost) {
   control::RouteMatch query = exact("/a/b");
   query.query_params = {{"v", "2"}};
   std::vector<Rule> rules;
+  CompiledMatch::Expressions expressions;
   Router router;
   for (const auto& match : {post, canary, query, prefix("/"), prefix("/other")}) {
-    router.add("", {"", {match}, {}, {}}, static_cast<std::uint32_t>(rules.size()));
+    router.add("", compile_matches({"", {match}, {}, {}}, expressions),
+               static_cast<std::uint32_t>(rules.size()));
     rules.push_back({"route", "", {}, {}});
   }
   router.finish(rules);
@@ -326,6 +332,40 @@ TEST(Snapshot, TakesACertificateThatTwoListenersOfAPortNameOnce) {
   const std::vector<control::CertificateRef> expected{{"/c.pem", "/c.pem"}, {"/d.pem", "/d.pem"}};
   EXPECT_EQ(snapshot->binds[1].tls_options.certificates, expected);
   EXPECT_EQ(snapshot->binds[1].tls_options.policies.size(), 2U);
+}
+
+TEST(CompiledMatches, ShareWhatIsWrittenAlike) {
+  control::RouteMatch one;
+  one.path_kind = control::PathMatchKind::kRegex;
+  one.path = "/v[0-9]+/.*";
+  one.headers = {{.name = "X-Client", .value = "(ios|android)", .is_regex = true},
+                 {.name = "X-Plain", .value = "(ios|android)"}};
+  control::RouteMatch other;
+  other.cookies = {{.name = "client", .value = "(ios|android)", .is_regex = true}};
+  CompiledMatch::Expressions expressions;
+  const auto first = compile_matches({"first", {one, other}, {}, {}}, expressions);
+  const auto second = compile_matches({"second", {one}, {}, {}}, expressions);
+  EXPECT_EQ(first.size(), 2U);
+  EXPECT_EQ(second.size(), 1U);
+  EXPECT_EQ(expressions.size(), 2U);
+  EXPECT_EQ(expressions.at("(ios|android)").use_count(), 1 + 3);
+  EXPECT_EQ(expressions.at("/v[0-9]+/.*").use_count(), 1 + 2);
+}
+
+TEST(CompiledMatches, OfARuleAreOneForAllHostnamesAndListeners) {
+  control::Model model = model_with_two_listeners();
+  control::HttpRoute& route = model.http_routes[0];
+  route.hostnames = {"a.shop.example", "b.shop.example", "c.shop.example"};
+  route.parents = {{"edge", std::nullopt}};
+  const auto snapshot = build_snapshot(model, 1);
+  const http::HeaderList none;
+  std::set<const control::RouteMatch*> matches;
+  for (const ListenerEntry& listener : snapshot->listeners)
+    for (const std::string& host : route.hostnames)
+      for (const RouteCandidate& found :
+           listener.router.explain({"GET", host, "/cart", "", none}, 10))
+        matches.insert(found.match);
+  EXPECT_EQ(matches.size(), 1U);
 }
 
 TEST(Snapshot, AttachesARouteOnlyWhereHostnamesMeet) {

@@ -1,0 +1,284 @@
+"""What the L7 laboratory is made of: two namespaces, two veths, three proxies and their load.
+
+    proxy (core 0)                         load (core 1)
+      x0  weir-l4, weir-l7 behind it ────── x1      wrk, h2load, kernel_peer http, nginx for files
+      k0  nginx, haproxy             ────── k1
+
+The veth of Weir has what XDP needs (no offloads), that of the peers what Linux gives it.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools" / "lab"))
+import weirlab  # noqa: E402 the path comes first
+from weirlab import LabError, run, wait_until  # noqa: E402
+
+PROXY, LOAD = "proxy", "load"
+PROXY_CORE, LOAD_CORE = 0, 1
+WEIR, NGINX, HAPROXY, DIRECT = "weir", "nginx", "haproxy", "direct"
+PEERS = (NGINX, HAPROXY)
+VIP = "203.0.113.10"
+# Where the client finds each: the backend itself stands for a proxy that costs nothing.
+ADDRESS = {WEIR: VIP, NGINX: "10.99.0.1", HAPROXY: "10.99.0.3", DIRECT: "10.99.0.2"}
+BACKEND_PORT, FILE_PORT = 9000, 9001
+HTTP_PORT, HTTPS_PORT = 80, 443
+NAME = "bench.example"
+REPLY_BYTES, FILE_BYTES = 256, 1 << 20
+# Before whatever else the machine does: builds of others have 1024, or what autogroup gives them.
+SHARES = 262144
+SETTINGS = ("net.ipv4.ip_local_port_range=10000 65535", "net.ipv4.tcp_max_tw_buckets=262144",
+            "net.ipv4.tcp_tw_reuse=1", "net.core.somaxconn=4096",
+            "net.ipv4.tcp_max_syn_backlog=4096")
+
+
+class Group:
+    """A group of the kernel's cpu controller, of either version: a share and, on request, a quota."""
+
+    # Short, so that queues bridge the pauses; enforcement is by the tick of 4 ms all the same.
+    PERIOD_US = 4000
+
+    def __init__(self, name):
+        self.is_v1, root = Group.controller()
+        self.path = root / f"weir-l7-lab-{name}"
+        self.path.mkdir(exist_ok=True)
+        if self.is_v1:
+            (self.path / "cpu.shares").write_text(str(SHARES))
+        else:
+            (self.path / "cpu.weight").write_text("10000")
+
+    @staticmethod
+    def controller():
+        one = pathlib.Path("/sys/fs/cgroup/cpu")
+        if (one / "cpu.cfs_quota_us").exists():
+            return True, one
+        two = pathlib.Path("/sys/fs/cgroup")
+        if "cpu" in (two / "cgroup.subtree_control").read_text().split():
+            return False, two
+        raise LabError("no cpu controller of cgroups, of neither version: enable it with "
+                       "echo +cpu > /sys/fs/cgroup/cgroup.subtree_control")
+
+    def processor_s(self):
+        """What its processes have had of the processor, spinning and the softirqs in them included."""
+        used = 0
+        for pid in (self.path / "cgroup.procs").read_text().split():
+            for task in pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat"):
+                with contextlib.suppress(OSError):  # a thread that has just ended
+                    used += int(task.read_text().split()[0])
+        return used / 1e9
+
+    def limit(self, percent):
+        """To so much of one core; 100 is no limit."""
+        quota = self.PERIOD_US * percent // 100 if percent < 100 else None
+        if self.is_v1:
+            (self.path / "cpu.cfs_quota_us").write_text("-1")
+            (self.path / "cpu.cfs_period_us").write_text(str(self.PERIOD_US))
+            (self.path / "cpu.cfs_quota_us").write_text(str(quota or -1))
+        else:
+            (self.path / "cpu.max").write_text(f"{quota or 'max'} {self.PERIOD_US}")
+
+    def remove(self):
+        deadline = time.monotonic() + 5
+        while self.path.exists() and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):  # busy until the last process has been reaped
+                self.path.rmdir()
+                return
+            time.sleep(0.05)
+
+
+class L7Lab(weirlab.Lab):
+    """The two hosts with everything running; one proxy at a time is loaded, the others sleep."""
+
+    def __init__(self):
+        super().__init__("l7lab")
+        self.groups = {}
+
+    def prepare(self):
+        self.need()
+        self.remove_leftovers()
+        self.groups = {name: Group(name) for name in (WEIR, NGINX, HAPROXY, LOAD)}
+        for host in (PROXY, LOAD):
+            self.add_host(host)
+            for setting in SETTINGS:
+                self.run_in(host, "sysctl", "-qw", setting)
+        self.cable(PROXY, "x0", LOAD, "x1", 1500)
+        self.cable(PROXY, "k0", LOAD, "k1", 1500)
+        for host, device in ((PROXY, "k0"), (LOAD, "k1")):
+            self.run_in(host, "ethtool", "-K", device, "tx", "on", "tso", "on", "gso", "on", "gro", "on",
+                        check=False)
+        for host, device, address in ((PROXY, "x0", "10.98.0.1"), (LOAD, "x1", "10.98.0.2"),
+                                      (PROXY, "k0", ADDRESS[NGINX]), (PROXY, "k0", ADDRESS[HAPROXY]),
+                                      (LOAD, "k1", ADDRESS[DIRECT])):
+            self.run_in(host, "ip", "address", "add", f"{address}/24", "dev", device)
+        self.run_in(LOAD, "ip", "route", "add", f"{VIP}/32", "via", "10.98.0.1")
+        self.receive_redirected(LOAD, "x1")
+        self.certificate()
+        self.start_backends()
+        self.start_weir()
+        self.start_peers()
+
+    def need(self):
+        for tool in ("ip", "nsenter", "bpftool", "ethtool", "nginx", "haproxy", "wrk", "h2load",
+                     "openssl", "taskset"):
+            if shutil.which(tool) is None:
+                raise LabError(f"{tool} is not installed; run tools/setup")
+        for part in ("l4/weir-l4", "l7/weir-l7", "tools/weir/weir", "bench/kernel_peer"):
+            if not (weirlab.BUILD / part).exists():
+                raise LabError(f"{weirlab.BUILD / part} is not built; build it with the preset release")
+
+    def placed(self, core, group, *command):
+        """The command on a core and in a group, before it can have made threads or children."""
+        procs = self.groups[group].path / "cgroup.procs"
+        return ["sh", "-c", f'echo $$ > {procs} && exec taskset -c {core} "$@"', "sh", *command]
+
+    def launch(self, name, host, core, group, *command):
+        return self.start(name, host, *self.placed(core, group, *command))
+
+    def certificate(self):
+        pem = self.directory / "bench.pem"
+        key, crt = self.directory / "bench.key", self.directory / "bench.crt"
+        run("openssl", "req", "-x509", "-nodes", "-days", "30", "-newkey", "ec", "-pkeyopt",
+            "ec_paramgen_curve:P-256", "-keyout", key, "-out", crt, "-subj", f"/CN={NAME}",
+            "-addext", f"subjectAltName=DNS:{NAME}")
+        pem.write_text(crt.read_text() + key.read_text())
+
+    # ---- load's side --------------------------------------------------------------------------
+
+    def start_backends(self):
+        """One thread that answers every head with the same bytes; and nginx, which sends a file."""
+        self.launch("backend", LOAD, LOAD_CORE, LOAD, weirlab.BUILD / "bench" / "kernel_peer", "http",
+                    "--port", BACKEND_PORT, "--reply", REPLY_BYTES, "--json")
+        (self.directory / "big").write_bytes(os.urandom(FILE_BYTES))
+        config = self.nginx_config("files", f"""
+  sendfile on; tcp_nopush on;
+  server {{ listen {FILE_PORT}; location / {{ root {self.directory}; }} }}""")
+        self.launch("files", LOAD, LOAD_CORE, LOAD, "nginx", "-c", config, "-p", self.directory)
+        for port in (BACKEND_PORT, FILE_PORT):
+            wait_until(f"the backend on {port}", lambda p=port: self.listening(LOAD, p))
+
+    # ---- proxies ------------------------------------------------------------------------------
+
+    def start_weir(self):
+        rules = "\n".join((
+            f"  - {{name: fixed, matches: [{{path: {{exact: /fixed}}}}], respond: {{status: 200, "
+            f"body: \"{'x' * REPLY_BYTES}\", contentType: text/plain}}}}",
+            "  - {name: big, matches: [{path: {exact: /big}}], backendRefs: [{name: files}]}",
+            "  - {name: all, matches: [{path: {prefix: /}}], backendRefs: [{name: backend}]}"))
+        config = self.write_config(f"""version: 1
+node:
+  interfaces: [x0]
+  xdpMode: native
+  l7: {{workers: 1, addresses: [10.98.0.3/24]}}
+gateways:
+- name: edge
+  addresses: [{VIP}]
+  listeners:
+  - {{name: http, port: {HTTP_PORT}, protocol: HTTP}}
+  - {{name: https, port: {HTTPS_PORT}, protocol: HTTPS, tls: {{certificateRefs: [{{file: {self.directory}/bench.pem}}]}}}}
+  limits: {{requestsPerConnection: 0, connectionAge: 0s}}
+services:
+  backend: {{endpoints: ["10.98.0.2:{BACKEND_PORT}"]}}
+  files: {{endpoints: ["10.98.0.2:{FILE_PORT}"]}}
+httpRoutes:
+- name: bench
+  parentRefs: [{{name: edge}}]
+  rules:
+{rules}
+""")
+        self.launch("weir-l4", PROXY, PROXY_CORE, WEIR, weirlab.BUILD / "l4" / "weir-l4",
+                              "--socket", self.l4_socket, "--state-dir", self.directory / "state",
+                              "--pin-dir", self.pins / "lb")
+
+        wait_until("weir-l4 to answer", lambda: self.alive("weir-l4") and
+                   self.weir("vip", "list", check=False).returncode == 0)
+        self.weir("apply", "-f", config)
+        self.launch("weir-l7", PROXY, PROXY_CORE, WEIR, weirlab.BUILD / "l7" / "weir-l7", "--config",
+                    config, "--socket", self.l7_socket, "--state-dir", self.directory / "state",
+                    "--access-log", "/dev/null")
+        wait_until("weir-l7 to answer", lambda: self.alive("weir-l7") and self.l7_socket.exists(), 30)
+
+    def weir(self, *arguments, **options):
+        return self.run_in(PROXY, weirlab.BUILD / "tools" / "weir" / "weir", "--l4-socket",
+                           self.l4_socket, "--l7-socket", self.l7_socket, *arguments, **options)
+
+    def weir_stats(self):
+        """The counters of the one worker, by name."""
+        rows = json.loads(self.weir("stats", "--total", "-o", "json").stdout)["weir-l7"]
+        return {row["counter"]: row["value"] for row in rows}
+
+    def nginx_config(self, name, servers):
+        config = self.directory / f"nginx-{name}.conf"
+        paths = " ".join(f"{word}_temp_path {self.directory}/{name}-{word};"
+                         for word in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        config.write_text(f"""
+worker_processes 1; daemon off; user root; pid {self.directory}/{name}.pid;
+error_log {self.directory}/{name}.error warn; worker_rlimit_nofile 16384;
+events {{ worker_connections 8192; }}
+http {{
+  access_log off; keepalive_timeout 75s; keepalive_requests 100000000; {paths}
+{servers}
+}}""")
+        return config
+
+    def start_peers(self):
+        fixed = "x" * REPLY_BYTES
+        address = ADDRESS[NGINX]
+        config = self.nginx_config("proxy", f"""
+  ssl_certificate {self.directory}/bench.pem; ssl_certificate_key {self.directory}/bench.key;
+  ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache off; ssl_session_tickets on;
+  proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host;
+  proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme;
+  upstream backend {{ server {ADDRESS[DIRECT]}:{BACKEND_PORT}; keepalive 256; keepalive_requests 100000000; }}
+  upstream files {{ server {ADDRESS[DIRECT]}:{FILE_PORT}; keepalive 256; keepalive_requests 100000000; }}
+  server {{
+    listen {address}:{HTTP_PORT} backlog=4096; listen {address}:{HTTPS_PORT} ssl http2 backlog=4096;
+    location = /fixed {{ default_type text/plain; return 200 "{fixed}"; }}
+    location = /big {{ proxy_pass http://files; proxy_max_temp_file_size 0; }}
+    location / {{ proxy_pass http://backend; }}
+  }}""")
+        self.launch("nginx", PROXY, PROXY_CORE, NGINX, "nginx", "-c", config, "-p", self.directory)
+        body = self.directory / "fixed"
+        body.write_text(fixed)
+        address = ADDRESS[HAPROXY]
+        path = self.directory / "haproxy.cfg"
+        path.write_text(f"""
+global
+  nbthread 1
+  maxconn 8192
+  tune.ssl.cachesize 0
+  ssl-default-bind-options ssl-min-ver TLSv1.2
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 75s
+  timeout server 75s
+  option forwardfor
+  http-reuse always
+frontend edge
+  bind {address}:{HTTP_PORT} backlog 4096
+  bind {address}:{HTTPS_PORT} ssl crt {self.directory}/bench.pem alpn h2,http/1.1 backlog 4096
+  http-request return status 200 content-type text/plain file {body} if {{ path /fixed }}
+  http-request set-header X-Forwarded-Proto https if {{ ssl_fc }}
+  use_backend files if {{ path /big }}
+  default_backend backend
+backend backend
+  server one {ADDRESS[DIRECT]}:{BACKEND_PORT} pool-max-conn 1024
+backend files
+  server one {ADDRESS[DIRECT]}:{FILE_PORT} pool-max-conn 1024
+""")
+        self.launch("haproxy", PROXY, PROXY_CORE, HAPROXY, "haproxy", "-db", "-f", path)
+        for name in PEERS:
+            wait_until(f"{name} to listen",
+                       lambda n=name: self.alive(n) and f"{ADDRESS[n]}:{HTTPS_PORT} " in
+                       self.run_in(PROXY, "ss", "-Hltn").stdout)
+
+    def close(self):
+        super().close()
+        for group in self.groups.values():
+            group.remove()
