@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
@@ -29,6 +30,13 @@ std::string unescape(std::string_view text) {
   return weir::testing::h2_bytes(line);
 }
 
+std::uint32_t number(std::string_view text) {
+  std::uint32_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size()) give_up("no number", text);
+  return value;
+}
+
 void take(H2Vector& vector, std::string_view word, std::string_view value) {
   if (word == "name") {
     vector.name = value;
@@ -48,6 +56,16 @@ void take(H2Vector& vector, std::string_view word, std::string_view value) {
     vector.body = unescape(value);
   } else if (word == "trailer") {
     vector.trailers.push_back(unescape(value));
+  } else if (word == "window") {
+    vector.window = number(value);
+  } else if (word == "replies") {
+    vector.replies = number(value);
+  } else if (word == "leaves") {
+    vector.leaves = number(value);
+  } else if (word == "answers") {
+    vector.answers.emplace_back(value);
+  } else if (word == "opens" && (value == "yes" || value == "no")) {
+    vector.opens = value;
   } else {
     give_up("an unknown word", word);
   }

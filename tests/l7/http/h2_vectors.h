@@ -1,6 +1,9 @@
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <iosfwd>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,6 +27,14 @@ struct H2Vector {
   std::vector<std::string> fields;  ///< in order; not compared when none is listed
   std::string body;
   std::vector<std::string> trailers;
+
+  // Of the session alone.
+  std::uint32_t window = 0;              ///< of our connection, when it is another than usual
+  std::optional<std::size_t> replies{};  ///< servers: stream 1 is answered by so many bytes
+  std::size_t leaves = 0;                ///< and of them so many leave
+  /// Frames that we send: the beginning of H2Frame::text(), and "| " the beginning of the payload.
+  std::vector<std::string> answers;
+  std::string opens;  ///< clients: "yes" or "no", whether one more stream may be opened then
 
   /// All that the peer sends, byte for byte.
   [[nodiscard]] std::string bytes(bool from_client) const;

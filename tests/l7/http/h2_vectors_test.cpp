@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 
 #include "l4/base/bytes.h"
 #include "l4/base/random.h"
@@ -33,17 +34,18 @@ struct Seen {
 /// A session and an owner who looks at all that there is and answers nothing.
 class Observer {
  public:
-  Observer(H2Role role, std::string_view asks)
-      : session_{{.role = role, .streams_max = kStreamsMax}, shared_, kNow},
-        is_server_{role == H2Role::kServer} {
+  Observer(H2Role role, const H2Vector& vector)
+      : session_{options(role, vector.window), shared_, kNow},
+        is_server_{role == H2Role::kServer},
+        replies_{vector.replies} {
     if (is_server_) return;
     reader_.expect_preface();
     RequestHead head;
-    head.method = asks;
+    head.method = vector.asks;
     head.target = "/";
     head.fields.add("Host", "a.example");
     EXPECT_NE(
-        session_.open(head, asks == "POST" ? BodyFraming{BodyKind::kChunked, 0} : BodyFraming{}),
+        session_.open(head, vector.asks == "POST" ? BodyFraming{BodyKind::kChunked, 0} : BodyFraming{}),
         nullptr);
     send();
   }
@@ -76,16 +78,26 @@ class Observer {
   [[nodiscard]] Seen first() const { return seen_.contains(1) ? seen_.at(1) : Seen{}; }
   [[nodiscard]] const H2Counters& counters() const { return shared_.counters(); }
   [[nodiscard]] H2Reader& reader() { return reader_; }
+  [[nodiscard]] bool can_open() const { return session_.can_open(); }
   void release_all() {
     for (auto& [id, seen] : seen_)
       if (H2Stream* stream = session_.find(id)) session_.release(*stream);
   }
 
  private:
+  static H2Options options(H2Role role, std::uint32_t window) {
+    H2Options all{.role = role, .streams_max = kStreamsMax};
+    if (window != 0) all.session_window = window;
+    return all;
+  }
+
   void look() {
     while (H2Stream* stream = session_.next_ready()) {
       Seen& seen = seen_[stream->id];
-      if (seen.outcome.empty() && stream->head_complete) meet(*stream, seen);
+      if (seen.outcome.empty() && stream->head_complete) {
+        meet(*stream, seen);
+        if (replies_ && stream->id == 1) reply(*stream);
+      }
       // Nothing is consumed, so that windows fill.
       seen.body = as_text(H2Session::readable(*stream));
       seen.trailers.clear();
@@ -122,24 +134,50 @@ class Observer {
     seen.outcome += fmt::format(" {}", number_of(stream.response.status));
   }
 
+  void reply(H2Stream& stream) {
+    ResponseHead head;
+    head.status = Status::kOk;
+    session_.send_head(stream, head, {BodyKind::kLength, *replies_});
+    const std::vector<std::byte> bytes(*replies_);
+    EXPECT_GE(session_.room(stream), bytes.size());
+    session_.write(stream, bytes);
+    session_.finish(stream, {});
+  }
+
   void send() {
     for (auto piece = session_.output(kNow); !piece.empty(); piece = session_.output(kNow)) {
       EXPECT_LE(piece.size(), H2Session::kPieceMax);
       reader_.feed(as_text(piece));
     }
+    // RFC 9113, section 4.2: nobody's limit is lower.
+    for (const auto& frame : reader_.frames)
+      EXPECT_LE(frame.payload.size(), 16384U) << frame.text();
   }
 
   H2Shared shared_;
   H2Session session_;
   bool is_server_;
+  std::optional<std::size_t> replies_;
   H2Reader reader_;
   std::map<std::int32_t, Seen> seen_;
 };
 
+/// As H2Vector::answers says it.
+bool has_frame(const H2Reader& reader, std::string_view answer) {
+  const std::size_t bar = answer.find(" | ");
+  const std::string_view text = answer.substr(0, bar);
+  std::string payload;
+  if (bar != std::string_view::npos)
+    payload = weir::testing::h2_bytes(fmt::format("bytes{}", answer.substr(bar)));
+  return std::ranges::any_of(reader.frames, [&](const auto& frame) {
+    return frame.text().starts_with(text) && frame.payload.starts_with(payload);
+  });
+}
+
 void run(const H2Vector& vector, H2Role role, int round) {
   SCOPED_TRACE(fmt::format("seed {}, round {}", kSeed, round));
   Random random{kSeed + static_cast<std::uint64_t>(round)};
-  Observer observer{role, vector.asks};
+  Observer observer{role, vector};
   const std::string bytes = vector.bytes(role == H2Role::kServer);
   for (std::size_t at = 0; at < bytes.size();) {
     // Round 0 is the whole input, round 1 single bytes, the others random pieces.
@@ -150,6 +188,12 @@ void run(const H2Vector& vector, H2Role role, int round) {
     at += piece;
   }
   ASSERT_EQ(observer.outcome(), vector.expect);
+  for (const std::string& answer : vector.answers)
+    EXPECT_TRUE(has_frame(observer.reader(), answer)) << answer;
+  EXPECT_EQ(observer.reader().body(1).size(), vector.leaves);
+  if (!vector.opens.empty()) {
+    EXPECT_EQ(observer.can_open(), vector.opens == "yes");
+  }
   const Seen first = observer.first();
   if (!vector.fields.empty()) {
     EXPECT_EQ(first.fields, vector.fields);
