@@ -261,6 +261,13 @@ std::size_t H2Session::streams() const { return state_->streams.size(); }
 
 bool H2Session::within_head() const { return state_->head_open != 0; }
 
+H2Stream* H2Session::begun() {
+  H2Stream* const stream = state_->find(state_->head_open);
+  return stream == nullptr || stream->head_complete ? nullptr : stream;
+}
+
+std::optional<H2Code> H2Session::goaway() const { return state_->goaway_received; }
+
 std::optional<H2Code> H2Session::failure() const { return state_->failure; }
 
 bool H2Session::draining() const {

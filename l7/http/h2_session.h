@@ -215,10 +215,18 @@ class H2Session {
   [[nodiscard]] bool over() const;
   /// Why the session ended itself; nothing while it has not.
   [[nodiscard]] std::optional<H2Code> failure() const;
+  /// The peer is why: an error is what it ended with.
+  [[nodiscard]] bool was_wronged() const {
+    return failure().value_or(H2Code::kNoError) != H2Code::kNoError;
+  }
+  /// The code of the peer's last GOAWAY.
+  [[nodiscard]] std::optional<H2Code> goaway() const;
 
   [[nodiscard]] std::size_t streams() const;
   /// A head has begun and not ended.
   [[nodiscard]] bool within_head() const;
+  /// Of a server: the stream whose request has begun with it.
+  [[nodiscard]] H2Stream* begun();
 
  private:
   struct State;

@@ -159,7 +159,7 @@ int H2Session::State::on_frame(nghttp2_session*, const nghttp2_frame* frame, voi
       if ((frame->hd.flags & NGHTTP2_FLAG_ACK) != 0 && s.draining) s.submit_goaway();
       return 0;
     case NGHTTP2_GOAWAY:
-      s.goaway_received = true;
+      s.goaway_received = H2Code{frame->goaway.error_code};
       ++s.shared.counters_.goaways_received;
       return 0;
     default:

@@ -123,7 +123,7 @@ struct H2Session::State {
   std::int32_t head_open = 0;     // the stream whose head or trailers are being read
   bool draining = false;
   bool goaway_sent = false;
-  bool goaway_received = false;
+  std::optional<H2Code> goaway_received;
   bool broken = false;  // nghttp2 can neither read nor write any more
 
   // What honest clients do stays far below these: a reset for a page that was left, a PING or a

@@ -193,9 +193,24 @@ void Core::arm_h2(ClientConnection& client, Instant now) {
     TimerWheel::cancel(client.timer);
 }
 
+/// A request whose head never ended has had no exchange: it gets one for its line in the log.
+void Core::record_late_head(ClientId id, ClientConnection& client, Instant now) {
+  http::H2Stream* const stream = client.session->begun();
+  Exchange* const exchange = stream != nullptr ? exchanges_.create(id) : nullptr;
+  if (exchange == nullptr) return;
+  exchange->from_h2(*client.session, *stream);
+  exchange->begin(GenerationRef{*current_}, client.facts, client.first_byte, now);
+  exchange->tls_duration = std::exchange(client.handshake_time, Duration{});
+  exchanges_.abandon(*exchange, Reason::kHeaderTimeout, now);
+  exchanges_.destroy(*exchange);
+}
+
 void Core::on_h2_timer(ClientId id, ClientConnection& client, Instant now) {
   const bool within_head = client.session->within_head();
-  if (within_head) abandon_streams(client, Reason::kHeaderTimeout, now);
+  if (within_head) {
+    record_late_head(id, client, now);
+    abandon_streams(client, Reason::kHeaderTimeout, now);
+  }
   client.session->terminate(within_head ? http::H2Code::kEnhanceYourCalm : http::H2Code::kNoError);
   run(id, now);
   // Whoever does not even read that is given no more time.

@@ -115,6 +115,7 @@ class Core {
   // client_h1.cpp
   void await_request(ClientConnection& client, Instant now);
   Exchange& begin_exchange(ClientConnection& client, Instant now);
+  void record_late_head(ClientId id, ClientConnection& client, Instant now);
   void refuse_late_head(ClientId id, ClientConnection& client, Instant now);
   bool step_request(ClientId id, ClientConnection& client, Instant now);
   bool step_exchange(ClientId id, ClientConnection& client, Instant now);

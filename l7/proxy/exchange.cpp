@@ -323,6 +323,7 @@ PumpResult Exchange::pump_response(Instant now, std::string_view date) {
   response_bytes += step.payload_bytes;
   if (step.cut) result.failure = Reason::kUpstreamReset;
   if (step.malformed) result.failure = Reason::kUpstreamProtocol;
+  if (step.cut || step.malformed) detail = upstream_->why();
   if (step.finished) {
     response_complete_ = true;
     upstream_reusable_ = upstream_->framing().keep_alive && request_complete_;
@@ -340,8 +341,10 @@ PumpResult Exchange::forward_response_head(Instant now, std::string_view date) {
     case HeadState::kNothingYet:
       return {};
     case HeadState::kCut:
+      detail = upstream_->why();
       return {false, Reason::kUpstreamReset};
     case HeadState::kMalformed:
+      detail = upstream_->why();
       return {true, Reason::kUpstreamProtocol};
     case HeadState::kInterim:
     case HeadState::kFinal:
@@ -356,7 +359,10 @@ PumpResult Exchange::forward_response_head(Instant now, std::string_view date) {
   }
   answered_ = true;
   if (state == HeadState::kInterim) {
-    if (++interim_heads_ > kInterimHeadsMax) return {true, Reason::kUpstreamProtocol};
+    if (++interim_heads_ > kInterimHeadsMax) {
+      detail = "interim responses without an end";
+      return {true, Reason::kUpstreamProtocol};
+    }
     // 100 was ours to say; HTTP/1.0 clients know no interim responses (RFC 9110, section 15.2).
     if (head.status != http::Status::kContinue && client_minor_version_ == 1) {
       http::remove_hop_by_hop(head.fields);
@@ -372,7 +378,10 @@ PumpResult Exchange::forward_response_head(Instant now, std::string_view date) {
 }
 
 PumpResult Exchange::begin_tunnel(Instant now) {
-  if (!upgrade_ || !upstream_->framing().upgrade) return {true, Reason::kUpstreamProtocol};
+  if (!upgrade_ || !upstream_->framing().upgrade) {
+    detail = "a change of protocol that was not asked for";
+    return {true, Reason::kUpstreamProtocol};
+  }
   // Bytes that the client sent before it could know of the 101 are a request to one reader and a
   // frame to another: they are neither (RFC 9110, section 7.8). A stream of HTTP/2 has one reading.
   static_cast<void>(client_->fill());
@@ -422,7 +431,9 @@ PumpResult Exchange::pump_tunnel() {
     result.moved = to.flush() || result.moved || step.moved;
     passed += step.payload_bytes;
     ended = step.finished;
-    if (step.cut) result.failure = cut;
+    if (!step.cut) return;
+    result.failure = cut;
+    detail = from.why();
   };
   pass(*client_, *upstream_, request_bytes, request_complete_, Reason::kClientReset);
   pass(*upstream_, *client_, response_bytes, response_complete_, Reason::kUpstreamReset);

@@ -67,6 +67,13 @@ bool is_lost(const Exchange& exchange, const UpstreamConnection& upstream) {
   return upstream.broken || upstream.session->draining();
 }
 
+/// Of a connection that broke under an exchange: whose end it was.
+Reason why_broken(Exchange& exchange, const UpstreamConnection& upstream) {
+  if (exchange.has_leg()) exchange.detail = exchange.endpoint_leg().why();
+  const bool by_us = upstream.session != nullptr && upstream.session->was_wronged();
+  return by_us ? Reason::kUpstreamProtocol : Reason::kUpstreamReset;
+}
+
 }  // namespace
 
 Exchanges::Exchanges(tcp::Stack& stack, BufferPool& buffers, TimerWheel& timers, http::H2Shared& h2,
@@ -247,7 +254,10 @@ Exchanges::Outcome Exchanges::step(Exchange& exchange, Instant now) {
     exchange.detail = "the endpoint does not speak h2";
     return attempt_failed(exchange, Reason::kUpstreamProtocol, now);
   }
-  if (is_lost(exchange, *upstream)) return attempt_failed(exchange, Reason::kConnectFailed, now);
+  if (is_lost(exchange, *upstream)) {
+    if (exchange.has_leg()) exchange.detail = exchange.endpoint_leg().why();
+    return attempt_failed(exchange, Reason::kConnectFailed, now);
+  }
   if (request.failure == Reason::kConnectFailed)
     return attempt_failed(exchange, request.failure, now);
   if (request.failure != Reason::kOk) return fail(exchange, request.failure, now);
@@ -270,7 +280,7 @@ Exchanges::Outcome Exchanges::step(Exchange& exchange, Instant now) {
   // of the answer. Only when nothing moves any more is something missing.
   if (upstream->broken && !moved && !exchange.client().has_unsent() &&
       !exchange.response_complete())
-    return attempt_failed(exchange, Reason::kUpstreamReset, now);
+    return attempt_failed(exchange, why_broken(exchange, *upstream), now);
   return moved ? Outcome::kMoved : Outcome::kWaits;
 }
 
@@ -316,7 +326,7 @@ Exchanges::Outcome Exchanges::step_tunnel(Exchange& exchange, UpstreamConnection
   const bool failed = exchange.client().failed();
   if (!failed && (!upstream.broken || pumped.moved || exchange.client().has_unsent()))
     return pumped.moved ? Outcome::kMoved : Outcome::kWaits;
-  return fail(exchange, failed ? Reason::kClientReset : Reason::kUpstreamReset, now);
+  return fail(exchange, failed ? Reason::kClientReset : why_broken(exchange, upstream), now);
 }
 
 // ---- ends --------------------------------------------------------------------------------------

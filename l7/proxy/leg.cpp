@@ -1,6 +1,8 @@
 #include "l7/proxy/leg.h"
 
 #include <algorithm>
+#include <array>
+#include <string>
 #include <utility>
 
 namespace weir::proxy {
@@ -20,6 +22,7 @@ HeadState H1Leg::read_head(std::string_view request_method) {
     case http::ParseResult::Outcome::kIncomplete:
       return channel_->input_ended() ? HeadState::kCut : HeadState::kNothingYet;
     case http::ParseResult::Outcome::kError:
+      why_ = parsed.refusal.reason;
       return HeadState::kMalformed;
     case http::ParseResult::Outcome::kComplete:
       break;
@@ -50,6 +53,7 @@ BodyPiece H1Leg::read(std::size_t most) {
       break;
     case http::BodyDecoder::State::kError:
       piece.state = BodyPiece::State::kMalformed;
+      why_ = step.reason;
       break;
   }
   return piece;
@@ -116,6 +120,42 @@ void H1Leg::begin_tunnel() {
 }
 
 // ---- HTTP/2 ------------------------------------------------------------------------------------
+
+namespace {
+
+constexpr auto kCodes = std::to_array<std::string_view>(
+    {"NO_ERROR", "PROTOCOL_ERROR", "INTERNAL_ERROR", "FLOW_CONTROL_ERROR", "SETTINGS_TIMEOUT",
+     "STREAM_CLOSED", "FRAME_SIZE_ERROR", "REFUSED_STREAM", "CANCEL", "COMPRESSION_ERROR",
+     "CONNECT_ERROR", "ENHANCE_YOUR_CALM", "INADEQUATE_SECURITY", "HTTP_1_1_REQUIRED",
+     "with another code"});
+using CodeTexts = std::array<std::string, kCodes.size()>;
+
+CodeTexts texts_with(std::string_view prefix) {
+  CodeTexts texts;
+  for (std::size_t i = 0; i < kCodes.size(); ++i)
+    texts[i].append(prefix).append(kCodes[i]);
+  return texts;
+}
+
+std::string_view text_of(const CodeTexts& texts, http::H2Code code) {
+  return texts[std::min<std::size_t>(static_cast<std::size_t>(code), texts.size() - 1)];
+}
+
+}  // namespace
+
+std::string_view H2Leg::why() const {
+  using http::H2Code;
+  static const CodeTexts kOurs = texts_with("HTTP/2: ");
+  static const CodeTexts kGoaways = texts_with("GOAWAY ");
+  static const CodeTexts kResets = texts_with("RST_STREAM ");
+  if (session_->was_wronged()) return text_of(kOurs, *session_->failure());
+  if (stream_ != nullptr && stream_->malformed) return text_of(kOurs, H2Code::kProtocolError);
+  const bool is_closed = stream_ != nullptr && stream_->closed && !stream_->peer_ended;
+  const auto goaway = session_->goaway();
+  const bool left_out = is_closed && stream_->close_code == H2Code::kRefusedStream;
+  if (goaway && (left_out || *goaway != H2Code::kNoError)) return text_of(kGoaways, *goaway);
+  return is_closed ? text_of(kResets, stream_->close_code) : std::string_view{};
+}
 
 void H2Leg::release(http::H2Code code) {
   http::H2Stream* const stream = std::exchange(stream_, nullptr);

@@ -61,6 +61,9 @@ class Leg {
   [[nodiscard]] virtual BodyPiece read(std::size_t most) = 0;
   virtual void taken(const BodyPiece& piece) = 0;
   [[nodiscard]] virtual const http::HeaderList& trailers() const = 0;
+  /// What was wrong with a message that was malformed or cut, as far as it is known. Lives as long
+  /// as the process.
+  [[nodiscard]] virtual std::string_view why() const = 0;
   /// Nothing has arrived that nobody has read.
   [[nodiscard]] virtual bool input_empty() const = 0;
 
@@ -95,6 +98,7 @@ class H1Leg final : public Leg {
     parser_ = parser;
     writes_ = http::BodyKind::kNone;
     tunnel_ = interim_read_ = false;
+    why_ = {};
     reads_.begin({});
   }
 
@@ -108,6 +112,7 @@ class H1Leg final : public Leg {
   BodyPiece read(std::size_t most) override;
   void taken(const BodyPiece& piece) override { channel_->consume(piece.consumed); }
   const http::HeaderList& trailers() const override { return reads_.trailers(); }
+  std::string_view why() const override { return why_; }
   bool input_empty() const override { return channel_->input().empty(); }
   bool head_room() override { return channel_->output().room() >= kReplyRoom; }
   bool send_request(const http::RequestHead& head, http::BodyFraming body) override;
@@ -127,6 +132,7 @@ class H1Leg final : public Leg {
   bool tunnel_ = false;
   http::BodyKind writes_ = http::BodyKind::kNone;
   http::BodyDecoder reads_;
+  std::string_view why_;
   std::vector<std::byte> scratch_;
 };
 
@@ -164,6 +170,7 @@ class H2Leg final : public Leg {
   BodyPiece read(std::size_t most) override;
   void taken(const BodyPiece& piece) override { session_->consume(*stream_, piece.consumed); }
   const http::HeaderList& trailers() const override { return stream_->trailers; }
+  std::string_view why() const override;
   bool input_empty() const override { return http::H2Session::readable(*stream_).empty(); }
   /// Of an endpoint's: whether it takes one more request.
   bool head_room() override { return stream_ != nullptr || session_->can_open(); }

@@ -138,7 +138,9 @@ void UpstreamPool::drop(UpstreamId id, Instant now) {
   if (stack_.exists(tcp)) {
     // In the middle of an exchange a FIN would look like its orderly end.
     const bool cut = connection->user || connection->broken || !connection->connected;
-    if (cut && !connection->ended_in_order)
+    // A session that we have ended has said why: an RST would overtake it.
+    const bool has_said_why = connection->session && connection->session->was_wronged();
+    if (cut && !connection->ended_in_order && !has_said_why)
       stack_.abort(tcp, now);
     else
       stack_.release(tcp);
