@@ -41,6 +41,7 @@ class MirrorLeg final : public Leg {
   BodyPiece read(std::size_t most) override;
   void taken(const BodyPiece& piece) override { taken_ += piece.consumed; }
   [[nodiscard]] const http::HeaderList& trailers() const override { return trailers_; }
+  [[nodiscard]] std::string_view why() const override { return {}; }
   [[nodiscard]] bool input_empty() const override { return taken_ == body_.bytes().size(); }
   bool head_room() override { return true; }
   bool send_request(const http::RequestHead&, http::BodyFraming) override { return false; }

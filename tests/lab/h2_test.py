@@ -1,11 +1,12 @@
-"""HTTP/2 with clients and servers that nobody here wrote: curl, nghttp, h2load, node, gRPC."""
+"""HTTP/2 and WebSockets with clients and servers that nobody here wrote: curl, nghttp, h2load, node,
+gRPC, ws."""
 
 from labcase import *
 
 HERE = pathlib.Path(__file__).resolve().parent
 # Not the interpreter of whoever runs this: Debian's has python3-grpcio.
 PYTHON = "/usr/bin/python3"
-H2C, H2S, WEBSOCKET, GRPC = 8082, 8443, 8090, 50051
+H2C, H2S, WEBSOCKET, GRPC, WS = 8082, 8443, 8090, 50051, 8091
 
 
 def h2_config(directory):
@@ -13,11 +14,13 @@ def h2_config(directory):
     return l7_config(directory).replace("httpRoutes:", f"""  h2: {{endpoints: ["{b1}:{H2C}"], protocol: h2c}}
   h2s: {{endpoints: ["{b1}:{H2S}"], protocol: h2, tls: {{verification: Off}}}}
   ws: {{endpoints: ["{b1}:{WEBSOCKET}"]}}
+  node-ws: {{endpoints: ["{b1}:{WS}"]}}
   grpc: {{endpoints: ["{b1}:{GRPC}"], protocol: h2c}}
   gone2: {{endpoints: ["{b1}:9"], protocol: h2c}}
 httpRoutes:""") + """  - {name: h2, matches: [{path: {prefix: /h2}}], backendRefs: [{name: h2}]}
   - {name: h2s, matches: [{path: {prefix: /h2s}}], backendRefs: [{name: h2s}]}
   - {name: ws, matches: [{path: {prefix: /ws}}], backendRefs: [{name: ws}]}
+  - {name: node-ws, matches: [{path: {prefix: /node-ws}}], backendRefs: [{name: node-ws}]}
   - {name: grpc, matches: [{path: {prefix: /weir.test.Echo}}], backendRefs: [{name: grpc}]}
   - {name: gone2, matches: [{path: {prefix: /gone.Service}}], backendRefs: [{name: gone2}]}
 """
@@ -32,7 +35,8 @@ class Http2(LabCase):
         cls.lab.start("node", "b1", "node", HERE / "h2_servers.js", H2C, H2S,
                       cls.lab.directory / "shop.pem", WEBSOCKET)
         cls.lab.start("grpc", "b1", PYTHON, HERE / "grpc_peer.py", "serve", GRPC)
-        for port in (H2C, H2S, WEBSOCKET, GRPC):
+        cls.lab.start("ws", "b1", "node", HERE / "ws_peer.js", "serve", WS)
+        for port in (H2C, H2S, WEBSOCKET, GRPC, WS):
             wait_until(f"port {port}", lambda p=port: cls.lab.listening("b1", p), 20)
         cls.lab.weir("apply", "-f", cls.config)
         cls.lab.start_l7(cls.config)
@@ -117,6 +121,15 @@ class Http2(LabCase):
     def test_a_websocket_over_a_stream(self):
         answer = self.node("websocket", "/ws/chat", "hello over a stream")
         self.assertEqual(answer, {"status": 200, "echoed": "hello over a stream", "enabled": True})
+
+    def test_node_ws_talks_to_node_ws(self):
+        for scheme, port in (("ws", 8080), ("wss", 443)):
+            url = f"{scheme}://api.shop.example:{port}/node-ws/{scheme}"
+            done = self.in_client("node", HERE / "ws_peer.js", "talk", url, VIP_EDGE4, "200", timeout=60)
+            self.assertEqual(json_lines(done.stdout), [{"same": 200, "pong": "still there", "code": 1000}])
+            wait_until("its line in the log", lambda: self.records(target=f"/node-ws/{scheme}"), 5)
+            [line] = self.records(target=f"/node-ws/{scheme}")
+            self.assertEqual((line["status"], line["reason"]), (101, "ok"))
 
     def test_all_kinds_of_grpc_calls(self):
         for words in ((f"{VIP_EDGE4}:8080",), (f"{VIP_EDGE4}:443", self.lab.directory / "shop.pem")):

@@ -44,9 +44,9 @@ class Observer {
     head.method = vector.asks;
     head.target = "/";
     head.fields.add("Host", "a.example");
-    EXPECT_NE(
-        session_.open(head, vector.asks == "POST" ? BodyFraming{BodyKind::kChunked, 0} : BodyFraming{}),
-        nullptr);
+    EXPECT_NE(session_.open(
+                  head, vector.asks == "POST" ? BodyFraming{BodyKind::kChunked, 0} : BodyFraming{}),
+              nullptr);
     send();
   }
 

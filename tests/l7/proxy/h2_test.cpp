@@ -113,6 +113,47 @@ TEST_F(ProxyH2, WhatOnlyBeginsLikeAPrefaceIsHttp1) {
   EXPECT_TRUE(app.received().starts_with("PROPFIND /app"));
 }
 
+TEST_F(ProxyH2, AHeadThatDoesNotEndInTimeIsLoggedAndCounted) {
+  serve(answering(std::string{kOk}));
+  H2Client& client = connect_h2();
+  client.send(fmt::format("headers 1 end more | {}", kHead));
+  world_.run_for(200s);
+  EXPECT_EQ(client.read().first(7, 0), "GOAWAY 0 1 ENHANCE_YOUR_CALM");
+  const auto lines = log();
+  ASSERT_EQ(lines.size(), 1U);
+  EXPECT_EQ(lines[0]["reason"], "header_timeout");
+  EXPECT_EQ(lines[0]["status"], 0);
+  EXPECT_EQ(lines[0]["protocol"], "HTTP/2");
+  EXPECT_EQ(count(Reason::kHeaderTimeout), 1U);
+  client.peer().finish();
+}
+
+TEST_F(ProxyH2, ADetailSaysHowTheEndpointEndedAStream) {
+  serve_h2(h2_answering({"rst # 2"}));
+  H2Client& client = connect_h2();
+  get(client, 1);
+  world_.run_for(50ms);
+  EXPECT_EQ(client.status(1), "502");
+  const auto lines = log();
+  ASSERT_EQ(lines.size(), 1U);
+  EXPECT_EQ(lines[0]["reason"], "upstream_reset");
+  EXPECT_EQ(lines[0]["detail"], "RST_STREAM INTERNAL_ERROR");
+  client.peer().finish();
+}
+
+TEST_F(ProxyH2, ADetailSaysWhatWasWrongWithAnAnswerOfHttp1) {
+  serve(answering("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"));
+  H2Client& client = connect_h2();
+  get(client, 1);
+  world_.run_for(50ms);
+  EXPECT_EQ(client.status(1), "502");
+  const auto lines = log();
+  ASSERT_EQ(lines.size(), 1U);
+  EXPECT_EQ(lines[0]["reason"], "upstream_protocol");
+  EXPECT_NE(lines[0]["detail"], "");
+  client.peer().finish();
+}
+
 TEST_F(ProxyH2, ASlowAnswerDoesNotHoldTheOthersUp) {
   Peer* slow = nullptr;
   Backend& app = serve([&](Peer& peer) {

@@ -1,5 +1,6 @@
 #include "tests/l7/http/h2_vectors.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -199,6 +200,64 @@ TEST_P(H2AnswerVectors, ReachAClientOfHttp1OrAreABadGateway) {
   }
   check_nothing_is_left();
   EXPECT_EQ(world_.report().core.h2.streams, 0U);
+  EXPECT_EQ(world_.report().core.h2.memory_bytes, 0U);
+}
+
+TEST_P(H2AnswerVectors, ReachAClientOfHttp2AndTheEndpointLearnsWhatWasWrong) {
+  const H2Vector& vector = GetParam();
+  Peer* endpoint = nullptr;
+  Backend& backend = world_.add_backend(8002, [&](Peer& peer) {
+    testing::H2Reader reader;
+    reader.expect_preface();
+    reader.feed(peer.received);
+    if (peer.requests > 0 || reader.first(1, 1).empty()) return;
+    ++peer.requests;
+    if (endpoint == nullptr) endpoint = &peer;
+    peer.send(vector.bytes(false));
+  });
+  control::Model model = ProxyWorld::model_for({backend.endpoint});
+  model.services[0].protocol = control::ServiceProtocol::kH2c;
+  model.http_routes[0].rules[0].timeouts.request_ms = 1000;
+  world_.install(model);
+  testing::H2Client client{world_.connect()};
+  client.send(
+      fmt::format("headers 1 end | :method: {} | :scheme: http | "
+                  ":authority: shop.example | :path: /app",
+                  vector.asks));
+  world_.run_for(2s);
+  testing::H2Reader& reader = client.read();
+  const std::string& expect = vector.expect;
+  if (expect.starts_with("accept ") && expect.find(" then ") == std::string::npos) {
+    const std::string heads = reader.heads(1);
+    EXPECT_NE(heads.find(fmt::format(":status: {}\n", expect.substr(expect.rfind(' ') + 1))),
+              std::string::npos)
+        << heads;
+    EXPECT_EQ(reader.body(1), vector.body);
+    EXPECT_TRUE(reader.ended(1));
+    for (const std::string& field : vector.fields)
+      EXPECT_NE(heads.find(field + "\n"), std::string::npos) << heads;
+    for (const std::string& trailer : vector.trailers)
+      EXPECT_NE(heads.find(trailer + "\n"), std::string::npos) << heads;
+  } else {
+    // An error of ours instead of it; or behind a head that was passed on, a reset.
+    const bool is_error = client.status(1).starts_with("5");
+    EXPECT_TRUE(is_error || !reader.first(3, 1).empty() || reader.ended(1)) << reader.heads(1);
+  }
+  if (expect.starts_with("goaway") && vector.window == 0 && endpoint != nullptr &&
+      vector.name != "MoreThanWeHaveRoomForEndsTheConnection") {
+    testing::H2Reader heard;
+    heard.expect_preface();
+    heard.feed(endpoint->received);
+    EXPECT_TRUE(heard.first(7, 0).ends_with(expect.substr(expect.find(' ')))) << heard.first(7, 0);
+    const auto lines = log();
+    ASSERT_EQ(lines.size(), 1U);
+    if (vector.asks == "GET") {
+      EXPECT_EQ(lines[0]["reason"], "upstream_protocol") << lines[0];
+      EXPECT_EQ(lines[0]["detail"], "HTTP/2:" + expect.substr(expect.find(' '))) << lines[0];
+    }
+  }
+  client.peer().finish();
+  check_nothing_is_left();
   EXPECT_EQ(world_.report().core.h2.memory_bytes, 0U);
 }
 
