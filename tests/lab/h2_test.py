@@ -6,7 +6,6 @@ from labcase import *
 HERE = pathlib.Path(__file__).resolve().parent
 # Not the interpreter of whoever runs this: Debian's has python3-grpcio.
 PYTHON = "/usr/bin/python3"
-NODE = "/usr/bin/node"  # likewise: finds node-ws
 H2C, H2S, WEBSOCKET, GRPC, WS = 8082, 8443, 8090, 50051, 8091
 
 
@@ -36,7 +35,7 @@ class Http2(LabCase):
         cls.lab.start("node", "b1", "node", HERE / "h2_servers.js", H2C, H2S,
                       cls.lab.directory / "shop.pem", WEBSOCKET)
         cls.lab.start("grpc", "b1", PYTHON, HERE / "grpc_peer.py", "serve", GRPC)
-        cls.lab.start("ws", "b1", NODE, HERE / "ws_peer.js", "serve", WS)
+        cls.lab.start("ws", "b1", "node", HERE / "ws_peer.js", "serve", WS)
         for port in (H2C, H2S, WEBSOCKET, GRPC, WS):
             wait_until(f"port {port}", lambda p=port: cls.lab.listening("b1", p), 20)
         cls.lab.weir("apply", "-f", cls.config)
@@ -126,7 +125,7 @@ class Http2(LabCase):
     def test_node_ws_talks_to_node_ws(self):
         for scheme, port in (("ws", 8080), ("wss", 443)):
             url = f"{scheme}://api.shop.example:{port}/node-ws/{scheme}"
-            done = self.in_client(NODE, HERE / "ws_peer.js", "talk", url, VIP_EDGE4, "200", timeout=60)
+            done = self.in_client("node", HERE / "ws_peer.js", "talk", url, VIP_EDGE4, "200", timeout=60)
             self.assertEqual(json_lines(done.stdout), [{"same": 200, "pong": "still there", "code": 1000}])
             wait_until("its line in the log", lambda: self.records(target=f"/node-ws/{scheme}"), 5)
             [line] = self.records(target=f"/node-ws/{scheme}")

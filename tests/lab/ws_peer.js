@@ -2,6 +2,7 @@
 //   node ws_peer.js serve PORT
 //   node ws_peer.js talk URL ADDRESS COUNT     says what it has seen, as JSON
 'use strict';
+module.paths.push('/usr/share/nodejs');  // where Debian has it, whosever node this is
 const WebSocket = require('ws');
 
 const [mode, where, address, count] = process.argv.slice(2);
