@@ -439,6 +439,17 @@ TEST_F(ProxyCoreUpstreamTls, AnEndpointThatClosesInsteadOfShakingHandsIsABadGate
   EXPECT_EQ(outcomes(), "502 upstream_tls");
 }
 
+TEST_F(ProxyCoreUpstreamTls, AnIdleConnectionKeepsNoOldConfiguration) {
+  Backend& app = serve_upstream();
+  connect_and_send(request()).finish();
+  world_.run_for(20ms);
+  EXPECT_EQ(world_.report().upstream.idle, 1U);
+  install(app);
+  world_.run_for(20ms);
+  EXPECT_EQ(world_.report().upstream.open, 0U);
+  EXPECT_EQ(world_.report().core.generations, 1U);
+}
+
 TEST_F(ProxyCoreUpstreamTls, AConnectionIsNotKeptForAConfigurationThatTrustsOthers) {
   Backend& app = serve_upstream();
   Peer& client = connect_and_send(request());
