@@ -32,7 +32,9 @@ class BufferPool {
   /// kBufferBytes of room, not initialised.
   using Buffer = std::unique_ptr<std::byte[]>;
 
-  [[nodiscard]] bool exhausted() const { return lent_ == kBuffersMax; }
+  explicit BufferPool(std::size_t most = kBuffersMax) : most_{most} {}
+
+  [[nodiscard]] bool exhausted() const { return lent_ == most_; }
   [[nodiscard]] Buffer take();  ///< not when exhausted()
   void give_back(Buffer buffer);
 
@@ -47,6 +49,7 @@ class BufferPool {
  private:
   static constexpr std::size_t kBuffersMax = 8192;  ///< 512 MiB
   static constexpr std::size_t kKept = 1024;        ///< 64 MiB; more goes back to the system
+  std::size_t most_;
   std::size_t lent_ = 0;
   std::uint64_t refusals_ = 0;
   std::vector<Buffer> free_;
