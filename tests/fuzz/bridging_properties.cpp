@@ -34,8 +34,8 @@ struct EndpointConnection {
   std::vector<std::size_t> indexes;  ///< of its messages, among all
 };
 
-/// A worker and two endpoints, one for each version. Made once for many inputs, since that takes as
-/// long as a hundred of them; each begins with new connections on both sides.
+/// A worker and two endpoints, one for each version. Made once for many inputs, since that takes
+/// longer than an input; each begins with new connections on both sides.
 class World {
  public:
   World() : world_{options()} {
