@@ -476,14 +476,7 @@ TEST_F(ProxyCoreTls, ARequestOnAKeptConnectionAllocatesNothing) {
     ASSERT_EQ(client.received, kOk);
   };
   client.run_for(10ms);
-  for (int i = 0; i < 100; ++i)
-    ask();
-  testing::AllocationCounter counter;
-  world_.observe(&counter);
-  for (int i = 0; i < 100; ++i)
-    ask();
-  world_.observe(nullptr);
-  EXPECT_EQ(counter.allocations, 0U);
+  EXPECT_EQ(testing::allocations_of_a_hundred(world_, ask), 0U);
   EXPECT_EQ(log().size(), 200U);
 }
 

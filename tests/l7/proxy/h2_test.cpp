@@ -920,14 +920,7 @@ TEST_F(ProxyH2, ARequestOnAKeptConnectionAllocatesWhatItsStreamIsMadeOf) {
     ASSERT_TRUE(client.read().ended(stream));
     stream += 2;
   };
-  for (int i = 0; i < 100; ++i)
-    ask();
-  testing::AllocationCounter counter;
-  world_.observe(&counter);
-  for (int i = 0; i < 100; ++i)
-    ask();
-  world_.observe(nullptr);
-  EXPECT_LE(counter.allocations, 100 * kAllocationsOfAStream);
+  EXPECT_LE(testing::allocations_of_a_hundred(world_, ask), 100 * kAllocationsOfAStream);
 }
 
 }  // namespace
