@@ -157,6 +157,7 @@ std::size_t format_record(const AccessRecord& record, std::span<char> out) {
     return std::chrono::duration_cast<std::chrono::microseconds>(duration).count();
   };
   LineWriter line{out};
+  if (!record.time.empty()) line.text("time", record.time);
   line.text("client", AddressText{record.client}.view());
   if (record.proxy) line.text("proxy", AddressText{*record.proxy}.view());
   if (record.forwarded_for) line.text("forwarded_for", AddressText{*record.forwarded_for}.view());

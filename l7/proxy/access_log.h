@@ -47,6 +47,7 @@ std::string_view text_of(Reason reason);
 
 /// One finished exchange. Views need to live only during the call that takes the record.
 struct AccessRecord {
+  std::string_view time{};  ///< of the end, RFC 3339 in UTC; empty: nobody knows what time it is
   wire::Endpoint client{};
   std::optional<wire::Endpoint> proxy{};  ///< who has connected, when it named the client
   std::optional<wire::IpAddress>
@@ -80,7 +81,7 @@ struct AccessRecord {
   std::string_view request_id{};  ///< where somebody was told
 };
 
-/// One line of JSON, without the time stamp, in `out`; returns its length, 0 when it does not fit.
+/// One line of JSON in `out`; returns its length, 0 when it does not fit.
 /// Everything a client controls is escaped, so that it can neither break the line nor the JSON.
 std::size_t format_record(const AccessRecord& record, std::span<char> out);
 

@@ -19,6 +19,19 @@ void BufferPool::give_back(Buffer buffer) {
   if (free_.size() < kKept) free_.push_back(std::move(buffer));
 }
 
+void BufferPool::refuse(tcp::ConnectionId connection) {
+  ++refusals_;
+  if (connection && is_waiting_.insert(connection.raw()).second) waiting_.push_back(connection);
+}
+
+std::optional<tcp::ConnectionId> BufferPool::take_waiting() {
+  if (waiting_.empty() || exhausted()) return std::nullopt;
+  const tcp::ConnectionId first = waiting_.front();
+  waiting_.pop_front();
+  is_waiting_.erase(first.raw());
+  return first;
+}
+
 std::span<std::byte> ByteBuffer::extend(std::size_t count) {
   WEIR_ASSERT(count <= room());
   if (!buffer_) buffer_ = pool_->take();
@@ -54,7 +67,10 @@ void ByteBuffer::clear() {
 }
 
 Channel::Channel(tcp::Stack& stack, tcp::ConnectionId connection, BufferPool& pool)
-    : stack_{&stack}, connection_{connection}, input_{pool}, output_{pool} {}
+    : stack_{&stack},
+      connection_{connection},
+      input_{pool, connection},
+      output_{pool, connection} {}
 
 void Channel::secure(tls::Session session) {
   session_.emplace(std::move(session));
@@ -62,16 +78,24 @@ void Channel::secure(tls::Session session) {
   input_.clear();
 }
 
-bool Channel::fill() {
+bool Channel::fill(std::size_t most) {
   if (input_ended_ || failed_) return false;
-  return session_ ? fill_secure() : fill_plain();
+  const std::size_t limit = input_.bytes().size() + most;
+  return session_ ? fill_secure(limit) : fill_plain(limit);
 }
 
-bool Channel::fill_plain() {
+/// How many bytes input() may get now. Nobody waits for a buffer who has nothing to put into it.
+std::size_t Channel::wanted(std::size_t limit) const {
+  const std::size_t held = input_.bytes().size();
+  return held >= limit ? 0 : std::min(limit - held, input_.room());
+}
+
+bool Channel::fill_plain(std::size_t limit) {
   bool moved = false;
-  while (input_.room() > 0) {
+  while (true) {
     const auto arrived = stack_->peek(connection_);
-    const std::size_t count = std::min(arrived.size(), input_.room());
+    if (arrived.empty()) break;
+    const std::size_t count = std::min(arrived.size(), wanted(limit));
     if (count == 0) break;
     input_.append(arrived.first(count));
     stack_->consume(connection_, count);
@@ -81,14 +105,13 @@ bool Channel::fill_plain() {
   return moved;
 }
 
-bool Channel::fill_secure() {
+bool Channel::fill_secure(std::size_t limit) {
   if (!session_->handshake_done()) return shake_hands();
   constexpr std::size_t kReadBytes = 16 * 1024;
   bool moved = false;
-  while (input_.room() > 0) {
-    const std::size_t wanted = std::min(input_.room(), kReadBytes);
-    const auto [status, count] = session_->read(input_.extend(wanted));
-    input_.shrink(wanted - count);
+  while (const std::size_t room = std::min(wanted(limit), kReadBytes)) {
+    const auto [status, count] = session_->read(input_.extend(room));
+    input_.shrink(room - count);
     moved = moved || count > 0;
     if (status == tls::SessionStatus::kFailed) {
       failed_ = true;

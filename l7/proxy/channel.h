@@ -2,9 +2,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <span>
+#include <unordered_set>
 #include <vector>
 
 #include "l7/tcp/stack.h"
@@ -23,33 +25,44 @@ inline constexpr std::uint32_t kResponseHeadBytesMax = 24 * 1024;
 
 /// Buffers of one worker, at most kBuffersMax. Connections borrow them while they hold bytes, so
 /// that idle connections cost none and steady state allocates nothing. When all are lent, whoever
-/// has none reads nothing until one comes back or its time is up: memory is bounded by the pool,
+/// has none waits in line until one comes back or its time is up: memory is bounded by the pool,
 /// not by the number of clients.
 class BufferPool {
  public:
   /// kBufferBytes of room, not initialised.
   using Buffer = std::unique_ptr<std::byte[]>;
 
-  [[nodiscard]] bool exhausted() const { return lent_ == kBuffersMax; }
+  explicit BufferPool(std::size_t most = kBuffersMax) : most_{most} {}
+
+  [[nodiscard]] bool exhausted() const { return lent_ == most_; }
   [[nodiscard]] Buffer take();  ///< not when exhausted()
   void give_back(Buffer buffer);
 
-  void count_refusal() { ++refusals_; }
+  /// A buffer was wanted for this connection, and there was none.
+  void refuse(tcp::ConnectionId connection);
+  /// Whoever has waited longest for a buffer that is there now; nothing where nobody has, or none
+  /// is.
+  [[nodiscard]] std::optional<tcp::ConnectionId> take_waiting();
   [[nodiscard]] std::uint64_t refusals() const { return refusals_; }
   [[nodiscard]] std::size_t lent() const { return lent_; }
 
  private:
   static constexpr std::size_t kBuffersMax = 8192;  ///< 512 MiB
   static constexpr std::size_t kKept = 1024;        ///< 64 MiB; more goes back to the system
+  std::size_t most_;
   std::size_t lent_ = 0;
   std::uint64_t refusals_ = 0;
   std::vector<Buffer> free_;
+  std::deque<tcp::ConnectionId> waiting_;  // each once, the oldest first
+  std::unordered_set<std::uint64_t> is_waiting_;
 };
 
 /// Bytes in, taken from the front: a borrowed buffer that goes back when it is empty.
 class ByteBuffer {
  public:
-  explicit ByteBuffer(BufferPool& pool) : pool_{&pool} {}
+  /// `connection` is told when there is a buffer again after there was none.
+  ByteBuffer(BufferPool& pool, tcp::ConnectionId connection)
+      : pool_{&pool}, connection_{connection} {}
   ByteBuffer(const ByteBuffer&) = delete;
   ByteBuffer& operator=(const ByteBuffer&) = delete;
   ~ByteBuffer() { clear(); }
@@ -62,7 +75,7 @@ class ByteBuffer {
   [[nodiscard]] std::size_t room() const {
     if (buffer_) return kBufferBytes - (end_ - begin_);
     if (!pool_->exhausted()) return kBufferBytes;
-    pool_->count_refusal();
+    pool_->refuse(connection_);
     return 0;
   }
 
@@ -76,6 +89,7 @@ class ByteBuffer {
 
  private:
   BufferPool* pool_;
+  tcp::ConnectionId connection_;
   BufferPool::Buffer buffer_;
   std::size_t begin_ = 0;
   std::size_t end_ = 0;
@@ -98,8 +112,9 @@ class Channel {
   /// The TLS layer has given up; what it still wants to say is sent by flush().
   [[nodiscard]] bool failed() const { return failed_; }
 
-  /// Goes on with the handshake and moves what has arrived into input(). True if it got on.
-  bool fill();
+  /// Goes on with the handshake and moves what has arrived into input(), `most` bytes of it. True
+  /// if it got on.
+  bool fill(std::size_t most = kBufferBytes);
   [[nodiscard]] std::span<const std::byte> input() const { return input_.bytes(); }
   void consume(std::size_t count) { input_.consume(count); }
   /// The peer will send no more; input() may still hold bytes.
@@ -117,8 +132,10 @@ class Channel {
   [[nodiscard]] bool close_output();
 
  private:
-  bool fill_plain();
-  bool fill_secure();
+  // Until input() holds so many bytes.
+  bool fill_plain(std::size_t limit);
+  bool fill_secure(std::size_t limit);
+  [[nodiscard]] std::size_t wanted(std::size_t limit) const;
   bool shake_hands();
   bool feed_session();
   bool send_records();

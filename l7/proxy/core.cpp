@@ -17,6 +17,8 @@ constexpr std::size_t kRetiringMax = 16;
 constexpr int kStepsPerTurn = 16;
 /// Connections of HTTP/2 that one event makes run, each of which may make others run.
 constexpr int kSettledAtOnce = 4096;
+/// Of those who wait for a buffer, in a turn.
+constexpr int kWaitingAtOnce = 64;
 
 constexpr Duration kHandshakeTimeout = std::chrono::seconds{5};
 constexpr Duration kDrainTimeout = std::chrono::seconds{30};
@@ -229,6 +231,12 @@ void Core::requeue(ClientId id, ClientConnection& client) {
 }
 
 bool Core::run_queued(Instant now) {
+  exchanges_.upstreams().drop_outdated(now);
+  for (int i = 0; i < kWaitingAtOnce; ++i) {
+    const auto waiting = buffers_.take_waiting();
+    if (!waiting) break;
+    stack_.remind(*waiting);
+  }
   running_.swap(queued_);
   for (const ClientId id : running_) {
     ClientConnection* client = clients_.get(id);

@@ -157,6 +157,12 @@ class Exchange {
   }
   [[nodiscard]] bool request_complete() const { return request_complete_; }
   [[nodiscard]] bool response_started() const { return response_started_; }
+  /// How much more is worth reading from the endpoint's own connection. What a stream cannot take
+  /// stays in TCP, so that a client with a hundred streams that it does not read holds no buffer
+  /// for each.
+  [[nodiscard]] std::size_t wanted() {
+    return is_h2() && response_started_ && !tunnel_ ? client_->room() : kBufferBytes;
+  }
   [[nodiscard]] bool response_complete() const { return response_complete_; }
   /// After the response, as far as the two messages go, both connections can carry another
   /// exchange.

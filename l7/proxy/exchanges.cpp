@@ -86,6 +86,7 @@ Exchanges::Exchanges(tcp::Stack& stack, BufferPool& buffers, TimerWheel& timers,
 
 void Exchanges::install(Generation& generation) {
   const Snapshot& snapshot = generation.snapshot();
+  upstreams_.use(generation);
   // Whoever made the generation has laid them out, and destroys those that they replace with it.
   TrafficCounters& next = generation.traffic();
   for (const ServiceCounters& before : services_)
@@ -241,7 +242,7 @@ Exchanges::Outcome Exchanges::step(Exchange& exchange, Instant now) {
   watch_mirror(exchange, now);
   if (!upstream->is_h2) {
     moved = upstream->channel.flush() || moved;
-    if (upstream->connected) moved = upstream->channel.fill() || moved;
+    if (upstream->connected) moved = upstream->channel.fill(exchange.wanted()) || moved;
   }
   const bool cut =
       upstream->channel.handshaking() && (upstream->channel.input_ended() || upstream->broken);

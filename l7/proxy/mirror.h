@@ -64,7 +64,7 @@ class MirrorLeg final : public Leg {
 /// A copy of a request, from when the original leaves until somebody has answered it, or until it
 /// turns out that it cannot be sent. It keeps its memory for the next one.
 struct MirrorRequest {
-  explicit MirrorRequest(BufferPool& buffers) : body{buffers}, leg{body} {}
+  explicit MirrorRequest(BufferPool& buffers) : body{buffers, tcp::ConnectionId{}}, leg{body} {}
 
   /// More of the body; what goes beyond the rule's bound makes it useless.
   void add(std::span<const std::byte> payload) {

@@ -73,10 +73,12 @@ void Exchanges::write_log(Exchange& exchange, Instant now) {
     return;
   }
   const bool passes_through = exchange.passes_through();
+  ValueScratch time;
   ValueScratch id;
   const ClientFacts& facts = *exchange.facts;
   const tls::SessionInfo info = facts.tls != nullptr ? facts.tls->info() : tls::SessionInfo{};
   access_log_.record({
+      .time = value_of(source, {control::Variable::kTime, {}}, time),
       .client = facts.client,
       .proxy = facts.proxy,
       .forwarded_for = exchange.forwarded_for,

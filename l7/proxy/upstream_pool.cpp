@@ -107,7 +107,7 @@ void UpstreamPool::give_back(UpstreamId id, Instant now) {
     state.idle.erase(state.idle.begin());
     drop(oldest, now);
   }
-  if (is_draining_) {
+  if (is_draining_ || is_outdated(*connection)) {
     drop(id, now);
     return;
   }
@@ -116,6 +116,25 @@ void UpstreamPool::give_back(UpstreamId id, Instant now) {
   state.idle.push_back(id);
   ++counters_.idle;
   timers_.arm(connection->timer, now + kIdleTime);
+}
+
+bool UpstreamPool::is_outdated(const UpstreamConnection& connection) const {
+  return connection.generation && &*connection.generation != current_;
+}
+
+void UpstreamPool::use(const Generation& generation) {
+  has_outdated_ = current_ != nullptr;
+  current_ = &generation;
+}
+
+void UpstreamPool::drop_outdated(Instant now) {
+  if (!std::exchange(has_outdated_, false)) return;
+  std::vector<UpstreamId> outdated;
+  connections_.for_each([&](UpstreamId id, const UpstreamConnection& connection) {
+    if (!connection.in_use() && is_outdated(connection)) outdated.push_back(id);
+  });
+  for (const UpstreamId id : outdated)
+    drop(id, now);
 }
 
 void UpstreamPool::begin_drain(Instant now) {
@@ -205,7 +224,7 @@ void UpstreamPool::leave(UpstreamId id, ExchangeId user, Instant now) {
   if (!connection->users.empty()) return;
   ++counters_.idle;
   const bool is_over = connection->session == nullptr || connection->session->draining();
-  if (connection->broken || is_over || is_draining_)
+  if (connection->broken || is_over || is_draining_ || is_outdated(*connection))
     drop(id, now);
   else
     timers_.arm(connection->timer, now + kIdleTime);

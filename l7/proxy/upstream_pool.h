@@ -133,6 +133,10 @@ class UpstreamPool {
   void give_back(UpstreamId id, Instant now);
   /// Ends idle connections, now and whenever one becomes idle.
   void begin_drain(Instant now);
+  /// Requests go by this one from now on. Connections over TLS belong to a configuration: those of
+  /// an older one serve no further request, and drop_outdated() ends those that are idle.
+  void use(const Generation& generation);
+  void drop_outdated(Instant now);
   [[nodiscard]] bool is_draining() const { return is_draining_; }
   /// Ends a connection at once; in the middle of an exchange by RST.
   void drop(UpstreamId id, Instant now);
@@ -143,6 +147,7 @@ class UpstreamPool {
   void count_idle_close() { ++counters_.idle_closed; }
 
  private:
+  [[nodiscard]] bool is_outdated(const UpstreamConnection& connection) const;
   static constexpr std::uint32_t kConnectionsMax = 65536;
   static constexpr std::size_t kIdlePerEndpoint = 256;
   static constexpr std::size_t kUsersMax = 100;  ///< of one connection; the endpoint may say less
@@ -159,6 +164,8 @@ class UpstreamPool {
   void fail_shared(UpstreamConnection& connection, ChangedExchanges& changed);
 
   tcp::Stack& stack_;
+  const Generation* current_ = nullptr;
+  bool has_outdated_ = false;
   BufferPool& buffers_;
   TimerWheel& timers_;
   http::H2Shared& h2_;

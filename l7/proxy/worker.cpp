@@ -239,35 +239,29 @@ std::unique_ptr<WorkerReport> Worker::make_report() const {
   return report;
 }
 
-bool Worker::install(const net::InterfaceConfig& config, std::unique_ptr<Generation> generation) {
+bool Worker::command(Command command) {
   const std::lock_guard lock{control_};
-  if (!commands_.push({.config = config, .generation = std::move(generation)})) return false;
+  if (!commands_.push(std::move(command))) return false;
   wake();
   return true;
+}
+
+bool Worker::install(const net::InterfaceConfig& config, std::unique_ptr<Generation> generation) {
+  return command({.config = config, .generation = std::move(generation)});
 }
 
 bool Worker::install(const tls::TicketKeySet& keys) {
-  const std::lock_guard lock{control_};
-  if (!commands_.push({.config = {},
-                       .generation = nullptr,
-                       .ticket_keys = std::make_unique<tls::TicketKeySet>(keys)}))
-    return false;
-  wake();
-  return true;
+  return command({.config = {},
+                  .generation = nullptr,
+                  .ticket_keys = std::make_unique<tls::TicketKeySet>(keys)});
 }
 
 bool Worker::begin_drain(DrainKind kind) {
-  const std::lock_guard lock{control_};
-  if (!commands_.push({.config = {}, .generation = nullptr, .drain = kind})) return false;
-  wake();
-  return true;
+  return command({.config = {}, .generation = nullptr, .drain = kind});
 }
 
 bool Worker::set_predecessor(bool exists) {
-  const std::lock_guard lock{control_};
-  if (!commands_.push({.config = {}, .generation = nullptr, .predecessor = exists})) return false;
-  wake();
-  return true;
+  return command({.config = {}, .generation = nullptr, .predecessor = exists});
 }
 
 std::optional<WorkerReport> Worker::report(Duration longest) {

@@ -116,6 +116,8 @@ class Worker final : private tcp::UnknownFlow {
          const tcp::StackOptions& options, Random random, Instant start, Colleagues colleagues,
          UniqueFd wake_fd);
   void account(Instant now);
+  /// From any thread. False when the mailbox is full.
+  [[nodiscard]] bool command(Command command);
   bool take_commands(Instant now);
   void configure(const net::InterfaceConfig& config);
   bool receive(Instant now);

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -25,40 +26,55 @@ constexpr std::size_t kNextHeaderOffset = sizeof(wire::EthernetHeader) + 6;
 constexpr std::size_t kIcmpTypeOffset = sizeof(wire::EthernetHeader) + sizeof(wire::Ipv6Header);
 constexpr std::uint8_t kSolicitation = 135;
 constexpr std::uint8_t kAdvertisement = 136;
+// From "destination unreachable" to "parameter problem".
+constexpr std::uint8_t kFirstErrorV6 = 1;
+constexpr std::uint8_t kLastErrorV6 = 4;
+constexpr std::uint8_t kUnreachable = 3;
+constexpr std::uint8_t kTimeExceeded = 11;
+constexpr std::uint8_t kParameterProblem = 12;
+
+wire::EtherType type_of(const wire::EthernetHeader& ethernet) {
+  return wire::EtherType{ethernet.type.host()};
+}
+
+std::optional<std::uint8_t> icmpv6_type(std::span<const std::byte> frame) {
+  if (frame.size() <= kIcmpTypeOffset || std::to_integer<std::uint8_t>(frame[kNextHeaderOffset]) !=
+                                             static_cast<std::uint8_t>(wire::IpProtocol::kIcmpv6))
+    return std::nullopt;
+  return std::to_integer<std::uint8_t>(frame[kIcmpTypeOffset]);
+}
+
+std::optional<std::uint8_t> icmpv4_type(std::span<const std::byte> frame) {
+  ByteReader reader{frame.subspan(sizeof(wire::EthernetHeader))};
+  const auto ip = reader.take<wire::Ipv4Header>();
+  if (!ip || ip->protocol != static_cast<std::uint8_t>(wire::IpProtocol::kIcmp))
+    return std::nullopt;
+  const std::size_t header = std::size_t{ip->version_and_length & 0xfU} * 4;
+  const std::size_t at = sizeof(wire::EthernetHeader) + header;
+  if (header < sizeof(wire::Ipv4Header) || frame.size() <= at) return std::nullopt;
+  return std::to_integer<std::uint8_t>(frame[at]);
+}
 
 bool is_neighbor_frame(std::span<const std::byte> frame) {
   const auto ethernet = ByteReader{frame}.take<wire::EthernetHeader>();
   if (!ethernet) return false;
-  const auto type = ethernet->type.host();
-  if (type == static_cast<std::uint16_t>(wire::EtherType::kArp)) return true;
-  if (type != static_cast<std::uint16_t>(wire::EtherType::kIpv6) || frame.size() <= kIcmpTypeOffset)
-    return false;
-  const auto message = std::to_integer<std::uint8_t>(frame[kIcmpTypeOffset]);
-  return std::to_integer<std::uint8_t>(frame[kNextHeaderOffset]) ==
-             static_cast<std::uint8_t>(wire::IpProtocol::kIcmpv6) &&
-         (message == kSolicitation || message == kAdvertisement);
+  if (type_of(*ethernet) == wire::EtherType::kArp) return true;
+  if (type_of(*ethernet) != wire::EtherType::kIpv6) return false;
+  const auto message = icmpv6_type(frame);
+  return message == kSolicitation || message == kAdvertisement;
 }
 
 /// Types of RFC 792 and RFC 4443 that quote a packet of ours; net checks the rest.
 bool is_icmp_error(std::span<const std::byte> frame) {
-  ByteReader reader{frame};
-  const auto ethernet = reader.take<wire::EthernetHeader>();
+  const auto ethernet = ByteReader{frame}.take<wire::EthernetHeader>();
   if (!ethernet) return false;
-  if (ethernet->type.host() == static_cast<std::uint16_t>(wire::EtherType::kIpv6)) {
-    if (frame.size() <= kIcmpTypeOffset) return false;
-    const auto type = std::to_integer<std::uint8_t>(frame[kIcmpTypeOffset]);
-    return std::to_integer<std::uint8_t>(frame[kNextHeaderOffset]) ==
-               static_cast<std::uint8_t>(wire::IpProtocol::kIcmpv6) &&
-           type >= 1 && type <= 4;
+  if (type_of(*ethernet) == wire::EtherType::kIpv6) {
+    const auto type = icmpv6_type(frame);
+    return type >= kFirstErrorV6 && type <= kLastErrorV6;
   }
-  if (ethernet->type.host() != static_cast<std::uint16_t>(wire::EtherType::kIpv4)) return false;
-  const auto ip = reader.take<wire::Ipv4Header>();
-  if (!ip || ip->protocol != static_cast<std::uint8_t>(wire::IpProtocol::kIcmp)) return false;
-  const std::size_t header = std::size_t{ip->version_and_length & 0xfU} * 4;
-  const std::size_t at = sizeof(wire::EthernetHeader) + header;
-  if (header < sizeof(wire::Ipv4Header) || frame.size() <= at) return false;
-  const auto type = std::to_integer<std::uint8_t>(frame[at]);
-  return type == 3 || type == 11 || type == 12;
+  if (type_of(*ethernet) != wire::EtherType::kIpv4) return false;
+  const auto type = icmpv4_type(frame);
+  return type == kUnreachable || type == kTimeExceeded || type == kParameterProblem;
 }
 
 std::uint16_t destination_port(std::span<const std::byte> segment) {

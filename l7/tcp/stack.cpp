@@ -510,6 +510,13 @@ std::optional<Readiness> Stack::poll() {
                    .reset = news.reset};
 }
 
+void Stack::remind(ConnectionId id) {
+  Connection* connection = state_->get(id);
+  if (connection == nullptr) return;
+  connection->news.readable = connection->news.writable = true;
+  if (connection->owned_by_user()) state_->ready.push(*connection);
+}
+
 void Stack::set_user(ConnectionId id, UserData user) {
   if (Connection* connection = state_->get(id)) connection->user = user;
 }

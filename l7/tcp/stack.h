@@ -108,6 +108,8 @@ class Stack {
   /// The next connection with news, each at most once until something new happens to it.
   [[nodiscard]] std::optional<Readiness> poll();
 
+  /// poll() returns it once more, as readable and writable: its owner could not go on before.
+  void remind(ConnectionId id);
   void set_user(ConnectionId id, UserData user);
 
   /// The bytes at the front of the receive buffer that lie in one piece; empty when there are none.

@@ -73,9 +73,14 @@ class World {
   void clear() {
     for (const EndpointConnection& connection : connections_)
       connection.peer->finish();
-    if (!world_.run_until([this] { return left_over().empty(); }, 100s))
-      bridging_failure("something is left", left_over());
+    // All counters of the worker are read only when no connection is left outside it, either.
+    const auto is_over = [this] {
+      const tcp::StackCounters& outside = world_.world_counters();
+      return outside.connections == 0 && outside.time_wait == 0 && left_over().empty();
+    };
+    if (!world_.run_until(is_over, 100s)) bridging_failure("something is left", left_over());
     static_cast<void>(world_.drain_log());
+    world_.forget_peers();
     connections_.clear();
     answered_.clear();
     count_ = 0;
@@ -87,6 +92,7 @@ class World {
     for (tcp::StackOptions* stack : {&options.worker, &options.world}) {
       stack->connections_max = 1024;
       stack->half_open_max = 64;
+      stack->time_wait_max = stack->accept_queue_max = 1024;
       stack->receive_buffer_bytes = stack->send_buffer_bytes = 64 * 1024;
       stack->time_wait = 1ms;
       stack->fin_timeout = stack->last_ack_timeout = 1s;
@@ -368,7 +374,7 @@ class Trial {
 
 void check_bridging_input(std::span<const std::byte> input) {
   if (input.size() < 2) return;
-  constexpr std::size_t kUsesMax = 64;  // a world keeps every connection that it has seen
+  constexpr std::size_t kUsesMax = 1024;  // so that little stands between a find and its world
   static std::unique_ptr<World> world;
   if (!world || world->uses++ == kUsesMax) world = std::make_unique<World>();
   Trial{*world, input}.run();

@@ -26,18 +26,23 @@ httpRoutes:""") + """  - {name: h2, matches: [{path: {prefix: /h2}}], backendRef
 """
 
 
+def start_h2_servers(lab):
+    """Of every service of h2_config()."""
+    lab.start("node", "b1", "node", HERE / "h2_servers.js", H2C, H2S, lab.directory / "shop.pem", WEBSOCKET)
+    lab.start("grpc", "b1", PYTHON, HERE / "grpc_peer.py", "serve", GRPC)
+    for port in (H2C, H2S, WEBSOCKET, GRPC):
+        wait_until(f"port {port}", lambda p=port: lab.listening("b1", p), 20)
+
+
 class Http2(LabCase):
 
     @classmethod
     def prepare(cls):
         cls.lab.make_certificates()
         cls.config = cls.lab.write_config(h2_config(cls.lab.directory))
-        cls.lab.start("node", "b1", "node", HERE / "h2_servers.js", H2C, H2S,
-                      cls.lab.directory / "shop.pem", WEBSOCKET)
-        cls.lab.start("grpc", "b1", PYTHON, HERE / "grpc_peer.py", "serve", GRPC)
+        start_h2_servers(cls.lab)
         cls.lab.start("ws", "b1", "node", HERE / "ws_peer.js", "serve", WS)
-        for port in (H2C, H2S, WEBSOCKET, GRPC, WS):
-            wait_until(f"port {port}", lambda p=port: cls.lab.listening("b1", p), 20)
+        wait_until(f"port {WS}", lambda: cls.lab.listening("b1", WS), 20)
         cls.lab.weir("apply", "-f", cls.config)
         cls.lab.start_l7(cls.config)
 

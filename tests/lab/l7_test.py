@@ -1,9 +1,11 @@
 """The L7 path with real clients and servers: curl, h2load, wrk, nginx. The admin API of weir-l7 against
 its OpenAPI description."""
 
+import datetime
 import json
 import re
 import threading
+import time
 
 from labcase import *
 
@@ -197,6 +199,15 @@ class L7Path(LabCase):
         self.assertEqual(process.wait(30), 0)
         self.lab.processes.pop("weir-l7")
         self.lab.start_l7(self.config)
+
+    def test_the_log_says_when(self):
+        before = time.time()
+        self.get("/cart/when")
+        wait_until("the line", lambda: "/cart/when" in (self.lab.directory / "access.log").read_text())
+        line = next(line for line in (self.lab.directory / "access.log").read_text().splitlines()
+                    if "/cart/when" in line)
+        said = datetime.datetime.fromisoformat(json.loads(line)["time"].replace("Z", "+00:00"))
+        self.assertLess(abs(said.timestamp() - before), 5)
 
     def test_certificates_are_listed_with_the_days_that_they_have_left(self):
         rows = self.lab.weir_json("certs")["certificates"]

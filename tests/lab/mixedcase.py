@@ -5,7 +5,7 @@ import re
 import threading
 import time
 
-from h2_test import GRPC, H2C, H2S, HERE, PYTHON, WEBSOCKET, h2_config
+from h2_test import GRPC, HERE, PYTHON, h2_config, start_h2_servers
 from labcase import *
 
 HOST = "api.shop.example"
@@ -47,11 +47,7 @@ class MixedCase(LabCase):
         cls.lab.make_certificates()
         cls.text = cls.configuration()
         cls.config = cls.lab.write_config(cls.text)
-        cls.lab.start("node", "b1", "node", HERE / "h2_servers.js", H2C, H2S,
-                      cls.lab.directory / "shop.pem", WEBSOCKET)
-        cls.lab.start("grpc", "b1", PYTHON, HERE / "grpc_peer.py", "serve", GRPC)
-        for port in (H2C, H2S, WEBSOCKET, GRPC):
-            wait_until(f"port {port}", lambda p=port: cls.lab.listening("b1", p), 20)
+        start_h2_servers(cls.lab)
         cls.lab.weir("apply", "-f", cls.config)
         cls.lab.start_l7(cls.config)
         cls.upload = cls.lab.directory / "body"

@@ -19,4 +19,17 @@ class AllocationCounter final : public TurnObserver {
   std::optional<AllocationGuard> guard_;
 };
 
+/// What a hundred calls of `ask` make the worker allocate, once another hundred have been made.
+template <typename Ask>
+std::size_t allocations_of_a_hundred(ProxyWorld& world, Ask&& ask) {
+  for (int i = 0; i < 100; ++i)
+    ask();
+  AllocationCounter counter;
+  world.observe(&counter);
+  for (int i = 0; i < 100; ++i)
+    ask();
+  world.observe(nullptr);
+  return counter.allocations;
+}
+
 }  // namespace weir::testing

@@ -369,6 +369,14 @@ std::string ProxyWorld::left_over() {
   return text;
 }
 
+void ProxyWorld::forget_peers() {
+  WEIR_ASSERT(std::ranges::all_of(peers_, &Peer::gone));  // readiness would name them still
+  for (Backend& backend : backends_)
+    backend.connections.clear();
+  clients_.clear();
+  peers_.clear();
+}
+
 std::string ProxyWorld::drain_log() {
   std::string log;
   for (const auto& worker : workers_)

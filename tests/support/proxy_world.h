@@ -23,7 +23,8 @@
 namespace weir::testing {
 
 /// One end of one TCP connection outside the proxy: a client, or what a backend has accepted. It
-/// lives as long as its world. Calls take effect with the world's next turn.
+/// lives as long as its world, or until that forgets it. Calls take effect with the world's next
+/// turn.
 class Peer {
  public:
   Peer(tcp::Stack& stack, tcp::ConnectionId id) : stack_{stack}, id_{id} {}
@@ -152,6 +153,8 @@ class ProxyWorld {
   void hang_up();
   /// What is still there after hang_up() and should not be; empty: nothing.
   [[nodiscard]] std::string left_over();
+  /// Every Peer is gone, and is not pointed to any more: a world of many short trials stays small.
+  void forget_peers();
 
   [[nodiscard]] Instant now() const { return now_; }
   [[nodiscard]] proxy::Worker& worker(std::size_t index = 0) { return *workers_[index]; }

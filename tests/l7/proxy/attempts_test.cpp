@@ -15,6 +15,15 @@ using ::testing::StartsWith;
 constexpr std::string_view kUnavailable =
     "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
 
+/// A backend that leaves its answers to the test: who has asked, each time.
+testing::Handler noting(std::vector<Peer*>& asked) {
+  return [&asked](Peer& peer) {
+    if (peer.received.size() <= peer.handled) return;
+    peer.handled = peer.received.size();
+    asked.push_back(&peer);
+  };
+}
+
 class Attempts : public ProxyCore {
  protected:
   /// Endpoints 8001, 8002, … with these handlers; one without a handler refuses.
@@ -244,16 +253,10 @@ TEST_F(Attempts, ErrorsOfTheApplicationEjectNobody) {
 
 TEST_F(Attempts, RequestsBeyondTheLimitWaitTheirTurn) {
   std::vector<Peer*> asked;
-  const auto backends = serve_all({[&](Peer& peer) {
-                                    if (peer.received.size() > peer.handled) {
-                                      peer.handled = peer.received.size();
-                                      asked.push_back(&peer);
-                                    }
-                                  }},
-                                  [](control::Model& model) {
-                                    model.services[0].limits.requests_per_endpoint = 2;
-                                    model.services[0].limits.queue_timeout_ms = 10'000;
-                                  });
+  const auto backends = serve_all({noting(asked)}, [](control::Model& model) {
+    model.services[0].limits.requests_per_endpoint = 2;
+    model.services[0].limits.queue_timeout_ms = 10'000;
+  });
   std::vector<Peer*> clients;
   for (int i = 0; i < 5; ++i)
     clients.push_back(&connect_and_send(request()));
@@ -291,16 +294,10 @@ TEST_F(Attempts, AFullQueueAndATooLongWaitAreOverload) {
 
 TEST_F(Attempts, AClientThatGivesUpLeavesTheQueue) {
   std::vector<Peer*> asked;
-  serve_all({[&](Peer& peer) {
-              if (peer.received.size() > peer.handled) {
-                peer.handled = peer.received.size();
-                asked.push_back(&peer);
-              }
-            }},
-            [](control::Model& model) {
-              model.services[0].limits.requests_per_endpoint = 1;
-              model.services[0].limits.queue_timeout_ms = 10'000;
-            });
+  serve_all({noting(asked)}, [](control::Model& model) {
+    model.services[0].limits.requests_per_endpoint = 1;
+    model.services[0].limits.queue_timeout_ms = 10'000;
+  });
   connect_and_send(request());
   world_.run_for(20ms);
   Peer& gone = connect_and_send(request());
@@ -320,16 +317,10 @@ TEST_F(Attempts, AClientThatGivesUpLeavesTheQueue) {
 
 TEST_F(Attempts, WhoComesLaterDoesNotOvertakeThoseWhoWait) {
   std::vector<Peer*> asked;
-  serve_all({[&](Peer& peer) {
-              if (peer.received.size() > peer.handled) {
-                peer.handled = peer.received.size();
-                asked.push_back(&peer);
-              }
-            }},
-            [](control::Model& model) {
-              model.services[0].limits.requests_per_endpoint = 1;
-              model.services[0].limits.queue_timeout_ms = 10'000;
-            });
+  serve_all({noting(asked)}, [](control::Model& model) {
+    model.services[0].limits.requests_per_endpoint = 1;
+    model.services[0].limits.queue_timeout_ms = 10'000;
+  });
   Peer& first = connect_and_send(request() + request());  // the second comes with the slot's end
   world_.run_for(20ms);
   Peer& waits = connect_and_send(request());

@@ -733,14 +733,7 @@ class ProxyCost : public ProxyCore {
       ASSERT_TRUE(world_.run_until([&] { return first_message(client.received).has_value(); }));
       world_.run_for(1ms);
     };
-    for (int i = 0; i < 100; ++i)
-      ask();
-    testing::AllocationCounter counter;
-    world_.observe(&counter);
-    for (int i = 0; i < 100; ++i)
-      ask();
-    world_.observe(nullptr);
-    return counter.allocations;
+    return testing::allocations_of_a_hundred(world_, ask);
   }
   const std::string body_ = pattern_text(20'000);
   const std::string answer_ =

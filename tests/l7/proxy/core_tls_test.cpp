@@ -439,6 +439,17 @@ TEST_F(ProxyCoreUpstreamTls, AnEndpointThatClosesInsteadOfShakingHandsIsABadGate
   EXPECT_EQ(outcomes(), "502 upstream_tls");
 }
 
+TEST_F(ProxyCoreUpstreamTls, AnIdleConnectionKeepsNoOldConfiguration) {
+  Backend& app = serve_upstream();
+  connect_and_send(request()).finish();
+  world_.run_for(20ms);
+  EXPECT_EQ(world_.report().upstream.idle, 1U);
+  install(app);
+  world_.run_for(20ms);
+  EXPECT_EQ(world_.report().upstream.open, 0U);
+  EXPECT_EQ(world_.report().core.generations, 1U);
+}
+
 TEST_F(ProxyCoreUpstreamTls, AConnectionIsNotKeptForAConfigurationThatTrustsOthers) {
   Backend& app = serve_upstream();
   Peer& client = connect_and_send(request());
@@ -465,14 +476,7 @@ TEST_F(ProxyCoreTls, ARequestOnAKeptConnectionAllocatesNothing) {
     ASSERT_EQ(client.received, kOk);
   };
   client.run_for(10ms);
-  for (int i = 0; i < 100; ++i)
-    ask();
-  testing::AllocationCounter counter;
-  world_.observe(&counter);
-  for (int i = 0; i < 100; ++i)
-    ask();
-  world_.observe(nullptr);
-  EXPECT_EQ(counter.allocations, 0U);
+  EXPECT_EQ(testing::allocations_of_a_hundred(world_, ask), 0U);
   EXPECT_EQ(log().size(), 200U);
 }
 

@@ -473,6 +473,20 @@ TEST_F(ProxyH2, ALargeBodyWaitsForASlowBackend) {
   EXPECT_EQ(log()[0]["request_bytes"], sent);
 }
 
+TEST_F(ProxyH2, StreamsThatNobodyReadsHoldNoBufferEach) {
+  const std::string body = pattern_text(1 << 20);
+  serve(
+      answering(fmt::format("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", body.size(), body)));
+  H2Client& client = connect_h2("4=0");
+  for (std::uint32_t stream = 1; stream < 41; stream += 2)
+    get(client, stream);
+  world_.run_for(5s);
+  EXPECT_EQ(client.status(39), "200");
+  EXPECT_LE(world_.report().core.buffers, 2U) << "of 20 connections to the endpoint";
+  client.peer().reset(world_.now());
+  world_.run_for(10ms);
+}
+
 TEST_F(ProxyH2, ADeafClientLosesItsAnswerAndNothingElse) {
   const std::string body = pattern_text(1 << 20);
   serve(
@@ -947,14 +961,7 @@ TEST_F(ProxyH2, ARequestOnAKeptConnectionAllocatesWhatItsStreamIsMadeOf) {
     ASSERT_TRUE(client.read().ended(stream));
     stream += 2;
   };
-  for (int i = 0; i < 100; ++i)
-    ask();
-  testing::AllocationCounter counter;
-  world_.observe(&counter);
-  for (int i = 0; i < 100; ++i)
-    ask();
-  world_.observe(nullptr);
-  EXPECT_LE(counter.allocations, 100 * kAllocationsOfAStream);
+  EXPECT_LE(testing::allocations_of_a_hundred(world_, ask), 100 * kAllocationsOfAStream);
 }
 
 }  // namespace

@@ -211,7 +211,7 @@ TEST_F(Mirrors, AreNotWaitedForByAProcessThatEnds) {
   serve_mirrored([](Peer&) {});
   Peer& client = connect_and_send(request());
   world_.run_for(20ms);
-  ASSERT_TRUE(world_.worker().begin_drain());
+  ASSERT_TRUE(world_.worker().begin_drain(DrainKind::kPrompt));
   world_.run_for(200ms);
   client.finish();
   world_.run_for(200ms);

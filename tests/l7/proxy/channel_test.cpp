@@ -1,0 +1,48 @@
+#include "l7/proxy/channel.h"
+
+#include <gtest/gtest.h>
+
+#include "l4/base/bytes.h"
+
+namespace weir::proxy {
+namespace {
+
+tcp::ConnectionId connection(std::uint32_t number) {
+  return tcp::ConnectionId::from_raw((std::uint64_t{1} << 32) | number);
+}
+
+TEST(BufferPool, WhoeverIsRefusedWaitsOnceInLineUntilABufferIsBack) {
+  BufferPool pool{2};
+  ByteBuffer first{pool, connection(1)};
+  ByteBuffer second{pool, connection(2)};
+  ByteBuffer third{pool, connection(3)};
+  ByteBuffer fourth{pool, connection(4)};
+  first.append(as_bytes("a"));
+  second.append(as_bytes("b"));
+  EXPECT_TRUE(pool.exhausted());
+  EXPECT_EQ(third.room(), 0U);
+  EXPECT_EQ(fourth.room(), 0U);
+  EXPECT_EQ(third.room(), 0U);
+  EXPECT_EQ(pool.refusals(), 3U);
+  EXPECT_EQ(first.room(), kBufferBytes - 1) << "who has one needs none";
+  EXPECT_FALSE(pool.take_waiting()) << "there is none yet";
+
+  first.consume(1);
+  EXPECT_EQ(pool.take_waiting(), connection(3));
+  EXPECT_EQ(third.room(), kBufferBytes);
+  third.append(as_bytes("c"));
+  EXPECT_FALSE(pool.take_waiting());
+  second.clear();
+  EXPECT_EQ(pool.take_waiting(), connection(4));
+  EXPECT_FALSE(pool.take_waiting());
+}
+
+TEST(BufferPool, NobodyIsWokenForWhatIsNoConnections) {
+  BufferPool pool{0};
+  ByteBuffer copy{pool, tcp::ConnectionId{}};
+  EXPECT_EQ(copy.room(), 0U);
+  EXPECT_FALSE(pool.take_waiting());
+}
+
+}  // namespace
+}  // namespace weir::proxy
