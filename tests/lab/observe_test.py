@@ -331,7 +331,7 @@ class Observation(LabCase):
         for row in rows:
             self.assertGreater(row["mpps"], 0.01, row)
             self.assertGreater(row["program_ns"], 1, row)
-        self.assertGreater(rows[2]["ns_per_packet"], rows[1]["ns_per_packet"])
+            self.assertAlmostEqual(row["ratio"], row["ns_per_packet"] / rows[1]["ns_per_packet"])
         self.assertFalse(BENCH_PINS.exists())
 
     def test_a_bench_whose_terminal_goes_away_leaves_nothing(self):
