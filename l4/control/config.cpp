@@ -142,6 +142,11 @@ void ConfigParser::check_families() {
                     key.is_single_address() ? "the address" : "within the prefix", vip_text(key)),
         "an address of its own for each");
   }
+  if (!endpoint_names_.empty() && own.empty())
+    reader_.report(
+        first_endpoint_name_.at,
+        fmt::format("{} is a name, but node.l7.addresses is empty", first_endpoint_name_.owner),
+        "an address for L7 to speak from, such as 10.0.0.5/24");
   std::vector<std::pair<bool, wire::Family>> reported;
   for (const L7Address& used : l7_addresses_) {
     const bool same_address =

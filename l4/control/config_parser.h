@@ -119,6 +119,7 @@ class ConfigParser {
   void parse_endpoints(Fields& fields, Service& service);
   std::optional<ServiceEndpoint> parse_endpoint(const YamlNode& node, const std::string& what,
                                                 const Service& service);
+  bool read_place(const YamlNode& node, const std::string& what, ServiceEndpoint& endpoint);
   std::string parse_zone(const YamlNode& node, const std::string& what);
   Balancing parse_balancing(const YamlNode& node, const std::string& owner);
   HashKey parse_hash_key(const YamlNode& node, const std::string& owner);
@@ -209,6 +210,8 @@ class ConfigParser {
   std::vector<Reference> service_references_;
   bool services_are_known_ = true;  // false when there is something else in their place
   std::vector<L7Address> l7_addresses_;
+  std::set<std::string> endpoint_names_;  // that are looked up in DNS
+  Named first_endpoint_name_ = {};        // of an endpoint, when there is one
   std::map<wire::IpAddress, Position> snat_addresses_;
   std::size_t prefixes_ = 0;          // of all lists of sources
   std::size_t error_page_bytes_ = 0;  // of all error pages

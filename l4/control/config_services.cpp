@@ -30,7 +30,22 @@ constexpr std::array<Choice<HashKey::Of>, 3> kHashValues{
      {"cookie", HashKey::Of::kCookie},
      {"queryParam", HashKey::Of::kQueryParam}}};
 constexpr std::string_view kEndpointForm =
-    "ADDRESS:PORT in quotes, such as \"192.0.2.1:80\" or \"[2001:db8::1]:80\"";
+    "ADDRESS:PORT or NAME:PORT in quotes, such as \"192.0.2.1:80\", \"[2001:db8::1]:80\" or "
+    "\"orders.internal:80\"";
+
+/// "orders.internal:80". Whether the name is one is not looked at.
+std::optional<ServiceEndpoint> split_name(std::string_view text) {
+  const std::size_t colon = text.rfind(':');
+  if (colon == std::string_view::npos || colon == 0) return std::nullopt;
+  const std::string name = lower_case(text.substr(0, colon));
+  // Brackets and colons are of an IPv6 address, and digits alone of an IPv4 address.
+  if (name.find_first_of("[]:") != std::string::npos ||
+      name.find_first_not_of("0123456789.") == std::string::npos)
+    return std::nullopt;
+  const auto port = wire::Endpoint::parse(fmt::format("192.0.2.1{}", text.substr(colon)));
+  if (!port) return std::nullopt;
+  return ServiceEndpoint{.endpoint = {{}, port->port}, .hostname = name};
+}
 
 }  // namespace
 
@@ -44,7 +59,8 @@ std::optional<Service> ConfigParser::parse_service(const MapEntry& entry) {
                 owner,
                 {{"endpoints", "loadBalancer", "tls", "protocol", "proxyProtocol", "healthCheck",
                   "outlierDetection", "limits"},
-                 {"kubernetes", "dns"}}};
+                 {"kubernetes"},
+                 {{"dns", "is not needed: an endpoint may be NAME:PORT"}}}};
   if (const YamlNode* tls = fields.find("tls"))
     service.tls = parse_upstream_tls(*tls, fields.label("tls"));
   if (const YamlNode* protocol = fields.find("protocol"))
@@ -98,24 +114,44 @@ std::optional<ServiceEndpoint> ConfigParser::parse_endpoint(const YamlNode& node
     if (const YamlNode* zone = fields.find("zone"))
       endpoint.zone = parse_zone(*zone, fields.label("zone"));
   }
-  const std::optional<std::string> text = reader_.text(*address, what, kEndpointForm);
-  if (!text) return std::nullopt;
-  const Result<wire::Endpoint> parsed = wire::Endpoint::parse(*text);
-  if (!parsed) {
-    reader_.report(address->at, fmt::format("{} is {}", what, found_text(*address)),
-                   std::string{kEndpointForm});
-    return std::nullopt;
-  }
-  if (!reader_.accept(address->at, what, object_to_address(parsed->address))) return std::nullopt;
-  if (std::ranges::find(service.endpoints, *parsed, &ServiceEndpoint::endpoint) !=
-      service.endpoints.end()) {
-    reader_.report(address->at, fmt::format("{} is {} twice", what, parsed->text()),
+  if (!read_place(*address, what, endpoint)) return std::nullopt;
+  const auto same = [&](const ServiceEndpoint& other) {
+    return other.endpoint == endpoint.endpoint && other.hostname == endpoint.hostname;
+  };
+  if (std::ranges::any_of(service.endpoints, same)) {
+    reader_.report(address->at, fmt::format("{} is {} twice", what, endpoint.text()),
                    "each endpoint once");
     return std::nullopt;
   }
-  l7_addresses_.push_back({address->at, what, parsed->address, false});
-  endpoint.endpoint = *parsed;
   return endpoint;
+}
+
+/// An address or a name with its port, the rest of the endpoint aside.
+bool ConfigParser::read_place(const YamlNode& node, const std::string& what,
+                              ServiceEndpoint& endpoint) {
+  const std::optional<std::string> text = reader_.text(node, what, kEndpointForm);
+  if (!text) return false;
+  if (const Result<wire::Endpoint> parsed = wire::Endpoint::parse(*text)) {
+    if (!reader_.accept(node.at, what, object_to_address(parsed->address))) return false;
+    l7_addresses_.push_back({node.at, what, parsed->address, false});
+    endpoint.endpoint = *parsed;
+    return true;
+  }
+  const std::optional<ServiceEndpoint> named = split_name(*text);
+  if (!named) {
+    reader_.report(node.at, fmt::format("{} is {}", what, found_text(node)),
+                   std::string{kEndpointForm});
+    return false;
+  }
+  if (!reader_.accept(node.at, what, object_to_endpoint_name(named->hostname))) return false;
+  endpoint.endpoint = named->endpoint;
+  endpoint.hostname = named->hostname;
+  if (endpoint_names_.empty()) first_endpoint_name_ = {what, node.at};
+  const bool is_new = endpoint_names_.insert(named->hostname).second;
+  if (is_new && endpoint_names_.size() == kEndpointNamesMax + 1)
+    reader_.report(node.at, fmt::format("{} is {}, one name too many of all services", what, *text),
+                   fmt::format("at most {} different names", kEndpointNamesMax));
+  return true;
 }
 
 std::string ConfigParser::parse_zone(const YamlNode& node, const std::string& what) {

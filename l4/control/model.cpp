@@ -68,6 +68,10 @@ bool is_prime(std::uint32_t number) {
 
 }  // namespace
 
+std::string ServiceEndpoint::text() const {
+  return is_name() ? fmt::format("{}:{}", hostname, endpoint.port.value()) : endpoint.text();
+}
+
 std::string_view text_of(Protocol protocol) { return word_of(kProtocols, protocol); }
 std::string_view text_of(ForwardMode mode) { return word_of(kForwardModes, mode); }
 std::string_view text_of(XdpMode mode) { return word_of(kXdpModes, mode); }

@@ -336,10 +336,19 @@ struct Balancing {
   friend bool operator==(const Balancing&, const Balancing&) = default;
 };
 
+inline constexpr std::size_t kEndpointNamesMax = 1024;  ///< different ones of a node
+
+/// An address and port, or the name of such in DNS. In the model of a file `endpoint` of a name is
+/// its port alone, with the unspecified address; weir-l7 puts what the name leads to in its place.
 struct ServiceEndpoint {
   wire::Endpoint endpoint;
-  std::uint32_t weight = 1;  ///< 0: takes nothing
-  std::string zone = {};     ///< endpoints in the node's own are taken first; empty: in none
+  std::uint32_t weight = 1;   ///< 0: takes nothing; of a name, that of each of its addresses
+  std::string zone = {};      ///< endpoints in the node's own are taken first; empty: in none
+  std::string hostname = {};  ///< the name, in lower case; empty: the file has an address
+
+  [[nodiscard]] bool is_name() const { return !hostname.empty(); }
+  /// As the file has it: "192.0.2.1:80", "orders.internal:80".
+  [[nodiscard]] std::string text() const;
   friend bool operator==(const ServiceEndpoint&, const ServiceEndpoint&) = default;
 };
 
@@ -371,7 +380,8 @@ enum class Verification : std::uint8_t { kFull, kOff };
 
 /// TLS towards the endpoints of a service.
 struct UpstreamTls {
-  std::string sni = {};      ///< sent, and looked for in the certificate; empty: the address is
+  /// Sent, and looked for in the certificate; empty: the endpoint's name is, or its address.
+  std::string sni = {};
   std::string ca_file = {};  ///< PEM; empty: the authorities that the system trusts
   Verification verification = Verification::kFull;
   friend bool operator==(const UpstreamTls&, const UpstreamTls&) = default;

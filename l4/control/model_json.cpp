@@ -194,8 +194,8 @@ Json file_json(const Gateway& gateway) {
 }
 
 Json file_json(const ServiceEndpoint& endpoint) {
-  if (endpoint.weight == 1 && endpoint.zone.empty()) return endpoint.endpoint.text();
-  Json json{{"address", endpoint.endpoint.text()}, {"weight", endpoint.weight}};
+  if (endpoint.weight == 1 && endpoint.zone.empty()) return endpoint.text();
+  Json json{{"address", endpoint.text()}, {"weight", endpoint.weight}};
   if (!endpoint.zone.empty()) json["zone"] = endpoint.zone;
   return json;
 }

@@ -104,6 +104,22 @@ MaybeObjection object_to_hostname(std::string_view hostname) {
   return std::nullopt;
 }
 
+MaybeObjection object_to_endpoint_name(std::string_view name) {
+  if (name.starts_with("*.") || object_to_hostname(name))
+    return Objection{fmt::format("'{}'", name), "a DNS name such as orders.internal"};
+  if (name == "localhost" || name.ends_with(".localhost"))  // RFC 6761, section 6.3
+    return Objection{fmt::format("'{}', which is this host", name),
+                     "a name that leads to addresses of the network: L7 has a stack of its own"};
+  const std::string_view last = name.substr(name.rfind('.') + 1);
+  const std::string_view before = name.substr(0, name.size() - last.size());
+  const bool dotted_numbers =
+      std::ranges::count(before, '.') == 3 &&
+      std::ranges::all_of(before, [](char c) { return is_digit(c) || c == '.'; });
+  if (is_letter(last.front()) && !dotted_numbers) return std::nullopt;
+  return Objection{fmt::format("'{}', which looks like an address and is none", name),
+                   "an address, or a DNS name such as orders.internal"};
+}
+
 MaybeObjection object_to_path(std::string_view path) {
   const bool fits =
       path.starts_with('/') && path.size() <= kPathMax &&

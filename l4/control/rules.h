@@ -31,6 +31,9 @@ MaybeObjection object_to_table_size(std::uint64_t size);
 MaybeObjection object_to_interface(std::string_view name);
 /// DNS name in lower case; "*." may come first (RFC 1123, section 2.1).
 MaybeObjection object_to_hostname(std::string_view hostname);
+/// Name of an endpoint: a DNS name whose last label begins with a letter (RFC 1123, section 2.1),
+/// and which nobody could have meant for an address.
+MaybeObjection object_to_endpoint_name(std::string_view name);
 /// Absolute path without query, fragment, "//", "." and ".." segments: the form in which requests
 /// are compared after normalisation.
 MaybeObjection object_to_path(std::string_view path);
