@@ -30,6 +30,13 @@ using nlohmann::json;
 
 constexpr std::string_view kVersion = WEIR_VERSION;
 constexpr Duration kReportTimeout = std::chrono::seconds{2};
+/// What a configuration waits for names that nobody has asked for before.
+constexpr Duration kFirstLookupsMax = std::chrono::seconds{2};
+/// Workers are given other endpoints so often at most, whatever DNS says; and less often while they
+/// still hold many snapshots, of exchanges that last.
+constexpr Duration kEndpointsPace = std::chrono::seconds{1};
+constexpr Duration kEndpointsSlowPace = std::chrono::seconds{30};
+constexpr std::size_t kSnapshotsMany = 16;
 
 json port_json(const port::PortCounters& c) {
   return {{"received_frames", c.received_frames},
@@ -221,6 +228,18 @@ json worker_json(std::size_t index, const proxy::WorkerReport& report) {
           {"steering", steering_json(report.mail)}};
 }
 
+json names_json(const EndpointNames& names) {
+  const NameCounters& c = names.counters();
+  json answers = json::object();
+  for (std::size_t i = 0; i < c.answers.size(); ++i)
+    answers[std::string{text_of(static_cast<LookupResult>(i))}] = c.answers[i];
+  const NameLevels levels = names.levels();
+  return {{"followed", levels.names},      {"failing", levels.failing},
+          {"addresses", levels.addresses}, {"lookups", c.lookups},
+          {"failures", c.failures},        {"changes", c.changes},
+          {"answers", std::move(answers)}};
+}
+
 /// "weir-w0", or "weir-w0 to weir-w3".
 std::string device_names(const std::string& prefix, std::size_t workers) {
   return workers < 2 ? prefix + "0" : fmt::format("{0}0 to {0}{1}", prefix, workers - 1);
@@ -282,11 +301,13 @@ std::string AdminApi::Refused::text() const {
   return text;
 }
 
-AdminApi::AdminApi(std::filesystem::path state_file, std::string device, control::Lane lane)
+AdminApi::AdminApi(std::filesystem::path state_file, std::string device, control::Lane lane,
+                   ResolverOptions resolver)
     : state_file_{std::move(state_file)},
       device_{std::move(device)},
       lane_{lane},
-      started_{monotonic_now()} {}
+      started_{monotonic_now()},
+      names_{std::move(resolver)} {}
 
 Result<std::optional<control::ConfigSubmission>> AdminApi::read_state() const {
   std::error_code error;
@@ -357,7 +378,7 @@ Result<void> AdminApi::build(Prepared& prepared) {
 }
 
 std::variant<AdminApi::Prepared, AdminApi::Refused> AdminApi::prepare(
-    const control::ConfigSubmission& submission) {
+    const control::ConfigSubmission& submission, Names names) {
   control::PartialOutcome parsed =
       submission.partial
           ? control::parse_config_partially(submission.text, submission.file, certificate_problems)
@@ -378,7 +399,9 @@ std::variant<AdminApi::Prepared, AdminApi::Refused> AdminApi::prepare(
   prepared.model = std::move(outcome.model);
   prepared.left_out = std::move(parsed.left_out);
   book_.forget_unused();  // what was only checked
-  prepared.snapshot = proxy::build_snapshot(prepared.model, revision_ + 1, book_);
+  if (names == Names::kLookUp) names_.look_up(model_, prepared.model, kFirstLookupsMax);
+  prepared.snapshot =
+      proxy::build_snapshot(names_.with_addresses(prepared.model).model, revision_ + 1, book_);
   if (auto built = build(prepared); !built) {
     if (auto diagnostic = at_its_place(built.error(), outcome.source))
       return Refused{{std::move(*diagnostic)}, std::nullopt};
@@ -403,12 +426,47 @@ Result<void> AdminApi::install(Prepared prepared, control::ConfigSubmission subm
       return worker_hangs(i, "take messages");
   revision_ = revision;
   snapshot_ = std::move(prepared.snapshot);
+  given_out_.push_back(snapshot_);
   files_ = std::move(prepared.files);
   book_.forget_unused();
   submission_ = std::move(submission);
   model_ = std::move(prepared.model);
+  names_.keep(model_);
+  names_version_ = names_.version();
+  AddressedModel addressed = names_.with_addresses(model_);
+  services_ = std::move(addressed.model.services);
+  names_.set_left_out(std::move(addressed.left_out));
   log_info("revision {} is live: {}", revision_, submission_.file);
   return {};
+}
+
+void AdminApi::follow_names(Instant now) {
+  const std::unique_lock lock{in_use_, std::try_to_lock};
+  if (!lock.owns_lock() || workers_.empty()) return;
+  names_.advance(now);
+  if (names_.version() == names_version_ || now < next_endpoints_) return;
+  names_version_ = names_.version();
+  AddressedModel addressed = names_.with_addresses(model_);
+  names_.set_left_out(std::move(addressed.left_out));
+  if (addressed.model.services == services_) return;
+  install_endpoints(addressed.model, now);
+  services_ = std::move(addressed.model.services);
+}
+
+void AdminApi::install_endpoints(const control::Model& addressed, Instant now) {
+  const std::shared_ptr<const proxy::Snapshot> snapshot =
+      proxy::build_snapshot(addressed, revision_, book_);
+  if (auto watched = health_.set_services(model_, *snapshot, now); !watched)
+    log_error("{}", watched.error().text());  // endpoints are taken to work
+  for (std::size_t i = 0; i < workers_.size(); ++i)
+    if (!workers_[i]->install_endpoints(proxy::Generation::of_same_configuration(snapshot)))
+      log_error("{}", worker_hangs(i, "take messages").text());
+  snapshot_ = snapshot;
+  std::erase_if(given_out_, [](const auto& given) { return given.expired(); });
+  given_out_.push_back(snapshot_);
+  next_endpoints_ =
+      now + (given_out_.size() > kSnapshotsMany ? kEndpointsSlowPace : kEndpointsPace);
+  book_.forget_unused();
 }
 
 Result<void> AdminApi::start(Prepared prepared, control::ConfigSubmission submission,
@@ -440,6 +498,11 @@ constexpr std::array kOperations{control::AdminOperation{"GET", "/v1/status"},
 std::span<const control::AdminOperation> AdminApi::operations() { return kOperations; }
 
 control::AdminReply AdminApi::handle(const control::AdminRequest& request) {
+  const std::lock_guard lock{in_use_};
+  return answer(request);
+}
+
+control::AdminReply AdminApi::answer(const control::AdminRequest& request) {
   if (request.method == "GET" && request.path == "/v1/status") return status();
   if (request.method == "GET" && request.path == "/v1/stats") return stats();
   if (request.method == "GET" && request.path == "/metrics") return metrics();
@@ -451,7 +514,8 @@ control::AdminReply AdminApi::handle(const control::AdminRequest& request) {
     return explain_reply(model_, *snapshot_, request);
   if (request.method == "GET" && request.path == "/v1/routes") return routes_reply(model_);
   if (request.method == "GET" && request.path == "/v1/endpoints")
-    return endpoints_reply(*snapshot_, health_, monotonic_now());
+    return endpoints_reply(*snapshot_, health_, names_.views(model_, monotonic_now()),
+                           monotonic_now());
   if (request.method == "GET" && request.path == "/v1/certificates")
     return certificates_reply(*snapshot_, files_, ::time(nullptr));
   if (request.method == "GET" && request.path == "/v1/openapi.json")
@@ -509,7 +573,7 @@ control::AdminReply AdminApi::stats() {
     if (!report) return control::error_reply(worker_hangs(i, "answer"));
     workers.push_back(worker_json(i, *report));
   }
-  return control::ok_reply(json{{"workers", std::move(workers)}});
+  return control::ok_reply(json{{"workers", std::move(workers)}, {"names", names_json(names_)}});
 }
 
 control::AdminReply AdminApi::metrics() {
@@ -551,14 +615,19 @@ control::AdminReply AdminApi::check(const control::AdminRequest& request) {
 control::AdminReply AdminApi::apply(const control::AdminRequest& request) {
   const auto submission = control::submission_from_json(request.body);
   if (!submission) return control::error_reply(submission.error());
-  auto outcome = prepare(*submission);
-  if (const Refused* refused = std::get_if<Refused>(&outcome)) return refusal_reply(*refused);
+  auto outcome = prepare(*submission, Names::kLookUp);
+  if (const Refused* refused = std::get_if<Refused>(&outcome)) {
+    names_.keep(model_);
+    return refusal_reply(*refused);
+  }
   Prepared& prepared = std::get<Prepared>(outcome);
   const std::vector<std::string> changes = describe_changes(model_, prepared.model);
   const std::vector<control::LeftOut> left_out = prepared.left_out;
   // Even without a change in words a certificate file may have a new content: always a new one.
-  if (auto installed = install(std::move(prepared), *submission); !installed)
+  if (auto installed = install(std::move(prepared), *submission); !installed) {
+    names_.keep(model_);
     return control::error_reply(installed.error());
+  }
   return changes_reply(revision_, changes, left_out);
 }
 

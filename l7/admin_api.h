@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -17,6 +18,7 @@
 #include "l4/control/lane.h"
 #include "l4/control/model.h"
 #include "l7/endpoint_health.h"
+#include "l7/endpoint_names.h"
 #include "l7/net/interface.h"
 #include "l7/proxy/worker.h"
 
@@ -26,13 +28,14 @@ namespace weir::l7 {
 /// same addresses; the first speaks for them.
 net::InterfaceConfig interface_config(const control::Model& model, std::size_t worker);
 
-/// The control side of weir-l7: the configuration in use, its revision, and the admin API over it.
-/// Lives on the control thread; workers get what they need through their mailboxes.
+/// The control side of weir-l7: the configuration in use, its revision, what names of endpoints
+/// lead to, and the admin API over it. Workers get what they need through their mailboxes.
 class AdminApi {
  public:
   /// `state_file` keeps the configuration that was applied last, for the next start; `device` is
   /// what the names of the workers' devices begin with, `lane` the one that they are in.
-  AdminApi(std::filesystem::path state_file, std::string device, control::Lane lane);
+  AdminApi(std::filesystem::path state_file, std::string device, control::Lane lane,
+           ResolverOptions resolver = {});
 
   /// The configuration that a start without --config goes on with, if there is one.
   [[nodiscard]] Result<std::optional<control::ConfigSubmission>> read_state() const;
@@ -51,8 +54,12 @@ class AdminApi {
     std::optional<Error> error;
     [[nodiscard]] std::string text() const;
   };
-  [[nodiscard]] std::variant<Prepared, Refused> prepare(
-      const control::ConfigSubmission& submission);
+  enum class Names : std::uint8_t {
+    kAsKnown,
+    kLookUp,  ///< those that are new are waited for, but not for long
+  };
+  [[nodiscard]] std::variant<Prepared, Refused> prepare(const control::ConfigSubmission& submission,
+                                                        Names names = Names::kAsKnown);
 
   /// From here on requests are served with these workers, one for each prepared generation. They
   /// outlive the API.
@@ -60,6 +67,9 @@ class AdminApi {
                      std::vector<proxy::Worker*> workers);
 
   control::AdminReply handle(const control::AdminRequest& request);
+  /// Goes on with looking names up, and gives workers the addresses that have changed. To be called
+  /// again and again, by the control thread; while a request is being answered it does nothing.
+  void follow_names(Instant now);
   /// Of the endpoints that are served; to be called again and again, from any thread.
   EndpointHealth& health() { return health_; }
 
@@ -70,6 +80,7 @@ class AdminApi {
   static std::span<const control::AdminOperation> operations();
 
  private:
+  control::AdminReply answer(const control::AdminRequest& request);
   control::AdminReply status();
   control::AdminReply stats();
   /// What is in force, in the form that apply() takes: for whoever may have to go back to it.
@@ -81,12 +92,14 @@ class AdminApi {
   /// The generations: everything that is read from files.
   static Result<void> build(Prepared& prepared);
   Result<void> install(Prepared prepared, control::ConfigSubmission submission);
+  void install_endpoints(const control::Model& addressed, Instant now);
   [[nodiscard]] Result<void> write_state(const control::ConfigSubmission& submission) const;
 
   std::filesystem::path state_file_;
   std::string device_;
   control::Lane lane_;
   std::atomic<std::int64_t> retirement_s_{-1};  // written by a thread of the server
+  std::mutex in_use_;                           // all below, but what has its own
   Instant started_;
   std::vector<proxy::Worker*> workers_;  // by number; none before start()
   proxy::EndpointBook book_;
@@ -96,6 +109,11 @@ class AdminApi {
   std::uint64_t revision_ = 0;
   control::ConfigSubmission submission_;  // partial: something was left out, and is again
   control::Model model_;
+  EndpointNames names_;
+  std::uint64_t names_version_ = 0;         // of what services_ have
+  std::vector<control::Service> services_;  // of model_, with addresses in place of names
+  std::vector<std::weak_ptr<const proxy::Snapshot>> given_out_;  // to workers
+  Instant next_endpoints_{};                                     // may be given to them
 };
 
 }  // namespace weir::l7

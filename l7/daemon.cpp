@@ -114,9 +114,8 @@ class Tickets {
 /// What the control thread does again and again.
 class Caretaker {
  public:
-  Caretaker(std::vector<proxy::Worker*> workers, LogWriter& log, Tickets& tickets,
-            EndpointHealth& health)
-      : workers_{std::move(workers)}, log_{log}, tickets_{tickets}, health_{health} {}
+  Caretaker(std::vector<proxy::Worker*> workers, LogWriter& log, Tickets& tickets, AdminApi& api)
+      : workers_{std::move(workers)}, log_{log}, tickets_{tickets}, api_{api} {}
 
   void round() {
     for (proxy::Worker* worker : workers_) {
@@ -125,7 +124,8 @@ class Caretaker {
     }
     // Whoever has taken over makes the keys.
     if (!is_retired_) tickets_.rotate_if_due(workers_);
-    health_.advance(monotonic_now());
+    api_.follow_names(monotonic_now());
+    api_.health().advance(monotonic_now());
     if (predecessor_ && predecessor_->has_ended()) {
       log_info("the weir-l7 before this one, process {}, has ended", predecessor_->pid());
       set_predecessor(false);
@@ -164,7 +164,7 @@ class Caretaker {
   std::vector<proxy::Worker*> workers_;
   LogWriter& log_;
   Tickets& tickets_;
-  EndpointHealth& health_;
+  AdminApi& api_;
   std::optional<Predecessor> predecessor_;
   bool is_retired_ = false;
 };
@@ -287,7 +287,7 @@ Result<void> run(const Options& options) {
                lane};
   Result<control::ConfigSubmission> first = first_submission(options, api);
   if (!first) return std::move(first).error();
-  auto outcome = api.prepare(*first);
+  auto outcome = api.prepare(*first, AdminApi::Names::kLookUp);
   if (const auto* refused = std::get_if<AdminApi::Refused>(&outcome))
     return Error{ErrorCode::kInvalid, refused->text()};
   auto& prepared = std::get<AdminApi::Prepared>(outcome);
@@ -309,7 +309,7 @@ Result<void> run(const Options& options) {
 
   workers.start();
   const bool has_predecessor = predecessor.has_value();
-  Caretaker caretaker{workers.all(), *log, *tickets, api.health()};
+  Caretaker caretaker{workers.all(), *log, *tickets, api};
   Result<void> ended = take_lane(options, lane, caretaker, std::move(predecessor));
   if (ended) {
     auto server = open_doors(*admin, api, has_predecessor);

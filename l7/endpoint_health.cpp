@@ -38,12 +38,13 @@ void EndpointHealth::set_service(const control::Service& wanted, const proxy::Se
   for (const proxy::EndpointEntry& endpoint : entry.endpoints) {
     auto known = before.extract(endpoint.endpoint);
     if (!known.empty()) {
+      known.mapped().hostname = endpoint.hostname;
       service.endpoints.insert(std::move(known));
       continue;
     }
     const HealthState first = is_new ? HealthState::kUp : HealthState::kChecking;
-    service.endpoints.emplace(endpoint.endpoint,
-                              Entry{++last_id_, BackendHealth{first, now}, endpoint.state});
+    service.endpoints.emplace(endpoint.endpoint, Entry{++last_id_, BackendHealth{first, now},
+                                                       endpoint.state, endpoint.hostname});
   }
   tell_workers(service, now);
 }
@@ -59,6 +60,8 @@ Result<void> EndpointHealth::set_targets() {
                          .backend = endpoint.address,
                          .port = service.check.port.value_or(endpoint.port),
                          .vip = endpoint.address});
+      // Asked for by the name that stands in the file, as whoever wrote it would.
+      if (std::string& host = targets.back().check.host; host.empty()) host = entry.hostname;
     }
   if (!prober_ && targets.empty()) return {};
   if (!prober_) {

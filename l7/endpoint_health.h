@@ -48,6 +48,7 @@ class EndpointHealth {
     std::uint64_t id = 0;
     control::BackendHealth health;
     std::shared_ptr<proxy::EndpointState> state;
+    std::string hostname = {};  // that has led to it
   };
   struct Service {
     control::HealthCheck check;

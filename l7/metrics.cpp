@@ -21,24 +21,24 @@ using nlohmann::json;
 constexpr int kDepthMax = 8;
 
 /// Members that are levels.
-constexpr std::array<std::string_view, 14> kLevels{
-    "connections", "half_open", "time_wait",   "buffers",     "buffer_chunks",
-    "open",        "idle",      "generations", "revision",    "busy_share",
-    "sessions",    "streams",   "exchanges",   "memory_bytes"};
+constexpr std::array<std::string_view, 17> kLevels{
+    "connections", "half_open",    "time_wait", "buffers",    "buffer_chunks", "open",
+    "idle",        "generations",  "revision",  "busy_share", "sessions",      "streams",
+    "exchanges",   "memory_bytes", "followed",  "failing",    "addresses"};
 
 /// Members whose own members are names of one kind, and what a name is called as a label.
 struct NamedRow {
   std::string_view member;
   std::string_view label;
 };
-constexpr std::array<NamedRow, 3> kNamed{
-    {{"responses", "class"}, {"reasons", "reason"}, {"abuse", "kind"}}};
+constexpr std::array<NamedRow, 4> kNamed{
+    {{"responses", "class"}, {"reasons", "reason"}, {"abuse", "kind"}, {"answers", "result"}}};
 
 /// Members that are lists of rows, and the row's own name, which is their label.
 constexpr std::array<NamedRow, 2> kRows{{{"services", "service"}, {"routes", "route"}}};
 
 struct Sample {
-  std::string worker;
+  std::string worker;      ///< empty: not of a worker
   std::string_view label;  ///< empty: none but the worker
   std::string label_value;
   double value = 0;
@@ -123,9 +123,10 @@ void add_families(const Families& families, Exposition& out) {
   for (const auto& [name, family] : families) {
     out.family(name, family.type, "As in GET /v1/stats of weir-l7");
     for (const Sample& sample : family.samples) {
-      const std::array labels{MetricLabel{"worker", sample.worker},
-                              MetricLabel{sample.label, sample.label_value}};
-      out.sample(std::span{labels}.first(sample.label.empty() ? 1 : 2), sample.value);
+      std::vector<MetricLabel> labels;
+      if (!sample.worker.empty()) labels.push_back({"worker", sample.worker});
+      if (!sample.label.empty()) labels.push_back({sample.label, sample.label_value});
+      out.sample(labels, sample.value);
     }
   }
 }
@@ -143,6 +144,8 @@ std::string metrics_text(std::string_view stats_json, const DaemonFacts& facts) 
         add_members(families, "", worker, worker["index"].dump(), 0);
     }
   }
+  if (stats.is_object() && stats.contains("names"))
+    add_members(families, "names", stats["names"], {}, 0);
   add_families(families, out);
   return out.text();
 }

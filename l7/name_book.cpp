@@ -190,6 +190,16 @@ std::vector<wire::IpAddress> NameBook::addresses_of(const std::string& name) con
   return addresses;
 }
 
+NameLevels NameBook::levels() const {
+  NameLevels levels{.names = names_.size()};
+  for (const auto& [text, name] : names_) {
+    if (name.failures_in_row > 0) ++levels.failing;
+    for (const Family& family : name.families)
+      levels.addresses += family.addresses.size();
+  }
+  return levels;
+}
+
 std::vector<NameView> NameBook::views(Instant now) const {
   std::vector<NameView> views;
   for (const auto& [text, name] : names_)

@@ -55,6 +55,12 @@ struct NameCounters {
   std::array<std::uint64_t, kLookupResults> answers{};  ///< to questions, by LookupResult
 };
 
+struct NameLevels {
+  std::size_t names = 0;
+  std::size_t failing = 0;  ///< their last lookup has failed
+  std::size_t addresses = 0;
+};
+
 /// What is known of a name, for people.
 struct NameView {
   std::string name;
@@ -96,6 +102,7 @@ class NameBook {
   [[nodiscard]] std::uint64_t version() const { return version_; }
   [[nodiscard]] bool is_asking() const { return in_flight_ > 0; }
   [[nodiscard]] const NameCounters& counters() const { return counters_; }
+  [[nodiscard]] NameLevels levels() const;
   [[nodiscard]] std::vector<NameView> views(Instant now) const;
 
  private:
@@ -109,7 +116,7 @@ class NameBook {
     std::uint32_t missing = 0;       // answers
     bool was_asked = false;
     bool has_changed = false;  // in the lookup that is under way
-    Instant due{};  // at once
+    Instant due{};             // at once
     std::optional<Instant> found_at;
     std::uint32_t failures_in_row = 0;
     std::string last_error;

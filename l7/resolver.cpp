@@ -143,9 +143,9 @@ struct Resolver::Impl {
   NameBook names;
   ares_channel channel = nullptr;
   FileStamp file;
-  std::size_t questions = 0;  // that c-ares has
+  std::size_t questions = 0;               // that c-ares has
   std::map<ares_socket_t, short> sockets;  // and what is waited for
-  Instant now;  // of the call that is under way
+  Instant now;                             // of the call that is under way
 };
 
 Result<void> Resolver::Impl::open() {

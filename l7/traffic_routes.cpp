@@ -53,6 +53,7 @@ Result<ExplainRequest> explain_request(const control::AdminRequest& request) {
 json endpoint_json(const proxy::EndpointEntry& entry, Instant now) {
   const proxy::EndpointState& state = *entry.state;
   return {{"endpoint", entry.endpoint.text()},
+          {"name", entry.hostname},
           {"weight", entry.weight},
           {"usable", state.is_up() && !state.is_ejected(now)},
           {"share_percent", state.share.load(kRelaxed) * 10},
@@ -65,6 +66,24 @@ json endpoint_json(const proxy::EndpointEntry& entry, Instant now) {
           {"connections", state.connections.load(kRelaxed)},
           {"requests", state.requests.load(kRelaxed)},
           {"failures", state.failures.load(kRelaxed)}};
+}
+
+std::int64_t seconds_of(Duration duration) {
+  return std::chrono::duration_cast<std::chrono::seconds>(duration).count();
+}
+
+json name_json(const EndpointNameView& view) {
+  json addresses = json::array();
+  for (const wire::IpAddress& address : view.name.addresses)
+    addresses.push_back(address.text());
+  return {{"name", view.name.name},
+          {"services", view.services},
+          {"addresses", std::move(addresses)},
+          {"left_out", view.left_out},
+          {"age_s", view.name.age ? json(seconds_of(*view.name.age)) : json(nullptr)},
+          {"next_s", seconds_of(view.name.next)},
+          {"failures_in_row", view.name.failures_in_row},
+          {"last_error", view.name.last_error}};
 }
 
 json services_json(const proxy::Snapshot& snapshot, const proxy::Rule& rule, Instant now) {
@@ -149,7 +168,7 @@ control::AdminReply routes_reply(const control::Model& model) {
 }
 
 control::AdminReply endpoints_reply(const proxy::Snapshot& snapshot, const EndpointHealth& health,
-                                    Instant now) {
+                                    const std::vector<EndpointNameView>& names, Instant now) {
   json rows = json::array();
   for (const proxy::ServiceEntry& service : snapshot.services)
     for (const proxy::EndpointEntry& entry : service.endpoints) {
@@ -157,12 +176,14 @@ control::AdminReply endpoints_reply(const proxy::Snapshot& snapshot, const Endpo
       row["service"] = service.name;
       const auto checked = health.find(service.name, entry.endpoint, now);
       row["health"] = checked ? std::string{control::text_of(checked->state)} : "unchecked";
-      row["since_s"] =
-          checked ? std::chrono::duration_cast<std::chrono::seconds>(checked->since).count() : 0;
+      row["since_s"] = checked ? seconds_of(checked->since) : 0;
       row["last_probe"] = checked ? checked->last : "";
       rows.push_back(std::move(row));
     }
-  return control::ok_reply(json{{"endpoints", std::move(rows)}});
+  json followed = json::array();
+  for (const EndpointNameView& view : names)
+    followed.push_back(name_json(view));
+  return control::ok_reply(json{{"endpoints", std::move(rows)}, {"names", std::move(followed)}});
 }
 
 control::AdminReply certificates_reply(const proxy::Snapshot& snapshot,

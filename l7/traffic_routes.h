@@ -4,6 +4,7 @@
 
 #include "l4/control/admin.h"
 #include "l7/endpoint_health.h"
+#include "l7/endpoint_names.h"
 #include "l7/proxy/generation.h"
 #include "l7/proxy/snapshot.h"
 
@@ -16,9 +17,9 @@ control::AdminReply explain_reply(const control::Model& model, const proxy::Snap
                                   const control::AdminRequest& request);
 /// GET /v1/routes: every rule in the order of the file.
 control::AdminReply routes_reply(const control::Model& model);
-/// GET /v1/endpoints: what is known of each.
+/// GET /v1/endpoints: what is known of each, and of the names that have led to some.
 control::AdminReply endpoints_reply(const proxy::Snapshot& snapshot, const EndpointHealth& health,
-                                    Instant now);
+                                    const std::vector<EndpointNameView>& names, Instant now);
 
 /// GET /v1/certificates: what clients are shown, by the end of its life, the next first.
 control::AdminReply certificates_reply(const proxy::Snapshot& snapshot,

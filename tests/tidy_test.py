@@ -76,6 +76,7 @@ LIBRARIES = [
     (r"yaml\.h", ["l4/control/yaml_tree.cpp"]),
     (r"httplib\.h", ["l4/control/admin_client.cpp", "tests/"]),
     (r"re2/", ["l4/control/rules_regex.cpp", "l7/proxy/regex.cpp", "tests/"]),
+    (r"ares", ["l7/resolver.cpp"]),
     (r"nghttp2/", ["l7/http/h2_session", "l4/control/probe_grpc.cpp", "tests/"]),
     (r"n?curses", ["tools/weir/top_terminal.cpp"]),
     (r"CLI/", ["tools/weir/", "tools/man/", "l4/daemon.cpp", "l4/decap_main.cpp", "l7/daemon.cpp",

@@ -92,8 +92,10 @@ std::optional<Exchanges::Outcome> Exchanges::choose_service(Exchange& exchange, 
   if (hashes(exchange.service->balancing.policy)) exchange.hash = request_hash(exchange);
   exchange.service->state->exchanges.fetch_add(1, kRelaxed);
   if (!exchange.is_mirror()) ++services_[exchange.service_index].requests;
-  if (exchange.service->endpoints.empty())
+  if (exchange.service->endpoints.empty()) {
+    exchange.detail = "no address of its endpoints' names is known";
     return refuse(exchange, http::Status::kServiceUnavailable, Reason::kNoEndpoint, now);
+  }
   return std::nullopt;
 }
 
@@ -200,9 +202,9 @@ Exchanges::Found Exchanges::find_connection(Exchange& exchange, EndpointIndex in
   const bool h2 = service.speaks_h2() && !passes_through;
   std::optional<UpstreamId> found;
   if (h2)
-    found = upstreams_.join(entry.endpoint, service, exchange.id);
+    found = upstreams_.join(entry, service, exchange.generation, exchange.id);
   else if (service.proxy_protocol == control::ProxyProtocol::kNone && !passes_through)
-    found = upstreams_.take_idle(entry.endpoint, service, exchange.id, now);
+    found = upstreams_.take_idle(entry, service, exchange.generation, exchange.id, now);
   // What has been announced is somebody's own, so that there is none to be found idle; and what a
   // client encrypts is never put behind messages of ours.
   if (!found) {

@@ -45,6 +45,13 @@ Core::Core(tcp::Stack& stack, Random random, Instant start)
       sources_{{{random.next(), random.next()}}},
       clients_{kClientsMax} {}
 
+Core::~Core() {
+  // They refer to each other, and are destroyed one by one.
+  if (current_) current_->leave_base();
+  for (const auto& generation : retiring_)
+    generation->leave_base();
+}
+
 // ---- configuration -----------------------------------------------------------------------------
 
 void Core::install(std::unique_ptr<Generation> generation) {
@@ -61,6 +68,12 @@ void Core::install(std::unique_ptr<Generation> generation) {
   exchanges_.install(*generation);
   current_ = std::move(generation);
   if (ticket_keys_.count > 0) current_->use_ticket_keys(&ticket_keys_);
+}
+
+void Core::install_endpoints(std::unique_ptr<Generation> generation) {
+  generation->stand_on(*current_);
+  exchanges_.install(*generation);
+  retiring_.push_back(std::exchange(current_, std::move(generation)));
 }
 
 void Core::set_ticket_keys(const tls::TicketKeySet& keys) {
@@ -150,7 +163,8 @@ void Core::accept(tcp::ConnectionId connection, Instant now) {
     stack_.abort(connection, now);
   };
   if (!current_ || is_draining_) return refuse_connection();
-  const std::vector<Bind>& binds = current_->snapshot().binds;
+  Generation& generation = current_->base();
+  const std::vector<Bind>& binds = generation.snapshot().binds;
   const auto bind = std::find_if(binds.begin(), binds.end(),
                                  [&](const Bind& other) { return other.endpoint == local; });
   if (bind == binds.end()) return refuse_connection();
@@ -162,7 +176,7 @@ void Core::accept(tcp::ConnectionId connection, Instant now) {
     clients_.erase(id);
     return refuse_connection();
   }
-  client.generation = GenerationRef{*current_};
+  client.generation = GenerationRef{generation};
   client.facts.bind = &*bind;
   client.facts.vip = client.facts.destination = local;
   client.facts.client = stack_.remote(connection);
@@ -422,8 +436,9 @@ bool Core::may_go_on(ClientConnection& client, Instant now) {
   const std::uint32_t requests_max = client.facts.bind->limits.requests_per_connection;
   const bool is_spent = requests_max != 0 && client.requests >= requests_max;
   const bool is_old = now >= client.ages_at;
-  const bool is_crowded =
-      retiring_.size() > kRetiringMax && &*client.generation == retiring_.front().get();
+  const bool is_crowded = retiring_.size() > kRetiringMax &&
+                          &*client.generation == retiring_.front().get() &&
+                          &*client.generation != &current_->base();
   client.retired = is_spent || is_old || is_crowded || is_draining_;
   if (is_spent)
     ++counters_.closed_after_requests;

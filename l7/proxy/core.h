@@ -56,12 +56,15 @@ enum class DrainKind : std::uint8_t {
 class Core {
  public:
   Core(tcp::Stack& stack, Random random, Instant start);
+  ~Core();
   Core(const Core&) = delete;
   Core& operator=(const Core&) = delete;
 
   /// Goes over to another configuration between two turns. Connections stay; their next request
   /// is answered by the new one.
   void install(std::unique_ptr<Generation> generation);
+  /// The same configuration goes on with other endpoints: to connections nothing has changed.
+  void install_endpoints(std::unique_ptr<Generation> generation);
   /// From here on connections end with the request that they carry, and new ones are refused. There
   /// is no way back: the process is about to end.
   void begin_drain(DrainKind kind, Instant now);

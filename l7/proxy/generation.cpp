@@ -22,6 +22,11 @@ Generation::Generation(std::shared_ptr<const Snapshot> snapshot)
       turns_(snapshot_->services.size(), 0),
       traffic_{*snapshot_} {}
 
+std::unique_ptr<Generation> Generation::of_same_configuration(
+    std::shared_ptr<const Snapshot> snapshot) {
+  return std::unique_ptr<Generation>{new Generation{std::move(snapshot)}};
+}
+
 Result<std::unique_ptr<Generation>> Generation::create(std::shared_ptr<const Snapshot> snapshot) {
   const Result<TlsFiles> files = TlsFiles::load(*snapshot);
   if (!files) return Error{files.error()};

@@ -67,8 +67,8 @@ class SnapshotBuilder {
   void add_service(const control::Service& service) {
     std::vector<EndpointEntry> endpoints;
     for (const control::ServiceEndpoint& endpoint : service.endpoints)
-      endpoints.push_back(
-          {endpoint.endpoint, endpoint.weight, book_.endpoint(service.name, endpoint.endpoint)});
+      endpoints.push_back({endpoint.endpoint, endpoint.weight,
+                           book_.endpoint(service.name, endpoint.endpoint), endpoint.hostname});
     snapshot_->services.push_back({.name = service.name,
                                    .endpoints = std::move(endpoints),
                                    .balancing = service.balancing,
@@ -261,7 +261,7 @@ class SnapshotBuilder {
   const control::Model& model_;
   EndpointBook& book_;
   std::unique_ptr<Snapshot> snapshot_ = std::make_unique<Snapshot>();
-  std::shared_ptr<const GatewayEntry> gateway_;                        // whose listeners are added
+  std::shared_ptr<const GatewayEntry> gateway_;  // whose listeners are added
   CompiledMatch::Expressions expressions_;
   std::vector<CompiledMatches> matches_;                               // by rule
   std::vector<control::HttpRoute> tls_routes_;                         // what the model's mean

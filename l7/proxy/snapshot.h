@@ -31,6 +31,7 @@ struct EndpointEntry {
   wire::Endpoint endpoint;
   std::uint32_t weight = 1;
   std::shared_ptr<EndpointState> state;
+  std::string hostname = {};  ///< the name that has led to it; empty: the file has the address
 };
 
 /// What load balancing policies look into.

@@ -9,21 +9,46 @@
 
 namespace weir::proxy {
 
+namespace {
+
+/// What a connection to an endpoint must have been opened for to be of use.
+class Security {
+ public:
+  Security(const EndpointEntry& endpoint, const ServiceEntry& service,
+           const GenerationRef& generation) {
+    if (!service.tls) return;
+    for_ = &generation->in_base(service);
+    name_ = service.tls->sni.empty() ? endpoint.hostname : service.tls->sni;
+  }
+  [[nodiscard]] bool fits(const UpstreamConnection& connection) const {
+    return connection.secured_for == for_ && connection.secured_name == name_;
+  }
+  [[nodiscard]] const ServiceEntry* secured_for() const { return for_; }
+  [[nodiscard]] std::string_view name() const { return name_; }
+
+ private:
+  const ServiceEntry* for_ = nullptr;
+  std::string_view name_;
+};
+
+}  // namespace
+
 UpstreamPool::UpstreamPool(tcp::Stack& stack, BufferPool& buffers, TimerWheel& timers,
                            http::H2Shared& h2)
     : stack_{stack}, buffers_{buffers}, timers_{timers}, h2_{h2} {}
 
-std::optional<UpstreamId> UpstreamPool::take_idle(const wire::Endpoint& endpoint,
-                                                  const ServiceEntry& service, ExchangeId user,
+std::optional<UpstreamId> UpstreamPool::take_idle(const EndpointEntry& endpoint,
+                                                  const ServiceEntry& service,
+                                                  const GenerationRef& generation, ExchangeId user,
                                                   Instant now) {
-  const auto state = endpoints_.find(endpoint);
+  const auto state = endpoints_.find(endpoint.endpoint);
   if (state == endpoints_.end()) return std::nullopt;
   std::vector<UpstreamId>& idle = state->second.idle;
-  const ServiceEntry* const secured_for = service.tls ? &service : nullptr;
+  const Security security{endpoint, service, generation};
   for (std::size_t i = idle.size(); i-- > 0;) {
     const UpstreamId id = idle[i];
     UpstreamConnection* connection = connections_.get(id);
-    if (connection != nullptr && connection->secured_for != secured_for) continue;
+    if (connection != nullptr && !security.fits(*connection)) continue;
     idle.erase(idle.begin() + static_cast<std::ptrdiff_t>(i));  // nearly always the last
     if (connection == nullptr) continue;                        // dropped while it was idle
     // What has arrived meanwhile answers no request: most likely the endpoint is closing.
@@ -68,10 +93,11 @@ Result<UpstreamId> UpstreamPool::open(const EndpointEntry& entry, const ServiceE
     return Error{ErrorCode::kUnavailable, "all upstream connection slots are in use"};
   }
   if (const tls::ClientContext* context = generation->upstream_context(service)) {
+    const Security security{entry, service, generation};
+    const std::string name{security.name()};
     // Without a name it must be the address that the certificate is for.
-    const std::string& sni = service.tls->sni;
     Result<tls::Session> session =
-        tls::Session::connect(*context, sni.empty() ? endpoint.address.text() : sni);
+        tls::Session::connect(*context, name.empty() ? endpoint.address.text() : name);
     if (!session) {
       connections_.erase(id);
       stack_.abort(*connection, now);
@@ -79,8 +105,9 @@ Result<UpstreamId> UpstreamPool::open(const EndpointEntry& entry, const ServiceE
     }
     UpstreamConnection& secured = *connections_.get(id);
     secured.channel.secure(std::move(*session));
-    secured.generation = generation;
-    secured.secured_for = &service;
+    secured.generation = GenerationRef{generation->base()};
+    secured.secured_for = security.secured_for();
+    secured.secured_name = name;
   }
   const tcp::UserData own = user_data(Owner::kUpstream, id);
   stack_.set_user(*connection, own);
@@ -123,8 +150,8 @@ bool UpstreamPool::is_outdated(const UpstreamConnection& connection) const {
 }
 
 void UpstreamPool::use(const Generation& generation) {
-  has_outdated_ = current_ != nullptr;
-  current_ = &generation;
+  const Generation* const before = std::exchange(current_, &generation.base());
+  has_outdated_ = has_outdated_ || (before != nullptr && before != current_);
 }
 
 void UpstreamPool::drop_outdated(Instant now) {
@@ -181,14 +208,15 @@ bool UpstreamPool::may_open(const EndpointEntry& endpoint, const ServiceEntry& s
   return most == 0 || endpoint.state->connections.load(std::memory_order_relaxed) < most;
 }
 
-std::optional<UpstreamId> UpstreamPool::join(const wire::Endpoint& endpoint,
-                                             const ServiceEntry& service, ExchangeId user) {
-  Kept& state = endpoints_[endpoint];
-  const ServiceEntry* const secured_for = service.tls ? &service : nullptr;
+std::optional<UpstreamId> UpstreamPool::join(const EndpointEntry& endpoint,
+                                             const ServiceEntry& service,
+                                             const GenerationRef& generation, ExchangeId user) {
+  Kept& state = endpoints_[endpoint.endpoint];
+  const Security security{endpoint, service, generation};
   std::erase_if(state.shared, [&](UpstreamId id) { return connections_.get(id) == nullptr; });
   for (const UpstreamId id : state.shared) {
     UpstreamConnection& connection = *connections_.get(id);
-    if (connection.secured_for != secured_for || !takes_more(connection)) continue;
+    if (!security.fits(connection) || !takes_more(connection)) continue;
     if (connection.users.empty()) {
       TimerWheel::cancel(connection.timer);
       --counters_.idle;

@@ -61,9 +61,10 @@ struct UpstreamConnection {
   [[nodiscard]] bool in_use() const { return user || !users.empty(); }
 
   GenerationRef generation;  ///< with TLS: owns its context, so that it outlives the channel
-  /// With TLS: what it was opened for. No other service uses it, and no other configuration: who
-  /// must be trusted may have changed.
+  /// With TLS: what it was opened for, in that generation. No other service uses it, and no other
+  /// configuration: who must be trusted may have changed.
   const ServiceEntry* secured_for = nullptr;
+  std::string secured_name{};  ///< likewise: whose certificate it is; empty: the address's
   Channel channel;
   wire::Endpoint endpoint;
   ExchangeId user;                             ///< HTTP/1
@@ -100,20 +101,23 @@ class UpstreamPool {
   /// Our own addresses, one per family at most, as source of new connections.
   void set_sources(std::vector<wire::IpAddress> sources) { sources_ = std::move(sources); }
 
-  /// An idle connection to the endpoint for that exchange, the one used last, or nothing.
-  [[nodiscard]] std::optional<UpstreamId> take_idle(const wire::Endpoint& endpoint,
-                                                    const ServiceEntry& service, ExchangeId user,
-                                                    Instant now);
-  /// Starts a new connection to an endpoint of a service of the generation; `connected` is set once
-  /// it stands. `announcement` is what goes before everything else, TLS too: a PROXY header.
+  /// An idle connection to an endpoint of a service of the generation for that exchange, the one
+  /// used last, or nothing.
+  [[nodiscard]] std::optional<UpstreamId> take_idle(const EndpointEntry& endpoint,
+                                                    const ServiceEntry& service,
+                                                    const GenerationRef& generation,
+                                                    ExchangeId user, Instant now);
+  /// Starts a new connection to such an endpoint; `connected` is set once it stands. `announcement`
+  /// is what goes before everything else, TLS too: a PROXY header.
   [[nodiscard]] Result<UpstreamId> open(const EndpointEntry& endpoint, const ServiceEntry& service,
                                         const GenerationRef& generation, ExchangeId user,
                                         Instant now, std::span<const std::byte> announcement = {});
   /// Whether the service allows one more connection to the endpoint, over all workers.
   [[nodiscard]] static bool may_open(const EndpointEntry& endpoint, const ServiceEntry& service);
   /// HTTP/2: a connection that takes one more exchange, or nothing. leave() ends the share.
-  [[nodiscard]] std::optional<UpstreamId> join(const wire::Endpoint& endpoint,
-                                               const ServiceEntry& service, ExchangeId user);
+  [[nodiscard]] std::optional<UpstreamId> join(const EndpointEntry& endpoint,
+                                               const ServiceEntry& service,
+                                               const GenerationRef& generation, ExchangeId user);
   /// HTTP/2: a new one, shared from now on.
   [[nodiscard]] Result<UpstreamId> open_shared(const EndpointEntry& endpoint,
                                                const ServiceEntry& service,

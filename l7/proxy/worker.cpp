@@ -206,11 +206,23 @@ bool Worker::take_commands(Instant now) {
       static_cast<void>(reports_.push(make_report()));
       continue;
     }
+    if (command->endpoints_only) {
+      install_endpoints(std::move(command->generation));
+      continue;
+    }
     configure(command->config);
     revision_ = command->generation->snapshot().revision;
     core_.install(std::move(command->generation));
   }
   return taken;
+}
+
+/// Of another configuration when that one could not be handed over to all workers.
+void Worker::install_endpoints(std::unique_ptr<Generation> generation) {
+  if (generation->snapshot().revision == revision_)
+    core_.install_endpoints(std::move(generation));
+  else
+    static_cast<void>(retired_.push(std::move(generation)));
 }
 
 void Worker::configure(const net::InterfaceConfig& config) {
@@ -248,6 +260,10 @@ bool Worker::command(Command command) {
 
 bool Worker::install(const net::InterfaceConfig& config, std::unique_ptr<Generation> generation) {
   return command({.config = config, .generation = std::move(generation)});
+}
+
+bool Worker::install_endpoints(std::unique_ptr<Generation> generation) {
+  return command({.config = {}, .generation = std::move(generation), .endpoints_only = true});
 }
 
 bool Worker::install(const tls::TicketKeySet& keys) {

@@ -89,6 +89,8 @@ class Worker final : private tcp::UnknownFlow {
   /// Hands over a configuration. False when the mailbox is full because the worker hangs.
   [[nodiscard]] bool install(const net::InterfaceConfig& config,
                              std::unique_ptr<Generation> generation);
+  /// Hands over other endpoints for the configuration that was handed over last. False as above.
+  [[nodiscard]] bool install_endpoints(std::unique_ptr<Generation> generation);
   /// Hands over the keys of TLS tickets, before the first configuration and whenever they change.
   [[nodiscard]] bool install(const tls::TicketKeySet& keys);
   /// Core::begin_drain(). False as for install().
@@ -110,6 +112,7 @@ class Worker final : private tcp::UnknownFlow {
     std::unique_ptr<tls::TicketKeySet> ticket_keys{};
     std::optional<DrainKind> drain{};
     std::optional<bool> predecessor{};
+    bool endpoints_only = false;  ///< of `generation`: all else is as it was
   };
 
   Worker(port::PacketPort& port, const net::InterfaceConfig& config,
@@ -120,6 +123,7 @@ class Worker final : private tcp::UnknownFlow {
   [[nodiscard]] bool command(Command command);
   bool take_commands(Instant now);
   void configure(const net::InterfaceConfig& config);
+  void install_endpoints(std::unique_ptr<Generation> generation);
   bool receive(Instant now);
   void sleep(Duration longest);
   void clear_wake() const;

@@ -18,6 +18,7 @@ weir_require(yaml-0.1 libyaml-dev)
 weir_require(openssl libssl-dev)
 weir_require(libnghttp2 libnghttp2-dev)
 weir_require(re2 libre2-dev)
+weir_require(libcares libc-ares-dev)
 weir_require(ncursesw libncurses-dev)
 find_package(nlohmann_json 3 REQUIRED)  # nlohmann-json3-dev
 weir_require(cpp-httplib libcpp-httplib-dev)

@@ -76,13 +76,32 @@ Section effects_section(const Json& json) {
 
 Section endpoints_section(const Json& services) {
   Section section{
-      "endpoints", {"service", "endpoint", "usable", "share_percent", "exchanges", "failures"}, {}};
+      "endpoints",
+      {"service", "endpoint", "name", "usable", "share_percent", "exchanges", "failures"},
+      {}};
   for (const Json& service : services)
     for (const Json& endpoint : list_at(service, "endpoints")) {
       std::vector<Json> row = row_of(endpoint, section.columns);
       row[0] = text_at(service, "service");
       section.rows.push_back(std::move(row));
     }
+  return section;
+}
+
+/// What the names of a service lead to, or of all.
+Section names_section(const Json& names, const std::string& service) {
+  Section section{
+      "names", {"name", "services", "addresses", "age_s", "next_s", "left_out", "last_error"}, {}};
+  section.forms = {{"age_s", CellForm::kDuration}, {"next_s", CellForm::kDuration}};
+  for (const Json& name : names) {
+    const Json services = list_at(name, "services");
+    if (!service.empty() && std::ranges::find(services, Json(service)) == services.end()) continue;
+    std::vector<Json> row = row_of(name, section.columns);
+    row[1] = joined(services);
+    row[2] = joined(list_at(name, "addresses"));
+    row[5] = joined(list_at(name, "left_out"));
+    section.rows.push_back(std::move(row));
+  }
   return section;
 }
 
@@ -135,16 +154,19 @@ Outcome endpoints(const Daemons& daemons, const std::string& service) {
   Json rows = Json::array();
   for (const Json& row : list_at(std::get<Json>(answer), "endpoints"))
     if (service.empty() || text_at(row, "service") == service) rows.push_back(row);
-  if (rows.empty() && !service.empty())
+  Section names = names_section(list_at(std::get<Json>(answer), "names"), service);
+  if (rows.empty() && names.rows.empty() && !service.empty())
     return Failure{{},
                    fmt::format("there is no service '{}'; 'weir endpoints' lists all", service)};
   Section section =
       section_of("endpoints",
-                 {"service", "endpoint", "usable", "health", "since_s", "share_percent",
+                 {"service", "endpoint", "name", "usable", "health", "since_s", "share_percent",
                   "ejected_ms", "exchanges", "connections", "requests", "failures", "last_probe"},
                  rows);
   section.forms = {{"since_s", CellForm::kDuration}};
-  return Report{{std::move(section)}, {}};
+  Report report{{std::move(section)}, {}};
+  if (!names.rows.empty()) report.sections.push_back(std::move(names));
+  return report;
 }
 
 Outcome certs(const Daemons& daemons, std::optional<std::uint32_t> expiring_days) {
