@@ -200,6 +200,15 @@ void ProxyWorld::install(const control::Model& model) {
   turn();
 }
 
+void ProxyWorld::install_endpoints(const control::Model& model) {
+  const std::shared_ptr<const proxy::Snapshot> snapshot =
+      proxy::build_snapshot(model, revision_, book_);
+  for (const auto& worker : workers_)
+    WEIR_ASSERT(
+        worker->install_endpoints(proxy::Generation::of_same_configuration(snapshot)));  // as above
+  turn();
+}
+
 Backend& ProxyWorld::add_backend(std::uint16_t port, Handler handler) {
   stack_->listen(backend_endpoint(port), backends_.size());
   return backends_.emplace_back(Backend{backend_endpoint(port), std::move(handler), {}});

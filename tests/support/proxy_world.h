@@ -132,6 +132,9 @@ class ProxyWorld {
   [[nodiscard]] static control::Model model_for(const std::vector<wire::Endpoint>& endpoints);
   /// Compiles the model and hands it to the worker.
   void install(const control::Model& model);
+  /// Hands over the endpoints of a model whose rest is that of the last one, as when names lead to
+  /// other addresses.
+  void install_endpoints(const control::Model& model);
 
   /// Accepts connections on this port from now on.
   Backend& add_backend(std::uint16_t port, Handler handler);
