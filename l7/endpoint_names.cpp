@@ -82,8 +82,10 @@ class Expansion {
   }
 
   void leave_out(const std::string& name, std::string what) {
+    constexpr std::size_t kToldMax = 16;
     std::vector<std::string>& all = left_out_[name];
-    if (std::ranges::find(all, what) == all.end()) all.push_back(std::move(what));
+    if (all.size() > kToldMax || std::ranges::find(all, what) != all.end()) return;
+    all.push_back(all.size() < kToldMax ? std::move(what) : "more of them");
   }
 
   const control::Model& model_;
@@ -128,12 +130,10 @@ void EndpointNames::advance(Instant now) {
 
 void EndpointNames::set_left_out(LeftOutAddresses left_out) {
   const LeftOutAddresses before = std::exchange(left_out_, std::move(left_out));
-  for (const auto& [name, all] : left_out_) {
-    const auto known = before.find(name);
-    for (const std::string& what : all)
-      if (known == before.end() || std::ranges::find(known->second, what) == known->second.end())
-        log_warning("endpoints: {} leads to {}, which is left out", name, what);
-  }
+  for (const auto& [name, all] : left_out_)
+    if (!before.contains(name))
+      log_warning("endpoints: {} leads to {}{}; left out", name, all.front(),
+                  all.size() == 1 ? "" : ", and more of the kind");
 }
 
 std::vector<EndpointNameView> EndpointNames::views(const control::Model& in_force,

@@ -13,7 +13,7 @@
 
 namespace weir::l7 {
 
-/// What names lead to and is no endpoint, by name: "127.0.0.1, a loopback address".
+/// What names lead to and is no endpoint, by name: "127.0.0.1, a loopback address". Not all of it.
 using LeftOutAddresses = std::map<std::string, std::vector<std::string>>;
 
 struct AddressedModel {
@@ -50,7 +50,7 @@ class EndpointNames {
   [[nodiscard]] AddressedModel with_addresses(const control::Model& model) const {
     return l7::with_addresses(model, book());
   }
-  /// What the configuration in force leaves out now; the log says what it has not said yet.
+  /// What the configuration in force leaves out now; the log says of which name it is new.
   void set_left_out(LeftOutAddresses left_out);
   [[nodiscard]] std::vector<EndpointNameView> views(const control::Model& in_force,
                                                     Instant now) const;

@@ -207,7 +207,7 @@ bool Worker::take_commands(Instant now) {
       continue;
     }
     if (command->endpoints_only) {
-      install_endpoints(std::move(command->generation));
+      take_endpoints(std::move(command->generation));
       continue;
     }
     configure(command->config);
@@ -218,7 +218,7 @@ bool Worker::take_commands(Instant now) {
 }
 
 /// Of another configuration when that one could not be handed over to all workers.
-void Worker::install_endpoints(std::unique_ptr<Generation> generation) {
+void Worker::take_endpoints(std::unique_ptr<Generation> generation) {
   if (generation->snapshot().revision == revision_)
     core_.install_endpoints(std::move(generation));
   else

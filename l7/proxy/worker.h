@@ -123,7 +123,7 @@ class Worker final : private tcp::UnknownFlow {
   [[nodiscard]] bool command(Command command);
   bool take_commands(Instant now);
   void configure(const net::InterfaceConfig& config);
-  void install_endpoints(std::unique_ptr<Generation> generation);
+  void take_endpoints(std::unique_ptr<Generation> generation);
   bool receive(Instant now);
   void sleep(Duration longest);
   void clear_wake() const;
