@@ -131,7 +131,7 @@ struct Resolver::Impl {
     if (channel != nullptr) ares_destroy(std::exchange(channel, nullptr));
     sockets.clear();
   }
-  void reopen_if_changed();
+  void reopen();
   void ask(Question question);
   void advance(Instant at, Duration longest);
   void process(Duration longest);
@@ -171,9 +171,7 @@ Result<void> Resolver::Impl::open() {
   return {};
 }
 
-/// A host that moves to another network, or gets its first one, has other servers from then on.
-void Resolver::Impl::reopen_if_changed() {
-  if (channel != nullptr && (questions > 0 || stamp_of(options.file) == file)) return;
+void Resolver::Impl::reopen() {
   close();
   if (Result<void> opened = open(); !opened) log_error("{}", opened.error().text());
 }
@@ -233,9 +231,14 @@ void Resolver::Impl::process(Duration longest) {
 
 void Resolver::Impl::advance(Instant at, Duration longest) {
   now = at;
-  for (Question& question : names.take_due(now)) {
-    reopen_if_changed();
-    ask(std::move(question));
+  // A host that moves to another network, or gets its first one, has other servers from then on.
+  // What is under way ends first.
+  const bool is_stale = channel == nullptr || stamp_of(options.file) != file;
+  if (!is_stale || questions == 0) {
+    std::vector<Question> due = names.take_due(now);
+    if (is_stale && !due.empty()) reopen();
+    for (Question& question : due)
+      ask(std::move(question));
   }
   if (questions > 0) process(longest);
 }

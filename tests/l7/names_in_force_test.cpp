@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <nlohmann/json.hpp>
 
@@ -40,7 +41,7 @@ class NamesInForce : public ::testing::Test {
   }
   ~NamesInForce() override { std::filesystem::remove_all(directory_); }
 
-  static control::ConfigSubmission config(std::string_view endpoints) {
+  static control::ConfigSubmission config(std::string_view endpoints, std::string_view more = "") {
     return {.file = "/etc/weir/weir.yaml",
             .text = fmt::format(
                 "version: 1\n"
@@ -49,11 +50,11 @@ class NamesInForce : public ::testing::Test {
                 "- {{name: edge, addresses: [203.0.113.10], listeners: [{{name: http, port: 80, "
                 "protocol: HTTP}}]}}\n"
                 "services:\n"
-                "  app: {{endpoints: [{}], outlierDetection: {{consecutiveFailures: 0}}}}\n"
+                "  app: {{endpoints: [{}], outlierDetection: {{consecutiveFailures: 0}}{}}}\n"
                 "httpRoutes:\n"
                 "- {{name: app, parentRefs: [{{name: edge}}], rules: [{{backendRefs: [{{name: "
                 "app}}]}}]}}\n",
-                endpoints)};
+                endpoints, more)};
   }
   void lead(const std::string& name, const std::vector<std::string_view>& texts) {
     DnsReply reply{.ttl_s = static_cast<std::uint32_t>(kTtl.count())};
@@ -69,8 +70,9 @@ class NamesInForce : public ::testing::Test {
                            {&world_.worker(0), &world_.worker(1)}));
     world_.run_for(1ms);
   }
-  control::AdminReply submit(std::string_view path, std::string_view endpoints) {
-    const control::ConfigSubmission wanted = config(endpoints);
+  control::AdminReply submit(std::string_view path, std::string_view endpoints,
+                             std::string_view more = "") {
+    const control::ConfigSubmission wanted = config(endpoints, more);
     const json body = {{"file", wanted.file}, {"text", wanted.text}};
     control::AdminReply reply = api_.handle({"POST", std::string{path}, {}, body.dump()});
     world_.run_for(1ms);
@@ -225,12 +227,13 @@ TEST_F(NamesInForce, OfAnotherConfigurationAreWaitedForButOnlyWhereItIsApplied) 
 TEST_F(NamesInForce, OfAConfigurationThatIsRefusedAreForgotten) {
   lead("app.test", {kBackend});
   start("\"app.test:8001\"");
+  std::ofstream{directory_ / "ca.pem"} << "hello\n";
   // What cannot be built is found after the names have been looked up.
-  EXPECT_GE(submit("/v1/apply",
-                   "\"b.test:8001\"], tls: {caRef: {file: /dev/null}}, limits: {}, "
-                   "loadBalancer: {policy: Random}, x: [")
-                .status,
-            400);
+  const control::AdminReply refused =
+      submit("/v1/apply", "\"b.test:8001\"",
+             fmt::format(", tls: {{caRef: {{file: {}}}}}", (directory_ / "ca.pem").string()));
+  EXPECT_GE(refused.status, 400) << refused.body;
+  EXPECT_GE(dns_.asked("b.test", wire::Family::kIpv4).udp, 1U);
   EXPECT_EQ(endpoints()["names"].size(), 1U);
   EXPECT_EQ(endpoint_texts(), "10.0.0.2:8001 app.test");
 }

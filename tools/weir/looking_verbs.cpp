@@ -152,8 +152,8 @@ void add_traffic_verbs(CLI::App& app, Arguments& arguments) {
                [](const Daemons& daemons) { return routes(daemons); });
   auto service = std::make_shared<std::string>();
   CLI::App* list = reading_verb(
-      app, "endpoints", "List the endpoints of services: health, load, failures, names in DNS", arguments,
-      [service](const Daemons& daemons) { return endpoints(daemons, *service); });
+      app, "endpoints", "List the endpoints of services: health, load, failures, names in DNS",
+      arguments, [service](const Daemons& daemons) { return endpoints(daemons, *service); });
   list->add_option("SERVICE", *service, "only this service's");
   auto days = std::make_shared<std::optional<std::uint32_t>>();
   CLI::App* certificates = reading_verb(
