@@ -31,6 +31,9 @@ Families families_of(const control::Model& model) {
 /// sends to itself would do so for each request again.
 std::string objection_to(const wire::IpAddress& address, const control::Model& model) {
   if (const auto objection = control::object_to_address(address)) return objection->problem;
+  const Families families = families_of(model);
+  if (!(address.is_v4() ? families.v4 : families.v6))
+    return fmt::format("{}, of a family that node.l7.addresses lacks", address.text());
   const auto is_address = [&](const wire::Prefix& own) { return own.address == address; };
   if (std::ranges::any_of(model.node.l7.addresses, is_address))
     return fmt::format("{}, an address of node.l7.addresses", address.text());
@@ -104,25 +107,30 @@ AddressedModel with_addresses(const control::Model& model, const NameBook& book)
   return addressed;
 }
 
-void EndpointNames::follow(const std::set<std::string>& names, const control::Model& model) {
+void EndpointNames::follow(const std::set<std::string>& names, Families families) {
   if (!resolver_ && names.empty()) return;
   if (!resolver_) {
     Result<Resolver> created = Resolver::create(options_);
     if (!created) return log_error("endpoints have no addresses: {}", created.error().text());
     resolver_.emplace(std::move(*created));
   }
-  resolver_->names().set_names(names, families_of(model), monotonic_now());
+  resolver_->names().set_names(names, families, monotonic_now());
 }
 
 void EndpointNames::look_up(const control::Model& in_force, const control::Model& wanted,
                             Duration longest) {
   std::set<std::string> names = names_of(in_force);
   names.merge(names_of(wanted));
-  follow(names, wanted);
+  // What is in force goes on, and perhaps for longer: `wanted` may yet be refused.
+  const Families old = families_of(in_force);
+  const Families added = families_of(wanted);
+  follow(names, {.v4 = old.v4 || added.v4, .v6 = old.v6 || added.v6});
   if (resolver_) resolver_->finish_first_lookups(longest);
 }
 
-void EndpointNames::keep(const control::Model& in_force) { follow(names_of(in_force), in_force); }
+void EndpointNames::keep(const control::Model& in_force) {
+  follow(names_of(in_force), families_of(in_force));
+}
 
 void EndpointNames::advance(Instant now) {
   if (resolver_) resolver_->advance(now);

@@ -58,7 +58,7 @@ class EndpointNames {
   [[nodiscard]] NameLevels levels() const { return book().levels(); }
 
  private:
-  void follow(const std::set<std::string>& names, const control::Model& model);
+  void follow(const std::set<std::string>& names, Families families);
   [[nodiscard]] const NameBook& book() const { return resolver_ ? resolver_->names() : nothing_; }
 
   ResolverOptions options_;

@@ -76,6 +76,7 @@ void NameBook::set_names(const std::set<std::string>& names, Families families, 
     if (std::exchange(name.missing, 0) > 0) --in_flight_;
     if (!families.v4) set_addresses(name, name.families[0], {});
     if (!families.v6) set_addresses(name, name.families[1], {});
+    name.was_asked = false;  // the question is another one
     name.due = now;
   }
 }

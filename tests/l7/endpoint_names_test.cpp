@@ -104,6 +104,15 @@ TEST_F(AddressesOfNames, ThatCannotBeEndpointsAreLeftOutAndNamed) {
                   "255.255.255.255, a multicast or broadcast address"));
 }
 
+TEST_F(AddressesOfNames, AreOfFamiliesThatL7CanSpeak) {
+  model_.node.l7.addresses = {*wire::Prefix::parse("2001:db8::5/64")};
+  know({{"a.test", {"10.0.0.1"}}});
+  written() = {named("a.test", 80)};
+  EXPECT_THAT(endpoints(), IsEmpty());
+  EXPECT_THAT(left_out("a.test"),
+              ElementsAre("10.0.0.1, of a family that node.l7.addresses lacks"));
+}
+
 TEST_F(AddressesOfNames, AreTakenUntilTheServiceHasAsManyAsItMayHave) {
   std::vector<std::string> texts;
   for (unsigned i = 0; i < 20; ++i)

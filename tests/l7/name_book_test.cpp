@@ -194,6 +194,7 @@ TEST_F(Names, AreAskedForInTheFamiliesThatCanBeSpoken) {
   EXPECT_THAT(addresses(), ElementsAre("2001:db8::1"));
   const std::vector<Question> asked = book_.take_due(now_);
   ASSERT_EQ(asked.size(), 1U) << "at once, since it is another question";
+  EXPECT_FALSE(book_.all_asked());
   EXPECT_EQ(asked[0].family, wire::Family::kIpv6);
   book_.answer(asked[0], nothing(), now_);
   EXPECT_EQ(view().failures_in_row, 1U) << "there is no other family that could have some";

@@ -224,6 +224,29 @@ TEST_F(NamesInForce, OfAnotherConfigurationAreWaitedForButOnlyWhereItIsApplied) 
   EXPECT_EQ(endpoints()["names"].size(), 1U) << "the other one is not followed any more";
 }
 
+/// The refused one speaks another family, in which nothing is known.
+TEST_F(NamesInForce, KeepTheirAddressesWhenAnotherConfigurationIsRefused) {
+  lead("app.test", {kBackend});
+  start("\"app.test:8001\"");
+  std::ofstream{directory_ / "ca.pem"} << "hello\n";
+  const std::string tls =
+      fmt::format(", tls: {{caRef: {{file: {}}}}}", (directory_ / "ca.pem").string());
+  control::ConfigSubmission other = config("\"app.test:8001\"", tls);
+  const auto replace = [&](std::string_view what, std::string_view with) {
+    other.text.replace(other.text.find(what), what.size(), with);
+  };
+  replace("10.0.0.1/24", "\"2001:db8::5/64\"");
+  replace("203.0.113.10", "\"2001:db8:77::1\"");
+  const json body = {{"file", other.file}, {"text", other.text}};
+  const control::AdminReply refused = api_.handle({"POST", "/v1/apply", {}, body.dump()});
+  EXPECT_THAT(refused.body, HasSubstr("ca.pem"));
+  EXPECT_GE(dns_.asked("app.test", wire::Family::kIpv6).udp, 1U) << "it was refused before";
+  now_ = monotonic_now();
+  round();
+  EXPECT_EQ(endpoint_texts(), "10.0.0.2:8001 app.test");
+  EXPECT_EQ(world_.report().core.generations, 1U);
+}
+
 TEST_F(NamesInForce, OfAConfigurationThatIsRefusedAreForgotten) {
   lead("app.test", {kBackend});
   start("\"app.test:8001\"");
