@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -88,7 +89,20 @@ FamilyAnswer take_answer(int status, ares_addrinfo* found, wire::Family family) 
   return answer;
 }
 
-/// A server that hangs up must not end the process, as SIGPIPE would.
+// c-ares' own functions but for two things: nothing blocks or is inherited, and a server that hangs
+// up does not end the process by SIGPIPE. It takes all of them or none.
+
+ares_socket_t open_socket(int family, int type, int protocol, void* /*user*/) {
+  return ::socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
+}
+int close_socket(ares_socket_t socket, void* /*user*/) { return ::close(socket); }
+int connect_socket(ares_socket_t socket, const sockaddr* to, ares_socklen_t size, void* /*user*/) {
+  return ::connect(socket, to, size);
+}
+ares_ssize_t receive(ares_socket_t socket, void* into, std::size_t size, int flags, sockaddr* from,
+                     ares_socklen_t* from_size, void* /*user*/) {
+  return ::recvfrom(socket, into, size, flags, from, from_size);
+}
 ares_ssize_t send_quietly(ares_socket_t socket, const iovec* parts, int count, void* /*user*/) {
   msghdr message{};
   message.msg_iov = const_cast<iovec*>(parts);  // which sendmsg() does not write to
@@ -96,10 +110,10 @@ ares_ssize_t send_quietly(ares_socket_t socket, const iovec* parts, int count, v
   return ::sendmsg(socket, &message, MSG_NOSIGNAL);
 }
 
-constexpr ares_socket_functions kSocketFunctions{.asocket = nullptr,
-                                                 .aclose = nullptr,
-                                                 .aconnect = nullptr,
-                                                 .arecvfrom = nullptr,
+constexpr ares_socket_functions kSocketFunctions{.asocket = open_socket,
+                                                 .aclose = close_socket,
+                                                 .aconnect = connect_socket,
+                                                 .arecvfrom = receive,
                                                  .asendv = send_quietly};
 
 /// Which file it is, and of when.
