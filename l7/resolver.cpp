@@ -170,11 +170,13 @@ Result<void> Resolver::Impl::open() {
   wanted.timeout = static_cast<int>(
       std::chrono::duration_cast<std::chrono::milliseconds>(options.timeout).count());
   wanted.tries = options.tries;
+  wanted.udp_port = wanted.tcp_port = options.port;
   wanted.sock_state_cb = on_socket;
   wanted.sock_state_cb_data = this;
   wanted.resolvconf_path = options.file.data();
   const int mask = ARES_OPT_FLAGS | ARES_OPT_EDNSPSZ | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES |
-                   ARES_OPT_SOCK_STATE_CB | ARES_OPT_RESOLVCONF;
+                   ARES_OPT_UDP_PORT | ARES_OPT_TCP_PORT | ARES_OPT_SOCK_STATE_CB |
+                   ARES_OPT_RESOLVCONF;
   if (const int status = ares_init_options(&channel, &wanted, mask); status != ARES_SUCCESS)
     return error_of(status, "setting up DNS");
   ares_set_socket_functions(channel, &kSocketFunctions, nullptr);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -14,6 +15,7 @@ struct ResolverOptions {
   /// Read again once it has changed.
   std::string file = "/etc/resolv.conf";
   std::string servers = {};  ///< instead of those of the file: "192.0.2.53:53,[2001:db8::53]:53"
+  std::uint16_t port = 53;   ///< of those of the file
   Duration timeout = std::chrono::seconds{1};  ///< of the first try; twice as long each further one
   int tries = 3;                               ///< of each server
 };

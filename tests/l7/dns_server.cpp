@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <cstring>
 #include <optional>
 
 #include "l4/base/assert.h"
@@ -96,11 +97,11 @@ std::string message_of(std::string_view id, std::uint32_t flags, const Question&
          std::string{question.bytes} + records.bytes;
 }
 
-UniqueFd bound_socket(int type, std::uint16_t port) {
+UniqueFd bound_socket(int type, const wire::IpAddress& to, std::uint16_t port) {
   UniqueFd fd{::socket(AF_INET, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
   sockaddr_in address{};
   address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  std::memcpy(&address.sin_addr, to.v4_octets().data(), 4);
   address.sin_port = htons(port);
   // The socket interface takes every address family through the generic type.
   if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0)
@@ -117,13 +118,13 @@ std::uint16_t port_of(const UniqueFd& fd) {
 
 }  // namespace
 
-DnsServer::DnsServer() {
+DnsServer::DnsServer(const wire::IpAddress& address, wire::Port port) : address_{address} {
   constexpr int kTries = 100;  // the other protocol's port of that number may be somebody's
   for (int i = 0; i < kTries && !tcp_; ++i) {
-    udp_ = bound_socket(SOCK_DGRAM, 0);
-    WEIR_ASSERT(udp_);  // loopback has ports left
+    udp_ = bound_socket(SOCK_DGRAM, address, port.value());
+    WEIR_ASSERT(udp_);  // loopback has ports left, and a given one is free there
     port_ = wire::Port{port_of(udp_)};
-    tcp_ = bound_socket(SOCK_STREAM, port_.value());
+    tcp_ = bound_socket(SOCK_STREAM, address, port_.value());
   }
   WEIR_ASSERT(tcp_ && ::listen(tcp_.get(), 16) == 0);
   thread_ = std::thread{[this] { run(); }};
@@ -134,7 +135,7 @@ DnsServer::~DnsServer() {
   thread_.join();
 }
 
-std::string DnsServer::address() const { return fmt::format("127.0.0.1:{}", port_.value()); }
+std::string DnsServer::address() const { return wire::Endpoint{address_, port_}.text(); }
 
 void DnsServer::set(const std::string& name, wire::Family family, DnsReply reply) {
   const std::lock_guard lock{mutex_};

@@ -36,17 +36,20 @@ struct DnsReply {
   std::uint32_t alias_ttl_s = 60;
 };
 
-/// A small DNS server on one port of 127.0.0.1, UDP and TCP, with a thread of its own. It says what
-/// it was told to say, and NXDOMAIN to everything else.
+/// A small DNS server on one port of a loopback address, UDP and TCP, with a thread of its own. It
+/// says what it was told to say, and NXDOMAIN to everything else.
 class DnsServer {
  public:
-  DnsServer();
+  /// 127.0.0.1, and any port that is free.
+  DnsServer() : DnsServer{wire::IpAddress::v4(127, 0, 0, 1), wire::Port{0}} {}
+  DnsServer(const wire::IpAddress& address, wire::Port port);
   ~DnsServer();
   DnsServer(const DnsServer&) = delete;
   DnsServer& operator=(const DnsServer&) = delete;
 
   /// "127.0.0.1:40053"
   [[nodiscard]] std::string address() const;
+  [[nodiscard]] wire::Port port() const { return port_; }
   void set(const std::string& name, wire::Family family, DnsReply reply);
   /// Both families: the addresses of each to questions for it.
   void set(const std::string& name, DnsReply reply);
@@ -64,6 +67,7 @@ class DnsServer {
   /// Empty: nothing is said.
   std::string reply_to(std::string_view message, bool by_tcp);
 
+  wire::IpAddress address_;
   UniqueFd udp_;
   UniqueFd tcp_;
   wire::Port port_{0};

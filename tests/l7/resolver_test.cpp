@@ -185,21 +185,21 @@ TEST_F(DnsResolver, SaysThatNoServerCanBeReached) {
 TEST_F(DnsResolver, ReadsItsFileAgainWhenThatHasChanged) {
   const std::filesystem::path file =
       std::filesystem::path{::testing::TempDir()} / fmt::format("resolv-{}.conf", ::getpid());
-  const auto write = [&](const DnsServer& server) {
+  const auto write = [&](std::string_view address) {
     // Another file in its place, as whoever manages it does.
     const std::filesystem::path fresh = file.string() + ".new";
-    std::ofstream{fresh} << "nameserver " << server.address() << "\n";
+    std::ofstream{fresh} << "nameserver " << address << "\n";
     std::filesystem::rename(fresh, file);
   };
-  DnsServer other;
+  DnsServer other{wire::IpAddress::v4(127, 0, 0, 2), server_.port()};
   server_.set("a.test", {.addresses = addresses({"10.0.0.1"})});
   other.set("b.test", {.addresses = addresses({"10.0.0.2"})});
-  write(server_);
-  Resolver resolver =
-      std::move(*Resolver::create({.file = file.string(), .timeout = kTimeout, .tries = 2}));
+  write("127.0.0.1");
+  Resolver resolver = std::move(*Resolver::create(
+      {.file = file.string(), .port = server_.port().value(), .timeout = kTimeout, .tries = 2}));
   look_up(resolver, {"a.test"});
   EXPECT_THAT(found(resolver, "a.test"), ElementsAre("10.0.0.1"));
-  write(other);
+  write("127.0.0.2");
   look_up(resolver, {"a.test", "b.test"});
   EXPECT_THAT(found(resolver, "b.test"), ElementsAre("10.0.0.2"));
   std::filesystem::remove(file);
