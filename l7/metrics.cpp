@@ -144,7 +144,7 @@ std::string metrics_text(std::string_view stats_json, const DaemonFacts& facts) 
         add_members(families, "", worker, worker["index"].dump(), 0);
     }
   }
-  if (stats.is_object() && stats.contains("names"))
+  if (stats.is_object() && stats.contains("names") && stats["names"].is_object())
     add_members(families, "names", stats["names"], {}, 0);
   add_families(families, out);
   return out.text();

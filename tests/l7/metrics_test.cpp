@@ -14,7 +14,8 @@ constexpr std::string_view kStats = R"({"workers": [
    "http": {"connections": 2, "requests": 9, "responses": {"2xx": 8, "5xx": 1},
             "services": [{"service": "ca\"rt", "requests": 3}, {"requests": 1}, 5]},
    "tcp": {"resets_sent": 4}},
-  {"index": 1, "turns": 8}, {"turns": 1}]})";
+  {"index": 1, "turns": 8}, {"turns": 1}],
+ "names": {"followed": 3, "lookups": 12, "answers": {"found": 9, "no_name": 2}}})";
 
 TEST(L7Metrics, HaveANameForEveryNumberAndLabelsForWhatHasNames) {
   const std::string text = metrics_text(kStats, {.version = "1.2", .revision = 3});
@@ -30,16 +31,20 @@ TEST(L7Metrics, HaveANameForEveryNumberAndLabelsForWhatHasNames) {
   EXPECT_THAT(text, HasSubstr("weir_l7_http_service_requests_total{worker=\"0\","
                               "service=\"ca\\\"rt\"} 3\n"));
   EXPECT_THAT(text, HasSubstr("weir_l7_tcp_resets_sent_total{worker=\"0\"} 4\n"));
+  EXPECT_THAT(text, HasSubstr("# TYPE weir_l7_names_followed gauge\nweir_l7_names_followed 3\n"));
+  EXPECT_THAT(text, HasSubstr("weir_l7_names_lookups_total 12\n"));
+  EXPECT_THAT(text, HasSubstr("weir_l7_names_answers_total{result=\"no_name\"} 2\n"));
   EXPECT_THAT(text, HasSubstr("weir_l7_build_info{version=\"1.2\"} 1\n"));
   EXPECT_THAT(text, HasSubstr("weir_l7_config_revision 3\n"));
 }
 
 TEST(L7Metrics, OfAnAnswerThatIsNoneAreTheDaemonsAlone) {
   for (const std::string_view wrong :
-       {"", "[]", "{", R"({"workers": 5})", R"({"workers": [[]]})"}) {
+       {"", "[]", "{", R"({"workers": 5})", R"({"workers": [[]]})", R"({"names": 5})"}) {
     const std::string text = metrics_text(wrong, {});
     EXPECT_THAT(text, HasSubstr("weir_l7_config_revision 0\n")) << wrong;
     EXPECT_THAT(text, Not(HasSubstr("worker="))) << wrong;
+    EXPECT_THAT(text, Not(HasSubstr("names"))) << wrong;
   }
 }
 
