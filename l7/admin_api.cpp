@@ -426,6 +426,7 @@ Result<void> AdminApi::install(Prepared prepared, control::ConfigSubmission subm
       return worker_hangs(i, "take messages");
   revision_ = revision;
   snapshot_ = std::move(prepared.snapshot);
+  std::erase_if(given_out_, [](const auto& given) { return given.expired(); });
   given_out_.push_back(snapshot_);
   files_ = std::move(prepared.files);
   book_.forget_unused();
