@@ -261,7 +261,7 @@ class SnapshotBuilder {
   const control::Model& model_;
   EndpointBook& book_;
   std::unique_ptr<Snapshot> snapshot_ = std::make_unique<Snapshot>();
-  std::shared_ptr<const GatewayEntry> gateway_;                        // whose listeners are added
+  std::shared_ptr<const GatewayEntry> gateway_;  // whose listeners are added
   CompiledMatch::Expressions expressions_;
   std::vector<CompiledMatches> matches_;                               // by rule
   std::vector<control::HttpRoute> tls_routes_;                         // what the model's mean
