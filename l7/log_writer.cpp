@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <string_view>
@@ -48,6 +49,7 @@ void LogWriter::drain(proxy::AccessLog& log) {
       failing_ = true;
       cut_ = cut_ || rest.size() < buffer_.size();
       lost_bytes_ += rest.size();
+      log.count_lost(static_cast<std::uint64_t>(std::ranges::count(rest, '\n')));
       return;
     }
     rest.remove_prefix(static_cast<std::size_t>(written));

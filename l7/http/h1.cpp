@@ -20,6 +20,7 @@ namespace {
 /// RFC 9112, section 3: a method longer than any that is known gets 501. No registered method is
 /// longer than 17 characters.
 constexpr std::size_t kMethodBytesMax = 32;
+constexpr Refusal kLongMethod{Status::kNotImplemented, "the method is longer than any known one"};
 constexpr std::string_view kVersionText = "HTTP/1.1";
 /// What a request line holds besides its target.
 constexpr std::size_t kRequestLineOverhead = kMethodBytesMax + 2 + kVersionText.size() + 2;
@@ -260,6 +261,12 @@ LineScanner::Outcome LineScanner::why_not(std::string_view text, std::size_t at,
   return at + 1 == text.size() ? Outcome::kIncomplete : Outcome::kBareCr;
 }
 
+/// Whether the line that the scanner is at is too long without having come to its target.
+bool RequestParser::has_long_method(std::string_view text) const {
+  const std::string_view method = text.substr(scanner_.position(), kMethodBytesMax + 1);
+  return std::ranges::all_of(method, [](char c) { return is_in(c, kTokenCharacter); });
+}
+
 ParseResult RequestParser::parse(std::span<const std::byte> buffer) {
   const std::string_view text = as_text(buffer);
   const auto refuse = [](const Refusal& refusal) {
@@ -268,6 +275,8 @@ ParseResult RequestParser::parse(std::span<const std::byte> buffer) {
   while (!have_request_line_) {
     const LineScanner::Line line = scanner_.next(text, line_limit());
     if (line.outcome == LineScanner::Outcome::kIncomplete) return {};
+    if (line.outcome == LineScanner::Outcome::kTooLong && has_long_method(text))
+      return refuse(kLongMethod);
     const auto refusal = line.outcome == LineScanner::Outcome::kLine
                              ? take_first_line(text.substr(line.begin, line.end - line.begin))
                              : refusal_of(line.outcome);
@@ -332,8 +341,7 @@ std::optional<Refusal> RequestParser::take_request_line(std::string_view line) {
     ++method_size;
   if (method_size == 0 || (method_size < line.size() && line[method_size] != ' '))
     return bad_request("the method is not a token");
-  if (method_size > kMethodBytesMax)
-    return Refusal{Status::kNotImplemented, "the method is longer than any known one"};
+  if (method_size > kMethodBytesMax) return kLongMethod;
   const std::size_t target_at = std::min(method_size + 1, line.size());
   const std::size_t target_end = skip<TargetText>(line, target_at, line.size());
   const bool ends_well = target_end < line.size() && line[target_end] == ' ';

@@ -108,6 +108,7 @@ class RequestParser {
     return have_request_line_ ? limits_.header_bytes : request_line_limit();
   }
   [[nodiscard]] std::size_t request_line_limit() const;
+  [[nodiscard]] bool has_long_method(std::string_view text) const;
   [[nodiscard]] std::optional<Refusal> refusal_of(LineScanner::Outcome outcome) const;
   [[nodiscard]] std::optional<Refusal> take_first_line(std::string_view line);
   [[nodiscard]] std::optional<Refusal> take_request_line(std::string_view line);
@@ -181,6 +182,10 @@ class BodyDecoder {
   [[nodiscard]] bool done() const { return phase_ == Phase::kDone; }
   /// What stood behind a chunked body. Valid once done().
   [[nodiscard]] const HeaderList& trailers() const { return trailers_; }
+  /// Bytes of payload to come for certain: of the body, where its length is known, or of the chunk.
+  [[nodiscard]] std::uint64_t promised() const {
+    return phase_ == Phase::kLength || phase_ == Phase::kChunk ? remaining_ : 0;
+  }
   /// Whether the peer may close here without having cut the body short.
   [[nodiscard]] bool may_close_here() const { return done() || phase_ == Phase::kUntilClose; }
 

@@ -1,6 +1,7 @@
 #include "l7/http/message.h"
 
 #include <algorithm>
+#include <array>
 
 #include "l4/base/assert.h"
 
@@ -16,64 +17,81 @@ constexpr char to_lower(char c) {
   return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
 }
 
+struct Phrase {
+  std::uint16_t status;
+  std::string_view text;
+};
+
+/// IANA's register of status codes, in order.
+constexpr auto kPhrases = std::to_array<Phrase>({
+    {100, "Continue"},
+    {101, "Switching Protocols"},
+    {102, "Processing"},
+    {103, "Early Hints"},
+    {200, "OK"},
+    {201, "Created"},
+    {202, "Accepted"},
+    {203, "Non-Authoritative Information"},
+    {204, "No Content"},
+    {205, "Reset Content"},
+    {206, "Partial Content"},
+    {207, "Multi-Status"},
+    {208, "Already Reported"},
+    {226, "IM Used"},
+    {300, "Multiple Choices"},
+    {301, "Moved Permanently"},
+    {302, "Found"},
+    {303, "See Other"},
+    {304, "Not Modified"},
+    {305, "Use Proxy"},
+    {307, "Temporary Redirect"},
+    {308, "Permanent Redirect"},
+    {400, "Bad Request"},
+    {401, "Unauthorized"},
+    {402, "Payment Required"},
+    {403, "Forbidden"},
+    {404, "Not Found"},
+    {405, "Method Not Allowed"},
+    {406, "Not Acceptable"},
+    {407, "Proxy Authentication Required"},
+    {408, "Request Timeout"},
+    {409, "Conflict"},
+    {410, "Gone"},
+    {411, "Length Required"},
+    {412, "Precondition Failed"},
+    {413, "Content Too Large"},
+    {414, "URI Too Long"},
+    {415, "Unsupported Media Type"},
+    {416, "Range Not Satisfiable"},
+    {417, "Expectation Failed"},
+    {421, "Misdirected Request"},
+    {422, "Unprocessable Content"},
+    {423, "Locked"},
+    {424, "Failed Dependency"},
+    {425, "Too Early"},
+    {426, "Upgrade Required"},
+    {428, "Precondition Required"},
+    {429, "Too Many Requests"},
+    {431, "Request Header Fields Too Large"},
+    {451, "Unavailable For Legal Reasons"},
+    {500, "Internal Server Error"},
+    {501, "Not Implemented"},
+    {502, "Bad Gateway"},
+    {503, "Service Unavailable"},
+    {504, "Gateway Timeout"},
+    {505, "HTTP Version Not Supported"},
+    {506, "Variant Also Negotiates"},
+    {507, "Insufficient Storage"},
+    {508, "Loop Detected"},
+    {510, "Not Extended"},
+    {511, "Network Authentication Required"},
+});
+
 }  // namespace
 
 std::string_view reason_phrase(Status status) {
-  switch (status) {
-    case Status::kContinue:
-      return "Continue";
-    case Status::kSwitchingProtocols:
-      return "Switching Protocols";
-    case Status::kOk:
-      return "OK";
-    case Status::kNoContent:
-      return "No Content";
-    case Status::kMovedPermanently:
-      return "Moved Permanently";
-    case Status::kFound:
-      return "Found";
-    case Status::kNotModified:
-      return "Not Modified";
-    case Status::kTemporaryRedirect:
-      return "Temporary Redirect";
-    case Status::kPermanentRedirect:
-      return "Permanent Redirect";
-    case Status::kBadRequest:
-      return "Bad Request";
-    case Status::kForbidden:
-      return "Forbidden";
-    case Status::kNotFound:
-      return "Not Found";
-    case Status::kMethodNotAllowed:
-      return "Method Not Allowed";
-    case Status::kRequestTimeout:
-      return "Request Timeout";
-    case Status::kContentTooLarge:
-      return "Content Too Large";
-    case Status::kUriTooLong:
-      return "URI Too Long";
-    case Status::kExpectationFailed:
-      return "Expectation Failed";
-    case Status::kMisdirectedRequest:
-      return "Misdirected Request";
-    case Status::kTooManyRequests:
-      return "Too Many Requests";
-    case Status::kHeaderFieldsTooLarge:
-      return "Request Header Fields Too Large";
-    case Status::kInternalServerError:
-      return "Internal Server Error";
-    case Status::kNotImplemented:
-      return "Not Implemented";
-    case Status::kBadGateway:
-      return "Bad Gateway";
-    case Status::kServiceUnavailable:
-      return "Service Unavailable";
-    case Status::kGatewayTimeout:
-      return "Gateway Timeout";
-    case Status::kVersionNotSupported:
-      return "HTTP Version Not Supported";
-  }
-  return "Unknown";
+  const auto found = std::ranges::lower_bound(kPhrases, number_of(status), {}, &Phrase::status);
+  return found != kPhrases.end() && found->status == number_of(status) ? found->text : "";
 }
 
 bool same_letters(const char* a, const char* b, std::size_t size) {

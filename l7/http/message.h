@@ -45,7 +45,7 @@ enum class Status : std::uint16_t {
 
 constexpr std::uint16_t number_of(Status status) { return static_cast<std::uint16_t>(status); }
 
-/// "Not Found"; "Unknown" for a code without a name above.
+/// "Not Found"; nothing for a code that is not registered (RFC 9112, section 4: it may be empty).
 std::string_view reason_phrase(Status status);
 
 /// Why a message is refused: what to answer, and one line for the log. The reason is a literal.

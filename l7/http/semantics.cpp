@@ -357,6 +357,9 @@ Checked<Target> parse_target(std::string_view method, std::string_view target) {
 }
 
 Checked<Authority> parse_authority(std::string_view text) {
+  // RFC 9110, section 4.2.4.
+  if (text.find('@') != std::string_view::npos)
+    return bad_request("user information in front of the host");
   const auto size = host_size(text);
   if (!size) return size.refusal();
   Authority authority{.host = text.substr(0, *size), .port = std::nullopt};
@@ -408,8 +411,14 @@ std::optional<Refusal> RequestUri::resolve(const RequestHead& head) {
   port_.reset();
   const auto target = parse_target(head.method, head.target);
   if (!target) return target.refusal();
-  if (target->form == TargetForm::kAuthority)
-    return Refusal{Status::kNotImplemented, "CONNECT: this gateway is not a tunnel"};
+  if (target->form == TargetForm::kAuthority) {
+    const auto authority = parse_authority(target->authority);
+    if (!authority) return authority.refusal();
+    // RFC 9110, section 9.3.6.
+    if (!authority->port) return bad_request("CONNECT to a host without a port");
+    set_authority(*authority);
+    return std::nullopt;
+  }
   const auto host_field = head.fields.find("Host");
   if (target->form == TargetForm::kAbsolute || host_field) {
     const auto authority =
@@ -505,8 +514,9 @@ bool may_be_trailer(std::string_view name) {
 
 bool tells_client_identity(std::string_view name) {
   static constexpr auto kFamilies = std::to_array<std::string_view>(
-      {"client-cert", "x-client-cert", "ssl-client-", "x-ssl-client-", "x-forwarded-client-cert",
-       "x-forwarded-tls-client-cert", "x-amzn-mtls-", "x-arr-clientcert"});
+      {"client-cert", "x-client-cert", "x-client-verify", "ssl-client-", "x-ssl-client-",
+       "x-ssl-cert", "x-forwarded-client-cert", "x-forwarded-tls-client-cert", "x-amzn-mtls-",
+       "x-arr-clientcert"});
   return std::any_of(kFamilies.begin(), kFamilies.end(), [&](std::string_view family) {
     return equals_ignoring_case(name.substr(0, family.size()), family);
   });

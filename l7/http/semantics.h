@@ -147,7 +147,7 @@ Checked<Authority> parse_authority(std::string_view text);
 class RequestUri {
  public:
   /// Reads target and Host. The authority of an absolute-form target wins over Host (RFC 9112,
-  /// section 3.2.2). CONNECT is refused with 501: a gateway is no tunnel.
+  /// section 3.2.2). With CONNECT there are only host and port.
   [[nodiscard]] std::optional<Refusal> resolve(const RequestHead& head);
 
   /// Lower case, no port, no trailing dot; IPv6 in brackets. Empty only with HTTP/1.0.
@@ -155,7 +155,7 @@ class RequestUri {
   [[nodiscard]] std::optional<std::uint16_t> port() const { return port_; }
   /// "host[:port]": the Host to forward.
   [[nodiscard]] const std::string& authority() const { return authority_; }
-  /// Normalised; starts with '/', or is "*".
+  /// Normalised; starts with '/', or is "*"; empty with CONNECT.
   [[nodiscard]] std::string_view path() const { return {target_.data(), path_size_}; }
   /// From '?' on, as sent; empty when there is none.
   [[nodiscard]] std::string_view query() const {

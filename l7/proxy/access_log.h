@@ -96,7 +96,11 @@ class AccessLog {
   void record(const AccessRecord& record);
   /// A line with its end; an empty one is dropped.
   void append(std::string_view line);
-  [[nodiscard]] std::uint64_t dropped() const { return dropped_; }
+  [[nodiscard]] std::uint64_t dropped() const {
+    return dropped_ + lost_.load(std::memory_order_relaxed);
+  }
+  /// Lines that drain() has given and that found no way into the file. For who drains.
+  void count_lost(std::uint64_t lines) { lost_.fetch_add(lines, std::memory_order_relaxed); }
 
   /// Log thread side: appends everything that has been recorded to `out`.
   void drain(std::string& out);
@@ -106,6 +110,7 @@ class AccessLog {
   std::atomic<std::size_t> head_{0};
   std::atomic<std::size_t> tail_{0};
   std::uint64_t dropped_ = 0;
+  std::atomic<std::uint64_t> lost_{0};
 };
 
 }  // namespace weir::proxy

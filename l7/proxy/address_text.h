@@ -1,9 +1,11 @@
 #pragma once
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
 
 #include <array>
 #include <cstddef>
+#include <cstring>
 #include <string_view>
 
 #include "l4/wire/address.h"
@@ -32,8 +34,8 @@ class AddressText {
       write(fmt::format_to(end(), "{}.{}.{}.{}", b[12], b[13], b[14], b[15]));
       return;
     }
-    for (std::size_t i = 0; i < 16; i += 2)
-      write(fmt::format_to(end(), "{}{:x}", i == 0 ? "" : ":", (b[i] << 8) | b[i + 1]));
+    inet_ntop(AF_INET6, b.data(), end(), INET6_ADDRSTRLEN);  // RFC 5952, section 4
+    length_ += std::strlen(end());
   }
 
   std::array<char, 64> text_{};

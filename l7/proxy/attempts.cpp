@@ -198,12 +198,12 @@ Exchanges::Outcome Exchanges::begin_attempt(Exchange& exchange, EndpointIndex in
 Exchanges::Found Exchanges::find_connection(Exchange& exchange, EndpointIndex index, Instant now) {
   const ServiceEntry& service = *exchange.service;
   const EndpointEntry& entry = service.endpoints[index];
-  const bool passes_through = exchange.passes_through();
-  const bool h2 = service.speaks_h2() && !passes_through;
+  const bool is_bare = exchange.passes_through() || exchange.is_connect();
+  const bool h2 = service.speaks_h2() && !is_bare;
   std::optional<UpstreamId> found;
   if (h2)
     found = upstreams_.join(entry, service, exchange.generation, exchange.id);
-  else if (service.proxy_protocol == control::ProxyProtocol::kNone && !passes_through)
+  else if (service.proxy_protocol == control::ProxyProtocol::kNone && !is_bare)
     found = upstreams_.take_idle(entry, service, exchange.generation, exchange.id, now);
   // What has been announced is somebody's own, so that there is none to be found idle; and what a
   // client encrypts is never put behind messages of ours.
@@ -254,7 +254,7 @@ void Exchanges::count_answer(Exchange& exchange, Instant now) {
   if (exchange.is_mirror()) return;
   const EndpointEntry& entry = exchange.service->endpoints[exchange.endpoint_index];
   if (!is_unwell(exchange.status))
-    count_success(entry, now);
+    count_success(*exchange.service, entry, now);
   else if (count_failure(*exchange.service, entry, now))
     ++counters_.ejections;
 }

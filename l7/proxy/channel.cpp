@@ -1,22 +1,40 @@
 #include "l7/proxy/channel.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstring>
+#include <new>
+#include <utility>
 
 namespace weir::proxy {
 
-BufferPool::Buffer BufferPool::take() {
+BufferPool::BufferPool(std::size_t most) : most_{most} {
+  if (most_ == 0) return;
+  void* const memory = ::mmap(nullptr, most_ * kBufferBytes, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) throw std::bad_alloc{};
+  memory_ = static_cast<std::byte*>(memory);
+  free_.reserve(most_);
+}
+
+BufferPool::~BufferPool() {
+  if (memory_ != nullptr) ::munmap(memory_, most_ * kBufferBytes);
+}
+
+std::byte* BufferPool::take() {
   WEIR_ASSERT(!exhausted());  // room() has said so
   ++lent_;
-  if (free_.empty()) return std::make_unique_for_overwrite<std::byte[]>(kBufferBytes);
-  Buffer buffer = std::move(free_.back());
+  if (free_.empty()) return memory_ + kBufferBytes * used_++;
+  std::byte* const buffer = free_.back();
   free_.pop_back();
   return buffer;
 }
 
-void BufferPool::give_back(Buffer buffer) {
+void BufferPool::give_back(std::byte* buffer) {
   --lent_;
-  if (free_.size() < kKept) free_.push_back(std::move(buffer));
+  if (free_.size() >= kKept) ::madvise(buffer, kBufferBytes, MADV_DONTNEED);
+  free_.push_back(buffer);
 }
 
 void BufferPool::refuse(tcp::ConnectionId connection) {
@@ -34,14 +52,14 @@ std::optional<tcp::ConnectionId> BufferPool::take_waiting() {
 
 std::span<std::byte> ByteBuffer::extend(std::size_t count) {
   WEIR_ASSERT(count <= room());
-  if (!buffer_) buffer_ = pool_->take();
+  if (buffer_ == nullptr) buffer_ = pool_->take();
   if (end_ + count > kBufferBytes) {
-    std::memmove(buffer_.get(), buffer_.get() + begin_, end_ - begin_);
+    std::memmove(buffer_, buffer_ + begin_, end_ - begin_);
     end_ -= begin_;
     begin_ = 0;
   }
   end_ += count;
-  return {buffer_.get() + end_ - count, count};
+  return {buffer_ + end_ - count, count};
 }
 
 void ByteBuffer::shrink(std::size_t count) {
@@ -63,7 +81,7 @@ void ByteBuffer::consume(std::size_t count) {
 
 void ByteBuffer::clear() {
   begin_ = end_ = 0;
-  if (buffer_) pool_->give_back(std::move(buffer_));
+  if (buffer_ != nullptr) pool_->give_back(std::exchange(buffer_, nullptr));
 }
 
 Channel::Channel(tcp::Stack& stack, tcp::ConnectionId connection, BufferPool& pool)

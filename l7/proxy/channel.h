@@ -3,7 +3,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <memory>
 #include <optional>
 #include <span>
 #include <unordered_set>
@@ -26,17 +25,19 @@ inline constexpr std::uint32_t kResponseHeadBytesMax = 24 * 1024;
 /// Buffers of one worker, at most kBuffersMax. Connections borrow them while they hold bytes, so
 /// that idle connections cost none and steady state allocates nothing. When all are lent, whoever
 /// has none waits in line until one comes back or its time is up: memory is bounded by the pool,
-/// not by the number of clients.
+/// not by the number of clients. The address space for all of them is one piece; what a burst has
+/// used of it goes back to the system.
 class BufferPool {
  public:
-  /// kBufferBytes of room, not initialised.
-  using Buffer = std::unique_ptr<std::byte[]>;
-
-  explicit BufferPool(std::size_t most = kBuffersMax) : most_{most} {}
+  explicit BufferPool(std::size_t most = kBuffersMax);
+  BufferPool(const BufferPool&) = delete;
+  BufferPool& operator=(const BufferPool&) = delete;
+  ~BufferPool();
 
   [[nodiscard]] bool exhausted() const { return lent_ == most_; }
-  [[nodiscard]] Buffer take();  ///< not when exhausted()
-  void give_back(Buffer buffer);
+  /// kBufferBytes of room, not initialised. Not when exhausted().
+  [[nodiscard]] std::byte* take();
+  void give_back(std::byte* buffer);
 
   /// A buffer was wanted for this connection, and there was none.
   void refuse(tcp::ConnectionId connection);
@@ -48,11 +49,13 @@ class BufferPool {
 
  private:
   static constexpr std::size_t kBuffersMax = 8192;  ///< 512 MiB
-  static constexpr std::size_t kKept = 1024;        ///< 64 MiB; more goes back to the system
+  static constexpr std::size_t kKept = 1024;        ///< 64 MiB of those that are not lent
   std::size_t most_;
+  std::byte* memory_ = nullptr;
+  std::size_t used_ = 0;  // of the memory, from its front; behind that, nothing was ever lent
   std::size_t lent_ = 0;
   std::uint64_t refusals_ = 0;
-  std::vector<Buffer> free_;
+  std::vector<std::byte*> free_;  // the last one is lent first; behind kKept they hold no memory
   std::deque<tcp::ConnectionId> waiting_;  // each once, the oldest first
   std::unordered_set<std::uint64_t> is_waiting_;
 };
@@ -68,12 +71,12 @@ class ByteBuffer {
   ~ByteBuffer() { clear(); }
 
   [[nodiscard]] std::span<const std::byte> bytes() const {
-    return {buffer_.get() + begin_, end_ - begin_};
+    return {buffer_ + begin_, end_ - begin_};
   }
   [[nodiscard]] bool empty() const { return begin_ == end_; }
   /// What extend() and append() may add now; nothing while the pool has no buffer for us.
   [[nodiscard]] std::size_t room() const {
-    if (buffer_) return kBufferBytes - (end_ - begin_);
+    if (buffer_ != nullptr) return kBufferBytes - (end_ - begin_);
     if (!pool_->exhausted()) return kBufferBytes;
     pool_->refuse(connection_);
     return 0;
@@ -90,7 +93,7 @@ class ByteBuffer {
  private:
   BufferPool* pool_;
   tcp::ConnectionId connection_;
-  BufferPool::Buffer buffer_;
+  std::byte* buffer_ = nullptr;
   std::size_t begin_ = 0;
   std::size_t end_ = 0;
 };
@@ -119,6 +122,10 @@ class Channel {
   void consume(std::size_t count) { input_.consume(count); }
   /// The peer will send no more; input() may still hold bytes.
   [[nodiscard]] bool input_ended() const { return input_ended_; }
+  /// Likewise, and input() holds none: known without a call to fill().
+  [[nodiscard]] bool peer_is_done() const {
+    return input_.empty() && (input_ended_ || stack_->at_end(connection_));
+  }
 
   [[nodiscard]] ByteBuffer& output() { return output_; }
   [[nodiscard]] const ByteBuffer& output() const { return output_; }

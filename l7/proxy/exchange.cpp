@@ -5,6 +5,7 @@
 
 #include "l4/base/bytes.h"
 #include "l4/base/random.h"
+#include "l7/proxy/address_text.h"
 #include "l7/proxy/forwarded.h"
 #include "l7/proxy/grpc.h"
 #include "l7/proxy/mirror.h"
@@ -147,7 +148,7 @@ void Exchange::begin(GenerationRef with, const ClientFacts& from, Instant first,
   mirror = nullptr;
   request_bytes = response_bytes = 0;
   body_rate.stop();
-  body_is_due = false;
+  body_is_due = only_listens = false;
   active_ = true;
   grpc_ = is_h2() && proxy::is_grpc(head_->fields);
   send_continue_ = head_sent_ = body_taken_ = answered_ = request_complete_ = false;
@@ -216,7 +217,10 @@ void Exchange::prepare_request(const std::optional<tls::ClientIdentity>& identit
   values_left_out += rule->request_headers.apply(head.fields, {*this});
   // Behind what a route adds: nobody but us says who the client is.
   set_client_identity(head.fields, identity);
-  head.fields.set("Host", uri.authority());
+  // A client of HTTP/1.0 may name no host: it means whom it has connected to (RFC 9112,
+  // section 3.3).
+  head.fields.set("Host", uri.authority().empty() ? AddressText{facts->vip}.view()
+                                                  : std::string_view{uri.authority()});
   head.target = uri.target();
   if (rule->rewrite) rewrite_target(head);
 }
@@ -275,6 +279,11 @@ void Exchange::set_hop_by_hop(http::HeaderList& fields, Random& random) const {
 PumpResult Exchange::pump_request() {
   if (request_complete_) return {};
   PumpResult result;
+  if (is_connect()) {
+    if (head_sent_) return result;
+    head_sent_ = request_complete_ = true;
+    return {true, Reason::kOk};
+  }
   if (!head_sent_) {
     if (!upstream_->head_room()) return result;
     if (!upstream_->send_request(*head_, request_framing_)) return {true, Reason::kConnectFailed};
@@ -300,7 +309,8 @@ PumpResult Exchange::pump_request() {
   request_complete_ = step.finished;
   if (step.cut) result.failure = Reason::kClientReset;
   if (step.malformed) result.failure = Reason::kBadRequest;
-  if (body_bytes_max != 0 && request_bytes > body_bytes_max) result.failure = Reason::kBodyTooLarge;
+  if (body_bytes_max != 0 && request_bytes + client_->promised() > body_bytes_max)
+    result.failure = Reason::kBodyTooLarge;
   return result;
 }
 
@@ -308,7 +318,7 @@ PumpResult Exchange::pump_response(Instant now, std::string_view date) {
   if (response_complete_ || !head_sent_) return {};
   PumpResult result;
   while (!response_started_) {
-    const PumpResult head = forward_response_head(now, date);
+    const PumpResult head = is_connect() ? begin_connect(now) : forward_response_head(now, date);
     if (!head.moved || head.failure != Reason::kOk || head.unwanted) return head;
     result.moved = true;
   }
@@ -382,13 +392,7 @@ PumpResult Exchange::begin_tunnel(Instant now) {
     detail = "a change of protocol that was not asked for";
     return {true, Reason::kUpstreamProtocol};
   }
-  // Bytes that the client sent before it could know of the 101 are a request to one reader and a
-  // frame to another: they are neither (RFC 9110, section 7.8). A stream of HTTP/2 has one reading.
-  static_cast<void>(client_->fill());
-  if (!is_h2() && !client_->input_empty()) {
-    detail = "bytes behind an upgrade request that came before its answer";
-    return {true, Reason::kBadRequest};
-  }
+  if (has_spoken_early()) return {true, Reason::kBadRequest};
   upstream_duration = now - attempt_started;
   http::ResponseHead& head = upstream_->response();
   http::remove_hop_by_hop(head.fields);
@@ -401,14 +405,42 @@ PumpResult Exchange::begin_tunnel(Instant now) {
     add_upgrade(head.fields);
     client_->send_response(head, {});
   }
-  status = http::number_of(head.status);
+  enter_tunnel(head.status);
+  return {true, Reason::kOk};
+}
+
+/// RFC 9110, section 9.3.6: success says that the tunnel stands.
+PumpResult Exchange::begin_connect(Instant now) {
+  if (!client_->head_room()) return {};
+  if (has_spoken_early()) return {true, Reason::kBadRequest};
+  answered_ = true;
+  upstream_duration = now - attempt_started;
+  http::ResponseHead head;
+  head.status = http::Status::kOk;
+  head.reason = "Connection Established";
+  client_->send_response(head, {is_h2() ? http::BodyKind::kChunked : http::BodyKind::kNone, 0});
+  enter_tunnel(head.status);
+  return {true, Reason::kOk};
+}
+
+/// Bytes that the client sent before it could know of its tunnel are a request to one reader and
+/// the tunnel's to another: they are neither (RFC 9110, section 7.8). A stream of HTTP/2 has one
+/// reading.
+bool Exchange::has_spoken_early() {
+  static_cast<void>(client_->fill());
+  if (is_h2() || client_->input_empty()) return false;
+  detail = "bytes behind a request for a tunnel that came before its answer";
+  return true;
+}
+
+void Exchange::enter_tunnel(http::Status told) {
+  status = http::number_of(told);
   client_->begin_tunnel();
   upstream_->begin_tunnel();
   response_started_ = tunnel_ = true;
   // From here each direction is over when its stream is; the time for a request no longer counts.
   request_complete_ = false;
   request_deadline = attempt_deadline = kNever;
-  return {true, Reason::kOk};
 }
 
 void Exchange::begin_passthrough(Instant now) {

@@ -79,8 +79,8 @@ class TriedEndpoints {
 ///   response:  head awaited (interim heads pass) ──► body streaming ──► complete
 ///                   └── a WebSocket that was asked for ──► tunnel, until both have ended
 ///
-/// Where TLS is passed through there are no messages: it is a tunnel once the endpoint's connection
-/// stands.
+/// CONNECT, and TLS that is passed through, are tunnels once the endpoint's connection stands: it
+/// is sent no message.
 ///
 /// Both run at once; each stops where its destination is full.
 class Exchange {
@@ -117,6 +117,8 @@ class Exchange {
   [[nodiscard]] PumpResult pump_response(Instant now, std::string_view date);
   [[nodiscard]] bool passes_through() const { return facts->bind->passthrough; }
   void begin_passthrough(Instant now);
+  /// A tunnel is asked for: its endpoint is told nothing.
+  [[nodiscard]] bool is_connect() const { return !passes_through() && head_->method == "CONNECT"; }
   /// Moves bytes, and the end of each direction. Complete once both directions have ended.
   [[nodiscard]] PumpResult pump_tunnel();
   [[nodiscard]] bool tunnel() const { return tunnel_; }
@@ -203,6 +205,7 @@ class Exchange {
   std::uint64_t body_bytes_max = 0;  ///< 0: no limit
   MinimumRate body_rate;             ///< of the request's body
   bool body_is_due = false;          ///< and the client is who it waits for
+  bool only_listens = false;         ///< the client has ended its side, of what may be silent
   int status = 0;
   Reason reason = Reason::kOk;
   std::string_view detail;     ///< lives as long as the process; empty where the reason says it all
@@ -231,6 +234,9 @@ class Exchange {
   PumpResult forward_response_head(Instant now, std::string_view date);
   void set_hop_by_hop(http::HeaderList& fields, Random& random) const;
   PumpResult begin_tunnel(Instant now);
+  PumpResult begin_connect(Instant now);
+  bool has_spoken_early();
+  void enter_tunnel(http::Status told);
   void write_final_head(std::string_view date);
 
   Leg* client_ = nullptr;

@@ -20,7 +20,7 @@ namespace {
 constexpr Duration kIdleTimeout = std::chrono::seconds{30};
 /// A tunnel, a call or an event stream that is silent for so long is given up; pings keep it alive.
 constexpr Duration kQuietIdleTimeout = std::chrono::hours{1};
-/// One whose one direction has ended, likewise.
+/// One whose one direction has ended, likewise: whoever is gone for good looks the same.
 constexpr Duration kHalfClosedTimeout = std::chrono::seconds{30};
 
 Duration milliseconds(std::uint32_t count) { return std::chrono::milliseconds{count}; }
@@ -30,7 +30,7 @@ Duration idle_timeout(const Exchange& exchange) {
   if (exchange.body_is_due) return milliseconds(exchange.listener->limits.body_timeout_ms);
   const bool half_closed =
       exchange.tunnel() && (exchange.request_complete() || exchange.response_complete());
-  if (half_closed) return kHalfClosedTimeout;
+  if (half_closed || exchange.only_listens) return kHalfClosedTimeout;
   if (const auto set =
           exchange.rule != nullptr ? exchange.rule->timeouts.backend_idle_ms : std::nullopt)
     return milliseconds(*set);
@@ -135,6 +135,8 @@ Exchanges::Outcome Exchanges::forward(Exchange& exchange, Instant now) {
     exchange.detail = "a WebSocket to an endpoint of HTTP/2";
     return refuse(exchange, http::Status::kNotImplemented, Reason::kNotSupported, now);
   }
+  if (exchange.is_connect())
+    if (const auto refused = check_connect(exchange, now)) return *refused;
   const tls::Session* session = exchange.facts->tls;
   exchange.prepare_request(session != nullptr ? session->client() : std::nullopt, random_,
                            scratch_);
@@ -146,6 +148,19 @@ Exchanges::Outcome Exchanges::forward(Exchange& exchange, Instant now) {
   // Behind it: where both want the same endpoint, the client's request is first.
   watch_mirror(exchange, now);
   return outcome;
+}
+
+std::optional<Exchanges::Outcome> Exchanges::check_connect(Exchange& exchange, Instant now) {
+  if (exchange.service->speaks_h2()) {
+    exchange.detail = "CONNECT to an endpoint of HTTP/2";
+    return refuse(exchange, http::Status::kNotImplemented, Reason::kNotSupported, now);
+  }
+  // RFC 9110, section 9.3.6: its content would have no meaning. A stream's data is the tunnel's.
+  if (!exchange.is_h2() && exchange.framing().body.kind != http::BodyKind::kNone) {
+    exchange.detail = "CONNECT with a body";
+    return refuse(exchange, http::Status::kBadRequest, Reason::kBadRequest, now);
+  }
+  return std::nullopt;
 }
 
 void Exchanges::set_deadlines(Exchange& exchange, Instant now) {
@@ -187,6 +202,10 @@ std::optional<Exchanges::Outcome> Exchanges::find_route(Exchange& exchange, Inst
   const http::RequestHead& head = exchange.head();
   const auto choice = exchange.listener->router.match(
       {head.method, exchange.uri.host(), exchange.uri.path(), exchange.uri.query(), head.fields});
+  if (!choice && head.method == "CONNECT") {
+    exchange.detail = "CONNECT: no rule names it";
+    return refuse(exchange, http::Status::kNotImplemented, Reason::kNotSupported, now);
+  }
   if (!choice) return refuse(exchange, http::Status::kNotFound, Reason::kNoRoute, now);
   exchange.rule = &snapshot.rules[choice->rule];
   exchange.prefix_size = choice->prefix_size;
@@ -275,6 +294,7 @@ Exchanges::Outcome Exchanges::step(Exchange& exchange, Instant now) {
   if (exchange.response_started()) end_retry(exchange);
   if (exchange.client().failed()) return fail(exchange, Reason::kClientReset, now);
   if (moved) exchange.last_progress = now;
+  watch_listener(exchange, now);
   watch_body(exchange, now);
   if (exchange.response_complete() && exchange.client().delivered()) return finish(exchange, now);
   // After a reset, what has been read before may still be waiting for the client, and it may be all
@@ -283,6 +303,17 @@ Exchanges::Outcome Exchanges::step(Exchange& exchange, Instant now) {
       !exchange.response_complete())
     return attempt_failed(exchange, why_broken(exchange, *upstream), now);
   return moved ? Outcome::kMoved : Outcome::kWaits;
+}
+
+/// A client that has ended its side of the connection may have gone for good: an event stream that
+/// is silent then is given up like a tunnel of which one direction is left.
+void Exchanges::watch_listener(Exchange& exchange, Instant now) {
+  if (!exchange.is_quiet() || exchange.only_listens || !exchange.response_started() ||
+      !exchange.client().peer_is_done())
+    return;
+  exchange.only_listens = true;
+  exchange.last_progress = now;
+  timers_.arm(exchange.timer, deadline_of(exchange));
 }
 
 /// The body of a request has its own limits until its answer has begun: an endpoint that speaks

@@ -96,6 +96,7 @@ class Exchanges {
   static constexpr std::uint32_t kExchangesMax = 131'072;
 
   [[nodiscard]] std::optional<Outcome> find_route(Exchange& exchange, Instant now);
+  [[nodiscard]] std::optional<Outcome> check_connect(Exchange& exchange, Instant now);
   [[nodiscard]] bool is_ready(Exchange& exchange, UpstreamConnection& upstream);
   [[nodiscard]] Outcome step_tunnel(Exchange& exchange, UpstreamConnection& upstream, Instant now);
   [[nodiscard]] Outcome finish(Exchange& exchange, Instant now);
@@ -103,6 +104,7 @@ class Exchanges {
   void set_deadlines(Exchange& exchange, Instant now);
   /// When an exchange that stands still is given up, or its attempt.
   [[nodiscard]] static Instant deadline_of(const Exchange& exchange);
+  void watch_listener(Exchange& exchange, Instant now);
   void watch_body(Exchange& exchange, Instant now);
   [[nodiscard]] Outcome forward(Exchange& exchange, Instant now);
   [[nodiscard]] static bool must_make_room(const Exchange& exchange);

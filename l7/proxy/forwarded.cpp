@@ -1,12 +1,11 @@
 #include "l7/proxy/forwarded.h"
 
-#include <arpa/inet.h>
-
 #include <algorithm>
 #include <optional>
 #include <span>
 
 #include "l7/http/characters.h"
+#include "l7/proxy/address_text.h"
 
 namespace weir::proxy {
 namespace {
@@ -160,14 +159,6 @@ bool speaks_for_others(const control::ForwardedTrust& trust, const wire::IpAddre
   return trust.hops > 0 ? place < trust.hops : is_trusted(trust, address);
 }
 
-void append_text(std::string& out, const wire::IpAddress& address) {
-  std::array<char, INET6_ADDRSTRLEN> text{};
-  const bool four = address.is_v4();
-  inet_ntop(four ? AF_INET : AF_INET6, address.bytes.data() + (four ? 12 : 0), text.data(),
-            static_cast<socklen_t>(text.size()));
-  out.append(text.data());
-}
-
 }  // namespace
 
 ClientClaim read_claim(const http::HeaderList& fields, const wire::IpAddress& peer,
@@ -204,10 +195,10 @@ void describe_client(http::HeaderList& fields, const ClientClaim& claim,
   }
   // Copied before anything is set: views into the fields live no longer than that.
   scratch.clear();
-  append_text(scratch, claim.client);
+  scratch.append(AddressText{claim.client}.view());
   const std::size_t hops_at = scratch.size();
   for (const wire::IpAddress& hop : std::span{claim.hops}.first(claim.hop_count)) {
-    append_text(scratch, hop);
+    scratch.append(AddressText{hop}.view());
     scratch.append(", ");
   }
   scratch.append(seen.client);

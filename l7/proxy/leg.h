@@ -66,6 +66,11 @@ class Leg {
   [[nodiscard]] virtual std::string_view why() const = 0;
   /// Nothing has arrived that nobody has read.
   [[nodiscard]] virtual bool input_empty() const = 0;
+  /// The peer has ended its side of the connection, and all that it said has been read.
+  [[nodiscard]] virtual bool peer_is_done() const = 0;
+  /// Bytes of the body that its framing has promised and that read() has not given yet, as far as
+  /// that is known.
+  [[nodiscard]] virtual std::uint64_t promised() const = 0;
 
   // Out.
   /// Whether a head of any size that is allowed fits.
@@ -114,6 +119,8 @@ class H1Leg final : public Leg {
   const http::HeaderList& trailers() const override { return reads_.trailers(); }
   std::string_view why() const override { return why_; }
   bool input_empty() const override { return channel_->input().empty(); }
+  bool peer_is_done() const override { return channel_->peer_is_done(); }
+  std::uint64_t promised() const override { return reads_.promised(); }
   bool head_room() override { return channel_->output().room() >= kReplyRoom; }
   bool send_request(const http::RequestHead& head, http::BodyFraming body) override;
   void send_interim(const http::ResponseHead& head) override;
@@ -172,6 +179,8 @@ class H2Leg final : public Leg {
   const http::HeaderList& trailers() const override { return stream_->trailers; }
   std::string_view why() const override;
   bool input_empty() const override { return http::H2Session::readable(*stream_).empty(); }
+  bool peer_is_done() const override { return false; }  // its streams end with its connection
+  std::uint64_t promised() const override { return 0; }
   /// Of an endpoint's: whether it takes one more request.
   bool head_room() override { return stream_ != nullptr || session_->can_open(); }
   bool send_request(const http::RequestHead& head, http::BodyFraming body) override;

@@ -43,6 +43,8 @@ class MirrorLeg final : public Leg {
   [[nodiscard]] const http::HeaderList& trailers() const override { return trailers_; }
   [[nodiscard]] std::string_view why() const override { return {}; }
   [[nodiscard]] bool input_empty() const override { return taken_ == body_.bytes().size(); }
+  [[nodiscard]] bool peer_is_done() const override { return false; }
+  [[nodiscard]] std::uint64_t promised() const override { return 0; }
   bool head_room() override { return true; }
   bool send_request(const http::RequestHead&, http::BodyFraming) override { return false; }
   void send_interim(const http::ResponseHead&) override {}

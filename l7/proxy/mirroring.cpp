@@ -17,8 +17,8 @@ constexpr int kStepsAtOnce = 16;
 /// The head is as the endpoint will get it.
 void Exchanges::take_mirror(Exchange& exchange) {
   const MirrorRule* const rule = exchange.rule->mirror.get();
-  if (rule == nullptr || exchange.framing().upgrade || upstreams_.is_draining() ||
-      !chance(rule->share))
+  if (rule == nullptr || exchange.framing().upgrade || exchange.is_connect() ||
+      upstreams_.is_draining() || !chance(rule->share))
     return;
   const http::BodyFraming& body = exchange.framing().body;
   if (body.kind == http::BodyKind::kLength && body.length > rule->body_bytes) {

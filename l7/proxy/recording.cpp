@@ -91,7 +91,7 @@ void Exchanges::write_log(Exchange& exchange, Instant now) {
       .protocol = exchange.protocol(),
       .method = exchange.head().method,
       .host = exchange.uri.host(),
-      .target = exchange.uri.target(),
+      .target = exchange.is_connect() ? exchange.uri.authority() : exchange.uri.target(),
       .route = exchange.rule != nullptr ? exchange.rule->route : std::string_view{},
       .rule = exchange.rule != nullptr ? exchange.rule->name : std::string_view{},
       .service = exchange.service != nullptr ? exchange.service->name : std::string_view{},

@@ -75,13 +75,19 @@ const control::ValueMatch* CompiledMatch::failed_value(const RouteQuery& query) 
   return nullptr;
 }
 
+/// Tunnels are only for who asks for them by name.
+bool CompiledMatch::accepts_method(std::string_view method) const {
+  return match_.method ? *match_.method == method : method != "CONNECT";
+}
+
 bool CompiledMatch::accepts(const RouteQuery& query) const {
-  return (!match_.method || *match_.method == query.method) && failed_value(query) == nullptr;
+  return accepts_method(query.method) && failed_value(query) == nullptr;
 }
 
 std::string CompiledMatch::failed(const RouteQuery& query) const {
-  if (match_.method && *match_.method != query.method)
-    return fmt::format("method {}", *match_.method);
+  if (!accepts_method(query.method))
+    return match_.method ? fmt::format("method {}", *match_.method)
+                         : "CONNECT is not named as its method";
   const control::ValueMatch* const value = failed_value(query);
   if (value == nullptr) return {};
   const auto is_of = [value](const std::vector<control::ValueMatch>& values) {

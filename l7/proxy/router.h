@@ -163,6 +163,7 @@ class CompiledMatch {
     std::shared_ptr<const Regex> regex;
     [[nodiscard]] bool holds(std::string_view value) const;
   };
+  [[nodiscard]] bool accepts_method(std::string_view method) const;
   [[nodiscard]] const control::ValueMatch* failed_value(const RouteQuery& query) const;
 
   control::RouteMatch match_;  // conditions point into it

@@ -1,6 +1,13 @@
 #include "l7/proxy/channel.h"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <set>
+#include <vector>
 
 #include "l4/base/bytes.h"
 
@@ -35,6 +42,30 @@ TEST(BufferPool, WhoeverIsRefusedWaitsOnceInLineUntilABufferIsBack) {
   second.clear();
   EXPECT_EQ(pool.take_waiting(), connection(4));
   EXPECT_FALSE(pool.take_waiting());
+}
+
+TEST(BufferPool, WhatABurstHasUsedHoldsNoMemoryAndIsLentAgain) {
+  constexpr std::size_t kMany = 3000;
+  BufferPool pool;
+  const auto resident_pages = [](const std::byte* buffer) {
+    std::array<unsigned char, kBufferBytes / 4096> pages{};
+    EXPECT_EQ(::mincore(const_cast<std::byte*>(buffer), kBufferBytes, pages.data()), 0);
+    return std::ranges::count_if(pages, [](unsigned char page) { return (page & 1) != 0; });
+  };
+  std::vector<std::byte*> lent;
+  for (std::size_t i = 0; i < kMany; ++i) {
+    lent.push_back(pool.take());
+    std::memset(lent.back(), 1, kBufferBytes);
+  }
+  EXPECT_EQ(resident_pages(lent[0]), 16);
+  for (std::byte* buffer : lent)
+    pool.give_back(buffer);
+  EXPECT_EQ(pool.lent(), 0U);
+  EXPECT_EQ(std::ranges::count_if(lent, [&](auto* b) { return resident_pages(b) != 0; }), 1024);
+  std::set<std::byte*> again;
+  for (std::size_t i = 0; i < kMany; ++i)
+    again.insert(pool.take());
+  EXPECT_EQ(again, std::set<std::byte*>(lent.begin(), lent.end()));
 }
 
 TEST(BufferPool, NobodyIsWokenForWhatIsNoConnections) {
