@@ -77,6 +77,9 @@ class Slab {
     --size_;
   }
 
+  /// Live objects are in slots below this.
+  [[nodiscard]] std::uint32_t slots() const { return slots_; }
+
   /// Calls visit(id, object) for every live object; the visitor may erase the one it is given.
   template <typename Visit>
   void for_each(Visit&& visit) {

@@ -167,6 +167,12 @@ std::optional<RouteRule> ConfigParser::parse_rule(const YamlNode& node, std::siz
     rule.session = parse_session(*session, fields.label("sessionPersistence"));
   parse_filters(fields, rule);
   parse_backend_refs(fields, rule);
+  const bool names_connect = std::ranges::any_of(
+      rule.matches, [](const RouteMatch& match) { return match.method == "CONNECT"; });
+  if (names_connect && rule.respond && rule.respond->status < 300)
+    reader_.report(fields.find("respond")->at,
+                   fmt::format("{} answers CONNECT with {}", owner, rule.respond->status),
+                   "services, or a status from 300 on: success would mean that a tunnel stands");
   return rule;
 }
 

@@ -105,6 +105,7 @@ struct H2Stream {
   std::optional<Refusal>
       refusal;              ///< of a server: well-formed HTTP/2, but to be answered with this
   bool websocket = false;   ///< of a server: extended CONNECT (RFC 8441), told as a GET
+  bool tunnel = false;      ///< of a server: CONNECT of either kind
   HeaderList trailers;      ///< with peer_ended
   bool malformed = false;   ///< of a client: reset by us for what the answer held
   bool peer_ended = false;  ///< no more comes than what is readable()

@@ -344,6 +344,11 @@ int H2Session::State::end_of_peer(H2Stream& stream) {
 
 int H2Session::State::end_headers(H2Stream& stream, bool ends) {
   if (stream.malformed) return 0;
+  // RFC 9113, section 8.5: in a tunnel there is nothing but data.
+  if (stream.head_complete && stream.tunnel) {
+    static_cast<void>(malformed(stream));
+    return 0;
+  }
   if (stream.head_complete) return ends ? end_of_peer(stream) : 0;
   return is_server() ? end_request_head(stream, ends) : end_response_head(stream, ends);
 }
@@ -383,8 +388,9 @@ int H2Session::State::end_request_head(H2Stream& stream, bool ends) {
   }
   if (!stream.refusal) stream.refusal = request_refusal(head, stream.scheme, stream.protocol);
   if (!stream.cookies.empty()) head.fields.add("Cookie", stream.cookies);
-  stream.websocket = head.method == "CONNECT" && !stream.protocol.empty();
-  if (head.method == "CONNECT" && !stream.websocket) head.target = stream.authority;
+  stream.tunnel = head.method == "CONNECT";
+  stream.websocket = stream.tunnel && !stream.protocol.empty();
+  if (stream.tunnel && !stream.websocket) head.target = stream.authority;
   if (stream.websocket) head.method = "GET";
   stream.request_framing = {
       .body = stream.websocket ? BodyFraming{} : *body,

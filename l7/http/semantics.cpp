@@ -357,19 +357,22 @@ Checked<Target> parse_target(std::string_view method, std::string_view target) {
 }
 
 Checked<Authority> parse_authority(std::string_view text) {
-  // RFC 9110, section 4.2.4.
-  if (text.find('@') != std::string_view::npos)
+  const auto refuse = [&](Refusal refusal) -> Checked<Authority> {
+    // RFC 9110, section 4.2.4. Its colon looks like that of a port.
+    if (text.find('@') == std::string_view::npos) return refusal;
     return bad_request("user information in front of the host");
+  };
   const auto size = host_size(text);
-  if (!size) return size.refusal();
+  if (!size) return refuse(size.refusal());
   Authority authority{.host = text.substr(0, *size), .port = std::nullopt};
   std::string_view rest = text.substr(*size);
   if (rest.empty()) return authority;
-  if (rest.front() != ':') return bad_request("text between host and port");
+  if (rest.front() != ':') return refuse(bad_request("text between host and port"));
   rest.remove_prefix(1);
   if (rest.empty()) return authority;
   authority.port = parse_port(rest);
-  if (!authority.port) return bad_request("the port of the host is not a number up to 65535");
+  if (!authority.port)
+    return refuse(bad_request("the port of the host is not a number up to 65535"));
   return authority;
 }
 

@@ -152,9 +152,11 @@ void Core::end_stream(ClientConnection& client, Exchange& exchange, Exchanges::O
                       Instant now) {
   if (outcome == Exchanges::Outcome::kWaits || outcome == Exchanges::Outcome::kMoved) return;
   http::H2Stream& stream = exchange.stream();
-  // An answer that has begun and cannot be ended is reset. One of ours may still have to leave.
+  // An answer that has begun and cannot be ended is reset, and a tunnel says that it was its other
+  // end (RFC 9113, section 8.5). One of ours may still have to leave.
   if (outcome == Exchanges::Outcome::kBroken)
-    client.session->release(stream, http::H2Code::kInternalError);
+    client.session->release(
+        stream, exchange.is_connect() ? http::H2Code::kConnectError : http::H2Code::kInternalError);
   else if (stream.sent_all || stream.closed)
     client.session->release(stream);
   else

@@ -165,11 +165,18 @@ Exchanges::Outcome Exchanges::respond(Exchange& exchange, Instant now) {
 /// Answers an exchange that no backend answers, and ends it.
 Exchanges::Outcome Exchanges::reply(Exchange& exchange, http::Status status,
                                     std::string_view location, Instant now) {
+  // RFC 9110, section 9.3.6: success would say that a tunnel stands.
+  if (exchange.is_connect() && http::number_of(status) < 300) {
+    exchange.detail = "CONNECT: its rule leads to no service";
+    exchange.reason = Reason::kNotSupported;
+    status = http::Status::kNotImplemented;
+  }
   const Reason reason = exchange.reason;
-  // Without a body the connection is in a known state and can go on; a bad head leaves it unknown.
-  const bool is_known = !exchange.passes_through() && reason != Reason::kBadRequest &&
-                        reason != Reason::kHeaderTimeout && reason != Reason::kHeaderTooLarge &&
-                        reason != Reason::kNotSupported &&
+  // Without a body the connection is in a known state and can go on; a bad head leaves it unknown,
+  // and so does a client that may be speaking into a tunnel already.
+  const bool is_known = !exchange.passes_through() && !exchange.is_connect() &&
+                        reason != Reason::kBadRequest && reason != Reason::kHeaderTimeout &&
+                        reason != Reason::kHeaderTooLarge && reason != Reason::kNotSupported &&
                         exchange.framing().body.kind == http::BodyKind::kNone;
   exchange.set_client_reusable(is_known && exchange.keep_alive);
   bool written = true;

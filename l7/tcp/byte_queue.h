@@ -98,6 +98,9 @@ class ByteQueue {
   /// The pool has no other chunk for this queue. What it holds may still have room.
   [[nodiscard]] bool is_starved() const { return pool_.exhausted_for(use_, need()); }
 
+  /// Nobody gets memory easily.
+  [[nodiscard]] bool is_pool_nearly_empty() const { return pool_.nearly_exhausted_for(use_); }
+
   /// Copies to the end as much as the pool allows; says how much.
   std::size_t append(std::span<const std::byte> bytes);
 

@@ -109,7 +109,8 @@ void Connection::fail(Failure failure) {
 void Connection::finish() {
   state_ = ConnectionState::kClosed;
   retransmission_deadline_ = probe_deadline_ = ack_deadline_ = retry_deadline_ = kNever;
-  state_deadline_ = progress_deadline_ = keepalive_deadline_ = stalled_since_ = kNever;
+  state_deadline_ = progress_deadline_ = keepalive_deadline_ = stalled_since_ = early_since_ =
+      kNever;
   sent_.clear();
   wants_output_ = syn_due_ = ack_now_ = window_due_ = starved_ = persisting_ = false;
   reassembly_.clear();
@@ -327,6 +328,7 @@ void Connection::release(const StackOptions& options, Instant now) {
   // What has arrived ahead is not kept either; the peer repeats it into discard_text().
   receive_queue_.clear();
   reassembly_.clear();
+  await_missing(now);
   consume(options, 0);
   close_write();
   const Duration bound =

@@ -162,6 +162,12 @@ class Connection : public ListLink<ReadyList>,
   /// Since when bytes wait behind a window that the peer keeps closed without having taken any;
   /// kNever: none do.
   [[nodiscard]] Instant stalled_since() const { return stalled_since_; }
+  /// kNever while nothing is held that came early; else since when what is missing has been waited
+  /// for.
+  [[nodiscard]] Instant early_since() const { return early_since_; }
+  /// Lets go of what came early for the sake of others: the sender still has it (RFC 2018, section
+  /// 8).
+  void drop_early(Context& context);
   /// Resets a stalled connection for the sake of others.
   void evict(Context& context);
   [[nodiscard]] Instant next_deadline() const;
@@ -247,6 +253,7 @@ class Connection : public ListLink<ReadyList>,
   void finish_repair();
   void move_window(Context& context, const AckReport& ack, std::uint32_t newly_lost);
   void after_progress(Context& context);
+  void await_missing(Instant now);
   void on_retransmission_timer(Context& context);
   void on_retransmission_timeout(Context& context);
   void on_probe_timer(Context& context);
@@ -401,12 +408,14 @@ class Connection : public ListLink<ReadyList>,
   Instant progress_deadline_ = kNever;  ///< snd_una must have moved by then
   Instant keepalive_deadline_ = kNever;
   Instant stalled_since_ = kNever;
+  Instant early_since_ = kNever;
   Instant bare_answer_after_;  ///< no further ACK for a bare segment that is not acceptable before
   Seq iss_;
   Seq irs_;
   std::optional<Seq> peer_fin_;         ///< arrived, perhaps behind a gap
   std::optional<SackBlock> duplicate_;  ///< to be reported by D-SACK with the next ACK (RFC 2883)
   std::uint32_t discarded_ = 0;         ///< text thrown away after release()
+  Seq stalled_from_;                    ///< SND.UNA at stalled_since_
   Reassembly reassembly_;
 };
 

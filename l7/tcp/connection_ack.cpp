@@ -392,7 +392,14 @@ void Connection::after_progress(Context& context) {
   // RFC 6298, sections 5.2 and 5.3; emit() arms it again for what it sends.
   persisting_ = false;
   probes_ = 0;
-  stalled_since_ = kNever;
+  // A chunk's worth counts: memory comes back in nothing smaller, and who takes a byte now and then
+  // would hold it for ever.
+  const bool has_taken =
+      send_queue_.empty() || stalled_from_.distance_to(snd_una_) >= Chunk::kBytes;
+  if (stalled_since_ != kNever && has_taken) {
+    stalled_since_ = kNever;
+    ListLink<StalledList>::unlink();  // who has moved on comes back behind the others
+  }
   retransmission_deadline_ = sent_.empty() ? kNever : context.now + rtt_.timeout();
   if (!wants_writable_) return;
   if (!send_queue_.is_starved() &&

@@ -257,10 +257,7 @@ void Connection::update_send_window(const SegmentView& segment) {
                         (snd_wl1_ == segment.seq && snd_wl2_ == segment.ack);
   if (!is_newer) return;
   const std::uint32_t window = std::uint32_t{segment.window} << send_shift_;
-  if (window > snd_wnd_) {
-    wants_output_ = true;
-    stalled_since_ = kNever;  // the peer has read
-  }
+  if (window > snd_wnd_) wants_output_ = true;
   snd_wnd_ = window;
   snd_wnd_max_ = std::max(snd_wnd_max_, window);
   snd_wl1_ = later_of(snd_wl1_, segment.seq);
@@ -323,10 +320,8 @@ void Connection::receive_in_order(Context& context, std::span<const std::byte> t
   if (taken < text.size() && !reassembly_.empty()) {
     // What came early must not keep out what it waits for: nobody would ever get memory back. The
     // sender still has it (RFC 2018, section 8).
-    ++context.counters.early_text_dropped;
+    drop_early(context);
     ack_now_ = true;  // a gap was closed (RFC 5681, section 4.2), and what was behind it is to come
-    reassembly_.clear();
-    receive_queue_.drop_ahead();
     taken += receive_queue_.append(text.subspan(taken));
   }
   if (taken < text.size()) {
@@ -341,6 +336,7 @@ void Connection::receive_in_order(Context& context, std::span<const std::byte> t
     receive_queue_.extend(next.distance_to(filled));
     next = filled;
     ack_now_ = true;  // a gap was filled: the sender may be in recovery (RFC 5681, section 4.2)
+    await_missing(context.now);
   }
   context.counters.bytes_received += rcv_nxt_.distance_to(next);
   rcv_nxt_ = next;
@@ -370,12 +366,23 @@ void Connection::receive_ahead(Context& context, Seq start, std::span<const std:
                     receive_queue_.write_ahead(rcv_nxt_.distance_to(start), text);
   if (room) {
     reassembly_.insert(start, end);
+    if (early_since_ == kNever) await_missing(context.now);
   } else {
     ++context.counters.dropped_no_memory;
     if (reassembly_.empty()) receive_queue_.drop_ahead();  // the part that found memory
   }
   // At once and one for each: the sender counts them (RFC 5681, section 4.2).
   if (!send_ack(context)) ack_now_ = wants_output_ = true;
+}
+
+/// From now on, for what is missing in front of what came early, if something did.
+void Connection::await_missing(Instant now) { early_since_ = reassembly_.empty() ? kNever : now; }
+
+void Connection::drop_early(Context& context) {
+  ++context.counters.early_text_dropped;
+  reassembly_.clear();
+  receive_queue_.drop_ahead();
+  await_missing(context.now);
 }
 
 /// RFC 2883: told with the next ACK, and only the first of several.

@@ -67,8 +67,11 @@ bool Connection::emit(Context& context, unsigned segments_max) {
   if (paced) retry_deadline_ = std::min(retry_deadline_, next_departure_);
   set_retransmission_timer(context);
   if (snd_nxt_ != before) set_probe_timer(context);
-  if (stalled_since_ == kNever && !send_queue_.empty() && is_window_closed())
+  if (stalled_since_ == kNever && !send_queue_.empty() &&
+      (is_window_closed() || send_queue_.is_pool_nearly_empty() || sent_.is_pool_nearly_empty())) {
     stalled_since_ = context.now;
+    stalled_from_ = snd_una_;
+  }
   wants_output_ = plan.what != Plan::What::kNothing && buffers && !paced;
   return wants_output_;
 }

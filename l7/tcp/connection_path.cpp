@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <array>
+#include <span>
 #include <utility>
 
 #include "l7/tcp/connection.h"
@@ -13,10 +15,15 @@
 namespace weir::tcp {
 namespace {
 
-// RFC 4821, section 7.2, with IPv4's share of tunnels in mind; what Linux starts from, too.
-constexpr std::uint32_t kBaseMssV4 = 1024;
-constexpr std::uint32_t kBaseMssV6 = 1220;
-constexpr unsigned kTimeoutsOfABlackHole = 2;
+/// What segments come down to after so many time-outs in a row of a larger one.
+struct BaseSize {
+  std::uint32_t mss;
+  unsigned timeouts;
+};
+// RFC 4821, section 7.2, with IPv4's share of tunnels in mind; what Linux starts from, too. Where
+// that does not get through either, what every host must take (RFC 791, section 3.1: 576 bytes).
+constexpr std::array<BaseSize, 2> kBasesV4{{{1024, 2}, {512, 4}}};
+constexpr std::array<BaseSize, 1> kBasesV6{{{1220, 2}}};
 
 // The search narrows down to this. A pass that has won nothing ends it for ten minutes, since paths
 // change (RFC 4821, section 7.3; RFC 8899, section 5.1.1); after one that has won something there
@@ -43,14 +50,18 @@ void Connection::shrink_segments(std::uint32_t mss) {
 }
 
 void Connection::suspect_black_hole(Context& context) {
-  const std::uint32_t base = key_.remote_address.is_v4() ? kBaseMssV4 : kBaseMssV6;
-  if (!context.options.path_probing || rtt_.backoff() < kTimeoutsOfABlackHole) return;
-  if (send_mss_ <= base || sent_.first() == nullptr || sent_.first()->length <= base) return;
+  if (!context.options.path_probing || sent_.first() == nullptr) return;
+  const std::uint32_t lost = std::min(sent_.first()->length, send_mss_);
+  const std::span<const BaseSize> bases =
+      key_.remote_address.is_v4() ? std::span<const BaseSize>{kBasesV4} : kBasesV6;
+  const auto base =
+      std::ranges::find_if(bases, [&](const BaseSize& size) { return size.mss < lost; });
+  if (base == bases.end() || rtt_.backoff() < base->timeouts) return;
   ++context.counters.black_holes;
   path_mss_top_ = std::max(path_mss_top_, send_mss_);
   path_mss_max_ = send_mss_;
   path_probe_after_ = context.now + kAfterFailure;
-  shrink_segments(base);
+  shrink_segments(base->mss);
 }
 
 /// The payload of a probe that may leave now; 0: none.

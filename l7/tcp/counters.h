@@ -26,7 +26,8 @@ struct StackCounters {
   std::uint64_t retransmission_timeouts = 0;
   std::uint64_t duplicate_segments = 0;
   std::uint64_t out_of_order_segments = 0;
-  std::uint64_t early_text_dropped = 0;  ///< out-of-order text given up for the text in front of it
+  std::uint64_t early_text_dropped =
+      0;  ///< out-of-order text given up, for what it waits for or for others
   std::uint64_t dropped_malformed = 0;
   std::uint64_t dropped_no_memory = 0;       ///< a limit of this stack was reached
   std::uint64_t writes_short_of_memory = 0;  ///< cut by the pool of buffers, not by the own buffer

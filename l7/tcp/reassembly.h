@@ -16,7 +16,7 @@ namespace weir::tcp {
 /// repeats that segment later.
 class Reassembly {
  public:
-  static constexpr std::size_t kRangesMax = 16;
+  static constexpr std::size_t kRangesMax = 15;
 
   [[nodiscard]] bool empty() const { return count_ == 0; }
   [[nodiscard]] std::size_t ranges() const { return count_; }

@@ -21,7 +21,8 @@ bool SentPool::grow() {
   return true;
 }
 
-SentSegment* SentPool::take() {
+SentSegment* SentPool::take(bool is_first) {
+  if (used_ + (is_first ? 0 : reserve_) >= capacity_) return nullptr;
   if (free_ == nullptr && !grow()) return nullptr;
   ++used_;
   SentSegment* segment = std::exchange(free_, free_->by_sequence.next);
@@ -36,7 +37,7 @@ void SentPool::give_back(SentSegment* segment) {
 }
 
 SentSegment* SentList::push(Seq start, std::uint32_t length, Instant now) {
-  SentSegment* segment = pool_.take();
+  SentSegment* segment = pool_.take(empty());
   if (segment == nullptr) return nullptr;
   segment->start = start;
   segment->length = length;
@@ -170,7 +171,7 @@ void SentList::sent_again(SentSegment& segment, Instant now) {
 
 bool SentList::split(SentSegment& segment, std::uint32_t length) {
   WEIR_ASSERT(length > 0 && length < segment.length);
-  SentSegment* rest = pool_.take();
+  SentSegment* rest = pool_.take(&segment == first_);  // the first must be able to leave
   if (rest == nullptr) return false;
   *rest = segment;
   rest->start = segment.start + length;

@@ -41,20 +41,28 @@ struct SentSegment {
 static_assert(sizeof(SentSegment) <= 64);
 
 /// All records of one stack, with a hard limit. Memory is taken as the pool first grows and kept.
+/// The last sixth is for lists that have none: many small segments that peers do not acknowledge
+/// cannot keep the others from sending, a segment at a time.
 class SentPool {
  public:
-  explicit SentPool(std::size_t segments_max) : capacity_{segments_max} {}
+  explicit SentPool(std::size_t segments_max)
+      : capacity_{segments_max}, reserve_{segments_max / 6} {}
 
   /// nullptr when the limit is reached: the caller waits for acknowledgments.
-  [[nodiscard]] SentSegment* take();
+  [[nodiscard]] SentSegment* take(bool is_first);
   void give_back(SentSegment* segment);
   [[nodiscard]] std::size_t used() const { return used_; }
+  /// Not even a first one can be had.
+  [[nodiscard]] bool is_exhausted() const { return used_ == capacity_; }
+  /// Or soon: less than an eighth of the reserve is left.
+  [[nodiscard]] bool is_nearly_exhausted() const { return used_ + reserve_ / 8 >= capacity_; }
 
  private:
   static constexpr std::size_t kPageSegments = 1024;
   bool grow();
 
   std::size_t capacity_;
+  std::size_t reserve_;
   std::size_t grown_ = 0;
   std::size_t used_ = 0;
   SentSegment* free_ = nullptr;
@@ -72,6 +80,7 @@ class SentList {
   ~SentList() { clear(); }
 
   [[nodiscard]] bool empty() const { return first_ == nullptr; }
+  [[nodiscard]] bool is_pool_nearly_empty() const { return pool_.is_nearly_exhausted(); }
   [[nodiscard]] SentSegment* first() const { return first_; }
   [[nodiscard]] SentSegment* last() const { return last_; }
   /// The one in flight that was sent the longest ago; its successors by `by_time.next`.

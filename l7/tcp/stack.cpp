@@ -28,6 +28,13 @@ constexpr unsigned kWokenMax = 64;
 constexpr Duration kExhaustedMin = std::chrono::seconds{1};
 constexpr Duration kStalledMin = std::chrono::seconds{5};
 constexpr unsigned kEvictedMax = 16;
+/// What came early is kept for so long, while receivers are short of memory and nothing comes that
+/// was missing: senders repeat it sooner where it is only lost.
+constexpr Duration kEarlyMin = std::chrono::seconds{2};
+/// Those who hold such text are looked for in passing, since a list of them would cost every
+/// connection its links.
+constexpr std::uint32_t kSweptAtOnce = 256;
+constexpr Duration kSweepPause = std::chrono::milliseconds{10};
 
 // How many bytes of buffer go with one record of the scoreboard: with small segments in flight the
 // records run out before the buffer does, and whoever sends them waits.
@@ -92,8 +99,12 @@ struct Stack::State {
   void arm(Connection& connection);
   void wake_starved();
   void watch_pool();
+  [[nodiscard]] bool is_nearly_exhausted() const;
+  [[nodiscard]] bool somebody_gets_nothing() const;
   void evict_stalled();
   [[nodiscard]] Instant next_eviction() const;
+  [[nodiscard]] Instant next_sweep() const;
+  void sweep_early();
 
   StackOptions options;
   net::SegmentOutput& output;
@@ -121,7 +132,9 @@ struct Stack::State {
   IntrusiveList<Connection, DirtyList> dirty;
   IntrusiveList<Connection, StarvedList> starved;
   IntrusiveList<Connection, StalledList> stalled;  // the longest stall first
-  Instant exhausted_since = kNever;                // somebody waits for its first chunk
+  Instant sweep_after{};
+  std::uint32_t swept_to = 0;
+  Instant exhausted_since = kNever;  // somebody waits for its first chunk
   Instant now;  // of the turn that is running, for calls without a time of their own
 };
 
@@ -179,11 +192,7 @@ void Stack::State::settle(Connection& connection, bool was_half_open) {
     connection.ListLink<StarvedList>::unlink();
     connection.ListLink<StalledList>::unlink();
   } else {
-    // Who has moved on comes back behind the others.
-    if (connection.stalled_since() == kNever)
-      connection.ListLink<StalledList>::unlink();
-    else
-      stalled.push(connection);
+    if (connection.stalled_since() != kNever) stalled.push(connection);
     if (connection.wants_output()) dirty.push(connection);
     if (connection.starved()) starved.push(connection);
     arm(connection);
@@ -239,12 +248,21 @@ void Stack::State::wake_starved() {
 /// Sets exhausted_since at the end of a turn. Once it is set, what is freed for one writer is not
 /// the end of it: the next would have to wait as long again.
 void Stack::State::watch_pool() {
-  if (!chunks.nearly_exhausted_for(ChunkPool::Use::kSend)) {
+  if (!is_nearly_exhausted()) {
     exhausted_since = kNever;
-  } else if (exhausted_since == kNever && !starved.empty() &&
-             chunks.exhausted_for(ChunkPool::Use::kSend, ChunkPool::Need::kFirst)) {
+  } else if (exhausted_since == kNever && somebody_gets_nothing()) {
     exhausted_since = now;
   }
+}
+
+/// Of what sending takes: chunks, or records of what is under way.
+bool Stack::State::is_nearly_exhausted() const {
+  return chunks.nearly_exhausted_for(ChunkPool::Use::kSend) || sent.is_nearly_exhausted();
+}
+
+bool Stack::State::somebody_gets_nothing() const {
+  const bool no_chunk = chunks.exhausted_for(ChunkPool::Use::kSend, ChunkPool::Need::kFirst);
+  return (no_chunk && !starved.empty()) || sent.is_exhausted();
 }
 
 Instant Stack::State::next_eviction() const {
@@ -256,10 +274,31 @@ Instant Stack::State::next_eviction() const {
 /// Peers that do not read hold memory that others wait for, and their users may never give them up.
 void Stack::State::evict_stalled() {
   for (unsigned evicted = 0; evicted < kEvictedMax && next_eviction() <= now; ++evicted) {
-    if (!chunks.nearly_exhausted_for(ChunkPool::Use::kSend)) return;
+    if (!is_nearly_exhausted()) return;
     with(*stalled.front(), [this](Connection& oldest) {
       Context lent = context();
       oldest.evict(lent);
+    });
+  }
+}
+
+Instant Stack::State::next_sweep() const {
+  return chunks.short_for(ChunkPool::Use::kReceive) ? sweep_after : kNever;
+}
+
+/// Peers that never send what is missing hold memory for which others' text is refused.
+void Stack::State::sweep_early() {
+  if (next_sweep() > now) return;
+  sweep_after = now + kSweepPause;
+  for (std::uint32_t i = 0; i < kSweptAtOnce; ++i) {
+    swept_to = swept_to + 1 < connections.slots() ? swept_to + 1 : 0;
+    Connection* const connection = get(connections.id_at(swept_to));
+    if (connection == nullptr || connection->early_since() == kNever ||
+        now - connection->early_since() < kEarlyMin)
+      continue;
+    with(*connection, [this](Connection& holder) {
+      Context lent = context();
+      holder.drop_early(lent);
     });
   }
 }
@@ -471,6 +510,7 @@ void Stack::advance(Instant now) {
   state.listener.advance(lent);
   state.time_wait.expire(now);
   state.evict_stalled();
+  state.sweep_early();
   state.wake_starved();
 }
 
@@ -492,7 +532,7 @@ Instant Stack::next_deadline() const {
   const State& state = *state_;
   if (!state.dirty.empty()) return state.now;
   return std::min({state.wheel.next_deadline(), state.listener.next_deadline(),
-                   state.time_wait.next_expiry(), state.next_eviction()});
+                   state.time_wait.next_expiry(), state.next_eviction(), state.next_sweep()});
 }
 
 std::optional<Readiness> Stack::poll() {

@@ -70,7 +70,7 @@ class StackCase(unittest.TestCase):
 
     def assert_all_gone(self, seconds=10):
         """Connections, half-open ones, TIME-WAIT records and buffers go back to zero."""
-        names = ("connections", "half_open", "time_wait", "buffer_chunks")
+        names = ("connections", "half_open", "time_wait", "buffer_chunks", "segments_outstanding")
         left = {}
 
         def is_empty():

@@ -166,6 +166,64 @@ TEST_F(Connect, AStreamOfHttp2IsATunnelToo) {
   EXPECT_EQ(outcomes(), "200 ok");
 }
 
+TEST_F(Connect, WhateverElseIsAnsweredTheConnectionEndsWithIt) {
+  // A client that did not wait would have what it sent into its tunnel read as requests.
+  for (const std::uint16_t status : {403, 200}) {
+    Backend& app = serve_with([&](control::Model& model) {
+      control::RouteRule& rule = model.http_routes[0].rules[0];
+      rule.matches[0].method = "CONNECT";
+      rule.backends.clear();
+      rule.respond =
+          control::FixedResponse{.status = status, .content_type = "text/plain", .body = "no"};
+    });
+    Peer& client = connect_and_send(connect());
+    world_.run_for(10ms);
+    client.send(request());
+    world_.run_for(10ms);
+    EXPECT_TRUE(client.received.starts_with(status == 403 ? "HTTP/1.1 403 " : "HTTP/1.1 501 "))
+        << client.received;
+    EXPECT_EQ(first_message(client.received)->size, client.received.size());
+    EXPECT_NE(client.received.find("Connection: close\r\n"), std::string::npos);
+    EXPECT_TRUE(app.connections.empty());
+  }
+}
+
+TEST_F(Connect, AnEndpointThatIsAwayEndsTheConnectionToo) {
+  control::Model model = ProxyWorld::model_for({ProxyWorld::backend_endpoint(9)});
+  model.http_routes[0].rules[0].matches[0].method = "CONNECT";
+  world_.install(model);
+  Peer& client = connect_and_send(connect() + request());
+  world_.run_for(1s);
+  EXPECT_EQ(first_message(client.received)->size, client.received.size()) << client.received;
+  EXPECT_TRUE(client.received.starts_with("HTTP/1.1 503 ")) << client.received;
+  EXPECT_TRUE(client.ended());
+}
+
+TEST_F(Connect, InATunnelOfHttp2ThereIsNothingButData) {
+  // RFC 9113, section 8.5.
+  Backend& app = serve_tunnels();
+  testing::H2Client client{world_.connect()};
+  client.send("headers 1 | :method: CONNECT | :authority: db.example:5432");
+  world_.run_for(10ms);
+  client.send("headers 1 end | x-sum: 1");
+  world_.run_for(10ms);
+  EXPECT_EQ(client.read().first(3, 1), "RST_STREAM 1 PROTOCOL_ERROR");
+  ASSERT_EQ(app.connections.size(), 1U);
+  EXPECT_TRUE(app.connections[0]->was_reset());
+}
+
+TEST_F(Connect, AStreamOfHttp2HearsThatItsTunnelsOtherEndHasBroken) {
+  // RFC 9113, section 8.5.
+  Backend& app = serve_tunnels();
+  testing::H2Client client{world_.connect()};
+  client.send("headers 1 | :method: CONNECT | :authority: db.example:5432");
+  world_.run_for(10ms);
+  app.connections[0]->reset(world_.now());
+  world_.run_for(10ms);
+  EXPECT_EQ(client.read().first(3, 1), "RST_STREAM 1 CONNECT_ERROR");
+  EXPECT_EQ(outcomes(), "200 upstream_reset");
+}
+
 TEST_F(Connect, AnEndpointOfHttp2IsNoPlainConnection) {
   Backend& app = serve_with([](control::Model& model) {
     model.services[0].protocol = control::ServiceProtocol::kH2c;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <deque>
 #include <map>
 #include <vector>
 
@@ -56,6 +57,21 @@ TEST_F(SentListTest, WhatIsSentIsInFlightUntilItIsAcknowledged) {
   EXPECT_EQ(list.bytes_in_flight(), 1000U);
   EXPECT_EQ(list.first()->start, kStart + 2000);
   EXPECT_EQ(pool.used(), 1U);
+}
+
+TEST_F(SentListTest, TheLastSixthOfThePoolIsForListsThatHaveNothing) {
+  std::uint32_t count = 0;
+  while (list.push(kStart + count, 1, Instant{}) != nullptr)
+    ++count;
+  EXPECT_EQ(count, 54U);
+  EXPECT_FALSE(pool.is_nearly_exhausted());
+  std::deque<SentList> others;
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_NE(others.emplace_back(pool).push(kStart, 1, Instant{}), nullptr);
+    EXPECT_EQ(others.back().push(kStart + 1, 1, Instant{}), nullptr);
+  }
+  EXPECT_TRUE(pool.is_exhausted());
+  EXPECT_EQ(others.emplace_back(pool).push(kStart, 1, Instant{}), nullptr);
 }
 
 TEST_F(SentListTest, AnAckInTheMiddleOfASegmentCutsIt) {
@@ -142,10 +158,12 @@ TEST_F(SentListTest, ACutSegmentKeepsItsStateAndItsPlace) {
 }
 
 TEST_F(SentListTest, WithoutRecordsNothingCanBeSentOrCut) {
-  send(64);
+  send(54);  // of 64; the others are for lists that have none
   EXPECT_EQ(list.push(next(), 1, at(99)), nullptr);
-  EXPECT_FALSE(list.split(*list.first(), 1));
-  EXPECT_EQ(list.segments(), 64U);
+  EXPECT_FALSE(list.split(*list.last(), 1));
+  EXPECT_EQ(list.segments(), 54U);
+  // But what everything waits for can leave, whatever the path lets through by now.
+  EXPECT_TRUE(list.split(*list.first(), 1));
 }
 
 /// What the list must be, written the simplest way.

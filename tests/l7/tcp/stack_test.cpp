@@ -249,9 +249,15 @@ class ShortOfMemory : public ::testing::Test {
       }
       peer_.flush(now_);
       for (net::Segment& segment : peer_wire_.sent)
-        stack_.input(std::move(segment), now_);
+        if (!is_missing(segment)) stack_.input(std::move(segment), now_);
       peer_wire_.sent.clear();
     }
+  }
+  /// With loses_, the first text of each connection of the peer's never arrives.
+  bool is_missing(const net::Segment& segment) {
+    const auto view = parse_segment(segment.packet.bytes());
+    if (!loses_ || !view || view->payload.empty()) return false;
+    return missing_.try_emplace(view->destination_port, view->seq).first->second == view->seq;
   }
   void write_all_that_fits(ConnectionId id) {
     while (stack_.write(id, text_) > 0) {
@@ -290,6 +296,8 @@ class ShortOfMemory : public ::testing::Test {
   ConnectionId accepted_;           ///< the peer's end of the last connection
   std::size_t read_ = 0;            ///< by it, and by those before it while they were the last
   std::vector<ConnectionId> deaf_;  ///< ends of the peer that do not read
+  bool loses_ = false;
+  std::map<std::uint16_t, Seq> missing_;
 };
 
 TEST_F(ShortOfMemory, WritersThatThePoolTurnedAwayAreToldWhenThereIsRoomAgain) {
@@ -367,13 +375,67 @@ TEST_F(ShortOfMemory, WhoHasNotReadForLongestGivesWayToWhoWaitsForItsFirstChunk)
   const ConnectionId waiting = connect(6);
   EXPECT_EQ(stack_.write(waiting, text_), 0U);
   stack_.flush(now_);
-  EXPECT_EQ(evicted_by(milliseconds{4500}), std::set<UserData>{});
+  EXPECT_EQ(evicted_by(milliseconds{4400}), std::set<UserData>{});
   // The others have not stalled for five seconds yet, and the first one's memory is enough.
-  EXPECT_EQ(evicted_by(milliseconds{500}), std::set<UserData>{1});
+  EXPECT_EQ(evicted_by(milliseconds{600}), std::set<UserData>{1});
   EXPECT_EQ(stack_.counters().evicted_stalled, 1U);
   EXPECT_EQ(stack_.failure(writers[0]), Failure::kTimedOut);
   EXPECT_GT(stack_.write(waiting, text_), 0U);
   EXPECT_EQ(evicted_by(std::chrono::seconds{60}), std::set<UserData>{});
+}
+
+TEST_F(ShortOfMemory, WhoTakesLessThanAChunkInFiveSecondsGivesWayTooAndWhoTakesMoreDoesNot) {
+  for (const std::size_t bytes_a_second : {500U, 2000U}) {
+    SCOPED_TRACE(bytes_a_second);
+    std::vector<ConnectionId> writers;
+    deaf_.clear();
+    for (UserData user = 1; user <= 5; ++user) {
+      writers.push_back(connect(user));
+      deaf_.push_back(accepted_);
+      for (int i = 0; i < 100; ++i) {
+        write_all_that_fits(writers.back());
+        talk();
+      }
+    }
+    const ConnectionId waiting = connect(6);
+    EXPECT_EQ(stack_.write(waiting, text_), 0U);
+    std::set<UserData> evicted;
+    for (int second = 0; second < 20; ++second) {
+      for (const ConnectionId reader : deaf_)
+        peer_.consume(reader, std::min(peer_.readable_bytes(reader), bytes_a_second));
+      for (const ConnectionId writer : writers)  // whoever sends goes on sending
+        write_all_that_fits(writer);
+      evicted.merge(evicted_by(std::chrono::seconds{1}));
+    }
+    EXPECT_EQ(evicted.empty(), bytes_a_second == 2000U);
+    for (const ConnectionId writer : writers)
+      stack_.abort(writer, now_);
+    stack_.abort(waiting, now_);
+    pass(milliseconds{100});
+    while (stack_.poll()) {
+    }
+  }
+}
+
+TEST_F(ShortOfMemory, WhatCameEarlyIsKeptForNoMoreThanTwoSecondsWhileOthersAreRefused) {
+  // Of 16 chunks 12 are for receiving, and beyond 6 memory is short.
+  loses_ = true;
+  const auto write_early = [&] {
+    connect(1);
+    EXPECT_GT(peer_.write(accepted_, std::span{text_}.first(14'000)), 0U);
+    talk();
+  };
+  write_early();
+  ASSERT_EQ(stack_.counters().buffer_chunks, 4U);
+  evicted_by(std::chrono::seconds{10});
+  EXPECT_EQ(stack_.counters().buffer_chunks, 4U) << "nobody needs it";
+  write_early();
+  ASSERT_EQ(stack_.counters().buffer_chunks, 7U);
+  pass(milliseconds{50});
+  EXPECT_EQ(stack_.counters().early_text_dropped, 1U) << "the first one's gap is old";
+  EXPECT_LE(stack_.counters().buffer_chunks, 4U);
+  evicted_by(std::chrono::seconds{5});
+  EXPECT_EQ(stack_.counters().early_text_dropped, 1U);
 }
 
 TEST_F(ShortOfMemory, NobodyGivesWayWhileNobodyWaits) {

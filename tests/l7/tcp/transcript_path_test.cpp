@@ -71,6 +71,22 @@ TEST(TcpBlackHole, TimeOutsOfSmallSegmentsAreNoSign) {
 )"));
 }
 
+TEST(TcpBlackHole, FourTimeOutsBringIPv4DownToWhatEveryHostTakes) {
+  // RFC 4821, section 7.7: the search goes on downwards; RFC 791, section 3.1: 576 bytes.
+  expect_transcript_v4(accepted(R"(
+   20 write 1000
+   20 out P. 1:1001
+  220 out P. 1:1001
+  620 out P. 1:1001
+ 1420 out P. 1:1001
+ 3020 out . 1:513
+ 3030 in  . 1:1 ack 513
+ 3030 out P. 513:1001
+ 3040 in  . 1:1 ack 1001
+ 3040 count black_holes 1
+)"));
+}
+
 TEST(TcpBlackHole, SwitchedOffSegmentsStayAsTheyAre) {
   // RFC 4821, section 7.7, not followed; RFC 6298, section 5.4, alone.
   expect_transcript(R"(
