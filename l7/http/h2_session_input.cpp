@@ -18,7 +18,8 @@ constexpr Refusal bad_request(std::string_view reason) { return {Status::kBadReq
 
 /// RFC 9113, section 6.5.2: what a field counts for in the size of a list.
 constexpr std::size_t kFieldOverhead = 32;
-constexpr std::size_t kMethodBytesMax = 32;  // as in HTTP/1.1
+constexpr std::size_t kMethodBytesMax = 32;    // as in HTTP/1.1
+constexpr std::size_t kFrameBytesMax = 16384;  // we have announced no other
 
 /// Whether a message of that status has no body whatever its fields say.
 bool is_without_body(Status status) {
@@ -89,6 +90,11 @@ int H2Session::State::take_frame_header(const nghttp2_frame_hd& frame) {
     case NGHTTP2_HEADERS:
       return check_headers(frame);
     case NGHTTP2_CONTINUATION:
+      // RFC 9113, section 4.2; nghttp2 1.52 does not look at the length of these.
+      if (frame.length > kFrameBytesMax) {
+        escalation = H2Code::kFrameSizeError;
+        return NGHTTP2_ERR_CALLBACK_FAILURE;
+      }
       return ++continuations > kContinuationsMax ? abused(H2Abuse::kContinuation) : 0;
     case NGHTTP2_PUSH_PROMISE:
       return 0;

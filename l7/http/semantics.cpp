@@ -418,7 +418,7 @@ std::optional<Refusal> RequestUri::resolve(const RequestHead& head) {
     const auto authority = parse_authority(target->authority);
     if (!authority) return authority.refusal();
     // RFC 9110, section 9.3.6.
-    if (!authority->port) return bad_request("CONNECT to a host without a port");
+    if (authority->port.value_or(0) == 0) return bad_request("CONNECT to a host without a port");
     set_authority(*authority);
     return std::nullopt;
   }

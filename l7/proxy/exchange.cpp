@@ -308,7 +308,10 @@ PumpResult Exchange::pump_request() {
   body_taken_ = body_taken_ || step.moved;
   request_complete_ = step.finished;
   if (step.cut) result.failure = Reason::kClientReset;
-  if (step.malformed) result.failure = Reason::kBadRequest;
+  if (step.malformed) {
+    result.failure = Reason::kBadRequest;
+    detail = client_->why();
+  }
   if (body_bytes_max != 0 && request_bytes + client_->promised() > body_bytes_max)
     result.failure = Reason::kBodyTooLarge;
   return result;

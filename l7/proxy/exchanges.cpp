@@ -122,7 +122,7 @@ Exchanges::Outcome Exchanges::start(Exchange& exchange, Instant now) {
   exchange.body_bytes_max = exchange.listener->limits.body_bytes;
   const http::BodyFraming& body = exchange.framing().body;
   if (exchange.body_bytes_max != 0 && body.kind == http::BodyKind::kLength &&
-      body.length > exchange.body_bytes_max)
+      body.length > exchange.body_bytes_max && !exchange.is_connect())
     return refuse(exchange, http::Status::kContentTooLarge, Reason::kBodyTooLarge, now);
   set_deadlines(exchange, now);
   if (const auto held = inject_fault(exchange, now)) return *held;
@@ -156,7 +156,9 @@ std::optional<Exchanges::Outcome> Exchanges::check_connect(Exchange& exchange, I
     return refuse(exchange, http::Status::kNotImplemented, Reason::kNotSupported, now);
   }
   // RFC 9110, section 9.3.6: its content would have no meaning. A stream's data is the tunnel's.
-  if (!exchange.is_h2() && exchange.framing().body.kind != http::BodyKind::kNone) {
+  const http::BodyKind body = exchange.framing().body.kind;
+  const bool is_stream = exchange.is_h2() && body == http::BodyKind::kChunked;
+  if (body != http::BodyKind::kNone && !is_stream) {
     exchange.detail = "CONNECT with a body";
     return refuse(exchange, http::Status::kBadRequest, Reason::kBadRequest, now);
   }

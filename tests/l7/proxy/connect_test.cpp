@@ -89,7 +89,7 @@ TEST_F(Connect, OnlyTheNamesOfItsRouteAreATarget) {
 TEST_F(Connect, ATargetIsAHostWithAPort) {
   Backend& app = serve_tunnels();
   for (const std::string_view target :
-       {"db.example", "db.example:", "db.example:65536", "/db.example:5432",
+       {"db.example", "db.example:", "db.example:0", "db.example:65536", "/db.example:5432",
         "http://db.example:5432/", "u@db.example:5432"}) {
     Peer& client = connect_and_send(connect(target));
     world_.run_for(10ms);
@@ -115,6 +115,16 @@ TEST_F(Connect, ABodyHasNoMeaning) {
     world_.run_for(10ms);
     EXPECT_EQ(client.received, last_answer("400 Bad Request")) << fields;
   }
+  EXPECT_TRUE(app.connections.empty());
+}
+
+TEST_F(Connect, ALengthHasNoMeaningInHttp2Either) {
+  Backend& app = serve_tunnels();
+  testing::H2Client client{world_.connect()};
+  client.send(
+      "headers 1 | :method: CONNECT | :authority: db.example:5432 | content-length: 999999999999");
+  world_.run_for(10ms);
+  EXPECT_EQ(client.status(1), "400");
   EXPECT_TRUE(app.connections.empty());
 }
 

@@ -179,6 +179,16 @@ TEST_F(ProxyCore, AChunkThatSaysItselfThatItIsTooLargeIsRefusedAtOnce) {
   EXPECT_EQ(outcomes(), "413 body_too_large");
 }
 
+TEST_F(ProxyCore, WhatIsWrongWithABodyIsSaid) {
+  serve(answering(std::string{kOk}));
+  connect_and_send(request("POST", "Transfer-Encoding: chunked\r\n", "5\r\nhello!\r\n"));
+  world_.run_for(10ms);
+  const auto lines = log();
+  ASSERT_EQ(lines.size(), 1U);
+  EXPECT_EQ(lines[0]["reason"], "bad_request");
+  EXPECT_EQ(lines[0]["detail"], "a chunk is longer than its size or does not end in CRLF");
+}
+
 TEST_F(ProxyCore, UserInformationIsNamedAsWhatIsWrong) {
   serve(answering(std::string{kOk}));
   connect_and_send("GET http://u:p@shop.example/ HTTP/1.1\r\nHost: shop.example\r\n\r\n");
