@@ -178,8 +178,7 @@ json http_json(const proxy::WorkerReport& report) {
           {"reasons", reasons},
           {"services", services},
           {"routes", route_rows_json(report.routes)},
-          {"routes_left_out",
-           report.routes.size() - std::min(report.routes.size(), kRouteRowsMax)},
+          {"routes_left_out", report.routes.size() - std::min(report.routes.size(), kRouteRowsMax)},
           {"buffers", c.buffers},
           {"buffer_refusals", c.buffer_refusals},
           {"log_dropped", report.log_dropped}};

@@ -178,8 +178,8 @@ control::AdminReply routes_reply(const control::Model& model, const proxy::Snaps
       if (*wanted && name != **wanted) continue;
       json row = rule_json(route, i);
       const auto counted = totals.routes.find(name);
-      row["counters"] = counters_json(counted == totals.routes.end() ? proxy::RouteCounters{}
-                                                                     : counted->second);
+      row["counters"] =
+          counters_json(counted == totals.routes.end() ? proxy::RouteCounters{} : counted->second);
       if (*wanted)
         for (json& service : row["services"])
           service["endpoints"] = endpoints_json(
