@@ -73,7 +73,10 @@ void take_top_words(const TopWords& words, TopOptions& options) {
   options.open = has_plane ? words.item : words.what;
   if (options.of == TopOptions::Of::kL4 && !options.open.empty()) {
     const auto vip = control::parse_vip_key(options.open);
-    if (!vip) throw CLI::ValidationError(vip.error().text());
+    if (!vip)
+      throw CLI::ValidationError(
+          has_plane ? vip.error().text()
+                    : fmt::format("WHAT is l4, l7 or a VIP, and {}", vip.error().text()));
     options.open = control::vip_text(*vip);  // in the one spelling that rows have
   }
   const std::vector<std::string> sorts = sort_words(subject_of(options.of));
