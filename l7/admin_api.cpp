@@ -134,7 +134,7 @@ json mirrors_json(const proxy::MirrorCounters& c) {
 json route_rows_json(std::span<const proxy::RouteCounters> routes) {
   json rows = json::array();
   for (const proxy::RouteCounters& route : routes.first(std::min(routes.size(), kRouteRowsMax))) {
-    json row = counters_json(route);
+    json row = named(route);
     row["route"] = route.name;
     rows.push_back(std::move(row));
   }

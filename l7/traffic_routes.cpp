@@ -179,7 +179,7 @@ control::AdminReply routes_reply(const control::Model& model, const proxy::Snaps
       json row = rule_json(route, i);
       const auto counted = totals.routes.find(name);
       row["counters"] =
-          counters_json(counted == totals.routes.end() ? proxy::RouteCounters{} : counted->second);
+          named(counted == totals.routes.end() ? proxy::RouteCounters{} : counted->second);
       if (*wanted)
         for (json& service : row["services"])
           service["endpoints"] = endpoints_json(
@@ -193,7 +193,7 @@ control::AdminReply routes_reply(const control::Model& model, const proxy::Snaps
                                       "'weir routes' lists all, as ROUTE/RULE"});
   return control::ok_reply(
       json{{"read_at_ns", std::chrono::nanoseconds{totals.read_at.time_since_epoch()}.count()},
-           {"total", totals_json(totals)},
+           {"total", named(totals)},
            {"routes", std::move(rows)}});
 }
 

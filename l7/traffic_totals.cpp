@@ -3,11 +3,15 @@
 #include <fmt/format.h>
 
 #include <chrono>
-#include <nlohmann/json.hpp>
 
 namespace weir::l7 {
+namespace {
 
-using nlohmann::json;
+std::uint64_t nanoseconds_of(Duration time) {
+  return static_cast<std::uint64_t>(std::chrono::nanoseconds{time}.count());
+}
+
+}  // namespace
 
 TrafficTotals totals_of(std::span<const proxy::WorkerReport> reports, Instant read_at) {
   TrafficTotals totals{.read_at = read_at};
@@ -26,10 +30,10 @@ TrafficTotals totals_of(std::span<const proxy::WorkerReport> reports, Instant re
   return totals;
 }
 
-json counters_json(const proxy::RouteCounters& counters) {
-  json row{{"requests", counters.requests()},
-           {"failures", counters.failures},
-           {"duration_us", counters.duration_us}};
+NamedNumbers named(const proxy::RouteCounters& counters) {
+  NamedNumbers row{{"requests", counters.requests()},
+                   {"failures", counters.failures},
+                   {"duration_us", counters.duration_us}};
   for (std::size_t i = 2; i < counters.responses.size(); ++i)
     row[fmt::format("responses_{}xx", i)] = counters.responses[i];
   for (std::size_t i = 0; i < counters.within.size(); ++i)
@@ -37,13 +41,11 @@ json counters_json(const proxy::RouteCounters& counters) {
   return row;
 }
 
-json totals_json(const TrafficTotals& totals) {
-  json row{{"connections", totals.connections},
-           {"requests", totals.requests},
-           {"passed_through", totals.passed_through},
-           {"log_dropped", totals.log_dropped},
-           {"busy_ns", std::chrono::nanoseconds{totals.busy_time}.count()},
-           {"idle_ns", std::chrono::nanoseconds{totals.idle_time}.count()}};
+NamedNumbers named(const TrafficTotals& totals) {
+  NamedNumbers row{
+      {"connections", totals.connections},           {"requests", totals.requests},
+      {"passed_through", totals.passed_through},     {"log_dropped", totals.log_dropped},
+      {"busy_ns", nanoseconds_of(totals.busy_time)}, {"idle_ns", nanoseconds_of(totals.idle_time)}};
   for (std::size_t i = 1; i < totals.responses.size(); ++i)
     row[fmt::format("responses_{}xx", i)] = totals.responses[i];
   return row;

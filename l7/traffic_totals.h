@@ -2,7 +2,7 @@
 
 #include <array>
 #include <cstdint>
-#include <nlohmann/json_fwd.hpp>
+#include <map>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -27,8 +27,10 @@ struct TrafficTotals {
 
 TrafficTotals totals_of(std::span<const proxy::WorkerReport> reports, Instant read_at);
 
-nlohmann::json counters_json(const proxy::RouteCounters& counters);
+/// Numbers by the names that they have in the API.
+using NamedNumbers = std::map<std::string, std::uint64_t>;
+NamedNumbers named(const proxy::RouteCounters& counters);
 /// Without the time and the routes.
-nlohmann::json totals_json(const TrafficTotals& totals);
+NamedNumbers named(const TrafficTotals& totals);
 
 }  // namespace weir::l7

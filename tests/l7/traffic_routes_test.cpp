@@ -153,7 +153,7 @@ TEST(TotalsOfWorkers, AreTheSumOfTheirReports) {
   EXPECT_EQ(totals.busy_time, 4ms);
   EXPECT_EQ(totals.idle_time, 12ms);
   ASSERT_EQ(totals.routes.size(), 2U);
-  EXPECT_EQ(counters_json(totals.routes.at("shop/cart")), (json{{"requests", 16},
+  EXPECT_EQ(named(totals.routes.at("shop/cart")), (NamedNumbers{{"requests", 16},
                                                                 {"failures", 4},
                                                                 {"duration_us", 1800},
                                                                 {"responses_2xx", 10},

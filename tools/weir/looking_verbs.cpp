@@ -125,9 +125,9 @@ void add_top_verb(CLI::App& app, Arguments& arguments) {
       R"(Keys: Up, Down, Page Up, Page Down, Home, End select; Enter opens a VIP's backends or a
 rule's endpoints, Esc goes back; / filters by address or name; s takes the next sort column; r
 reverses; p or the space bar pauses; q quits. Columns by key: a k b f d are address, packets, bits,
-new flows and drops; with l7 n e 4 5 f t o are name, requests, answers of 4xx and 5xx, failures, mean
-time and requests that took more than a second, of endpoints n e f i c u name, requests, failures,
-requests in progress, connections and whether it is usable.
+new flows and drops; with l7 n e 4 5 f t o are name, requests, answers of 4xx and 5xx, failures,
+mean time and requests that took more than a second, of endpoints n e f i c u name, requests,
+failures, requests in progress, connections and whether it is usable.
 Drops are packets for a VIP that went to no backend, be it that they were dropped or answered.
 Failures are requests that no endpoint has answered to the end; of an endpoint, attempts.)");
 }
