@@ -22,7 +22,8 @@ struct TrafficTotals {
   std::uint64_t log_dropped = 0;             ///< lines
   Duration busy_time{};
   Duration idle_time{};
-  std::unordered_map<std::string, proxy::RouteCounters> routes;  ///< "route/rule"; those with any
+  std::unordered_map<std::string, proxy::RouteCounters> routes =
+      {};  ///< "route/rule"; those with any
 };
 
 TrafficTotals totals_of(std::span<const proxy::WorkerReport> reports, Instant read_at);

@@ -57,8 +57,8 @@ const Json kCart = Json::array({{{"service", "cart"}}, {{"service", "old"}}});
 
 TEST(TopOfL7, HasForEachRuleWhatASecondHasBrought) {
   const TopReading now =
-      reading(reply(10, 0, {rule("cart", counters(100), kCart)}),
-              reply(12, 200, {rule("cart", counters(300, 40, 20, 10, 6), kCart)}));
+      reading(reply(10, 0, Json::array({rule("cart", counters(100), kCart)})),
+              reply(12, 200, Json::array({rule("cart", counters(300, 40, 20, 10, 6), kCart)})));
   ASSERT_EQ(now.rows.size(), 1U);
   EXPECT_EQ(now.rows[0].label, "shop/cart");
   EXPECT_EQ(now.rows[0].name, "cart, old");
@@ -71,14 +71,15 @@ TEST(TopOfL7, HasForEachRuleWhatASecondHasBrought) {
 
 TEST(TopOfL7, ARuleWithoutRequestsHasNoneAndNoMeanTime) {
   const Json same = rule("idle", counters(7), Json::array());
-  const TopReading now = reading(reply(10, 7, {same}), reply(11, 7, {same}));
+  const TopReading now =
+      reading(reply(10, 7, Json::array({same})), reply(11, 7, Json::array({same})));
   ASSERT_EQ(now.rows.size(), 1U);
   EXPECT_EQ(now.rows[0].name, "redirect");
   EXPECT_EQ(now.rows[0].values, (Values{0, 0, 0, 0, std::nullopt, 0}));
 }
 
 TEST(TopOfL7, RatesOfWhatBeganAnewAreNotKnown) {
-  const Json before = reply(10, 500, {rule("cart", counters(500), kCart)});
+  const Json before = reply(10, 500, Json::array({rule("cart", counters(500), kCart)}));
   const Json after =
       reply(11, 5, {rule("cart", counters(5), kCart), rule("new", counters(3), kCart)});
   const TopReading now = reading(before, after);
@@ -99,9 +100,10 @@ TEST(TopOfL7, OpenedHasTheEndpointsOfEveryServiceOnce) {
         {"endpoints",
          {endpoint("10.0.0.1:80", requests, requests / 10), endpoint("10.0.0.2:80", 0, 0, false)}}};
     const Json old = {{"service", "old"},
-                      {"endpoints", {endpoint("10.0.0.1:80", 3 * requests, 0)}}};
+                      {"endpoints", Json::array({endpoint("10.0.0.1:80", 3 * requests, 0)})}};
     // A rule may name a service twice, with two weights.
-    return reply(seconds, 0, {rule("cart", counters(0), {cart, old, cart})});
+    return reply(seconds, 0,
+                 Json::array({rule("cart", counters(0), Json::array({cart, old, cart}))}));
   };
   const TopReading now = reading(at(10, 100), at(11, 200), "shop/cart");
   ASSERT_EQ(now.rows.size(), 3U);
