@@ -32,7 +32,7 @@ TopRow row_of(const Json& json, const char* label) {
                      number_at(json, "new_flows_per_s"), number_at(json, "drops_per_s")}};
 }
 
-TopReading reading_of(const Json& before, const Json& after, const std::string& open) {
+TopReading reading_of_vips(const Json& before, const Json& after, const std::string& open) {
   const Json json = with_rates(before, after);
   const Json& total = at(json, "total");
   const auto packets = number_at(total, "packets_per_s");
@@ -70,7 +70,7 @@ const TopSubject& top_of_l4() {
                                        // ten times as long.
                                        .list_path = "/v1/stats?backends=false",
                                        .opened_path = "/v1/stats?vip=",
-                                       .reading = reading_of};
+                                       .reading = reading_of_vips};
   return kSubject;
 }
 

@@ -134,7 +134,7 @@ std::string summary_of(const Json& before, const Json& after, std::optional<doub
       busy_text(total), rate("log_dropped"));
 }
 
-TopReading reading_of(const Json& before, const Json& after, const std::string& open) {
+TopReading reading_of_rules(const Json& before, const Json& after, const std::string& open) {
   const std::optional<double> seconds = seconds_between(before, after);
   TopReading reading{.summary = summary_of(before, after, seconds),
                      .has_rates = seconds.has_value()};
@@ -161,7 +161,7 @@ const TopSubject& top_of_l7() {
                                        .opened = {.columns = kEndpoints, .name = "SERVICE"},
                                        .list_path = "/v1/routes",
                                        .opened_path = "/v1/routes?rule=",
-                                       .reading = reading_of};
+                                       .reading = reading_of_rules};
   return kSubject;
 }
 
