@@ -179,15 +179,62 @@ std::optional<std::uint32_t> next_signal(int signals, Caretaker& caretaker) {
   return std::nullopt;
 }
 
+/// The API's doors.
+class Doors {
+ public:
+  Doors(const control::AdminServerOptions& options, AdminApi& api) : options_{options}, api_{api} {}
+
+  Result<void> open() {
+    std::error_code ignored;  // starting the server tells what is wrong with the place
+    std::filesystem::create_directories(std::filesystem::path{options_.socket_path}.parent_path(),
+                                        ignored);
+    auto server = control::AdminServer::start(
+        options_, [&](const control::AdminRequest& request) { return api_.handle(request); });
+    if (!server) return std::move(server).error();
+    server_.emplace(std::move(*server));
+    control::log_doors(options_);
+    return {};
+  }
+
+  /// Those of the process that was here before close first; and whatever else stands in the way,
+  /// traffic goes on. Call it again and again.
+  void open_when_possible(Instant now) {
+    if (server_ || now < next_try_) return;
+    next_try_ = now + kPause;
+    const Result<void> opened = open();
+    if (opened) return;
+    if (complain_at_ == Instant{}) complain_at_ = now + kPatience;
+    if (now < complain_at_) return;
+    complain_at_ = now + kSilence;
+    log_error("traffic is served, but not the API: {}", opened.error().text());
+  }
+
+  void close() {
+    if (server_) server_->stop();
+  }
+
+ private:
+  static constexpr Duration kPause = std::chrono::milliseconds{100};
+  static constexpr Duration kPatience = std::chrono::seconds{10};
+  static constexpr Duration kSilence = std::chrono::minutes{1};
+  const control::AdminServerOptions& options_;
+  AdminApi& api_;
+  std::optional<control::AdminServer> server_;
+  Instant next_try_{};
+  Instant complain_at_{};
+};
+
 /// The control thread's life, until a signal, or another process, ends it: how long connections may
 /// last then.
-std::optional<Duration> supervise(int signals, Caretaker& caretaker, const AdminApi& api) {
+std::optional<Duration> supervise(int signals, Caretaker& caretaker, const AdminApi& api,
+                                  Doors& doors) {
   while (true) {
     if (const auto signal = next_signal(signals, caretaker)) {
       log_info("stopping on signal {}", *signal);
       return std::nullopt;
     }
     if (const auto longest = api.retirement()) return longest;
+    doors.open_when_possible(monotonic_now());
     caretaker.round();
     std::this_thread::sleep_for(std::chrono::milliseconds{50});
   }
@@ -226,23 +273,6 @@ void retire(int signals, Caretaker& caretaker, Duration longest) {
     std::this_thread::sleep_for(std::chrono::milliseconds{50});
   }
   drain(signals, caretaker, proxy::DrainKind::kPatient, longest);
-}
-
-/// The API's doors. Those of the process that was here before close first.
-Result<control::AdminServer> open_doors(const control::AdminServerOptions& options, AdminApi& api,
-                                        bool has_predecessor) {
-  std::error_code ignored;  // starting the server tells what is wrong with the place
-  std::filesystem::create_directories(std::filesystem::path{options.socket_path}.parent_path(),
-                                      ignored);
-  constexpr Duration kPatience = std::chrono::seconds{10};
-  const Instant give_up = monotonic_now() + kPatience;
-  while (true) {
-    auto server = control::AdminServer::start(
-        options, [&](const control::AdminRequest& request) { return api.handle(request); });
-    if (server) control::log_doors(options);
-    if (server || !has_predecessor || monotonic_now() >= give_up) return server;
-    std::this_thread::sleep_for(std::chrono::milliseconds{20});
-  }
 }
 
 /// Where packets come from now on: here. Before that, the old process goes on as if nothing were.
@@ -311,19 +341,17 @@ Result<void> run(const Options& options) {
   const bool has_predecessor = predecessor.has_value();
   Caretaker caretaker{workers.all(), *log, *tickets, api.health()};
   Result<void> ended = take_lane(options, lane, caretaker, std::move(predecessor));
+  Doors doors{*admin, api};
+  // Who has taken over serves traffic already, and opens them as soon as the other one lets go.
+  if (ended && !has_predecessor) ended = doors.open();
   if (ended) {
-    auto server = open_doors(*admin, api, has_predecessor);
-    if (server) {
-      const auto longest = supervise(signals->get(), caretaker, api);
-      if (longest) server->stop();  // its doors are the other process's now
-      if (longest) retire(signals->get(), caretaker, *longest);
-      if (!longest)
-        drain(signals->get(), caretaker, proxy::DrainKind::kPrompt,
-              std::chrono::seconds{options.drain_timeout_s});
-      server->stop();
-    } else {
-      ended = std::move(server).error();
-    }
+    const auto longest = supervise(signals->get(), caretaker, api, doors);
+    if (longest) doors.close();  // they are the other process's now
+    if (longest) retire(signals->get(), caretaker, *longest);
+    if (!longest)
+      drain(signals->get(), caretaker, proxy::DrainKind::kPrompt,
+            std::chrono::seconds{options.drain_timeout_s});
+    doors.close();
   }
   workers.stop();
   for (proxy::Worker* worker : workers.all())

@@ -514,8 +514,9 @@ bool may_be_trailer(std::string_view name) {
 
 bool tells_client_identity(std::string_view name) {
   static constexpr auto kFamilies = std::to_array<std::string_view>(
-      {"client-cert", "x-client-cert", "ssl-client-", "x-ssl-client-", "x-forwarded-client-cert",
-       "x-forwarded-tls-client-cert", "x-amzn-mtls-", "x-arr-clientcert"});
+      {"client-cert", "x-client-cert", "x-client-verify", "ssl-client-", "x-ssl-client-",
+       "x-ssl-cert", "x-forwarded-client-cert", "x-forwarded-tls-client-cert", "x-amzn-mtls-",
+       "x-arr-clientcert"});
   return std::any_of(kFamilies.begin(), kFamilies.end(), [&](std::string_view family) {
     return equals_ignoring_case(name.substr(0, family.size()), family);
   });

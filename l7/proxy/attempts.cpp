@@ -252,7 +252,7 @@ void Exchanges::count_answer(Exchange& exchange, Instant now) {
   if (exchange.is_mirror()) return;
   const EndpointEntry& entry = exchange.service->endpoints[exchange.endpoint_index];
   if (!is_unwell(exchange.status))
-    count_success(entry, now);
+    count_success(*exchange.service, entry, now);
   else if (count_failure(*exchange.service, entry, now))
     ++counters_.ejections;
 }

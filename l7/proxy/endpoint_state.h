@@ -27,7 +27,7 @@ struct alignas(64) EndpointState {
   /// Tenths of its share by the health check: 0 while it is down, less than all while it starts.
   std::atomic<std::uint32_t> share{kFullShare};
   std::atomic<std::uint32_t> failures_in_row{0};
-  std::atomic<std::uint32_t> ejections{0};     ///< since it was last well for long
+  std::atomic<std::uint32_t> ejections{0};     ///< those that it was not forgiven
   std::atomic<Instant::rep> ejected_until{0};  ///< in the past: it is not
   std::atomic<std::uint64_t> requests{0};      ///< attempts, ever
   std::atomic<std::uint64_t> failures{0};      ///< of them

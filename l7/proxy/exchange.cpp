@@ -148,7 +148,7 @@ void Exchange::begin(GenerationRef with, const ClientFacts& from, Instant first,
   mirror = nullptr;
   request_bytes = response_bytes = 0;
   body_rate.stop();
-  body_is_due = false;
+  body_is_due = only_listens = false;
   active_ = true;
   grpc_ = is_h2() && proxy::is_grpc(head_->fields);
   send_continue_ = head_sent_ = body_taken_ = answered_ = request_complete_ = false;
@@ -219,10 +219,8 @@ void Exchange::prepare_request(const std::optional<tls::ClientIdentity>& identit
   set_client_identity(head.fields, identity);
   // A client of HTTP/1.0 may name no host: it means whom it has connected to (RFC 9112,
   // section 3.3).
-  if (uri.authority().empty())
-    head.fields.set("Host", AddressText{facts->vip}.view());
-  else
-    head.fields.set("Host", uri.authority());
+  head.fields.set("Host", uri.authority().empty() ? AddressText{facts->vip}.view()
+                                                  : std::string_view{uri.authority()});
   head.target = uri.target();
   if (rule->rewrite) rewrite_target(head);
 }

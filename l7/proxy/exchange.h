@@ -205,6 +205,7 @@ class Exchange {
   std::uint64_t body_bytes_max = 0;  ///< 0: no limit
   MinimumRate body_rate;             ///< of the request's body
   bool body_is_due = false;          ///< and the client is who it waits for
+  bool only_listens = false;         ///< the client has ended its side, of what may be silent
   int status = 0;
   Reason reason = Reason::kOk;
   std::string_view detail;     ///< lives as long as the process; empty where the reason says it all

@@ -25,15 +25,12 @@ constexpr Duration kHalfClosedTimeout = std::chrono::seconds{30};
 
 Duration milliseconds(std::uint32_t count) { return std::chrono::milliseconds{count}; }
 
-bool is_half_closed(const Exchange& exchange) {
-  if (exchange.tunnel()) return exchange.request_complete() || exchange.response_complete();
-  return exchange.is_quiet() && exchange.response_started() && exchange.client().peer_is_done();
-}
-
 /// How long an exchange may stand still.
 Duration idle_timeout(const Exchange& exchange) {
   if (exchange.body_is_due) return milliseconds(exchange.listener->limits.body_timeout_ms);
-  if (is_half_closed(exchange)) return kHalfClosedTimeout;
+  const bool half_closed =
+      exchange.tunnel() && (exchange.request_complete() || exchange.response_complete());
+  if (half_closed || exchange.only_listens) return kHalfClosedTimeout;
   if (const auto set =
           exchange.rule != nullptr ? exchange.rule->timeouts.backend_idle_ms : std::nullopt)
     return milliseconds(*set);
@@ -297,7 +294,7 @@ Exchanges::Outcome Exchanges::step(Exchange& exchange, Instant now) {
   if (exchange.response_started()) end_retry(exchange);
   if (exchange.client().failed()) return fail(exchange, Reason::kClientReset, now);
   if (moved) exchange.last_progress = now;
-  if (is_half_closed(exchange)) timers_.arm(exchange.timer, deadline_of(exchange));
+  watch_listener(exchange, now);
   watch_body(exchange, now);
   if (exchange.response_complete() && exchange.client().delivered()) return finish(exchange, now);
   // After a reset, what has been read before may still be waiting for the client, and it may be all
@@ -306,6 +303,17 @@ Exchanges::Outcome Exchanges::step(Exchange& exchange, Instant now) {
       !exchange.response_complete())
     return attempt_failed(exchange, why_broken(exchange, *upstream), now);
   return moved ? Outcome::kMoved : Outcome::kWaits;
+}
+
+/// A client that has ended its side of the connection may have gone for good: an event stream that
+/// is silent then is given up like a tunnel of which one direction is left.
+void Exchanges::watch_listener(Exchange& exchange, Instant now) {
+  if (!exchange.is_quiet() || exchange.only_listens || !exchange.response_started() ||
+      !exchange.client().peer_is_done())
+    return;
+  exchange.only_listens = true;
+  exchange.last_progress = now;
+  timers_.arm(exchange.timer, deadline_of(exchange));
 }
 
 /// The body of a request has its own limits until its answer has begun: an endpoint that speaks

@@ -24,23 +24,32 @@ Standing standing_of(const ServiceEntry& service, Instant now) {
   return standing;
 }
 
+/// Of an endpoint that has been ejected so often before, and not been forgiven.
+Duration ejection_length(const control::OutlierDetection& rule, std::uint32_t times) {
+  const std::uint32_t doublings = std::min(times, kDoublingsMax);
+  return std::min<Duration>(std::chrono::milliseconds{rule.ejection_time_ms} * (1U << doublings),
+                            kEjectionMax);
+}
+
 void eject(const control::OutlierDetection& rule, EndpointState& state, Instant now) {
-  const std::uint32_t times = std::min(state.ejections.fetch_add(1, kRelaxed), kDoublingsMax);
-  const Duration lasts = std::min<Duration>(
-      std::chrono::milliseconds{rule.ejection_time_ms} * (1U << times), kEjectionMax);
+  const Duration lasts = ejection_length(rule, state.ejections.fetch_add(1, kRelaxed));
   state.ejected_until.store((now + lasts).time_since_epoch().count(), kRelaxed);
   state.failures_in_row.store(0, kRelaxed);
 }
 
 }  // namespace
 
-void count_success(const EndpointEntry& endpoint, Instant now) {
+void count_success(const ServiceEntry& service, const EndpointEntry& endpoint, Instant now) {
   EndpointState& state = *endpoint.state;
   // Written only where it changes something: readers on other cores keep their copy of the line.
   if (state.failures_in_row.load(kRelaxed) != 0) state.failures_in_row.store(0, kRelaxed);
-  if (state.ejections.load(kRelaxed) == 0) return;
-  const Instant until{Duration{state.ejected_until.load(kRelaxed)}};
-  if (now - until > kEjectionMax) state.ejections.store(0, kRelaxed);
+  std::uint32_t times = state.ejections.load(kRelaxed);
+  if (times == 0) return;
+  const Instant since{Duration{state.ejected_until.load(kRelaxed)}};
+  if (now - since < ejection_length(service.outlier, times - 1)) return;
+  // The next step takes its own time from here; of two workers, one takes this one.
+  if (state.ejections.compare_exchange_strong(times, times - 1, kRelaxed))
+    state.ejected_until.store(now.time_since_epoch().count(), kRelaxed);
 }
 
 bool count_failure(const ServiceEntry& service, const EndpointEntry& endpoint, Instant now) {

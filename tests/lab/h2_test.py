@@ -19,6 +19,7 @@ def h2_config(directory):
   gone2: {{endpoints: ["{b1}:9"], protocol: h2c}}
 httpRoutes:""") + """  - {name: h2, matches: [{path: {prefix: /h2}}], backendRefs: [{name: h2}]}
   - {name: h2s, matches: [{path: {prefix: /h2s}}], backendRefs: [{name: h2s}]}
+  - {name: tunnels, matches: [{method: CONNECT}], backendRefs: [{name: users}]}
   - {name: ws, matches: [{path: {prefix: /ws}}], backendRefs: [{name: ws}]}
   - {name: node-ws, matches: [{path: {prefix: /node-ws}}], backendRefs: [{name: node-ws}]}
   - {name: grpc, matches: [{path: {prefix: /weir.test.Echo}}], backendRefs: [{name: grpc}]}
@@ -55,6 +56,21 @@ class Http2(LabCase):
 
     def in_client(self, *command, **options):
         return self.lab.run_in("client", *command, **options)
+
+    def through_a_tunnel(self, host, *proxy):
+        return self.lab.run_in("client", "curl", "-sS", "-i", "--max-time", "20", "--proxytunnel", "--proxy",
+                               *proxy, f"http://{host}/users/x", check=False)
+
+    def test_curl_goes_through_a_tunnel_where_a_rule_names_connect(self):
+        for proxy in ((f"http://{VIP_EDGE4}:8080",), (f"https://{VIP_EDGE4}", "--proxy-insecure")):
+            done = self.through_a_tunnel("api.shop.example", *proxy)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            established, answer = done.stdout.split("\n\n", 1)
+            self.assertEqual(established, "HTTP/1.1 200 Connection Established")
+            self.assertIn("x-service: users", answer.lower())
+            refused = self.through_a_tunnel("elsewhere.example", *proxy)
+            self.assertNotEqual(refused.returncode, 0)
+            self.assertIn("CONNECT", refused.stderr)
 
     def node(self, *words, port=8080):
         scheme = "https" if port == 443 else "http"

@@ -159,7 +159,8 @@ class Mixed(MixedCase):
                     unexplained.append(line)
         for (kind, reason, status), count in sorted(reasons.items(), key=str):
             print(f"log: {count:8} {kind} {reason} {status}")
-        self.assertEqual(unexplained[:20], [], f"{len(unexplained)} of {lines} lines")
+        print("".join(unexplained[:20]), end="")
+        self.assertEqual(unexplained[:1], [], f"{len(unexplained)} of {lines} lines")
         return lines
 
     def left(self):
@@ -197,8 +198,10 @@ class Mixed(MixedCase):
         for thread in threads:
             print(f"load: {thread.count:8} {thread.name}")
         print("scripts:", json.dumps(self.said))
+        failures = [failure for thread in threads for failure in thread.failures]
+        print("".join(f"failed: {failure}\n" for failure in failures), end="")
         self.assert_log_is_explained()  # first, since it has the reason
-        self.assertEqual([failure for thread in threads for failure in thread.failures], [])
+        self.assertEqual(failures, [])
         for thread in threads:
             self.assertGreater(thread.count, 0, thread.name)
         self.assert_nothing_is_left()

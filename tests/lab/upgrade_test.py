@@ -11,6 +11,7 @@ UPGRADES = int(os.environ.get("WEIR_UPGRADES", "3"))
 CHANGES = int(os.environ.get("WEIR_CHANGES", "30"))
 SEED = int(os.environ.get("WEIR_MIXED_SEED", "1"))
 UPGRADE_S = 60  # until the old process is gone, on a busy machine
+METRICS = 9105
 MIXED_S = 20  # how long one command of a load lasts
 
 
@@ -121,6 +122,24 @@ class Upgrade(MixedCase):
         self.assertEqual(self.lane_in_use(), {self.status()["lane"]})
         self.lab.stop("second")
         self.wait_for_end(old)
+
+    def test_traffic_goes_on_where_the_api_cannot_be_served_yet(self):
+        taken = self.lab.start("taken", "node", PYTHON, "-m", "http.server", "--bind", "127.0.0.1", METRICS)
+        wait_until("somebody else to listen", lambda: self.lab.listening("node", METRICS))
+        old = self.lab.processes["weir-l7"]
+        new = self.lab.start("weir-l7.new", "node",
+                             *self.lab.l7_command(self.config, "--take-over", "--metrics", METRICS))
+        self.lab.processes["weir-l7"] = self.lab.processes.pop("weir-l7.new")
+        self.lab.processes["weir-l7.old"] = old
+        self.wait_for_end(old)
+        wait_until("it to be said", lambda: "but not the API" in self.lab.log("weir-l7.new"), 30)
+        for _ in range(20):
+            self.assertIn("x-service: cart", self.lab.curl("-i", "-H", f"Host: {HOST}",
+                                                           f"{CLEAR}/cart").stdout)
+        self.assertFalse(self.serves(new.pid))
+        self.lab.stop("taken")
+        self.assertIsNotNone(taken.poll())
+        wait_until("the API to be served", lambda: self.serves(new.pid), 30)
 
     def test_no_request_fails_and_no_stream_is_cut(self):
         self.said = {}

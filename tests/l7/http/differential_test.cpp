@@ -132,7 +132,10 @@ std::string disagreement(std::string_view input) {
   if (!ours) return {};  // refusing more than llhttp is what this parser is for
   // RFC 9110, section 5.5: a tab behind a value is white space. llhttp 8.1 takes it for a part of
   // a length or a coding, and refuses the request now or with its first body byte.
-  const bool has_length_or_coding = ours->chunked || ours->length > 0;
+  const bool has_length_or_coding =
+      ours->chunked || std::ranges::any_of(ours->fields, [](const auto& field) {
+        return equals_ignoring_case(field.first, "content-length");
+      });
   if (has_length_or_coding && input.find("\t\r\n") != std::string_view::npos) return {};
   const OracleAnswer theirs = ask_llhttp(input);
   if (!theirs.reading) {

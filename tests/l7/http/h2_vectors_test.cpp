@@ -124,6 +124,8 @@ class Observer {
         seen.outcome = fmt::format("refuse {}", number_of(refusal->status));
       else if (stream.websocket)
         seen.outcome = fmt::format("websocket {}", stream.request.target);
+      else if (stream.request.method == "CONNECT")
+        seen.outcome = fmt::format("connect {}", uri.authority());
       else
         seen.outcome = fmt::format("accept {} {}", stream.request.method, stream.request.target);
       return;

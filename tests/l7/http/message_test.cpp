@@ -82,9 +82,11 @@ TEST(HeaderList, KeepsItsCapacityOverClear) {
   EXPECT_EQ(guard.allocations(), 0U);
 }
 
-TEST(Status, HasAPhraseOrSaysUnknown) {
+TEST(Status, HasAPhraseWhereItIsRegistered) {
   EXPECT_EQ(reason_phrase(Status::kHeaderFieldsTooLarge), "Request Header Fields Too Large");
-  EXPECT_EQ(reason_phrase(Status{418}), "Unknown");
+  EXPECT_EQ(reason_phrase(Status{103}), "Early Hints");
+  EXPECT_EQ(reason_phrase(Status{511}), "Network Authentication Required");
+  EXPECT_EQ(reason_phrase(Status{418}), "");
   EXPECT_EQ(number_of(Status::kVersionNotSupported), 505);
 }
 

@@ -181,10 +181,21 @@ TEST(RequestUri, RefusesWhatAGatewayDoesNotDo) {
     const auto refusal = uri.resolve(head);
     return refusal ? number_of(refusal->status) : 0;
   };
-  EXPECT_EQ(status(request("CONNECT", "h:443", "h:443")), 501);
+  EXPECT_EQ(status(request("CONNECT", "h", "h")), 400);
+  EXPECT_EQ(status(request("CONNECT", "h:70000", "h:70000")), 400);
   EXPECT_EQ(status(request("GET", "http://user@h/", "h")), 400);
   EXPECT_EQ(status(request("GET", "/%2f", "h")), 400);
   EXPECT_EQ(status(request("GET", "*", "h")), 400);
+}
+
+TEST(RequestUri, OfATunnelIsHostAndPortAlone) {
+  RequestUri uri;
+  ASSERT_FALSE(uri.resolve(request("CONNECT", "H.example:443", "other")));
+  EXPECT_EQ(uri.host(), "h.example");
+  EXPECT_EQ(uri.port(), 443);
+  EXPECT_EQ(uri.authority(), "h.example:443");
+  EXPECT_EQ(uri.path(), "");
+  EXPECT_EQ(uri.target(), "");
 }
 
 TEST(RequestUri, KeepsIpv6Brackets) {

@@ -87,7 +87,8 @@ Reading read_request(const WireVector& vector, int round) {
   RequestUri uri;
   if (const auto refusal = uri.resolve(parser.head())) return refused(*refusal);
   Reading reading{.outcome = "ok"};
-  reading.reads = fmt::format("{} {}", parser.head().method, uri.target());
+  reading.reads = fmt::format("{} {}", parser.head().method,
+                              uri.target().empty() ? uri.authority() : uri.target());
   for (const Field field : parser.head().fields)
     reading.fields.push_back(fmt::format("{}: {}", field.name, field.value));
   BodyDecoder decoder{parser.framing().body};

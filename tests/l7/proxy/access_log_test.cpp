@@ -32,7 +32,7 @@ TEST(AccessLog, WritesOneJsonObjectPerLine) {
   ASSERT_TRUE(line.ends_with("}\n"));
   const auto json = nlohmann::json::parse(line);
   EXPECT_EQ(json["client"], "198.51.100.7:40000");
-  EXPECT_EQ(json["vip"], "[2001:db8:0:0:0:0:0:10]:443");
+  EXPECT_EQ(json["vip"], "[2001:db8::10]:443");
   EXPECT_EQ(json["endpoint"], "10.0.0.1:8080");
   EXPECT_EQ(json["tls"], "TLSv1.3");
   EXPECT_EQ(json["status"], 200);

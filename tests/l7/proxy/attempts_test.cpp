@@ -188,6 +188,27 @@ TEST_F(Attempts, AnEventStreamMayBeSilentForMinutesAndAnotherAnswerMayNot) {
   }
 }
 
+TEST_F(Attempts, ASilentEventStreamEndsSoonAfterItsClientHasEndedItsSide) {
+  Backend& app = world_.add_backend(8001, [&](Peer& peer) {
+    if (peer.requests++ == 0)
+      peer.send(
+          "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+          "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n");
+  });
+  world_.install(ProxyWorld::model_for({app.endpoint}));
+  Peer& client = connect_and_send(request());
+  world_.run_for(300s);
+  client.finish();
+  world_.run_for(20s);
+  app.connections[0]->send("1\r\ny\r\n");
+  world_.run_for(1s);
+  EXPECT_TRUE(client.received.ends_with("1\r\ny\r\n")) << "it may still listen";
+  world_.run_for(28s);
+  EXPECT_FALSE(client.was_reset());
+  world_.run_for(2s);
+  EXPECT_TRUE(client.was_reset());
+}
+
 TEST_F(Attempts, TheRouteSaysHowLongAnEndpointMayBeSilent) {
   serve_all({[](Peer&) {}}, [](control::Model& model) {
     model.http_routes[0].rules[0].timeouts.backend_idle_ms = 2000;

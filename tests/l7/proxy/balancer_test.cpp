@@ -251,11 +251,31 @@ TEST_F(EndpointChoice, ARunOfFailuresEjectsForTwiceAsLongEachTime) {
     EXPECT_FALSE(entry.state->is_ejected(now + lasts));
     now += lasts;
   }
-  // Well for long enough: forgiven.
-  count_success(entry, now + 301s);
-  now += 301s;
-  for (int i = 0; i < 3; ++i)
-    (void)count_failure(service(), entry, now);
+}
+
+TEST_F(EndpointChoice, WhoeverIsWellForAsLongAsItWasOutIsForgivenThatOnce) {
+  make(4, [](control::Service& service) {
+    service.outlier = {.consecutive_failures = 1, .ejection_time_ms = 1000};
+  });
+  const EndpointEntry& entry = service().endpoints[0];
+  Instant now = kNow;
+  for (const auto lasts : {1s, 2s, 4s}) {
+    EXPECT_TRUE(count_failure(service(), entry, now));
+    now += lasts;
+  }
+  // The last one lasted 4 s.
+  count_success(service(), entry, now + 3999ms);
+  EXPECT_EQ(entry.state->ejections, 3U);
+  count_success(service(), entry, now + 4s);
+  EXPECT_EQ(entry.state->ejections, 2U);
+  EXPECT_FALSE(entry.state->is_ejected(now + 4s));
+  count_success(service(), entry, now + 5s);
+  EXPECT_EQ(entry.state->ejections, 2U) << "the one before takes 2 s more";
+  count_success(service(), entry, now + 6s);
+  count_success(service(), entry, now + 7s);
+  EXPECT_EQ(entry.state->ejections, 0U);
+  now += 7s;
+  EXPECT_TRUE(count_failure(service(), entry, now));
   EXPECT_FALSE(entry.state->is_ejected(now + 1s));
 }
 
@@ -264,7 +284,7 @@ TEST_F(EndpointChoice, ASuccessEndsTheRun) {
   const EndpointEntry& entry = service().endpoints[0];
   for (int i = 0; i < 10; ++i) {
     EXPECT_FALSE(count_failure(service(), entry, kNow));
-    count_success(entry, kNow);
+    count_success(service(), entry, kNow);
   }
 }
 

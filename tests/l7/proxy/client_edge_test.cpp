@@ -325,7 +325,7 @@ TEST_F(ClientEdge, ARequestThatNobodyServesIsLoggedWithItsClientToo) {
   const auto lines = log();
   ASSERT_EQ(lines.size(), 1U);
   EXPECT_EQ(lines[0]["status"], 404);
-  EXPECT_EQ(lines[0]["forwarded_for"], "2001:db8:0:0:0:0:0:7");
+  EXPECT_EQ(lines[0]["forwarded_for"], "2001:db8::7");
 }
 
 // ---- how much of it -----------------------------------------------------------------------------

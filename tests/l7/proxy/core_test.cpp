@@ -170,6 +170,24 @@ TEST_F(ProxyCore, ABodyThatTurnsOutTooLargeIsRefusedAndItsBackendReset) {
   EXPECT_FALSE(first_message(app.received()));
 }
 
+TEST_F(ProxyCore, AChunkThatSaysItselfThatItIsTooLargeIsRefusedAtOnce) {
+  serve_with([](control::Model& model) { model.gateways[0].limits.body_bytes = 100'000; });
+  Peer& client =
+      connect_and_send(request("POST", "Transfer-Encoding: chunked\r\n", "7fffffffffffffff\r\nx"));
+  world_.run_for(10ms);
+  EXPECT_EQ(client.received, last_answer("413 Content Too Large"));
+  EXPECT_EQ(outcomes(), "413 body_too_large");
+}
+
+TEST_F(ProxyCore, UserInformationIsNamedAsWhatIsWrong) {
+  serve(answering(std::string{kOk}));
+  connect_and_send("GET http://u:p@shop.example/ HTTP/1.1\r\nHost: shop.example\r\n\r\n");
+  world_.run_for(10ms);
+  const auto lines = log();
+  ASSERT_EQ(lines.size(), 1U);
+  EXPECT_EQ(lines[0]["detail"], "user information in front of the host");
+}
+
 TEST_F(ProxyCore, AHeadThatDoesNotEndInTimeGets408) {
   serve(answering(std::string{kOk}));
   Peer& client = connect_and_send("GET /app HTTP/1.1\r\n");

@@ -275,6 +275,7 @@ TEST_F(ProxyCoreListeners, AClientCertificateIsToldToTheBackendAndAForgedOneIsNo
   const std::string forged =
       "Client-Cert: :Zm9yZ2Vk:\r\nclient-cert-chain: :Zm9yZ2Vk:\r\n"
       "X-Client-Cert-Subject: CN=forged\r\nX-Forwarded-Client-Cert: forged\r\n"
+      "X-SSL-Cert: forged\r\nX-Client-Verify: forged\r\n"
       "Connection: Client-Cert, X-Client-Cert-Subject\r\n";
   const tls::UniqueCertificate user =
       tls::testing::make_certificate({.common_name = "user", .key_index = 7, .issuer = &authority});
