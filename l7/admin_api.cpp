@@ -22,6 +22,7 @@
 #include "l7/metrics.h"
 #include "l7/openapi.h"
 #include "l7/traffic_routes.h"
+#include "l7/traffic_totals.h"
 
 namespace weir::l7 {
 namespace {
@@ -37,6 +38,7 @@ constexpr Duration kFirstLookupsMax = std::chrono::seconds{2};
 constexpr Duration kEndpointsPace = std::chrono::seconds{1};
 constexpr Duration kEndpointsSlowPace = std::chrono::seconds{30};
 constexpr std::size_t kSnapshotsMany = 16;
+constexpr std::size_t kRouteRowsMax = 500;  // of a worker's, in GET /v1/stats
 
 json port_json(const port::PortCounters& c) {
   return {{"received_frames", c.received_frames},
@@ -135,14 +137,15 @@ json mirrors_json(const proxy::MirrorCounters& c) {
           {"too_large", c.too_large}, {"cut", c.cut},           {"crowded", c.crowded}};
 }
 
-json route_json(const proxy::RouteCounters& route) {
-  json row{
-      {"route", route.name}, {"requests", route.requests()}, {"duration_us", route.duration_us}};
-  for (std::size_t i = 2; i < route.responses.size(); ++i)
-    row[fmt::format("responses_{}xx", i)] = route.responses[i];
-  for (std::size_t i = 0; i < route.within.size(); ++i)
-    row[fmt::format("within_{}ms", proxy::RouteCounters::kBoundsMs[i])] = route.within[i];
-  return row;
+/// The first of them: each is eleven series to who stores them.
+json route_rows_json(std::span<const proxy::RouteCounters> routes) {
+  json rows = json::array();
+  for (const proxy::RouteCounters& route : routes.first(std::min(routes.size(), kRouteRowsMax))) {
+    json row = named(route);
+    row["route"] = route.name;
+    rows.push_back(std::move(row));
+  }
+  return rows;
 }
 
 json http_json(const proxy::WorkerReport& report) {
@@ -153,9 +156,6 @@ json http_json(const proxy::WorkerReport& report) {
   json responses = json::object();
   for (std::size_t i = 1; i < c.responses.size(); ++i)
     responses[fmt::format("{}xx", i)] = c.responses[i];
-  json routes = json::array();
-  for (const proxy::RouteCounters& route : report.routes.routes)
-    routes.push_back(route_json(route));
   json services = json::array();
   for (const proxy::ServiceCounters& service : report.services)
     services.push_back({{"service", service.name}, {"requests", service.requests}});
@@ -184,8 +184,8 @@ json http_json(const proxy::WorkerReport& report) {
           {"responses", responses},
           {"reasons", reasons},
           {"services", services},
-          {"routes", routes},
-          {"routes_left_out", report.routes.left_out},
+          {"routes", route_rows_json(report.routes)},
+          {"routes_left_out", report.routes.size() - std::min(report.routes.size(), kRouteRowsMax)},
           {"buffers", c.buffers},
           {"buffer_refusals", c.buffer_refusals},
           {"log_dropped", report.log_dropped}};
@@ -513,7 +513,7 @@ control::AdminReply AdminApi::answer(const control::AdminRequest& request) {
   if (request.method == "GET" && request.path == "/v1/config") return config();
   if (request.method == "GET" && request.path == "/v1/explain")
     return explain_reply(model_, *snapshot_, request);
-  if (request.method == "GET" && request.path == "/v1/routes") return routes_reply(model_);
+  if (request.method == "GET" && request.path == "/v1/routes") return routes(request);
   if (request.method == "GET" && request.path == "/v1/endpoints")
     return endpoints_reply(*snapshot_, health_, names_.views(model_, monotonic_now()),
                            monotonic_now());
@@ -567,14 +567,29 @@ std::optional<Duration> AdminApi::retirement() const {
 
 control::AdminReply AdminApi::config() { return {200, control::to_json(submission_)}; }
 
-control::AdminReply AdminApi::stats() {
-  json workers = json::array();
+Result<std::vector<proxy::WorkerReport>> AdminApi::reports() const {
+  std::vector<proxy::WorkerReport> reports;
   for (std::size_t i = 0; i < workers_.size(); ++i) {
-    const auto report = workers_[i]->report(kReportTimeout);
-    if (!report) return control::error_reply(worker_hangs(i, "answer"));
-    workers.push_back(worker_json(i, *report));
+    auto report = workers_[i]->report(kReportTimeout);
+    if (!report) return worker_hangs(i, "answer");
+    reports.push_back(*std::move(report));
   }
+  return reports;
+}
+
+control::AdminReply AdminApi::stats() {
+  const auto all = reports();
+  if (!all) return control::error_reply(all.error());
+  json workers = json::array();
+  for (std::size_t i = 0; i < all->size(); ++i)
+    workers.push_back(worker_json(i, (*all)[i]));
   return control::ok_reply(json{{"workers", std::move(workers)}, {"names", names_json(names_)}});
+}
+
+control::AdminReply AdminApi::routes(const control::AdminRequest& request) {
+  const auto all = reports();
+  if (!all) return control::error_reply(all.error());
+  return routes_reply(model_, *snapshot_, totals_of(*all, monotonic_now()), request);
 }
 
 control::AdminReply AdminApi::metrics() {

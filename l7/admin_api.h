@@ -82,7 +82,10 @@ class AdminApi {
  private:
   control::AdminReply answer(const control::AdminRequest& request);
   control::AdminReply status();
+  /// Of every worker.
+  [[nodiscard]] Result<std::vector<proxy::WorkerReport>> reports() const;
   control::AdminReply stats();
+  control::AdminReply routes(const control::AdminRequest& request);
   /// What is in force, in the form that apply() takes: for whoever may have to go back to it.
   control::AdminReply config();
   control::AdminReply metrics();

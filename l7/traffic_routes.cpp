@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
 
 #include "l4/control/route_json.h"
 #include "l7/explain.h"
@@ -68,6 +71,13 @@ json endpoint_json(const proxy::EndpointEntry& entry, Instant now) {
           {"failures", state.failures.load(kRelaxed)}};
 }
 
+json endpoints_json(const proxy::ServiceEntry& service, Instant now) {
+  json endpoints = json::array();
+  for (const proxy::EndpointEntry& entry : service.endpoints)
+    endpoints.push_back(endpoint_json(entry, now));
+  return endpoints;
+}
+
 std::int64_t seconds_of(Duration duration) {
   return std::chrono::duration_cast<std::chrono::seconds>(duration).count();
 }
@@ -91,12 +101,9 @@ json services_json(const proxy::Snapshot& snapshot, const proxy::Rule& rule, Ins
   std::uint32_t before = 0;
   for (const proxy::WeightedService& weighted : rule.services) {
     const proxy::ServiceEntry& service = snapshot.services[weighted.service];
-    json endpoints = json::array();
-    for (const proxy::EndpointEntry& entry : service.endpoints)
-      endpoints.push_back(endpoint_json(entry, now));
     services.push_back({{"service", service.name},
                         {"weight", weighted.weight_end - before},
-                        {"endpoints", std::move(endpoints)}});
+                        {"endpoints", endpoints_json(service, now)}});
     before = weighted.weight_end;
   }
   return services;
@@ -138,33 +145,75 @@ control::AdminReply explain_reply(const control::Model& model, const proxy::Snap
            {"candidates", std::move(candidates)}});
 }
 
-control::AdminReply routes_reply(const control::Model& model) {
-  json rows = json::array();
-  for (const control::HttpRoute& route : model.http_routes) {
-    json parents = json::array();
-    for (const control::ParentRef& parent : route.parents)
-      parents.push_back(parent.listener ? parent.gateway + "/" + *parent.listener : parent.gateway);
-    for (std::size_t i = 0; i < route.rules.size(); ++i) {
-      const control::RouteRule& rule = route.rules[i];
-      json matches = json::array();
-      for (const control::RouteMatch& match : rule.matches)
-        matches.push_back(match_text(match));
-      json services = json::array();
-      for (const control::BackendRef& backend : rule.backends)
-        services.push_back({{"service", backend.service}, {"weight", backend.weight}});
-      rows.push_back({{"route", route.name},
-                      {"rule", rule_name(route, i)},
-                      {"gateways", parents},
-                      {"hostnames", route.hostnames},
-                      {"matches", std::move(matches)},
-                      {"answer", rule.redirect  ? "redirect"
-                                 : rule.respond ? "respond"
-                                                : "services"},
-                      {"effects", effects_of(route, rule)},
-                      {"services", std::move(services)}});
-    }
+namespace {
+
+/// What is configured of a rule.
+json rule_json(const control::HttpRoute& route, std::size_t index) {
+  const control::RouteRule& rule = route.rules[index];
+  json parents = json::array();
+  for (const control::ParentRef& parent : route.parents)
+    parents.push_back(parent.listener ? parent.gateway + "/" + *parent.listener : parent.gateway);
+  json matches = json::array();
+  for (const control::RouteMatch& match : rule.matches)
+    matches.push_back(match_text(match));
+  json services = json::array();
+  for (const control::BackendRef& backend : rule.backends)
+    services.push_back({{"service", backend.service}, {"weight", backend.weight}});
+  return {{"route", route.name},
+          {"rule", rule_name(route, index)},
+          {"gateways", std::move(parents)},
+          {"hostnames", route.hostnames},
+          {"matches", std::move(matches)},
+          {"answer", rule.redirect  ? "redirect"
+                     : rule.respond ? "respond"
+                                    : "services"},
+          {"effects", effects_of(route, rule)},
+          {"services", std::move(services)}};
+}
+
+/// The rule that is asked for; nothing where all are.
+Result<std::optional<std::string>> wanted_rule(const control::AdminRequest& request) {
+  std::optional<std::string> wanted;
+  for (const auto& [name, value] : request.query) {
+    if (name != "rule")
+      return Error{ErrorCode::kInvalid, fmt::format("the query has '{}'", name),
+                   "rule=ROUTE/RULE, or nothing"};
+    wanted = value;
   }
-  return control::ok_reply(json{{"routes", std::move(rows)}});
+  return wanted;
+}
+
+}  // namespace
+
+control::AdminReply routes_reply(const control::Model& model, const proxy::Snapshot& snapshot,
+                                 const TrafficTotals& totals,
+                                 const control::AdminRequest& request) {
+  const auto wanted = wanted_rule(request);
+  if (!wanted) return control::error_reply(wanted.error());
+  json rows = json::array();
+  for (const control::HttpRoute& route : model.http_routes)
+    for (std::size_t i = 0; i < route.rules.size(); ++i) {
+      const std::string name = route.name + "/" + rule_name(route, i);
+      if (*wanted && name != **wanted) continue;
+      json row = rule_json(route, i);
+      const auto counted = totals.routes.find(name);
+      row["counters"] =
+          named(counted == totals.routes.end() ? proxy::RouteCounters{} : counted->second);
+      if (*wanted)
+        for (json& service : row["services"])
+          service["endpoints"] = endpoints_json(
+              snapshot.services[snapshot.service_names.at(service["service"].get<std::string>())],
+              totals.read_at);
+      rows.push_back(std::move(row));
+    }
+  if (*wanted && rows.empty())
+    return control::error_reply(Error{ErrorCode::kNotFound,
+                                      fmt::format("there is no rule '{}'", **wanted),
+                                      "'weir routes' lists all, as ROUTE/RULE"});
+  return control::ok_reply(
+      json{{"read_at_ns", std::chrono::nanoseconds{totals.read_at.time_since_epoch()}.count()},
+           {"total", named(totals)},
+           {"routes", std::move(rows)}});
 }
 
 control::AdminReply endpoints_reply(const proxy::Snapshot& snapshot, const EndpointHealth& health,

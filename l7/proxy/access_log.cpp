@@ -152,6 +152,37 @@ std::string_view text_of(Reason reason) {
   return "unknown";
 }
 
+bool is_failure(Reason reason) {
+  switch (reason) {
+    case Reason::kNoEndpoint:
+    case Reason::kNoHealthyEndpoint:
+    case Reason::kOverloaded:
+    case Reason::kConnectFailed:
+    case Reason::kUpstreamReset:
+    case Reason::kUpstreamProtocol:
+    case Reason::kUpstreamTls:
+    case Reason::kUpstreamTimeout:
+    case Reason::kRequestTimeout:
+      return true;
+    case Reason::kOk:
+    case Reason::kRedirect:
+    case Reason::kFixed:
+    case Reason::kFault:
+    case Reason::kBadRequest:
+    case Reason::kHeaderTimeout:
+    case Reason::kHeaderTooLarge:
+    case Reason::kBodyTooLarge:
+    case Reason::kBodyTooSlow:
+    case Reason::kNoRoute:
+    case Reason::kMisdirected:
+    case Reason::kClientReset:
+    case Reason::kClientTimeout:
+    case Reason::kNotSupported:
+      return false;
+  }
+  return false;
+}
+
 std::size_t format_record(const AccessRecord& record, std::span<char> out) {
   const auto microseconds = [](Duration duration) {
     return std::chrono::duration_cast<std::chrono::microseconds>(duration).count();

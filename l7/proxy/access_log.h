@@ -44,6 +44,8 @@ enum class Reason : std::uint8_t {
 };
 inline constexpr std::size_t kReasonCount = static_cast<std::size_t>(Reason::kNotSupported) + 1;
 std::string_view text_of(Reason reason);
+/// No endpoint has answered, or not to the end, and neither the client nor the rule wanted that.
+bool is_failure(Reason reason);
 
 /// One finished exchange. Views need to live only during the call that takes the record.
 struct AccessRecord {

@@ -110,16 +110,11 @@ CoreCounters Core::counters() const {
 
 std::vector<ServiceCounters> Core::service_counters() const { return exchanges_.services(); }
 
-RouteReport Core::route_counters() const {
-  RouteReport report;
-  for (const RouteCounters& route : exchanges_.routes()) {
-    if (route.requests() == 0) continue;
-    if (report.routes.size() < RouteReport::kRoutesMax)
-      report.routes.push_back(route);
-    else
-      ++report.left_out;
-  }
-  return report;
+std::vector<RouteCounters> Core::route_counters() const {
+  std::vector<RouteCounters> used;
+  for (const RouteCounters& route : exchanges_.routes())
+    if (route.requests() > 0) used.push_back(route);
+  return used;
 }
 
 // ---- events ------------------------------------------------------------------------------------

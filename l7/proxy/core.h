@@ -37,13 +37,6 @@ struct CoreCounters : ExchangeCounters {
   http::H2Counters h2;                ///< of clients and endpoints
 };
 
-/// The rules that have had requests, so many at most: each is ten series to who stores them.
-struct RouteReport {
-  static constexpr std::size_t kRoutesMax = 500;
-  std::vector<RouteCounters> routes;
-  std::uint64_t left_out = 0;
-};
-
 enum class DrainKind : std::uint8_t {
   kPrompt,  ///< somebody waits for the end: idle connections of HTTP/1 are closed at once
   /// They are not, since a client that sends a request at that moment would lose it: they end with
@@ -91,7 +84,7 @@ class Core {
     return exchanges_.upstreams().counters();
   }
   [[nodiscard]] std::vector<ServiceCounters> service_counters() const;
-  [[nodiscard]] RouteReport route_counters() const;
+  [[nodiscard]] std::vector<RouteCounters> route_counters() const;
 
  private:
   // core.cpp: what all connections have in common.

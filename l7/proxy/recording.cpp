@@ -44,6 +44,7 @@ void Exchanges::count_route(const Exchange& exchange, Duration duration) {
   }
   RouteCounters& counters = routes_[index];
   ++counters.responses[static_cast<std::size_t>(exchange.status / 100) % 6];
+  if (is_failure(exchange.reason)) ++counters.failures;
   counters.duration_us += static_cast<std::uint64_t>(
       std::chrono::duration_cast<std::chrono::microseconds>(duration).count());
   for (std::size_t i = 0; i < counters.within.size(); ++i)

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <numeric>
 #include <string>
@@ -22,8 +23,18 @@ struct RouteCounters {
   std::array<std::uint64_t, 6> responses{};              ///< by first digit of the status
   std::array<std::uint64_t, kBoundsMs.size()> within{};  ///< requests that took at most the bound
   std::uint64_t duration_us = 0;                         ///< sum
+  std::uint64_t failures = 0;  ///< of them, those that no endpoint has answered to the end
   [[nodiscard]] std::uint64_t requests() const {
     return std::accumulate(responses.begin(), responses.end(), std::uint64_t{0});
+  }
+  /// The same rule's at another worker.
+  void add(const RouteCounters& other) {
+    for (std::size_t i = 0; i < responses.size(); ++i)
+      responses[i] += other.responses[i];
+    for (std::size_t i = 0; i < within.size(); ++i)
+      within[i] += other.within[i];
+    duration_us += other.duration_us;
+    failures += other.failures;
   }
 };
 

@@ -29,7 +29,7 @@ struct WorkerReport {
   CoreCounters core;
   UpstreamCounters upstream;
   std::vector<ServiceCounters> services;
-  RouteReport routes;
+  std::vector<RouteCounters> routes;  ///< rules that have had requests
   MailCounters mail;
   std::uint64_t log_dropped = 0;
   std::uint64_t turns = 0;

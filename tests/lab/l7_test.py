@@ -11,6 +11,22 @@ from labcase import *
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
+# In the client's namespace, one after the other until it is ended: of five requests three to /cart, one
+# each to /users and /gone.
+MIX = f"""
+import http.client, itertools
+connection = http.client.HTTPConnection("{VIP_EDGE4}", 8080, timeout=20)
+for path in itertools.cycle(("/cart", "/cart", "/cart", "/users", "/gone")):
+    connection.request("GET", path, headers={{"Host": "api.shop.example"}})
+    connection.getresponse().read()
+"""
+
+
+def number(text):
+    """What `weir top` has written in three digits."""
+    power = {"k": 1e3, "M": 1e6}.get(text[-1])
+    return float(text[:-1]) * power if power else float(text)
+
 
 class L7Path(LabCase):
 
@@ -30,6 +46,11 @@ class L7Path(LabCase):
         lines = (self.lab.directory / "access.log").read_text().splitlines()
         rows = [json.loads(line) for line in lines]
         return [r for r in rows if all(r.get(k) == v for k, v in wanted.items())]
+
+    def top(self, *words):
+        """One frame of `weir top l7`: the summary, and the numbers of each row."""
+        lines = self.lab.weir("top", "l7", *words, "--once", "--interval", "5s").stdout.splitlines()
+        return lines[1], {line.split()[0]: line.split()[1:] for line in lines[3:]}
 
     def stats(self):
         return {row["counter"]: row["value"] for row in self.lab.weir_json("stats")["weir-l7"]}
@@ -98,6 +119,52 @@ class L7Path(LabCase):
         row = wait_until("the log", lambda: self.records(target="/gone"))[-1]
         self.assertEqual(row["reason"], "connect_failed")
         self.assertEqual(row["attempts"], 3)
+
+    def test_each_rule_counts_the_requests_that_it_got(self):
+        from openapi import Client
+        api = Client(self.lab.l7_socket)
+
+        def requests():
+            said = api.ask("GET", "/v1/routes", 200)
+            rows = {f"{row['route']}/{row['rule']}": row["counters"]["requests"] for row in said["routes"]}
+            return {**rows, "total": said["total"]["requests"]}
+
+        before = requests()
+        for path, count in (("/cart", 500), ("/users", 100)):
+            done = self.lab.run_in("client", "h2load", "--h1", f"-n{count}", "-c5",
+                                   f"--connect-to={VIP_EDGE4}:8080", f"http://api.shop.example:8080{path}")
+            self.assertIn(f"{count} succeeded", done.stdout)
+        wanted = {"shop/cart": 500, "shop/users": 100, "shop/six": 0, "shop/gone": 0, "shop/split": 0, "total": 600}
+        wait_until("the counts", lambda: {k: v - before[k] for k, v in requests().items()} == wanted)
+
+    def test_top_shows_which_rules_and_endpoints_have_the_requests(self):
+        mix = self.lab.start("mix", "client", "python3", "-c", MIX)
+        self.addCleanup(self.lab.stop, "mix")
+        wait_until("requests", lambda: self.records(target="/gone", route="shop"))
+        summary, rules = self.top()
+        self.assertEqual(sorted(rules), ["shop/cart", "shop/gone", "shop/six", "shop/split", "shop/users"])
+        cart, users, gone = (rules[f"shop/{name}"] for name in ("cart", "users", "gone"))
+        self.assertAlmostEqual(number(cart[0]) / number(users[0]), 3, delta=0.5)
+        # requests, 4xx, 5xx, failures, mean time, those that took more than a second
+        self.assertEqual(cart[1:4], ["0", "0", "0"])
+        self.assertGreater(number(cart[4]), 0)
+        self.assertEqual((gone[1], gone[2], gone[3]), ("0", gone[0], gone[0]), "no endpoint is there")
+        self.assertEqual(rules["shop/six"], ["0", "0", "0", "0", "-", "0"])
+        total = sum(number(row[0]) for row in rules.values())
+        self.assertAlmostEqual(number(summary.split()[0]), total, delta=total / 50)
+        _, endpoints = self.top("shop/cart")
+        self.assertEqual(sorted(endpoints), [f"{backend4(b)}:8080" for b in ("b1", "b2")])
+        for row in endpoints.values():
+            self.assertEqual((row[0], row[2], row[-1]), ("cart", "0", "yes"))
+            self.assertGreater(number(row[1]), 0)
+        _, endpoints = self.top("shop/gone")
+        self.assertGreater(number(endpoints[f"{backend4('b1')}:9"][2]), 0)
+        self.assertIsNone(mix.poll(), "the requests have ended early")
+
+    def test_top_of_a_rule_that_there_is_not_says_so(self):
+        done = self.lab.weir("top", "l7", "shop/none", "--once", check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("there is no rule 'shop/none'", done.stderr)
 
     def test_twenty_thousand_https_requests_without_an_error(self):
         done = self.lab.run_in("client", "h2load", "--h1", "-n20000", "-c50", "-t1",
@@ -218,6 +285,10 @@ class L7Path(LabCase):
     def where_requests_go(self, api):
         for path in ("/v1/routes", "/v1/endpoints"):
             api.ask("GET", path, 200)
+        one = api.ask("GET", "/v1/routes", 200, rule="shop/cart")["routes"]
+        self.assertEqual([row["rule"] for row in one], ["cart"])
+        self.assertEqual(len(one[0]["services"][0]["endpoints"]), 2)
+        api.ask("GET", "/v1/routes", 404, rule="shop/none")
         said = api.ask("GET", "/v1/explain", 200, url="https://api.shop.example/cart/7", method="GET",
                        headers="x-a: 1\nx-b: 2", vip=f"{VIP_EDGE4}:443")
         self.assertEqual((said["route"], said["rule"], said["outcome"]), ("shop", "cart", "proxy"))

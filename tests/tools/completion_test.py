@@ -28,11 +28,14 @@ VIPS = {"vips": [
     {"vip": "[2001:db8::25]:25/tcp", "name": "mail", "backends": []}]}
 
 
+ROUTES = {"routes": [{"route": "shop", "rule": "cart"}, {"route": "shop", "rule": "users"}]}
+
+
 class Answer(http.server.BaseHTTPRequestHandler):
-    """GET /v1/vips, whatever is asked."""
+    """As either daemon: GET /v1/routes, and GET /v1/vips whatever else is asked."""
 
     def do_GET(self):
-        body = json.dumps(VIPS).encode()
+        body = json.dumps(ROUTES if self.path == "/v1/routes" else VIPS).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -59,6 +62,7 @@ class Shells(unittest.TestCase):
         cls.addClassCleanup(server.shutdown)
         cls.environment = os.environ | {
             "PATH": f"{cls.directory}:{os.environ['PATH']}", "WEIR_L4_SOCKET": str(socket),
+            "WEIR_L7_SOCKET": str(socket),
             "HOME": str(cls.directory), "TERM": "dumb", "LC_ALL": "C.UTF-8"}
         for shell in ("bash", "zsh", "fish"):
             script = subprocess.run([PROGRAM, "completion", shell], capture_output=True, check=True)
@@ -118,6 +122,17 @@ class Shells(unittest.TestCase):
         self.assertEqual(self.words("bash", "weir vip show 203.0.113.80:4"), {"443/tcp"})
         self.assertEqual(self.words("fish", "weir vip show 203.0.113.80:4"),
                          {"203.0.113.80:443/tcp"})
+
+    def test_top_has_both_planes_and_what_is_in_them(self):
+        vips = {vip["vip"] for vip in VIPS["vips"]}
+        for words in self.both("weir top "):
+            self.assertEqual(words, {"l4", "l7"} | vips)
+        for words in self.both("weir top l4 "):
+            self.assertEqual(words, vips)
+        for words in self.both("weir top l7 "):
+            self.assertEqual(words, {"shop/cart", "shop/users"})
+        for words in self.both("weir top l7 shop/cart --sort co"):
+            self.assertEqual(words, {"connections"})
 
     def test_backends_are_those_of_the_vip(self):
         for words in self.both("weir backend set 203.0.113.80:80/tcp "):

@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "tools/weir/numbers.h"
-#include "tools/weir/top_view.h"
+#include "tools/weir/top_subject.h"
 
 namespace weir::cli {
 namespace {
@@ -81,20 +81,26 @@ TEST(Rates, OfDropsAreNeverBelowZeroAndNotKnownOfL7) {
   EXPECT_TRUE(with_rates(before, after)["vips"][0]["drops_per_s"].is_null());
 }
 
+constexpr std::size_t kPackets = 0;  // among the values of a row
+constexpr std::size_t kDrops = 3;
+
 TEST(TopReadings, AreOfVipsOrOfTheBackendsOfOne) {
   const Json before = stats_at(10, 1000, 900);
   const Json after = stats_at(11, 1200, 1000);
+  const auto top_reading = top_of_l4().reading;
   const TopReading vips = top_reading(before, after, "");
   ASSERT_EQ(vips.rows.size(), 1U);
   EXPECT_EQ(vips.rows[0].label, "203.0.113.1:80/tcp");
-  EXPECT_EQ(vips.rows[0].drops, 100.0);
-  EXPECT_EQ(vips.drops, 100.0);
+  EXPECT_EQ(vips.rows[0].values[kDrops], 100.0);
+  EXPECT_EQ(vips.summary, "received 200 packets/s, 160k bits/s; dropped 100 packets/s");
+  EXPECT_TRUE(vips.has_rates);
   const TopReading backends = top_reading(before, after, "203.0.113.1:80/tcp");
   ASSERT_EQ(backends.rows.size(), 1U);
   EXPECT_EQ(backends.rows[0].name, "b1");
-  EXPECT_EQ(backends.rows[0].packets, 100.0);
-  EXPECT_FALSE(backends.rows[0].drops);
-  EXPECT_FALSE(top_reading(nullptr, after, "").rows[0].packets);
+  EXPECT_EQ(backends.rows[0].values[kPackets], 100.0);
+  EXPECT_FALSE(backends.rows[0].values[kDrops]);
+  EXPECT_FALSE(top_reading(nullptr, after, "").rows[0].values[kPackets]);
+  EXPECT_FALSE(top_reading(nullptr, after, "").has_rates);
   EXPECT_TRUE(top_reading(nullptr, Json{}, "").rows.empty());
 }
 

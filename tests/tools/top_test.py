@@ -97,6 +97,40 @@ class Daemon:
         self.socket.unlink()
 
 
+class RulesDaemon(Daemon):
+    """Answers GET /v1/routes: requests a second of each rule, all by its two endpoints."""
+
+    RULES = {"shop/cart": 300, "shop/users": 1000, "shop/idle": 0}
+
+    def __init__(self, socket):
+        super().__init__(socket, self.RULES)
+
+    def stats(self, query):
+        now = time.monotonic_ns()
+        seconds = now / 1e9
+
+        def counters(rate):
+            return {"requests": int(rate * seconds), "failures": 0, "duration_us": int(rate * seconds) * 5000,
+                    "within_1000ms": int(rate * seconds), "responses_2xx": int(rate * seconds),
+                    "responses_3xx": 0, "responses_4xx": 0, "responses_5xx": 0}
+
+        rows = []
+        for name, rate in self.vips.items():
+            if query.get("rule", name) != name:
+                continue
+            route, rule = name.split("/")
+            service = {"service": rule, "weight": 1}
+            if "rule" in query:
+                service["endpoints"] = [
+                    {"endpoint": f"10.0.0.{i}:80", "usable": i == 1, "requests": int(rate * seconds / 2),
+                     "failures": 0, "exchanges": i, "connections": 7} for i in (1, 2)]
+            rows.append({"route": route, "rule": rule, "answer": "services", "services": [service],
+                         "counters": counters(rate)})
+        total = {**counters(sum(self.vips.values())), "connections": 42, "log_dropped": 0,
+                 "busy_ns": now // 4, "idle_ns": now * 3 // 4}
+        return {"read_at_ns": now, "total": total, "routes": rows}
+
+
 class TopCase(unittest.TestCase):
     def setUp(self):
         self.directory = tempfile.TemporaryDirectory()
@@ -267,6 +301,90 @@ class Ends(TopCase):
         self.assertEqual(os.waitstatus_to_exitcode(top.wait_end()), 1)
         self.assertIn("weir: cannot reach weir-l4", top.raw)
         self.assert_restored(top)
+
+
+class Rules(TopCase):
+    """`weir top l7`: another daemon, another list, the same screen."""
+
+    def setUp(self):
+        super().setUp()
+        self.environment["WEIR_L7_SOCKET"] = self.environment.pop("WEIR_L4_SOCKET")
+
+    def start(self, *arguments):
+        self.daemon = RulesDaemon(self.socket)
+        terminal = Terminal([PROGRAM, "top", "l7", "--interval", "200ms", *arguments], 24, 110, self.environment)
+        self.addCleanup(terminal.close)
+        return terminal
+
+    def test_rules_are_sorted_by_requests_and_enter_opens_their_endpoints(self):
+        top = self.start()
+        top.wait_for(lambda: re.search(r"(?m)^shop/users +users +1\.\d\dk ", top.screen.text()))
+        self.assertEqual(self.shown(top), ["shop/users", "shop/cart", "shop/idle"])
+        self.assertIn("weir top l7   3 rules", top.screen.lines()[0])
+        self.assertRegex(top.screen.lines()[1], r"^1\.\d+k requests/s: 2xx .* 42 clients; busy 25%; log lost 0/s")
+        self.assertRegex(top.screen.lines()[5], r"^shop/idle +idle +0 +0 +0 +0 +- +0$")
+        top.press(DOWN + "\r")
+        top.wait_for(lambda: re.search(r"(?m)^10\.0\.0\.2:80 +cart +1\d\d.* 0 +2 +7 +no$", top.screen.text()))
+        self.assertIn("weir top l7   shop/cart", top.screen.lines()[0])
+        self.assertEqual(self.daemon.asked[-1], {"rule": "shop/cart"})
+        top.press("\x1b")
+        top.wait_for("3 rules")
+        top.wait_for("shop/idle")
+        self.assertEqual(self.daemon.asked[-1], {})
+        top.press("/idl\r")
+        top.wait_for(lambda: self.shown(top) == ["shop/idle"])
+        top.press("q")
+        self.assertEqual(top.wait_end(), 0)
+        self.assert_restored(top)
+
+    def test_a_weir_l7_that_restarts_is_waited_for(self):
+        top = self.start("--sort", "name")
+        top.wait_for("42 clients")
+        self.daemon.close()
+        self.daemon = None
+        top.wait_for("reconnecting: cannot reach weir-l7")
+        self.assertEqual(self.shown(top), ["shop/cart", "shop/idle", "shop/users"])
+        self.daemon = RulesDaemon(self.socket)
+        top.wait_for("42 clients")
+        self.assertNotIn("reconnecting", top.screen.text())
+
+    def test_one_frame_is_text_of_rules_or_of_the_endpoints_of_one(self):
+        self.daemon = RulesDaemon(self.socket)
+        for words, shown in ((["l7"], ["shop/users", "shop/cart", "shop/idle"]),
+                             (["l7", "--sort", "name", "--filter", "cart"], ["shop/cart"]),
+                             (["l7", "shop/cart", "--sort", "active"], ["10.0.0.2:80", "10.0.0.1:80"])):
+            done = subprocess.run([PROGRAM, "top", *words, "--once", "--interval", "200ms"],
+                                  env=self.environment | {"COLUMNS": "110"}, capture_output=True, text=True,
+                                  timeout=20)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.assertEqual([line.split()[0] for line in done.stdout.splitlines()[3:]], shown)
+
+
+class Words(TopCase):
+    def test_words_that_do_not_go_together_are_refused_with_what_there_is(self):
+        for words, complaint in (
+                (["l5"], "WHAT is l4, l7 or a VIP, and 'l5' names no protocol; write ADDRESS:PORT/PROTOCOL"),
+                (["l4", "shop/cart"], "'shop/cart' names no port; write ADDRESS:PORT/PROTOCOL"),
+                (["203.0.113.1:80/tcp", "more"], "'more' is one too many: there is a VIP already"),
+                (["l7", "--sort", "bits"], "there is no 'bits' here, but name, requests, "),
+                (["l4", "--sort", "time"], "there is no 'time' here, but address, packets, "),
+                (["--sort", "time"], "there is no 'time' here, but address, packets, ")):
+            done = subprocess.run([PROGRAM, "top", *words, "--once"], env=self.environment, capture_output=True,
+                                  text=True, timeout=20)
+            self.assertEqual(done.returncode, 2, words)
+            self.assertIn(complaint, done.stderr)
+
+    def test_l4_is_what_it_is_without_a_word(self):
+        self.daemon = Daemon(self.socket)
+        for words in ([], ["l4"]):
+            done = subprocess.run([PROGRAM, "top", *words, "--once", "--interval", "200ms"], env=self.environment,
+                                  capture_output=True, text=True, timeout=20)
+            self.assertIn("weir top   3 VIPs", done.stdout)
+        for words in (["203.0.113.1:80/tcp"], ["l4", "203.0.113.1:80/tcp"]):
+            done = subprocess.run([PROGRAM, "top", *words, "--once", "--interval", "200ms"], env=self.environment,
+                                  capture_output=True, text=True, timeout=20)
+            self.assertIn("weir top   203.0.113.1:80/tcp", done.stdout)
+            self.assertIn("web-2", done.stdout)
 
 
 class Terminals(TopCase):

@@ -16,10 +16,7 @@ using ::testing::StartsWith;
 TopRow row(std::string label, std::string name, double packets, double drops = 0) {
   return {.label = std::move(label),
           .name = std::move(name),
-          .packets = packets,
-          .bits = packets * 800,
-          .new_flows = packets / 10,
-          .drops = drops};
+          .values = {packets, packets * 800, packets / 10, drops}};
 }
 
 class TopViews : public ::testing::Test {
@@ -28,9 +25,8 @@ class TopViews : public ::testing::Test {
     std::setlocale(LC_ALL, "C.UTF-8");
     view_.take({.rows = {row("10.0.0.1:80/tcp", "web", 100), row("10.0.0.2:53/udp", "dns", 300, 7),
                          row("10.0.0.3:25/tcp", "mail", 200)},
-                .packets = 600,
-                .bits = 480000,
-                .drops = 7},
+                .summary = "all of it",
+                .has_rates = true},
                "");
   }
 
@@ -56,7 +52,7 @@ class TopViews : public ::testing::Test {
     return {};
   }
 
-  TopView view_;
+  TopView view_{top_of_l4()};
 };
 
 TEST_F(TopViews, SortByPacketsUnlessToldOtherwise) {
@@ -80,7 +76,7 @@ TEST_F(TopViews, SortByTheColumnWhoseKeyIsPressedAndReverse) {
 
 TEST_F(TopViews, KeepWhatIsNotKnownLast) {
   TopRow unknown = row("10.0.0.9:80/tcp", "", 0);
-  unknown.packets.reset();
+  unknown.values[0].reset();
   view_.take({.rows = {unknown, row("10.0.0.1:80/tcp", "web", 0)}}, "");
   EXPECT_THAT(labels(), testing::ElementsAre("10.0.0.1:80/tcp", "10.0.0.9:80/tcp"));
 }
@@ -148,11 +144,11 @@ TEST_F(TopViews, OpenAVipAndComeBackToItsRow) {
 
 TEST_F(TopViews, StandStillWhilePaused) {
   type("p");
-  view_.take({.rows = {}, .packets = 1}, "");
+  view_.take({.rows = {}, .has_rates = true}, "");
   EXPECT_EQ(labels().size(), 3U);
   EXPECT_THAT(view_.lines(24, 80, "")[0].text, HasSubstr("paused"));
   type(" ");
-  view_.take({.rows = {}, .packets = 1}, "");
+  view_.take({.rows = {}, .has_rates = true}, "");
   EXPECT_TRUE(labels().empty());
 }
 
@@ -162,8 +158,8 @@ TEST_F(TopViews, SayThatTheDaemonIsGoneAndKeepWhatItSaid) {
   EXPECT_THAT(lines[1].text, StartsWith("reconnecting: cannot reach weir-l4"));
   EXPECT_EQ(lines[1].style, TopStyle::kAlarm);
   EXPECT_EQ(labels().size(), 3U);
-  view_.take({.rows = {row("a", "", 1)}, .packets = 1}, "");
-  EXPECT_THAT(view_.lines(24, 80, "")[1].text, StartsWith("received 1 packets/s"));
+  view_.take({.rows = {row("a", "", 1)}, .summary = "new", .has_rates = true}, "");
+  EXPECT_THAT(view_.lines(24, 80, "")[1].text, StartsWith("new "));
 }
 
 TEST_F(TopViews, MarkRowsThatDropPackets) {
@@ -189,7 +185,7 @@ TEST_F(TopViews, LeaveColumnsOutBeforeTheAddress) {
 }
 
 TEST_F(TopViews, ScrollOnlyAsFarAsTheSelectedRowNeeds) {
-  TopReading many{.packets = 1};
+  TopReading many{.has_rates = true};
   for (int i = 0; i < 100; ++i)
     many.rows.push_back(row(fmt::format("10.0.0.{:03}:80/tcp", i), "", 1));
   view_.take(std::move(many), "");
@@ -205,10 +201,91 @@ TEST_F(TopViews, ScrollOnlyAsFarAsTheSelectedRowNeeds) {
 
 TEST_F(TopViews, AreTextForAReaderThatIsNoTerminal) {
   const std::string text = view_.text(80);
-  EXPECT_THAT(text, StartsWith("weir top   3 VIPs\nreceived 600 packets/s, 480k bits/s; dropped 7 "
-                               "packets/s\nVIP "));
+  EXPECT_THAT(text, StartsWith("weir top   3 VIPs\nall of it\nVIP "));
   EXPECT_THAT(text, HasSubstr("\n10.0.0.1:80/tcp"));
   EXPECT_EQ(std::ranges::count(text, '\n'), 6);
+}
+
+/// A screen of rules and one of their endpoints.
+class TopViewsOfL7 : public ::testing::Test {
+ protected:
+  TopViewsOfL7() {
+    std::setlocale(LC_ALL, "C.UTF-8");
+    take_rules();
+  }
+  void take_rules() {
+    view_.take({.rows = {{.label = "shop/cart", .name = "cart", .values = {30, 3, 0, 0, 8, 0}},
+                         {.label = "shop/users", .name = "users", .values = {10, 0, 2, 1, 900, 1}}},
+                .has_rates = true},
+               "");
+  }
+  void open_cart() {
+    view_.press(TopKey::kEnter, 0, 10);
+    view_.take({.rows = {{.label = "10.0.0.1:80", .name = "cart", .values = {20, 0, 1, 2, 1}},
+                         {.label = "10.0.0.1:80", .name = "other", .values = {10, 5, 3, 4, 0}}},
+                .has_rates = true},
+               "shop/cart");
+  }
+  std::string line(std::size_t number) { return view_.lines(24, 100, "")[number].text; }
+
+  TopView view_{top_of_l7()};
+};
+
+TEST_F(TopViewsOfL7, AreOfRulesAndThenOfTheirEndpoints) {
+  EXPECT_THAT(line(0), StartsWith("weir top l7   2 rules"));
+  EXPECT_THAT(line(2), StartsWith("RULE "));
+  EXPECT_THAT(line(2), HasSubstr("*REQUESTS/S  4XX/S  5XX/S  FAILED/S  MEAN MS  OVER 1S/S"));
+  EXPECT_THAT(line(3), StartsWith("shop/cart "));
+  EXPECT_THAT(line(23), StartsWith("Enter endpoints "));
+  open_cart();
+  EXPECT_THAT(line(0), StartsWith("weir top l7   shop/cart"));
+  EXPECT_THAT(line(2), HasSubstr("*REQUESTS/S  FAILED/S  ACTIVE   CONNS  USABLE"));
+  EXPECT_THAT(line(3), testing::MatchesRegex("10.0.0.1:80 +cart +20 +0 +1 +2 +yes"));
+  EXPECT_THAT(line(4), testing::MatchesRegex("10.0.0.1:80 +other +10 +5 +3 +4 +no"));
+}
+
+TEST_F(TopViewsOfL7, KeepWhatTheyAreSortedByWhereBothPagesHaveIt) {
+  view_.press(TopKey::kCharacter, '5', 10);
+  EXPECT_THAT(line(3), StartsWith("shop/users "));
+  view_.press(TopKey::kEnd, 0, 10);
+  open_cart();
+  EXPECT_THAT(line(2), HasSubstr("*REQUESTS/S")) << "endpoints have no 5XX/S";
+  view_.press(TopKey::kEscape, 0, 10);
+  EXPECT_THAT(line(2), HasSubstr("*5XX/S"));
+  view_.press(TopKey::kCharacter, 'f', 10);
+  view_.press(TopKey::kCharacter, 's', 10);
+  EXPECT_THAT(line(2), HasSubstr("*MEAN MS"));
+  view_.sort_by("failed");
+  take_rules();
+  EXPECT_THAT(line(3), StartsWith("shop/users "));
+  view_.press(TopKey::kEnd, 0, 10);
+  open_cart();
+  EXPECT_THAT(line(2), HasSubstr("*FAILED/S"));
+  EXPECT_THAT(line(3), testing::MatchesRegex("10.0.0.1:80 +other .*"));
+}
+
+TEST_F(TopViewsOfL7, TellAnEndpointOfTwoServicesApart) {
+  open_cart();
+  view_.press(TopKey::kDown, 0, 10);
+  EXPECT_EQ(view_.lines(24, 100, "")[4].style, TopStyle::kSelected);
+  view_.press(TopKey::kUp, 0, 10);
+  EXPECT_EQ(view_.lines(24, 100, "")[3].style, TopStyle::kSelected);
+  EXPECT_EQ(view_.lines(24, 100, "")[4].style, TopStyle::kAlarm) << "it is not usable";
+}
+
+TEST(TopColumns, HaveRoomForTheirHeadingsAndKeysOfTheirOwn) {
+  for (const TopSubject* subject : {&top_of_l4(), &top_of_l7()})
+    for (const TopPage& page : {subject->list, subject->opened}) {
+      std::string keys = "srpq/ ";
+      for (std::size_t i = 0; i < page.columns.size(); ++i) {
+        const TopColumn& column = page.columns[i];
+        EXPECT_EQ(keys.find(column.key), std::string::npos) << column.heading;
+        keys += column.key;
+        if (i > 0) {
+          EXPECT_GE(column.width, column.heading.size() + 2) << column.heading;
+        }
+      }
+    }
 }
 
 TEST(FittedText, IsCutAndPaddedByColumnsNotBytes) {

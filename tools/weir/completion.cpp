@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <iterator>
 
 #include "l4/control/host_facts.h"
 #include "tools/man/page.h"
@@ -79,11 +80,14 @@ std::vector<Candidate> values_of(const CLI::Option& option, const Line& line,
   std::vector<Candidate> candidates;
   for (const std::string& choice : man::choices_of(type))
     candidates.push_back({choice, {}});
+  if (type.find("ADDR:PORT/") != std::string::npos)
+    std::ranges::move(surroundings.vips(), std::back_inserter(candidates));
   if (!candidates.empty()) return candidates;
   const std::string name = option.get_name(true, true);
   if (name.find("file") != std::string::npos || type == "FILE")
     return {{std::string{kFilesCandidate}, {}}};
-  if (type.find("ADDR:PORT/") != std::string::npos) return surroundings.vips();
+  if (name == "ITEM" && !line.positionals.empty())
+    return line.positionals.front() == "l7" ? surroundings.rules() : surroundings.vips();
   if (name.find("BACKEND") != std::string::npos)
     return surroundings.backends(line.positionals.empty() ? "" : line.positionals.front());
   if (name.find("DEV") != std::string::npos || name.find("device") != std::string::npos)
@@ -210,8 +214,9 @@ std::vector<Candidate> candidates_for(const CLI::App& app, const std::vector<std
   return candidates;
 }
 
-Surroundings surroundings_of(const std::string& l4_socket) {
+Surroundings surroundings_of(const std::string& l4_socket, const std::string& l7_socket) {
   const control::AdminClient daemon{"weir-l4", l4_socket};
+  const control::AdminClient l7{"weir-l7", l7_socket};
   const auto vips_of = [](const Answer& answer) {
     const Json* json = std::get_if<Json>(&answer);
     return json == nullptr ? Json::array() : list_at(*json, "vips");
@@ -240,6 +245,16 @@ Surroundings surroundings_of(const std::string& l4_socket) {
                 if (!facts) return found;
                 for (const std::string& name : facts->interfaces)
                   found.push_back({name, {}});
+                return found;
+              },
+          .rules =
+              [l7] {
+                std::vector<Candidate> found;
+                const Answer answer = ask(l7, "GET", "/v1/routes");
+                const Json* json = std::get_if<Json>(&answer);
+                if (json == nullptr) return found;
+                for (const Json& row : list_at(*json, "routes"))
+                  found.push_back({text_at(row, "route") + "/" + text_at(row, "rule"), {}});
                 return found;
               }};
 }

@@ -22,6 +22,7 @@ struct Surroundings {
   std::function<std::vector<Candidate>()> vips;
   std::function<std::vector<Candidate>(const std::string& vip)> backends;
   std::function<std::vector<Candidate>()> devices;
+  std::function<std::vector<Candidate>()> rules;  ///< "route/rule"
 };
 
 /// Stands alone among the candidates where the name of a file is to follow: the shell knows those.
@@ -33,8 +34,8 @@ inline constexpr std::string_view kFilesCandidate = ":files";
 std::vector<Candidate> candidates_for(const CLI::App& app, const std::vector<std::string>& words,
                                       const Surroundings& surroundings);
 
-/// What weir-l4 at this socket and this host have; nothing where they do not answer.
-Surroundings surroundings_of(const std::string& l4_socket);
+/// What the daemons at these sockets and this host have; nothing where they do not answer.
+Surroundings surroundings_of(const std::string& l4_socket, const std::string& l7_socket);
 
 /// A script for "bash", "zsh" or "fish" that asks `weir __complete` for each word.
 std::string completion_script(std::string_view shell);

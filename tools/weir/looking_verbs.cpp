@@ -1,8 +1,11 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "l4/control/units.h"
 #include "l4/wire/address.h"
@@ -54,17 +57,55 @@ void add_stats_verb(CLI::App& app, Arguments& arguments) {
       ->group("Rates");
 }
 
+/// "l4", "l7" or a VIP, and what is to be open.
+struct TopWords {
+  std::string what;
+  std::string item;
+};
+
+/// Throws where words do not go together.
+void take_top_words(const TopWords& words, TopOptions& options) {
+  const bool has_plane = words.what == "l4" || words.what == "l7";
+  if (words.what == "l7") options.of = TopOptions::Of::kL7;
+  if (!has_plane && !words.item.empty())
+    throw CLI::ValidationError(
+        fmt::format("'{}' is one too many: there is a VIP already", words.item));
+  options.open = has_plane ? words.item : words.what;
+  if (options.of == TopOptions::Of::kL4 && !options.open.empty()) {
+    const auto vip = control::parse_vip_key(options.open);
+    if (!vip)
+      throw CLI::ValidationError(
+          has_plane ? vip.error().text()
+                    : fmt::format("WHAT is l4, l7 or a VIP, and {}", vip.error().text()));
+    options.open = control::vip_text(*vip);  // in the one spelling that rows have
+  }
+  const std::vector<std::string> sorts = sort_words(subject_of(options.of));
+  if (!options.sort.empty() && std::ranges::find(sorts, options.sort) == sorts.end())
+    throw CLI::ValidationError(
+        fmt::format("--sort: there is no '{}' here, but {}", options.sort, fmt::join(sorts, ", ")));
+}
+
+std::vector<std::string> all_sort_words() {
+  std::vector<std::string> words = sort_words(top_of_l4());
+  for (std::string& word : sort_words(top_of_l7()))
+    if (std::ranges::find(words, word) == words.end()) words.push_back(std::move(word));
+  return words;
+}
+
 void add_top_verb(CLI::App& app, Arguments& arguments) {
   auto options = std::make_shared<TopOptions>();
-  CLI::App* command = verb(app, "top", "Watch VIPs and their backends by rate, full screen",
-                           arguments, [&arguments, options](const Daemons& daemons) {
-                             // In the one spelling that rows have.
-                             if (!arguments.vip.empty())
-                               options->vip = control::vip_text(vip_of(arguments));
-                             return top(daemons, *options);
-                           });
-  command->add_option("VIP", arguments.vip, "begin with the backends of this service")
-      ->check(is_vip());
+  auto words = std::make_shared<TopWords>();
+  CLI::App* command =
+      verb(app, "top", "Watch VIPs and backends, or rules and endpoints, by rate, full screen",
+           arguments, [options](const Daemons& daemons) { return top(daemons, *options); });
+  command
+      ->add_option("WHAT", words->what,
+                   "l4: VIPs, as without a word; l7: rules of weir-l7; or a VIP, to begin with "
+                   "its backends")
+      ->type_name("{l4,l7} or ADDR:PORT/tcp|udp");
+  command->add_option("ITEM", words->item,
+                      "begin with the backends of this VIP, or the endpoints of this ROUTE/RULE");
+  command->parse_complete_callback([options, words] { take_top_words(*words, *options); });
   command
       ->add_option_function<std::string>(
           "--interval",
@@ -73,17 +114,22 @@ void add_top_verb(CLI::App& app, Arguments& arguments) {
           },
           "time between two readings; 1s unless given")
       ->type_name("TIME");
-  command->add_option("--sort", options->sort, "what the rows are sorted by")
-      ->check(CLI::IsMember({"address", "packets", "bits", "flows", "drops"}))
-      ->capture_default_str();
+  command
+      ->add_option("--sort", options->sort,
+                   "what the rows are sorted by; packets, or requests of l7, unless given")
+      ->check(CLI::IsMember(all_sort_words()));
   command->add_option("--filter", options->filter, "only rows with this in address or name")
       ->type_name("TEXT");
   command->add_flag("--once", options->is_once, "print one frame as text and end");
   command->footer(
-      R"(Keys: Up, Down, Page Up, Page Down, Home, End select; Enter opens a VIP's backends, Esc
-goes back; / filters by address or name; s takes the next sort column, a k b f d that of address,
-packets, bits, new flows and drops; r reverses; p or the space bar pauses; q quits.
-Drops are packets for a VIP that went to no backend, be it that they were dropped or answered.)");
+      R"(Keys: Up, Down, Page Up, Page Down, Home, End select; Enter opens a VIP's backends or a
+rule's endpoints, Esc goes back; / filters by address or name; s takes the next sort column; r
+reverses; p or the space bar pauses; q quits. Columns by key: a k b f d are address, packets, bits,
+new flows and drops; with l7 n e 4 5 f t o are name, requests, answers of 4xx and 5xx, failures,
+mean time and requests that took more than a second, of endpoints n e f i c u name, requests,
+failures, requests in progress, connections and whether it is usable.
+Drops are packets for a VIP that went to no backend, be it that they were dropped or answered.
+Failures are requests that no endpoint has answered to the end; of an endpoint, attempts.)");
 }
 
 void add_flows_verb(CLI::App& app, Arguments& arguments) {

@@ -239,11 +239,16 @@ std::string unknown_command(const CLI::App& app, int argc, char** argv) {
 
 /// `weir __complete WORD… CURRENT`, which the completion scripts ask for each word.
 int complete(const CLI::App& app, const std::vector<std::string>& words) {
-  const char* set = std::getenv("WEIR_L4_SOCKET");
-  std::string socket{set == nullptr ? control::kL4SocketDefault : set};
-  if (const auto given = std::ranges::find(words, "--l4-socket"); words.end() - given > 1)
-    socket = given[1];
-  for (const Candidate& candidate : candidates_for(app, words, surroundings_of(socket)))
+  const auto socket = [&](const char* option, const char* variable, std::string_view otherwise) {
+    if (const auto given = std::ranges::find(words, option); words.end() - given > 1)
+      return given[1];
+    const char* set = std::getenv(variable);
+    return std::string{set == nullptr ? otherwise : set};
+  };
+  const Surroundings surroundings =
+      surroundings_of(socket("--l4-socket", "WEIR_L4_SOCKET", control::kL4SocketDefault),
+                      socket("--l7-socket", "WEIR_L7_SOCKET", control::kL7SocketDefault));
+  for (const Candidate& candidate : candidates_for(app, words, surroundings))
     fmt::print("{}{}{}\n", candidate.word, candidate.meaning.empty() ? "" : "\t",
                candidate.meaning);
   return kDone;

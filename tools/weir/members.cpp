@@ -14,6 +14,11 @@ std::string text_at(const Json& object, const std::string& key) {
   return value.is_string() ? value.get<std::string>() : std::string{};
 }
 
+std::optional<double> number_at(const Json& object, const std::string& key) {
+  const Json& value = at(object, key);
+  return value.is_number() ? std::optional{value.get<double>()} : std::nullopt;
+}
+
 Json list_at(const Json& object, const std::string& key) {
   const Json& value = at(object, key);
   return value.is_array() ? value : Json::array();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "tools/weir/render.h"
@@ -11,7 +12,9 @@ namespace weir::cli {
 const Json& at(const Json& object, const std::string& key);
 /// Empty when it is not there, or no text.
 std::string text_at(const Json& object, const std::string& key);
-/// Likewise.
+/// Nothing when it is not there, or no number.
+std::optional<double> number_at(const Json& object, const std::string& key);
+/// Empty likewise.
 Json list_at(const Json& object, const std::string& key);
 
 }  // namespace weir::cli

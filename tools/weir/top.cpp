@@ -39,23 +39,19 @@ constexpr int kTickMs = 1000;
 constexpr std::size_t kWidthDefault = 80;
 constexpr std::size_t kWidthMax = 1000;
 
-std::string path_for(const std::string& open) {
-  // Of 10,000 VIPs, with their backends the answer would be ten times as long.
-  return open.empty() ? "/v1/stats?backends=false"
-                      : "/v1/stats?vip=" + control::percent_encoded(open);
+const control::AdminClient& daemon_of(const Daemons& daemons, TopOptions::Of of) {
+  switch (of) {
+    case TopOptions::Of::kL4:
+      return daemons.l4;
+    case TopOptions::Of::kL7:
+      return daemons.l7;
+  }
+  return daemons.l4;
 }
 
-TopSort sort_named(const std::string& word) {
-  constexpr std::array<std::pair<std::string_view, TopSort>, 5> kWords{
-      {{"address", TopSort::kLabel},
-       {"packets", TopSort::kPackets},
-       {"bits", TopSort::kBits},
-       {"flows", TopSort::kNewFlows},
-       {"drops", TopSort::kDrops}}};
-  for (const auto& [name, sort] : kWords) {
-    if (name == word) return sort;
-  }
-  return TopSort::kPackets;
+std::string path_for(const TopSubject& subject, const std::string& open) {
+  if (open.empty()) return std::string{subject.list_path};
+  return std::string{subject.opened_path} + control::percent_encoded(open);
 }
 
 /// What a request brought: a reading, or why there is none.
@@ -71,8 +67,7 @@ struct Fetched {
 class Fetcher {
  public:
   Fetcher(const control::AdminClient& client, const TopOptions& options, UniqueFd ready)
-      : shared_{std::make_shared<Shared>(client, options.interval, std::move(ready))} {
-    shared_->open = options.vip;
+      : shared_{std::make_shared<Shared>(client, options, std::move(ready))} {
     std::thread{[shared = shared_] { run(*shared); }}.detach();
   }
   Fetcher(const Fetcher&) = delete;
@@ -102,9 +97,14 @@ class Fetcher {
 
  private:
   struct Shared {
-    Shared(const control::AdminClient& the_client, milliseconds the_interval, UniqueFd the_ready)
-        : client{the_client}, interval{the_interval}, ready{std::move(the_ready)} {}
+    Shared(const control::AdminClient& the_client, const TopOptions& options, UniqueFd the_ready)
+        : client{the_client},
+          subject{subject_of(options.of)},
+          interval{options.interval},
+          ready{std::move(the_ready)},
+          open{options.open} {}
     const control::AdminClient client;
+    const TopSubject& subject;
     const milliseconds interval;
     const UniqueFd ready;
     std::mutex mutex;
@@ -120,11 +120,11 @@ class Fetcher {
     Json before;
     while (!shared.is_over) {
       lock.unlock();
-      Answer answer = ask(shared.client, "GET", path_for(open));
+      Answer answer = ask(shared.client, "GET", path_for(shared.subject, open));
       Fetched fetched{open, {}, {}};
       const bool is_first = before.is_null();
       if (auto* json = std::get_if<Json>(&answer)) {
-        fetched.reading = top_reading(before, *json, open);
+        fetched.reading = shared.subject.reading(before, *json, open);
         before = std::move(*json);
       } else {
         fetched.trouble = std::get<Failure>(answer).message;
@@ -176,8 +176,8 @@ Result<void> show(Terminal& terminal, Fetcher& fetcher, TopView& view, const Uni
 }
 
 TopView view_for(const TopOptions& options) {
-  TopView view{options.vip};
-  view.sort_by(sort_named(options.sort));
+  TopView view{subject_of(options.of), options.open};
+  view.sort_by(options.sort);
   view.filter_by(options.filter);
   return view;
 }
@@ -191,14 +191,17 @@ std::size_t output_width() {
                                                        : kWidthDefault;
 }
 
-Outcome once(const Daemons& daemons, const TopOptions& options) {
-  Answer first = ask(daemons.l4, "GET", path_for(options.vip));
+Outcome once(const control::AdminClient& daemon, const TopOptions& options) {
+  const TopSubject& subject = subject_of(options.of);
+  const std::string path = path_for(subject, options.open);
+  Answer first = ask(daemon, "GET", path);
   if (auto* failure = std::get_if<Failure>(&first)) return std::move(*failure);
   std::this_thread::sleep_for(options.interval);
-  Answer second = ask(daemons.l4, "GET", path_for(options.vip));
+  Answer second = ask(daemon, "GET", path);
   if (auto* failure = std::get_if<Failure>(&second)) return std::move(*failure);
   TopView view = view_for(options);
-  view.take(top_reading(std::get<Json>(first), std::get<Json>(second), options.vip), options.vip);
+  view.take(subject.reading(std::get<Json>(first), std::get<Json>(second), options.open),
+            options.open);
   std::string text = view.text(output_width());
   text.pop_back();  // the report ends the line
   return note(std::move(text));
@@ -206,18 +209,29 @@ Outcome once(const Daemons& daemons, const TopOptions& options) {
 
 }  // namespace
 
+const TopSubject& subject_of(TopOptions::Of of) {
+  switch (of) {
+    case TopOptions::Of::kL4:
+      return top_of_l4();
+    case TopOptions::Of::kL7:
+      return top_of_l7();
+  }
+  return top_of_l4();
+}
+
 Outcome top(const Daemons& daemons, const TopOptions& options) {
   std::setlocale(LC_ALL, "");
-  if (options.is_once) return once(daemons, options);
+  const control::AdminClient& daemon = daemon_of(daemons, options.of);
+  if (options.is_once) return once(daemon, options);
   // Who asks in vain at the start should read why, and keep the line; later it is waited for.
-  if (Answer first = ask(daemons.l4, "GET", path_for(options.vip));
+  if (Answer first = ask(daemon, "GET", path_for(subject_of(options.of), options.open));
       std::holds_alternative<Failure>(first))
     return std::get<Failure>(std::move(first));
   const Result<UniqueFd> signals = take_signals({SIGINT, SIGTERM, SIGHUP});
   if (!signals) return failure_of(signals.error());
   UniqueFd ready{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
   if (!ready) return failure_of(Error::from_errno("opening an event descriptor"));
-  Fetcher fetcher{daemons.l4, options, std::move(ready)};
+  Fetcher fetcher{daemon, options, std::move(ready)};
   TopView view = view_for(options);
   Result<void> shown;
   {

@@ -1,19 +1,25 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <string>
 
 #include "tools/weir/commands.h"
+#include "tools/weir/top_subject.h"
 
 namespace weir::cli {
 
 struct TopOptions {
+  enum class Of : std::uint8_t { kL4, kL7 };
+  Of of = Of::kL4;
   std::chrono::milliseconds interval{1000};
-  std::string sort = "packets";  ///< address, packets, bits, flows or drops
+  std::string sort;  ///< one of sort_words(); empty: the first number
   std::string filter;
-  std::string vip;  ///< its backends instead of VIPs; empty: VIPs
+  std::string open;  ///< what is behind this row of the list; empty: the list
   bool is_once = false;
 };
+
+const TopSubject& subject_of(TopOptions::Of of);
 
 /// Full screen until the person quits or a signal ends it; the terminal is as before then. With
 /// is_once, one frame as text.

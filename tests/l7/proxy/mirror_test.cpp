@@ -41,7 +41,7 @@ class Mirrors : public ProxyCore {
     const WorkerReport report = world_.report();
     EXPECT_EQ(report.core.requests, 1U);
     EXPECT_EQ(report.core.retries, 0U);
-    EXPECT_EQ(report.routes.routes.at(0).requests(), 1U);
+    EXPECT_EQ(report.routes.at(0).requests(), 1U);
     EXPECT_EQ(report.services.at(0).requests, 1U);
     EXPECT_EQ(report.services.at(1).requests, 0U);
   }
