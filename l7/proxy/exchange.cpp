@@ -430,7 +430,7 @@ PumpResult Exchange::begin_connect(Instant now) {
 /// the tunnel's to another: they are neither (RFC 9110, section 7.8). A stream of HTTP/2 has one
 /// reading.
 bool Exchange::has_spoken_early() {
-  static_cast<void>(client_->fill());
+  static_cast<void>(client_->fill(kBufferBytes));
   if (is_h2() || client_->input_empty()) return false;
   detail = "bytes behind a request for a tunnel that came before its answer";
   return true;
@@ -455,8 +455,8 @@ void Exchange::begin_passthrough(Instant now) {
 
 PumpResult Exchange::pump_tunnel() {
   PumpResult result;
-  result.moved = client_->fill();
-  result.moved = upstream_->fill() || result.moved;
+  result.moved = client_->fill(kBufferBytes);
+  result.moved = upstream_->fill(wanted()) || result.moved;
   const auto pass = [&](Leg& from, Leg& to, std::uint64_t& passed, bool& ended, Reason cut) {
     if (ended) {
       result.moved = to.flush() || result.moved;

@@ -163,7 +163,7 @@ class Exchange {
   /// stays in TCP, so that a client with a hundred streams that it does not read holds no buffer
   /// for each.
   [[nodiscard]] std::size_t wanted() {
-    return is_h2() && response_started_ && !tunnel_ ? client_->room() : kBufferBytes;
+    return is_h2() && response_started_ ? client_->room() : kBufferBytes;
   }
   [[nodiscard]] bool response_complete() const { return response_complete_; }
   /// After the response, as far as the two messages go, both connections can carry another

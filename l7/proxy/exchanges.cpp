@@ -251,12 +251,13 @@ Exchanges::Outcome Exchanges::step(Exchange& exchange, Instant now) {
     exchange.connect_duration = now - exchange.attempt_started;
   }
   if (exchange.passes_through()) {
-    if (!upstream->connected) return exchange.client().fill() ? Outcome::kMoved : Outcome::kWaits;
+    if (!upstream->connected)
+      return exchange.client().fill(kBufferBytes) ? Outcome::kMoved : Outcome::kWaits;
     exchange.begin_passthrough(now);
     end_retry(exchange);
     return Outcome::kMoved;
   }
-  bool moved = exchange.request_complete() ? false : exchange.client().fill();
+  bool moved = exchange.request_complete() ? false : exchange.client().fill(kBufferBytes);
   const bool ready = is_ready(exchange, *upstream);
   const PumpResult request = ready ? exchange.pump_request() : PumpResult{};
   moved = moved || request.moved;

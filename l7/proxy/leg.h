@@ -42,9 +42,9 @@ class Leg {
   Leg& operator=(const Leg&) = delete;
   virtual ~Leg() = default;
 
-  /// Moves what has arrived to where read() finds it; and what was written, onwards. True if it got
-  /// on. With HTTP/2 the connection does that for all its streams.
-  [[nodiscard]] virtual bool fill() = 0;
+  /// Moves what has arrived to where read() finds it, `most` bytes of it; and what was written,
+  /// onwards. True if it got on. With HTTP/2 the connection does that for all its streams.
+  [[nodiscard]] virtual bool fill(std::size_t most) = 0;
   [[nodiscard]] virtual bool flush() = 0;
   /// The connection cannot be spoken over any more.
   [[nodiscard]] virtual bool failed() const = 0;
@@ -107,7 +107,7 @@ class H1Leg final : public Leg {
     reads_.begin({});
   }
 
-  bool fill() override { return channel_->fill(); }
+  bool fill(std::size_t most) override { return channel_->fill(most); }
   bool flush() override { return channel_->flush(); }
   bool failed() const override { return channel_->failed(); }
   HeadState read_head(std::string_view request_method) override;
@@ -165,7 +165,7 @@ class H2Leg final : public Leg {
   /// Lets go of the stream, with that code if it is not over.
   void release(http::H2Code code);
 
-  bool fill() override { return false; }
+  bool fill(std::size_t) override { return false; }
   bool flush() override { return false; }
   bool failed() const override {
     return stream_ == nullptr || (stream_->closed && !stream_->sent_all);

@@ -31,7 +31,7 @@ class MirrorLeg final : public Leg {
  public:
   explicit MirrorLeg(const ByteBuffer& body) : body_{body} {}
 
-  bool fill() override { return false; }
+  bool fill(std::size_t) override { return false; }
   bool flush() override { return false; }
   [[nodiscard]] bool failed() const override { return false; }
   HeadState read_head(std::string_view) override { return HeadState::kNothingYet; }

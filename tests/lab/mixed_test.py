@@ -57,7 +57,8 @@ class Mixed(MixedCase):
     # ---- what happens meanwhile ---------------------------------------------------------------
 
     def flap(self):
-        """One endpoint is something else than well for a while, and then both are, and are used."""
+        """One endpoint is something else than well for a while, and then both are, are used, and are
+        forgiven: who is ill again before that is left out for longer each time."""
         mood = self.lab.directory / f"{random.choice(('b3', 'b4'))}.mood"
         mood.write_text(random.choice(MOODS))
         time.sleep(2)
@@ -67,7 +68,7 @@ class Mixed(MixedCase):
 
     def both_are_used(self):
         rows = self.api("endpoints")["endpoints"]
-        return all(row["usable"] for row in rows if row["service"] == "moody")
+        return all(row["usable"] and row["ejections"] == 0 for row in rows if row["service"] == "moody")
 
     def reload(self):
         self.reloads += 1

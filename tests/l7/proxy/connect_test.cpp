@@ -209,6 +209,25 @@ TEST_F(Connect, AnEndpointThatIsAwayEndsTheConnectionToo) {
   EXPECT_TRUE(client.ended());
 }
 
+TEST_F(Connect, ATunnelThatNobodyReadsHoldsNoBuffer) {
+  const std::string text = pattern_text(200'000);
+  Backend& app = serve_tunnels();
+  testing::H2Client client{world_.connect(), "4=0"};
+  for (const int stream : {1, 3, 5})
+    client.send(fmt::format("headers {} | :method: CONNECT | :authority: db.example:5432", stream));
+  world_.run_for(10ms);
+  ASSERT_EQ(app.connections.size(), 3U);
+  for (Peer* connection : app.connections)
+    connection->send(text);
+  world_.run_for(1s);
+  EXPECT_EQ(world_.report().core.buffers, 0U);
+  client.send("window 0 1000000");
+  client.send("window 3 1000000");
+  world_.run_for(1s);
+  EXPECT_TRUE(client.read().body(3) == text);
+  EXPECT_EQ(client.read().body(1), "");
+}
+
 TEST_F(Connect, InATunnelOfHttp2ThereIsNothingButData) {
   // RFC 9113, section 8.5.
   Backend& app = serve_tunnels();
