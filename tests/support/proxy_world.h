@@ -218,6 +218,7 @@ class ProxyWorld {
   std::multimap<Instant, std::function<void()>> actions_;
   TurnObserver* observer_ = nullptr;
   std::uint64_t revision_ = 0;
+  std::uint32_t generations_ = 1;  ///< in use when nothing is going on
   proxy::EndpointBook book_;
 };
 
