@@ -69,6 +69,21 @@ EtherType ether_type_of(const IpAddress& address) {
   return address.is_v4() ? EtherType::kIpv4 : EtherType::kIpv6;
 }
 
+/// What speaks to all hosts of an IPv4 network (RFC 1122, section 3.2.1.3 (e)); a network of two
+/// hosts has no such address (RFC 3021).
+std::optional<IpAddress> broadcast_of(const wire::Prefix& prefix) {
+  if (!prefix.address.is_v4() || prefix.length > 30) return std::nullopt;
+  IpAddress address = prefix.address;
+  for (std::size_t bit = prefix.length; bit < 32; ++bit)
+    address.bytes[12 + bit / 8] |= static_cast<std::uint8_t>(0x80U >> bit % 8);
+  return address;
+}
+
+/// RFC 4861, section 7.1.1: where a station without an address asks for one.
+bool is_solicited_node_group(const IpAddress& group) {
+  return !group.is_v4() && group == wire::solicited_node_group(group);
+}
+
 /// What an IP packet of `mtu` bytes has room for.
 std::uint16_t size_behind_header(const IpAddress& address, std::size_t mtu) {
   const std::size_t header = address.is_v4() ? sizeof(wire::Ipv4Header) : sizeof(wire::Ipv6Header);
@@ -108,6 +123,10 @@ void Interface::configure(const InterfaceConfig& config) {
   std::ranges::stable_sort(local_, {}, &LocalAddress::address);
   const auto repeated = std::ranges::unique(local_, {}, &LocalAddress::address);
   local_.erase(repeated.begin(), repeated.end());
+
+  broadcasts_.clear();
+  for (const wire::Prefix& prefix : config_.addresses)
+    if (const auto broadcast = broadcast_of(prefix)) broadcasts_.push_back(*broadcast);
 
   std::erase_if(announcements_, [&](const Announcement& announcement) {
     return ownership(announcement.address) != Owned::kOwn;
@@ -166,6 +185,19 @@ Interface::Owned Interface::ownership(const IpAddress& address) const {
 bool Interface::is_on_link(const IpAddress& address) const {
   return std::ranges::any_of(config_.addresses,
                              [&](const wire::Prefix& prefix) { return prefix.contains(address); });
+}
+
+/// Whether this address is one host's, as far as can be known, and not all of a network's: those
+/// must not be answered (RFC 1122, section 3.2.2).
+bool Interface::may_send(const IpAddress& source) const {
+  return is_valid_source(source) && std::ranges::find(broadcasts_, source) == broadcasts_.end();
+}
+
+/// Whether another station can have this link address. A group's would spread what is sent to one
+/// host (RFC 1812, section 3.3.2, for ARP), and a frame to our own is taken for one that is handed
+/// over to another process.
+bool Interface::is_neighbors(const MacAddress& mac) const {
+  return !mac.is_multicast() && !mac.is_zero() && mac != mac_;
 }
 
 std::optional<IpAddress> Interface::next_hop_to(const IpAddress& destination) const {
@@ -277,19 +309,22 @@ std::optional<Segment> Interface::input(port::Packet frame, Instant now) {
 
 void Interface::input_arp(std::span<const std::byte> bytes, Instant now) {
   const auto message = wire::ArpMessage::parse(bytes);
-  if (!message || message->sender_mac.is_multicast() || message->sender_mac.is_zero() ||
-      message->sender.is_multicast()) {
+  if (!message) {
     ++counters_.dropped_malformed_arp;
     return;
   }
-  if (LocalAddress* own = find_own(message->sender)) {
-    if (message->sender_mac != mac_) defend(*own, now);
+  LocalAddress* const own = find_own(message->sender);
+  if (own != nullptr && message->sender_mac == mac_) return;  // what we have said comes back
+  // A probe (RFC 5227, section 2.1) has no sender address.
+  if (!is_neighbors(message->sender_mac) ||
+      !(may_send(message->sender) || message->sender.is_unspecified())) {
+    ++counters_.dropped_malformed_arp;
     return;
   }
+  if (own != nullptr) return defend(*own, now);
   const bool for_us = ownership(message->target) == Owned::kOwn;
   const bool is_request = message->operation == wire::ArpMessage::Operation::kRequest;
   if (for_us && is_request) {
-    // A probe (RFC 5227, section 2.1) has no sender address to learn.
     if (is_on_link(message->sender)) neighbors_.learn(message->sender, message->sender_mac, now);
     if (!config_.speaks) {
       ++counters_.questions_left;
@@ -342,8 +377,7 @@ bool Interface::is_for_us(const IpDatagram& datagram, bool link_multicast) {
                          datagram.protocol == static_cast<std::uint8_t>(IpProtocol::kIcmpv6);
   // A station that looks for a free address asks from the unspecified one (RFC 4862).
   const bool is_probe = is_icmpv6 && datagram.source.is_unspecified();
-  if ((!is_valid_source(datagram.source) && !is_probe) ||
-      ownership(datagram.source) != Owned::kNo) {
+  if ((!may_send(datagram.source) && !is_probe) || ownership(datagram.source) != Owned::kNo) {
     ++counters_.dropped_source;
     return false;
   }
@@ -532,11 +566,11 @@ void Interface::input_icmp(port::Packet message, const IpDatagram& datagram, Ins
     answer_echo(std::move(message), datagram, now);
   } else if (header->type == icmp::kUnreachable && header->code == icmp::kCodeFragmentationNeeded) {
     const auto told = static_cast<std::uint16_t>(header->rest.host());
-    input_error(message, TransportError::Kind::kPacketTooBig, told);
+    input_error(message, datagram.source.family(), TransportError::Kind::kPacketTooBig, told);
   } else if (header->type == icmp::kUnreachable) {
-    input_error(message, TransportError::Kind::kUnreachable, 0);
+    input_error(message, datagram.source.family(), TransportError::Kind::kUnreachable, 0);
   } else if (header->type == icmp::kTimeExceeded) {
-    input_error(message, TransportError::Kind::kTimeExceeded, 0);
+    input_error(message, datagram.source.family(), TransportError::Kind::kTimeExceeded, 0);
   } else {
     ++counters_.dropped_icmp_type;
   }
@@ -574,12 +608,12 @@ void Interface::input_icmpv6(port::Packet message, const IpDatagram& datagram, I
       ++counters_.dropped_malformed_icmp;
       return;
     }
-    input_error(message, TransportError::Kind::kPacketTooBig,
+    input_error(message, datagram.source.family(), TransportError::Kind::kPacketTooBig,
                 static_cast<std::uint16_t>(std::min<std::uint32_t>(told, UINT16_MAX)));
   } else if (header->type == icmpv6::kUnreachable) {
-    input_error(message, TransportError::Kind::kUnreachable, 0);
+    input_error(message, datagram.source.family(), TransportError::Kind::kUnreachable, 0);
   } else if (header->type == icmpv6::kTimeExceeded) {
-    input_error(message, TransportError::Kind::kTimeExceeded, 0);
+    input_error(message, datagram.source.family(), TransportError::Kind::kTimeExceeded, 0);
   } else {
     ++counters_.dropped_icmp_type;
   }
@@ -589,15 +623,16 @@ void Interface::input_icmpv6(port::Packet message, const IpDatagram& datagram, I
 void Interface::input_neighbor(const wire::NeighborMessage& message, const IpDatagram& datagram,
                                Instant now) {
   const bool is_probe = datagram.source.is_unspecified();
+  if (message.link_address && !is_neighbors(*message.link_address)) {
+    ++counters_.dropped_malformed_ndp;
+    return;
+  }
   if (message.kind == wire::NeighborMessage::Kind::kAdvertisement) {
     if (is_probe || (message.solicited && datagram.destination.is_multicast())) {
       ++counters_.dropped_malformed_ndp;
       return;
     }
-    if (LocalAddress* own = find_own(message.target)) {
-      if (message.link_address != mac_) defend(*own, now);
-      return;
-    }
+    if (LocalAddress* own = find_own(message.target)) return defend(*own, now);
     neighbors_.answer({.address = message.target,
                        .mac = message.link_address,
                        .solicited = message.solicited,
@@ -605,7 +640,7 @@ void Interface::input_neighbor(const wire::NeighborMessage& message, const IpDat
                       now);
     return;
   }
-  if (is_probe && (message.link_address || !datagram.destination.is_multicast())) {
+  if (is_probe && (message.link_address || !is_solicited_node_group(datagram.destination))) {
     ++counters_.dropped_malformed_ndp;
     return;
   }
@@ -638,9 +673,9 @@ void Interface::input_neighbor(const wire::NeighborMessage& message, const IpDat
 
 /// An error is taken seriously when it quotes a TCP segment from an address of ours; whether the
 /// quoted sequence number is in flight only the transport can tell (RFC 5927, section 4.1).
-void Interface::input_error(const port::Packet& message, TransportError::Kind kind,
-                            std::uint16_t mtu) {
-  const auto quoted = parse_quoted_tcp(message.bytes().subspan(sizeof(wire::IcmpHeader)));
+void Interface::input_error(const port::Packet& message, wire::Family family,
+                            TransportError::Kind kind, std::uint16_t mtu) {
+  const auto quoted = parse_quoted_tcp(family, message.bytes().subspan(sizeof(wire::IcmpHeader)));
   if (!quoted || ownership(quoted->source.address) == Owned::kNo) {
     ++counters_.dropped_icmp_quote;
     return;

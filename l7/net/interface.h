@@ -58,7 +58,7 @@ struct InterfaceCounters {
   std::uint64_t dropped_malformed_ip = 0;    ///< impossible version, length or header
   std::uint64_t dropped_ip_checksum = 0;     ///< IPv4 header checksum
   std::uint64_t dropped_ttl = 0;             ///< TTL or hop limit is zero
-  std::uint64_t dropped_source = 0;          ///< source is multicast, loopback or our own
+  std::uint64_t dropped_source = 0;          ///< a group, broadcast, loopback or our own address
   std::uint64_t dropped_destination = 0;     ///< neither an own address nor a VIP
   std::uint64_t dropped_fragment = 0;        ///< fragments are not reassembled
   std::uint64_t dropped_extension = 0;       ///< too many or unwanted IPv6 extension headers
@@ -181,6 +181,8 @@ class Interface final : public SegmentOutput, private NeighborOutput {
   // Addresses and routes.
   [[nodiscard]] Owned ownership(const wire::IpAddress& address) const;
   [[nodiscard]] bool is_on_link(const wire::IpAddress& address) const;
+  [[nodiscard]] bool may_send(const wire::IpAddress& source) const;
+  [[nodiscard]] bool is_neighbors(const wire::MacAddress& mac) const;
   [[nodiscard]] std::optional<wire::IpAddress> next_hop_to(
       const wire::IpAddress& destination) const;
   [[nodiscard]] std::optional<wire::IpAddress> source_towards(const wire::IpAddress& target) const;
@@ -205,7 +207,8 @@ class Interface final : public SegmentOutput, private NeighborOutput {
   void input_icmpv6(port::Packet message, const IpDatagram& datagram, Instant now);
   void input_neighbor(const wire::NeighborMessage& message, const IpDatagram& datagram,
                       Instant now);
-  void input_error(const port::Packet& message, TransportError::Kind kind, std::uint16_t mtu);
+  void input_error(const port::Packet& message, wire::Family family, TransportError::Kind kind,
+                   std::uint16_t mtu);
   [[nodiscard]] bool is_for_us(const IpDatagram& datagram, bool link_multicast);
   void count_fault(IpFault fault);
   void confirm_neighbor(const IpDatagram& datagram, const wire::MacAddress& mac, Instant now);
@@ -235,6 +238,7 @@ class Interface final : public SegmentOutput, private NeighborOutput {
   std::uint16_t mtu_;
   InterfaceConfig config_;
   std::vector<LocalAddress> local_;          // sorted by address, each once
+  std::vector<wire::IpAddress> broadcasts_;  // of our IPv4 networks
   std::vector<Announcement> announcements_;  // few, and soon none
   std::size_t tunnel_overhead_ = 0;          // see tunnel_overhead_max()
   PathMtuCache path_mtus_;

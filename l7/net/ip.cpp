@@ -127,11 +127,13 @@ IpParse parse_ipv6(std::span<const std::byte> bytes) {
   return datagram;
 }
 
-std::optional<QuotedSegment> parse_quoted_tcp(std::span<const std::byte> bytes) {
+std::optional<QuotedSegment> parse_quoted_tcp(wire::Family family,
+                                              std::span<const std::byte> bytes) {
   ByteReader reader{bytes};
   QuotedSegment quoted;
-  if (bytes.empty()) return std::nullopt;
-  if (std::to_integer<unsigned>(bytes[0]) >> 4 == 4) {
+  const unsigned version = family == wire::Family::kIpv4 ? 4 : 6;
+  if (bytes.empty() || std::to_integer<unsigned>(bytes[0]) >> 4 != version) return std::nullopt;
+  if (family == wire::Family::kIpv4) {
     const auto header = reader.take<wire::Ipv4Header>();
     if (!header || header->protocol != static_cast<std::uint8_t>(IpProtocol::kTcp))
       return std::nullopt;
@@ -149,6 +151,8 @@ std::optional<QuotedSegment> parse_quoted_tcp(std::span<const std::byte> bytes) 
       return std::nullopt;
     quoted.source.address = IpAddress::v6(header->source);
     quoted.destination.address = IpAddress::v6(header->destination);
+    // Mapped addresses would be taken for those of an IPv4 connection.
+    if (quoted.source.address.is_v4() || quoted.destination.address.is_v4()) return std::nullopt;
     quoted.packet_length = sizeof(*header) + std::uint32_t{header->payload_length.host()};
   }
   const auto source_port = reader.take<wire::be16>();

@@ -51,8 +51,10 @@ struct QuotedSegment {
   std::uint32_t sequence = 0;
   std::uint32_t packet_length = 0;  ///< IP header included; some routers do not quote it right
 };
-/// Nothing unless `bytes` begins with a first fragment of TCP and holds its first eight bytes.
-[[nodiscard]] std::optional<QuotedSegment> parse_quoted_tcp(std::span<const std::byte> bytes);
+/// Nothing unless `bytes` begins with a first fragment of TCP and holds its first eight bytes. An
+/// error quotes a packet of its own family.
+[[nodiscard]] std::optional<QuotedSegment> parse_quoted_tcp(wire::Family family,
+                                                            std::span<const std::byte> bytes);
 
 /// Whether a host may send from this address (RFC 1122, section 3.2.1.3; RFC 4291, section 2.7).
 [[nodiscard]] bool is_valid_source(const wire::IpAddress& source);

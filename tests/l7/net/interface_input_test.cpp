@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <ostream>
 
 #include "tests/l7/net/interface_fixture.h"
@@ -45,6 +46,37 @@ const wire::MacAddress kBroadcast = wire::MacAddress::broadcast();
 std::vector<std::byte> as_target(const wire::IpAddress& address) {
   const auto bytes = std::as_bytes(std::span{address.bytes});
   return {bytes.begin(), bytes.end()};
+}
+
+/// The option of a neighbour message (1: who asks, 2: who answers) behind its target.
+std::vector<std::byte> as_target(const wire::IpAddress& address, std::uint8_t option,
+                                 const wire::MacAddress& mac) {
+  std::vector<std::byte> body = as_target(address);
+  body.insert(body.end(), {std::byte{option}, std::byte{1}});
+  for (const std::uint8_t byte : mac.bytes)
+    body.push_back(std::byte{byte});
+  return body;
+}
+PacketBuilder solicitation_from(const wire::MacAddress& mac) {
+  return icmp(kPeer6, kOwn6, 135).time_to_live(255).payload(as_target(kOwn6, 1, mac));
+}
+PacketBuilder arp_request_from(const wire::MacAddress& mac) {
+  PacketBuilder request = arp_request(kPeer, kOwn);
+  for (std::size_t i = 0; i < mac.bytes.size(); ++i)
+    request.octet(sizeof(wire::EthernetHeader) + 8 + i, mac.bytes[i]);
+  return request;
+}
+const wire::MacAddress kOurMac{{0x02, 0, 0, 0, 0, 0x0a}};  // side A's
+const wire::IpAddress kBroadcastOfOurs = wire::IpAddress::v4(192, 0, 2, 255);
+
+/// A segment of ours as an error quotes it, and as nobody can have received it: over IPv6 from an
+/// IPv4-mapped address.
+const std::vector<std::byte> kOurs = tcp(at(kVip, 80), at(kClient, 2)).ip_bytes();
+const std::vector<std::byte> kOurs6 = tcp(at(kVip6, 80), at(kClient6, 2)).ip_bytes();
+std::vector<std::byte> from_mapped_address() {
+  std::vector<std::byte> packet = kOurs6;
+  std::ranges::copy(std::as_bytes(std::span{kVip.bytes}), packet.begin() + 8);
+  return packet;
 }
 
 PacketBuilder to_vip() { return tcp(at(kClient, 4000), at(kVip, 80)); }
@@ -98,6 +130,12 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"AReservedSourceIsDropped",
              from(wire::IpAddress::v4(240, 0, 0, 1)),
              {"dropped_source"}},
+        Case{"TheBroadcastAddressOfOurNetworkAsSourceIsDropped",
+             from(kBroadcastOfOurs),
+             {"dropped_source"}},
+        Case{"TheBroadcastAddressOfAnotherNetworkMayBeAHosts",
+             from(wire::IpAddress::v4(192, 0, 3, 255)),
+             {"segments_delivered"}},
         Case{"AnOwnAddressAsSourceIsDropped", from(kOwn), {"dropped_source"}},
         Case{"AVipAsSourceIsDropped", from(kVip), {"dropped_source"}},
         Case{"AnotherHostIsNotAnswered",
@@ -216,6 +254,47 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"AUdpLengthBeyondTheDatagramIsDropped",
              udp(at(kClient, 1), at(kVip, 53)).payload("hello").udp_length(100),
              {"dropped_truncated"}},
+        Case{"AnErrorOverIpv4AboutIpv6IsDropped",
+             icmp(kClient, kVip, 3, 4).icmp_rest(1400).payload(kOurs6),
+             {"dropped_icmp_quote"}},
+        Case{"AnErrorOverIpv6AboutIpv4IsDropped",
+             icmp(kClient6, kVip6, 2).icmp_rest(1400).payload(kOurs),
+             {"dropped_icmp_quote"}},
+        Case{"AnErrorAboutAMappedAddressIsDropped",
+             icmp(kClient6, kVip6, 2).icmp_rest(1400).payload(from_mapped_address()),
+             {"dropped_icmp_quote"}},
+        Case{"AnArpRequestFromAGroupsStationIsDropped",
+             arp_request_from({{0x01, 0, 0x5e, 0, 0, 1}}),
+             {"dropped_malformed_arp"}},
+        Case{"AnArpRequestOfAnotherHostFromOurStationIsDropped",
+             arp_request_from(kOurMac),
+             {"dropped_malformed_arp"}},
+        Case{"AnArpRequestOfTheBroadcastAddressIsDropped",
+             arp_request(kBroadcastOfOurs, kOwn),
+             {"dropped_malformed_arp"}},
+        Case{"AnArpRequestOfALoopbackAddressIsDropped",
+             arp_request(wire::IpAddress::v4(127, 0, 0, 1), kOwn),
+             {"dropped_malformed_arp"}},
+        Case{"ASolicitationFromAStationIsAnswered", solicitation_from(kPeerMac), {"ndp_answered"}},
+        Case{"ASolicitationFromAGroupsStationIsDropped",
+             solicitation_from({{0x33, 0x33, 0, 0, 0, 1}}),
+             {"dropped_malformed_ndp"}},
+        Case{"ASolicitationFromNoStationIsDropped",
+             solicitation_from({}),
+             {"dropped_malformed_ndp"}},
+        Case{"ASolicitationOfAnotherHostFromOurStationIsDropped",
+             solicitation_from(kOurMac),
+             {"dropped_malformed_ndp"}},
+        Case{"AnAdvertisementOfAGroupsStationIsDropped",
+             icmp(kPeer6, kOwn6, 136)
+                 .time_to_live(255)
+                 .payload(as_target(kPeer6, 2, {{0x33, 0x33, 0, 0, 0, 1}})),
+             {"dropped_malformed_ndp"}},
+        Case{"ASearchForAFreeAddressAmongAllNodesIsDropped",
+             icmp(*wire::IpAddress::parse("::"), *wire::IpAddress::parse("ff02::1"), 135)
+                 .time_to_live(255)
+                 .payload(as_target(kOwn6)),
+             {"dropped_malformed_ndp"}},
         Case{"AnArpReplyFromAStrangerIsNotLearnt", arp_reply(kPeer, kOwn), {}}),
     name_of);
 
