@@ -297,8 +297,7 @@ Exchanges::Outcome Exchanges::step(Exchange& exchange, Instant now) {
   if (exchange.response_started()) end_retry(exchange);
   if (exchange.client().failed()) return fail(exchange, Reason::kClientReset, now);
   if (moved) exchange.last_progress = now;
-  watch_listener(exchange, now);
-  watch_body(exchange, now);
+  watch_client(exchange, now);
   if (exchange.response_complete() && exchange.client().delivered()) return finish(exchange, now);
   // After a reset, what has been read before may still be waiting for the client, and it may be all
   // of the answer. Only when nothing moves any more is something missing.
@@ -306,6 +305,11 @@ Exchanges::Outcome Exchanges::step(Exchange& exchange, Instant now) {
       !exchange.response_complete())
     return attempt_failed(exchange, why_broken(exchange, *upstream), now);
   return moved ? Outcome::kMoved : Outcome::kWaits;
+}
+
+void Exchanges::watch_client(Exchange& exchange, Instant now) {
+  watch_listener(exchange, now);
+  watch_body(exchange, now);
 }
 
 /// A client that has ended its side of the connection may have gone for good: an event stream that

@@ -104,6 +104,7 @@ class Exchanges {
   void set_deadlines(Exchange& exchange, Instant now);
   /// When an exchange that stands still is given up, or its attempt.
   [[nodiscard]] static Instant deadline_of(const Exchange& exchange);
+  void watch_client(Exchange& exchange, Instant now);
   void watch_listener(Exchange& exchange, Instant now);
   void watch_body(Exchange& exchange, Instant now);
   [[nodiscard]] Outcome forward(Exchange& exchange, Instant now);
