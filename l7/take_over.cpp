@@ -49,6 +49,10 @@ std::string device_of(const std::string& prefix, Lane lane, std::uint32_t worker
 
 tcp::StackOptions stack_options(Lane lane) {
   tcp::StackOptions options;
+  // A tunnel may be silent for an hour; a peer that has vanished is known after four minutes.
+  options.keepalive_idle = std::chrono::minutes{2};
+  options.keepalive_interval = std::chrono::seconds{15};
+  options.keepalive_probes = 8;
   if (lane == Lane::kGreen) {
     options.ephemeral_first = kGreenPortFirst;
     options.ephemeral_last = kGreenPortLast;
