@@ -49,13 +49,13 @@ struct Family {
   MetricType type = MetricType::kCounter;
   std::vector<Sample> samples;
 };
-using Families = std::map<std::string, Family>;
+using MetricFamilies = std::map<std::string, Family>;
 
 bool is_level(std::string_view member) {
   return std::ranges::find(kLevels, member) != kLevels.end();
 }
 
-void add_sample(Families& families, const std::string& path, std::string_view member,
+void add_sample(MetricFamilies& families, const std::string& path, std::string_view member,
                 Sample sample) {
   const bool level = is_level(member);
   Family& family = families["weir_l7_" + path + (level ? "" : "_total")];
@@ -64,8 +64,8 @@ void add_sample(Families& families, const std::string& path, std::string_view me
 }
 
 /// {"2xx": 5, "4xx": 1} as one family.
-void add_named(Families& families, const std::string& path, const NamedRow& row, const json& counts,
-               const std::string& worker) {
+void add_named(MetricFamilies& families, const std::string& path, const NamedRow& row,
+               const json& counts, const std::string& worker) {
   for (const auto& [name, count] : counts.items()) {
     if (count.is_number())
       add_sample(families, path, row.member, {worker, row.label, name, count.get<double>()});
@@ -73,8 +73,8 @@ void add_named(Families& families, const std::string& path, const NamedRow& row,
 }
 
 /// [{"service": "cart", "requests": 3}] as a family for each number, with the name as its label.
-void add_rows(Families& families, const std::string& path, std::string_view label, const json& rows,
-              const std::string& worker) {
+void add_rows(MetricFamilies& families, const std::string& path, std::string_view label,
+              const json& rows, const std::string& worker) {
   for (const json& row : rows) {
     if (!row.is_object() || !row.contains(label) || !row[label].is_string()) continue;
     for (const auto& [member, value] : row.items()) {
@@ -86,7 +86,7 @@ void add_rows(Families& families, const std::string& path, std::string_view labe
 }
 
 /// The daemon's answers are three levels deep; what is deeper than kDepthMax is left out.
-void add_members(Families& families, const std::string& path, const json& object,
+void add_members(MetricFamilies& families, const std::string& path, const json& object,
                  const std::string& worker, int depth) {
   if (depth > kDepthMax) return;
   for (const auto& [member, value] : object.items()) {
@@ -119,7 +119,7 @@ void add_daemon(const DaemonFacts& facts, Exposition& out) {
   out.sample(facts.process.start_unix_s);
 }
 
-void add_families(const Families& families, Exposition& out) {
+void add_families(const MetricFamilies& families, Exposition& out) {
   for (const auto& [name, family] : families) {
     out.family(name, family.type, "As in GET /v1/stats of weir-l7");
     for (const Sample& sample : family.samples) {
@@ -137,7 +137,7 @@ std::string metrics_text(std::string_view stats_json, const DaemonFacts& facts) 
   Exposition out;
   add_daemon(facts, out);
   const json stats = json::parse(stats_json, nullptr, false);
-  Families families;
+  MetricFamilies families;
   if (stats.is_object() && stats.contains("workers") && stats["workers"].is_array()) {
     for (const json& worker : stats["workers"]) {
       if (worker.is_object() && worker.contains("index"))
