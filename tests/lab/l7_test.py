@@ -254,8 +254,17 @@ class L7Path(LabCase):
         self.assertIn(f"\nweir_l7_config_revision {revision}\n", api.ask("GET", "/metrics", 200))
         shown = api.ask("GET", "/v1/certificates", 200)["certificates"]
         self.assertIn("shop.example", [name for row in shown for name in row["names"]])
+        self.names_of_endpoints(api, whole)
         self.retire(api)
         self.assertEqual(api.described.unseen(), [])
+
+    def names_of_endpoints(self, api, whole):
+        named = whole["text"].replace("  gone: {", '  named: {endpoints: ["nowhere.invalid:80"]}\n  gone: {')
+        api.ask("POST", "/v1/apply", 200, body={**whole, "text": named})
+        names = api.ask("GET", "/v1/endpoints", 200)["names"]
+        self.assertEqual([(row["name"], row["services"], row["addresses"]) for row in names],
+                         [("nowhere.invalid", ["named"], [])])
+        api.ask("POST", "/v1/apply", 200, body=whole)
 
     def retire(self, api):
         """As whoever takes over does; nobody has, so that another is started in its place."""
