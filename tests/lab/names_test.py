@@ -99,7 +99,7 @@ class Names(LabCase):
 
     def counters(self):
         rows = self.lab.weir_json("stats")["weir-l7"]
-        return {row["counter"]: row["value"] for row in rows if row["counter"].startswith("names.")}
+        return {row["counter"]: row["value"] for row in rows if row["counter"].startswith(("names.", "http."))}
 
     # ---- following ----------------------------------------------------------------------------
 
@@ -125,7 +125,7 @@ class Names(LabCase):
                                            f"Host: {HOST}", f"{URL}/orders/load",
                                            timeout=seconds + 60).stdout)
 
-        before = self.counters()["names.changes"]
+        before = self.counters()
         thread = threading.Thread(target=load)
         thread.start()
         sets = (["b2", "b3"], ["b1"], ["b1", "b2", "b3", "b4"], ["b4"])
@@ -133,7 +133,8 @@ class Names(LabCase):
             self.lead({"orders": sets[i % len(sets)]})
             self.wait_for("orders", *sets[i % len(sets)])
         thread.join()
-        self.assertEqual(self.counters()["names.changes"] - before, CHANGES)
+        after = self.counters()
+        self.assertEqual(after["names.changes"] - before["names.changes"], CHANGES)
         report = reports[0]
         self.assertNotIn("Socket errors", report)
         self.assertNotIn("Non-2xx", report)
@@ -144,7 +145,9 @@ class Names(LabCase):
         # Those that wrk has cut when it was over are neither failures nor done.
         failed = [r for r in records if r["reason"] not in ("ok", "client_reset")]
         self.assertEqual(failed, [])
-        self.assertGreaterEqual(len(records), done)
+        # At such a rate there is no room for all lines, and those that are missing are counted.
+        dropped = after["http.log_dropped"] - before["http.log_dropped"]
+        self.assertGreaterEqual(len(records) + dropped, done)
         asked = {r["endpoint"].split(":")[0] for r in records}
         self.assertEqual(asked, {weirlab.backend4(b) for b in weirlab.BACKENDS})
         print(f"{done} requests while a name's addresses changed {CHANGES} times; none failed")
