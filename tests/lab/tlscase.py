@@ -192,5 +192,6 @@ httpRoutes:
         """A dictionary of counters for each worker."""
         workers = [collections.Counter() for _ in range(self.WORKERS)]
         for row in self.lab.weir_json("stats", "--total")["weir-l7"]:
-            workers[row["worker"]][row["counter"]] = row["value"]
+            if row["worker"] is not None:  # of the process
+                workers[row["worker"]][row["counter"]] = row["value"]
         return workers

@@ -122,7 +122,7 @@ Section l7_counters(const Json& json) {
   section.hide_zero_in = "value";
   for (const Json& worker : list_at(json, "workers"))
     add_counters(worker, "", at(worker, "index"), 0, section);
-  add_counters(at(json, "names"), "names", "-", 0, section);
+  add_counters(at(json, "names"), "names", nullptr, 0, section);  // of the process
   return section;
 }
 
