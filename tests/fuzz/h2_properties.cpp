@@ -30,6 +30,7 @@ void check_request(H2Stream& stream) {
   http::RequestHead head = stream.request;
   http::RequestUri uri;
   if (stream.refusal || uri.resolve(head)) return;
+  if (head.method == "CONNECT") return;  // its endpoint is sent no head
   http::remove_hop_by_hop(head.fields);
   head.fields.remove("Expect");
   head.fields.set("Host", uri.authority());
