@@ -400,8 +400,10 @@ std::variant<AdminApi::Prepared, AdminApi::Refused> AdminApi::prepare(
   prepared.left_out = std::move(parsed.left_out);
   book_.forget_unused();  // what was only checked
   if (names == Names::kLookUp) names_.look_up(model_, prepared.model, kFirstLookupsMax);
-  prepared.snapshot =
-      proxy::build_snapshot(names_.with_addresses(prepared.model).model, revision_ + 1, book_);
+  AddressedModel addressed = names_.with_addresses(prepared.model);
+  prepared.snapshot = proxy::build_snapshot(addressed.model, revision_ + 1, book_);
+  prepared.services = std::move(addressed.model.services);
+  prepared.addresses_left_out = std::move(addressed.left_out);
   if (auto built = build(prepared); !built) {
     if (auto diagnostic = at_its_place(built.error(), outcome.source))
       return Refused{{std::move(*diagnostic)}, std::nullopt};
@@ -425,20 +427,23 @@ Result<void> AdminApi::install(Prepared prepared, control::ConfigSubmission subm
                               std::move(prepared.generations[i])))
       return worker_hangs(i, "take messages");
   revision_ = revision;
-  snapshot_ = std::move(prepared.snapshot);
-  std::erase_if(given_out_, [](const auto& given) { return given.expired(); });
-  given_out_.push_back(snapshot_);
+  use(std::move(prepared.snapshot));
   files_ = std::move(prepared.files);
   book_.forget_unused();
   submission_ = std::move(submission);
   model_ = std::move(prepared.model);
   names_.keep(model_);
   names_version_ = names_.version();
-  AddressedModel addressed = names_.with_addresses(model_);
-  services_ = std::move(addressed.model.services);
-  names_.set_left_out(std::move(addressed.left_out));
+  services_ = std::move(prepared.services);
+  names_.set_left_out(std::move(prepared.addresses_left_out));
   log_info("revision {} is live: {}", revision_, submission_.file);
   return {};
+}
+
+void AdminApi::use(std::shared_ptr<const proxy::Snapshot> snapshot) {
+  snapshot_ = std::move(snapshot);
+  std::erase_if(given_out_, [](const auto& given) { return given.expired(); });
+  given_out_.push_back(snapshot_);
 }
 
 void AdminApi::follow_names(Instant now) {
@@ -462,9 +467,7 @@ void AdminApi::install_endpoints(const control::Model& addressed, Instant now) {
   for (std::size_t i = 0; i < workers_.size(); ++i)
     if (!workers_[i]->install_endpoints(proxy::Generation::of_same_configuration(snapshot)))
       log_error("{}", worker_hangs(i, "take messages").text());
-  snapshot_ = snapshot;
-  std::erase_if(given_out_, [](const auto& given) { return given.expired(); });
-  given_out_.push_back(snapshot_);
+  use(snapshot);
   next_endpoints_ =
       now + (given_out_.size() > kSnapshotsMany ? kEndpointsSlowPace : kEndpointsPace);
   book_.forget_unused();

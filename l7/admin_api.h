@@ -48,6 +48,8 @@ class AdminApi {
     proxy::TlsFiles files;
     std::vector<std::unique_ptr<proxy::Generation>> generations;  ///< one per worker
     std::vector<control::LeftOut> left_out = {};                  ///< of a partial submission
+    std::vector<control::Service> services = {};  ///< with addresses in place of names
+    LeftOutAddresses addresses_left_out = {};     ///< of those
   };
   struct Refused {
     std::vector<control::Diagnostic> diagnostics;
@@ -95,6 +97,7 @@ class AdminApi {
   /// The generations: everything that is read from files.
   static Result<void> build(Prepared& prepared);
   Result<void> install(Prepared prepared, control::ConfigSubmission submission);
+  void use(std::shared_ptr<const proxy::Snapshot> snapshot);
   void install_endpoints(const control::Model& addressed, Instant now);
   [[nodiscard]] Result<void> write_state(const control::ConfigSubmission& submission) const;
 

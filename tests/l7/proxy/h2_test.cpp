@@ -51,6 +51,17 @@ class ProxyH2 : public ProxyCore {
   void post(H2Client& client, std::uint32_t stream, std::string_view more = "") {
     client.send(fmt::format("headers {} | {} {}", stream, kPostHead, more));
   }
+  /// Of one request, which the endpoint does not answer well.
+  nlohmann::json line_of_a_502() {
+    H2Client& client = connect_h2();
+    get(client, 1);
+    world_.run_for(50ms);
+    EXPECT_EQ(client.status(1), "502");
+    client.peer().finish();
+    const auto lines = log();
+    EXPECT_EQ(lines.size(), 1U);
+    return lines.empty() ? nlohmann::json::object() : lines[0];
+  }
   [[nodiscard]] http::H2Counters counters() const { return world_.report().core.h2; }
 
   void TearDown() override {
@@ -130,28 +141,16 @@ TEST_F(ProxyH2, AHeadThatDoesNotEndInTimeIsLoggedAndCounted) {
 
 TEST_F(ProxyH2, ADetailSaysHowTheEndpointEndedAStream) {
   serve_h2(h2_answering({"rst # 2"}));
-  H2Client& client = connect_h2();
-  get(client, 1);
-  world_.run_for(50ms);
-  EXPECT_EQ(client.status(1), "502");
-  const auto lines = log();
-  ASSERT_EQ(lines.size(), 1U);
-  EXPECT_EQ(lines[0]["reason"], "upstream_reset");
-  EXPECT_EQ(lines[0]["detail"], "RST_STREAM INTERNAL_ERROR");
-  client.peer().finish();
+  const nlohmann::json line = line_of_a_502();
+  EXPECT_EQ(line["reason"], "upstream_reset");
+  EXPECT_EQ(line["detail"], "RST_STREAM INTERNAL_ERROR");
 }
 
 TEST_F(ProxyH2, ADetailSaysWhatWasWrongWithAnAnswerOfHttp1) {
   serve(answering("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"));
-  H2Client& client = connect_h2();
-  get(client, 1);
-  world_.run_for(50ms);
-  EXPECT_EQ(client.status(1), "502");
-  const auto lines = log();
-  ASSERT_EQ(lines.size(), 1U);
-  EXPECT_EQ(lines[0]["reason"], "upstream_protocol");
-  EXPECT_NE(lines[0]["detail"], "");
-  client.peer().finish();
+  const nlohmann::json line = line_of_a_502();
+  EXPECT_EQ(line["reason"], "upstream_protocol");
+  EXPECT_NE(line["detail"], "");
 }
 
 TEST_F(ProxyH2, ASlowAnswerDoesNotHoldTheOthersUp) {
