@@ -511,8 +511,8 @@ struct weir_probe_flow {
 
 /* What the return program, on the balancer's end of an L7 worker's veth, counts. */
 enum weir_return_verdict {
-	WEIR_RETURN_REDIRECT = 0, /* sent out of the network device */
-	WEIR_RETURN_DROP = 1,	  /* no device is set */
+	WEIR_RETURN_REDIRECT = 0,   /* sent out of the network device */
+	WEIR_RETURN_DROP = 1,	    /* no device is set */
 	WEIR_RETURN_OTHER_LANE = 2, /* handed to the same worker of the other weir-l7 */
 	WEIR_RETURN_VERDICT_COUNT,
 };
