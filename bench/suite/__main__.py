@@ -70,9 +70,10 @@ class Run:
                 series.rounds[-1] |= series.measure(kind)
                 self.progress.advance(series.seconds)
         except LabError as error:
-            series.failed = str(error)
-        except OSError as error:
-            series.failed = f"{error}"
+            series.failed = str(error)[:600]
+        except Exception as error:  # pylint: disable=broad-except
+            # What others print may be anything; the rows that are there must not be lost for it.
+            series.failed = f"{type(error).__name__}: {error}"
 
     def documents(self):
         return [row for group in self.groups for series in group.series for row in series.documents()]

@@ -190,7 +190,7 @@ class L7Lab(weirlab.Lab):
     def configuration(self, routes=0, changing="never asked"):
         """What Weir is given; with so many routes of other hosts, and one whose answer can be changed."""
         others = "\n".join(
-            f"- {{name: r{n}, hostnames: [h{n}.example], rules: [{{name: all, matches: [{{path: {{prefix: /p{n}}}}}], "
+            f"- {{name: r{n}, parentRefs: [{{name: edge}}], hostnames: [h{n}.example], rules: [{{name: all, matches: [{{path: {{prefix: /p{n}}}}}], "
             "backendRefs: [{name: backend}]}]}" for n in range(routes))
         rules = "\n".join((
             f"  - {{name: changing, matches: [{{path: {{exact: /changing}}}}], respond: {{status: 200, "

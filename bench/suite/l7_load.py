@@ -115,7 +115,7 @@ def wrk(lab, proxy, scheme, path, seconds, connections=64, headers=()):
 def h2load_words(proxy, seconds, *options, scheme="https", path="/"):
     """By time; also HTTP/1.1 with --h1."""
     port = BACKEND_PORT if proxy == DIRECT else {"http": HTTP_PORT, "https": HTTPS_PORT}[scheme]
-    return ["h2load", "-t1", "-D", f"{seconds:g}", f"--connect-to={ADDRESS[proxy]}:{port}", *options,
+    return ["h2load", "-t1", "-D", f"{1000 * seconds:.0f}ms", f"--connect-to={ADDRESS[proxy]}:{port}", *options,
             f"{scheme}://{NAME}:{port}{path}"]
 
 

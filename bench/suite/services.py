@@ -32,6 +32,7 @@ QUICK_SIZES = (1, 1000)
 PORTS = 16  # services of one address, by port
 FIRST_PORT, ECHO, WHO, DNS = 9000, 8000, 8100, 53
 CLIENT, SERVER, SINK = "client", "server", "sink"
+WHO_NAMES = ("a", "b")
 CORE, CLIENT_CORE = 0, 1
 SENDER = pathlib.Path(__file__).with_name("services_sender.py")
 SETTINGS = ("net.ipv4.ip_forward=1", "net.ipv4.ip_local_port_range=10000 65535", "net.ipv4.tcp_tw_reuse=1",
@@ -40,19 +41,24 @@ SETTINGS = ("net.ipv4.ip_forward=1", "net.ipv4.ip_local_port_range=10000 65535",
 TRACKING = ("net.netfilter.nf_conntrack_tcp_timeout_time_wait=1", "net.netfilter.nf_conntrack_tcp_timeout_close=1")
 
 
+def who(kind, number):
+    """Where the server is that says it is the first, or the second."""
+    return (f"10.0.{NUMBER[kind]}.{2 + number}", WHO + number)
+
+
 class Services:
     """So many services of one kind: (address, port, protocol, endpoints). The last two are those that change
     and that take packets."""
 
     def __init__(self, kind, count):
         base = int(ipaddress.ip_address(f"198.{17 + NUMBER[kind]}.0.1"))
-        echo = [(f"10.0.{NUMBER[kind]}.2", ECHO + n) for n in range(3)]
+        echo = [(f"10.0.{NUMBER[kind]}.{2 + n}", ECHO) for n in range(3)]
         self.list = [(str(ipaddress.ip_address(base + n // PORTS)), FIRST_PORT + n % PORTS, "tcp", echo)
                      for n in range(count)]
         middle = count // 2
-        self.loaded = self.list[middle][:2]
+        self.loaded = self.list[middle][:2] if count else None
         vip = str(ipaddress.ip_address(base + (1 << 15)))
-        self.list.insert(middle, (vip, WHO, "tcp", [(f"10.0.{NUMBER[kind]}.2", WHO)]))
+        self.list.insert(middle, (vip, WHO, "tcp", [who(kind, 0)]))
         self.list.insert(middle, (vip, DNS, "udp", [(f"10.1.{NUMBER[kind]}.2", DNS)]))
         self.changing, self.packets = middle + 1, middle
 
@@ -118,6 +124,8 @@ class Services:
     def yaml(self):
         lines = ["version: 1", "node: {interfaces: [in, out, aside], xdpMode: native, l4: {natFlows: 512Ki}}", "vips:"]
         for n, (address, port, protocol, endpoints) in enumerate(self.list):
+            if n == self.changing:
+                continue  # see add_changing()
             listed = ", ".join(f"{{name: b{k}, address: {a}, port: {p}}}" for k, (a, p) in enumerate(endpoints))
             lines.append(f"- {{name: s{n}, address: {address}, port: {port}, protocol: {protocol.upper()}, "
                          f"forward: {{mode: nat, snat: never}}, table: {{size: 251}}, backends: [{listed}]}}")
@@ -151,7 +159,8 @@ class ServicesLab(weirlab.Lab):
             for where, name in ((kind, device), (host, kind)):
                 self.run_in(where, "ethtool", "-K", name, "tx", offloads, "gro", "on", check=False)
             self.run_in(kind, "ip", "address", "add", f"10.{net}.{number}.1/24", "dev", device)
-            self.run_in(host, "ip", "address", "add", f"10.{net}.{number}.2/24", "dev", kind)
+            for last in (2, 3, 4):
+                self.run_in(host, "ip", "address", "add", f"10.{net}.{number}.{last}/24", "dev", kind)
         self.run_in(CLIENT, "ip", "route", "add", f"198.{17 + number}.0.0/16", "via", f"10.2.{number}.1")
         self.run_in(SERVER, "ip", "route", "add", f"10.2.{number}.0/24", "via", f"10.0.{number}.1")
         # The sink answers nobody, so its router has to know where it is.
@@ -171,9 +180,9 @@ class ServicesLab(weirlab.Lab):
         return json.loads(self.run_in(host, "ip", "-j", "link", "show", device).stdout)[0]["address"]
 
     def start_servers(self):
-        """An echo on three ports, and two that say which of them they are."""
-        self.start("echo", SERVER, BENCH / "kernel_peer", "echo", "--core", CORE, "--port", ECHO, "--ports", 3, "--json")
-        for name, port in (("a", WHO), ("b", WHO + 1)):
+        """An echo on all addresses, and two that say which of them they are."""
+        self.start("echo", SERVER, BENCH / "kernel_peer", "echo", "--core", CORE, "--port", ECHO, "--json")
+        for port, name in enumerate(WHO_NAMES, start=WHO):
             self.start(f"who-{name}", SERVER, "python3", "-c",
                        "import socket, sys\n"
                        "with socket.create_server(('', int(sys.argv[1])), backlog=1024) as server:\n"
@@ -190,7 +199,9 @@ class ServicesLab(weirlab.Lab):
         self.unload(kind)
         if kind == WEIR:
             file = self.write_config(services.yaml(), "weir.yaml")
-            return took(self.weir, "apply", "-f", file, timeout=120)
+            spent = took(self.weir, "apply", "-f", file, timeout=120)
+            self.add_changing(services)
+            return spent
         text = services.iptables() if kind == IPTABLES else services.nft()
         file = self.write_config(text, f"{kind}.rules")
         words = ("iptables-legacy-restore",) if kind == IPTABLES else ("nft", "-f")
@@ -199,18 +210,28 @@ class ServicesLab(weirlab.Lab):
             self.run_in(kind, "sysctl", "-qw", setting)
         return spent
 
+    def add_changing(self, services):
+        """By hand: what a file has is changed in the file."""
+        address, port = services.place(services.changing)
+        vip = f"{address}:{port}/tcp"
+        self.weir("vip", "add", vip, "--mode", "nat", "--snat", "never")
+        for endpoint, at in services.list[services.changing][3]:
+            self.weir("backend", "add", vip, f"{endpoint}:{at}")
+
     def unload(self, kind):
         if kind == IPTABLES:
             self.run_in(kind, "iptables-legacy", "-t", "nat", "-F")
             self.run_in(kind, "iptables-legacy", "-t", "nat", "-X")
         elif kind == NFT:
             self.run_in(kind, "nft", "flush", "ruleset", timeout=120)
-        else:  # a daemon that knows nothing
-            self.stop("weir-l4")
-            for name in ("state", ):
-                run("rm", "-rf", self.directory / name)
-            run("rm", "-rf", self.pins / "lb")
-            self.start_l4()
+        else:
+            if "weir-l4" not in self.processes:
+                self.start_l4()
+            # A balancer on its devices, with its tables, and one service: as NAT is in the kernel of the peers.
+            none = Services(kind, 0)
+            address, port = none.place(none.changing)
+            self.weir("vip", "del", f"{address}:{port}/tcp", check=False)
+            self.weir("apply", "-f", self.write_config(none.yaml(), "weir.yaml"), timeout=120)
 
     def start_l4(self, *options, seconds=20.0):
         process = self.start("weir-l4", WEIR, weirlab.BUILD / "l4" / "weir-l4", "--socket", self.l4_socket,
@@ -223,25 +244,20 @@ class ServicesLab(weirlab.Lab):
         return self.run_in(WEIR, weirlab.BUILD / "tools" / "weir" / "weir", "--l4-socket", self.l4_socket, *arguments,
                            **options)
 
-    def change(self, kind, services, endpoint):
-        address, port = endpoint
+    def change(self, kind, services, name):
+        """The one service has the one backend of this name, and had the other."""
+        endpoint = address, port = who(kind, WHO_NAMES.index(name))
         vip, vip_port = services.place(services.changing)
         if kind == WEIR:
-            old = self.endpoint_of_change(kind, services, endpoint)
-            name = f"{vip}:{vip_port}/tcp"
-            self.weir("backend", "add", name, f"{address}:{port}")
-            self.weir("backend", "remove", name, f"{old[0]}:{old[1]}")
+            old = who(kind, 1 - WHO_NAMES.index(name))
+            vip = f"{vip}:{vip_port}/tcp"
+            self.weir("backend", "add", vip, f"{address}:{port}")
+            self.weir("backend", "del", vip, f"{old[0]}:{old[1]}")
             return
         text = (services.iptables_change if kind == IPTABLES else services.nft_change)(endpoint)
         file = self.write_config(text, f"{kind}.change")
         words = ("iptables-legacy-restore", "--noflush") if kind == IPTABLES else ("nft", "-f")
         self.run_in(kind, *words, file)
-
-    @staticmethod
-    def endpoint_of_change(kind, services, endpoint):
-        """The other one of the two."""
-        del services
-        return (f"10.0.{NUMBER[kind]}.2", WHO + WHO + 1 - endpoint[1])
 
     def who(self, services):
         return sockets.ask(self.namespace(CLIENT), *services.place(services.changing), b"", 2.0).decode()
@@ -281,13 +297,11 @@ def series_of(group, count, quick):
 
     def change(kind):
         """There and, unmeasured, back again."""
-        lab, address = group.lab, f"10.0.{NUMBER[kind]}.2"
-
-        def seen(port, name):
-            lab.change(kind, services[kind], (address, port))
-            wait_until(f"{kind}: a change", lambda: lab.who(services[kind]) == name, step=0.0)
-        spent = took(seen, WHO + 1, "b")
-        seen(WHO, "a")
+        def seen(name):
+            group.lab.change(kind, services[kind], name)
+            wait_until(f"{kind}: a change", lambda: group.lab.who(services[kind]) == name, step=0.0)
+        spent = took(seen, "b")
+        seen("a")
         return {kind: {"change": spent}}
 
     def connects(kind):

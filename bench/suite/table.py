@@ -38,14 +38,15 @@ def line(texts):
 
 def text(rows):
     lines = [line(TITLES)]
-    group = None
+    group = said = None
     for row in rows:
         if row["id"].split(".")[0] != group:
             group = row["id"].split(".")[0]
             lines.append("")
         lines.append(line([row["id"], *cells(row)]))
-        if row["failed"]:
+        if row["failed"] and row["failed"] != said:
             lines.append(f"    {row['failed']}")
+        said = row["failed"]
     return "\n".join(lines)
 
 
