@@ -6,11 +6,10 @@ import pathlib
 import re
 import subprocess
 
-import weirlab
 from l7_hosts import (ADDRESS, BACKEND_PORT, DIRECT, GRPC_PATH, HTTP_PORT, HTTPS_PORT, LOAD, LOAD_CORE, NAME,
                       PROXY_CORE)
+from programs import BENCH, LabError
 from rows import WEIR
-from weirlab import LabError
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
@@ -136,7 +135,7 @@ def grpc(lab, proxy, seconds, *options):
 
 def sockets(lab, proxy, seconds, connections=64):
     """WebSocket messages in a closed loop: 64 bytes there, 256 back."""
-    text = run_client(lab, [weirlab.BUILD / "bench" / "kernel_peer", "rr", "--websocket", "--peer",
+    text = run_client(lab, [BENCH / "kernel_peer", "rr", "--websocket", "--peer",
                             f"{ADDRESS[proxy]}:{HTTP_PORT}", "--connections", connections, "--seconds", seconds,
                             "--json"], seconds)
     report = json.loads(text.splitlines()[-1])
