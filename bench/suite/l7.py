@@ -101,7 +101,9 @@ def loads(seconds):
 
 def latency_rows():
     return [Row("l7.latency", "p99 added to the backend's own at half of the better peer's rate, HTTPS", "us",
-                "added_p99", PEERS, "<= 0.3x", more=False)]
+                "added_p99", PEERS, "<= 0.3x", more=False),
+            *(Row(f"l7.{key}", f"{key} of all requests at that rate", "us", f"{key}_us", PEERS, more=False)
+              for key in ("p50", "p99", "p999"))]
 
 
 def latency_series(group, seconds):

@@ -213,6 +213,7 @@ gateways:
   - {{name: http, port: {HTTP_PORT}, protocol: HTTP}}
   - {{name: https, port: {HTTPS_PORT}, protocol: HTTPS, tls: {{certificateRefs: [{{file: {self.directory}/bench.pem}}]}}}}
   limits: {{requestsPerConnection: 0, connectionAge: 0s}}
+  accessLog: {{sample: 0%}}
 services:
   backend: {{endpoints: ["10.98.0.2:{BACKEND_PORT}"]}}
   files: {{endpoints: ["10.98.0.2:{FILE_PORT}"]}}

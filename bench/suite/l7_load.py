@@ -154,4 +154,4 @@ def h2load_latencies(lab, proxy, seconds, rate, connections=64, scheme="https"):
     if not times:
         raise LabError(f"{proxy}: h2load has logged no request")
     return {"rate": len(times) / seconds, "p50_us": times[len(times) // 2],
-            "p99_us": times[len(times) * 99 // 100]}
+            "p99_us": times[len(times) * 99 // 100], "p999_us": times[len(times) * 999 // 1000]}
