@@ -1,6 +1,7 @@
 """weir bench l4: what a packet costs in the balancer, by the kernel's test-run and live on a veth."""
 
 import json
+import re
 
 import programs
 from control import Node
@@ -32,6 +33,7 @@ PROTECTIONS = {
     "ACK ipip, IPv4, 1 flow, limit per source": ("limit_source", "a limit per source"),
     "ACK ipip, IPv4, 1 flow, limit per VIP": ("limit_vip", "a limit per VIP"),
 }
+LINE = "floor: parse + lookup, and a line of the flow table's size at random"
 KNOWN, GUE = "ACK ipip, IPv4, 1 flow", "ACK gue, IPv4, 1 flow"
 LIVE_KINDS = (("1k", "1,024 flows"), ("64k", "65,536 flows"), ("new", "every packet a new flow"))
 MEMORY_VIPS, MEMORY_BACKENDS, MEMORY_FLOWS = 100, 1000, "1Mi"
@@ -40,6 +42,8 @@ MEMORY_VIPS, MEMORY_BACKENDS, MEMORY_FLOWS = 100, 1000, "1Mi"
 def test_run_rows():
     rows = [Row(f"l4.{name}", what, "ns", name, (FLOOR,), target, more=False)
             for name, what, target in (*TEST_RUN.values(), *NAT.values())]
+    rows.append(Row("l4.floor_line", "no balancer: the floor, and one line of a table for 2,097,152 flows at random",
+                    "ns", "floor_line", (FLOOR,), more=False))
     rows.append(Row("l4.gue_over_ipip", "GUE over IPIP, the same packet", "x", "gue_over_ipip", (), "<= 1.2",
                     more=False))
     rows += [Row(f"l4.{name}", f"what {what} adds to the ratio of a known flow", "x", name, (), "<= 0.4",
@@ -50,11 +54,12 @@ def test_run_rows():
 def test_run(rounds):
     """One run of the program: each row of it is measured beside its floor, so ratios are fair."""
     def measure(_kind):
-        found = programs.google_benchmark("datapath_bench", ".*", 0, f"--flows={FLOWS}",
+        wanted = "|".join(f"^{re.escape(title)}/" for title in (*TEST_RUN, *NAT, *PROTECTIONS, LINE))
+        found = programs.google_benchmark("datapath_bench", wanted, 0, f"--flows={FLOWS}",
                                           f"--rounds={rounds}", f"--nat={NAT_FLOWS}", timeout=120)
-        found = {name.split("/")[0]: row for name, row in found.items()}
+        found = {name.removesuffix("/manual_time"): row for name, row in found.items()}
         numbers, floor = {}, {}
-        for title, (name, *_) in (TEST_RUN | NAT).items():
+        for title, (name, *_) in (TEST_RUN | NAT | {LINE: ("floor_line",)}).items():
             row = found[title]
             numbers[name], floor[name] = row["estimate_ns"], row["estimate_ns"] / row["ratio"]
         numbers["gue_over_ipip"] = found[GUE]["estimate_ns"] / found[KNOWN]["estimate_ns"]

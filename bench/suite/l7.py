@@ -140,7 +140,7 @@ def idle_memory(group):
         return {proxy: {"kb": 1024 * max(grown, 0) / IDLE}}
     return Series("idle connections", PROXIES, measure,
                   [Row("l7.idle_memory", f"resident memory that {IDLE} TLS connections add, each", "KB", "kb",
-                       PEERS, more=False)], 3, once=True)
+                       PEERS, more=False)], 3, once=True, in_quick=False)
 
 
 def changed(group):
@@ -216,7 +216,7 @@ class Group:
     name = "l7"
 
     def __init__(self, quick):
-        seconds = 0.5 if quick else 1
+        seconds = 0.35 if quick else 1
         self.lab, self.half_rate, self.applied = None, None, 0
         bars, also, more = loads(seconds)
         self.loads = {load.id: load for load in bars}

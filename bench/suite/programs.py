@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -48,7 +49,7 @@ def google_benchmark(name, pattern, seconds, *options, timeout=120):
     """The rows of a program of Google Benchmark's, by name."""
     text = output_of(BENCH / name, f"--benchmark_filter={pattern}", f"--benchmark_min_time={seconds:g}",
                      "--benchmark_format=json", *options, timeout=timeout)
-    rows = {row["name"]: row for row in json.loads(text)["benchmarks"]}
+    rows = {re.sub(r"/iterations:\d+", "", row["name"]): row for row in json.loads(text)["benchmarks"]}
     for row in rows.values():
         if row.get("error_occurred"):
             raise LabError(f"{name}: {row['name']}: {row['error_message']}")

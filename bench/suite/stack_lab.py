@@ -242,7 +242,6 @@ def round_synflood(lab, kind, seconds):
 
 def round_lossy(lab, kind, seconds, delay_ms, loss_percent):
     """One sender, ours or the kernel's, to a kernel sink behind a link with delay and loss."""
-    seconds = max(seconds, 4)
     with contextlib.ExitStack() as stack:
         lab.add_host("relay")
         stack.callback(run, "ip", "netns", "delete", lab.namespace("relay"), check=False)

@@ -81,7 +81,7 @@ class Group:
         return Series(name, kinds, lambda kind: {kind: act(self.lab, kind, turn)}, rows, turn + extra_s, once)
 
     def lossy(self, name, delay_ms, loss_percent):
-        seconds = 4 if self.quick else 10
+        seconds = 3 if self.quick else 10
 
         def measure(kind):
             # The same losses for both kinds of a round.
