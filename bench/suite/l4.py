@@ -54,7 +54,7 @@ def test_run_rows():
 def test_run(rounds):
     """One run of the program: each row of it is measured beside its floor, so ratios are fair."""
     def measure(_kind):
-        wanted = "|".join(f"^{re.escape(title)}/" for title in (*TEST_RUN, *NAT, *PROTECTIONS, LINE))
+        wanted = "|".join("^" + re.sub(r"\W", ".", title) + "/" for title in (*TEST_RUN, *NAT, *PROTECTIONS, LINE))
         found = programs.google_benchmark("datapath_bench", wanted, 0, f"--flows={FLOWS}",
                                           f"--rounds={rounds}", f"--nat={NAT_FLOWS}", timeout=120)
         found = {name.removesuffix("/manual_time"): row for name, row in found.items()}
