@@ -3,7 +3,6 @@ beside what nft and iptables-legacy take for the same services."""
 
 import ipaddress
 import json
-import os
 import pathlib
 import signal
 import time
@@ -56,7 +55,7 @@ class Node:
 
     def __init__(self, name):
         programs.need(weirlab.BUILD / "l4" / "weir-l4", weirlab.BUILD / "tools" / "weir" / "weir")
-        self.lab = weirlab.Lab(f"{name}{os.getpid()}")
+        self.lab = weirlab.Lab(name)
 
     def __enter__(self):
         try:
@@ -70,6 +69,7 @@ class Node:
         self.lab.close()
 
     def prepare(self):
+        self.lab.remove_leftovers()
         self.lab.pins.mkdir()
         self.lab.add_host("node")
         self.lab.cable("node", "eth0", "node", "far", 1500)

@@ -12,7 +12,6 @@ of the list, since kube-proxy's rules are read from the front.
 
 import ipaddress
 import json
-import os
 import pathlib
 
 import programs
@@ -346,7 +345,7 @@ class Group:
         self.series = [series for count in (QUICK_SIZES if quick else SIZES) for series in series_of(self, count, quick)]
 
     def __enter__(self):
-        self.lab = ServicesLab(f"weirsvc{os.getpid()}")
+        self.lab = ServicesLab("weirsvc")
         try:
             self.lab.prepare()
         except BaseException:
