@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Both ends of the way that `weir bench services` sends packets along, once through a balancer in XDP and
- * once through what the kernel's NAT is: services_send runs over copies of one frame (test-run with live
- * frames) and makes flows of them; services_drop_* count what arrives, as a frame or as a packet of the
- * kernel's, whichever costs least.
+ * Both ends of the way that `weir bench services` sends packets along, once through a balancer in
+ * XDP and once through the kernel's NAT: services_send runs over copies of one frame (test-run with
+ * live frames) and makes flows of them; services_drop_* count what arrives, as a frame or as a
+ * packet of the kernel's, whichever costs least.
  */
 
 /* Kernel style, as in bpf/, which the settings of this folder do not know. */

@@ -80,7 +80,7 @@ LIBRARIES = [
     (r"nghttp2/", ["l7/http/h2_session", "l4/control/probe_grpc.cpp", "tests/"]),
     (r"n?curses", ["tools/weir/top_terminal.cpp"]),
     (r"CLI/", ["tools/weir/", "tools/man/", "l4/daemon.cpp", "l4/decap_main.cpp", "l7/daemon.cpp",
-               "bench/weir_bench.cpp", "bench/stack_lab/"]),
+               "bench/weir_bench.cpp", "bench/live_main.cpp", "bench/stack_lab/"]),
 ]
 
 # Call, why not, prefixes where it is wrong.
