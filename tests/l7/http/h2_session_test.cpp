@@ -139,7 +139,7 @@ INSTANTIATE_TEST_SUITE_P(
         AbuseCase{"Priority", H2Abuse::kPriority, {"priority 1"}, 1000, 1010, 20ms},
         AbuseCase{"WindowUpdate", H2Abuse::kWindowUpdate, {"window 0 1"}, 2000, 2010, 10ms},
         AbuseCase{"UnknownFrame", H2Abuse::kUnknownFrame, {"frame 0x77 0 0 | x"}, 100, 110, 100ms}),
-    [](const auto& info) { return std::string{info.param.name}; });
+    [](const auto& test) { return std::string{test.param.name}; });
 
 TEST_F(H2, EmptyDataForEverEndsTheSession) {
   start();
