@@ -135,18 +135,22 @@ TEST_F(AdminApiOfSeveralWorkers, SaysWhichCertificatesAreRenewed) {
   namespace certificates = tls::testing;
   const certificates::TestFiles files;
   const certificates::Authority authority = certificates::make_authority("ca", 1);
-  const auto write = [&](long serial, long response_until_s) {
+  tls::UniqueCertificate certificate;
+  const auto staple = [&](long until_s) {
+    files.write("shop.der", certificates::make_ocsp_response(certificate.get(), authority,
+                                                             {.next_update_s = until_s}));
+  };
+  const auto renew = [&](long serial) {
     const certificates::CertificateOptions options{
         .names = {"shop.example"}, .serial = serial, .issuer = &authority};
-    const auto certificate = certificates::make_certificate(options);
-    files.write("shop.der", certificates::make_ocsp_response(certificate.get(), authority,
-                                                             {.next_update_s = response_until_s}));
+    certificate = certificates::make_certificate(options);
     files.write("shop.pem",
                 certificates::pem_of(certificate.get()) +
                     certificates::pem_of(authority.certificate.get()) +
                     certificates::pem_of(certificates::test_key(options.kind, options.key_index)));
+    staple(3600);
   };
-  write(1, 3600);
+  renew(1);
   files.pair("other.pem", {.names = {"other.example"}});
   const auto submission = config_with_tls(
       directory_,
@@ -168,12 +172,12 @@ TEST_F(AdminApiOfSeveralWorkers, SaysWhichCertificatesAreRenewed) {
   };
   using Lines = std::vector<std::string>;
   EXPECT_EQ(changes("apply"), Lines{});
-  write(2, 3600);
+  renew(2);
   const Lines renewed{"renew certificate " + files.path("shop.pem")};
   EXPECT_EQ(changes("check"), renewed);
   EXPECT_EQ(changes("apply"), renewed);
   EXPECT_EQ(changes("apply"), Lines{});
-  write(2, 7200);
+  staple(7200);
   EXPECT_EQ(changes("apply"), Lines{"renew OCSP response of " + files.path("shop.pem")});
   EXPECT_EQ(changes("check"), Lines{});
 }
