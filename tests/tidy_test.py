@@ -54,7 +54,7 @@ ARROWS = [
     ("tools/weir/doctor_devices.cpp", ["l4/base/", "l4/wire/", "l4/netlink.h", "tools/weir/"]),
     ("tools/weir/", ["l4/base/", "l4/wire/", "l4/control/", "tools/man/"]),
     ("tools/man/", ["l4/base/"]),
-    # The sources of weir-bench, which is installed: it stands on the plane, not on what tests use.
+    # What is installed: it stands on the plane, not on what tests use.
     *((f"bench/{stem}", ["bench/", "l4/", "bpf/", "tools/man/"]) for stem in ("live", "own_veth", "weir_bench")),
     ("bench/", [""]),
     ("tests/", [""]),
