@@ -100,9 +100,6 @@ bool same_letters(const char* a, const char* b, std::size_t size) {
   return true;
 }
 
-HeaderList::Iterator HeaderList::begin() const { return {this, 0}; }
-HeaderList::Iterator HeaderList::end() const { return {this, size()}; }
-
 std::optional<std::string_view> HeaderList::find(std::string_view name) const {
   for (const Field field : *this)
     if (equals_ignoring_case(field.name, name)) return field.value;
@@ -113,8 +110,6 @@ std::size_t HeaderList::count(std::string_view name) const {
   const Matches matches = find_all(name);
   return static_cast<std::size_t>(std::distance(matches.begin(), matches.end()));
 }
-
-HeaderList::Matches HeaderList::find_all(std::string_view name) const { return {*this, name}; }
 
 void HeaderList::add(std::string_view name, std::string_view value) {
   entries_.push_back(store(name, value));

@@ -187,16 +187,19 @@ Checked<std::size_t> host_size(std::string_view text) {
       return bad_request("the host is not an IPv6 address in brackets");
     return bracket + 1;
   }
-  // No empty labels: "a..b" is no name, and ".." would become "." without its last dot.
-  bool in_label = false;
-  bool well_formed = true;
   std::size_t size = 0;
-  for (; size < text.size() && text[size] != ':'; ++size) {
-    const char c = text[size];
-    well_formed = well_formed && is_in(c, kHostCharacter) && (c != '.' || in_label);
-    in_label = c != '.';
+  std::size_t label = 0;
+  while (size < text.size()) {
+    if (is_in(text[size], kLabelCharacter)) {
+      ++size;
+      continue;
+    }
+    // No empty labels: "a..b" is no name, and ".." would become "." without its last dot.
+    if (text[size] != '.' || size == label) break;
+    label = ++size;
   }
-  if (size == 0 || size > kHostBytesMax || !well_formed)
+  const bool ends_well = size == text.size() || text[size] == ':';
+  if (size == 0 || size > kHostBytesMax || !ends_well)
     return bad_request("the host is not a name or an address");
   return size;
 }
