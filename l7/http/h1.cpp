@@ -37,35 +37,33 @@ using Stops = std::uint32_t;
 constexpr std::size_t kBlock = 16;
 
 #if defined(__SSE2__)
+/// Shifts the range to the upper end of the signed numbers, where one comparison finds it.
 __m128i in_range(__m128i bytes, char first, char last) {
-  const __m128i offset = _mm_sub_epi8(bytes, _mm_set1_epi8(first));
-  const __m128i size = _mm_set1_epi8(static_cast<char>(last - first));
-  return _mm_cmpeq_epi8(_mm_min_epu8(offset, size), offset);
+  const __m128i shifted = _mm_add_epi8(bytes, _mm_set1_epi8(static_cast<char>(127 - last)));
+  return _mm_cmpgt_epi8(shifted, _mm_set1_epi8(static_cast<char>(126 - (last - first))));
 }
 __m128i is(__m128i bytes, char c) { return _mm_cmpeq_epi8(bytes, _mm_set1_epi8(c)); }
 Stops stops_where(__m128i found) { return static_cast<Stops>(_mm_movemask_epi8(found)); }
 Stops stops_where_not(__m128i found) { return stops_where(found) ^ 0xffff; }
 #endif
 
-/// What a line is made of: anything but control bytes, with HTAB.
+/// What a line is made of, but HTAB.
 struct PlainText {
-  static bool takes(char c) { return !is_in(c, kControlCharacter); }
+  static bool takes(char c) { return !is_in(c, kControlCharacter) && c != '\t'; }
 #if defined(__SSE2__)
   static Stops stops(__m128i bytes) {
-    const __m128i control = _mm_andnot_si128(is(bytes, '\t'), in_range(bytes, 0, 0x1f));
-    return stops_where(_mm_or_si128(control, is(bytes, 0x7f)));
+    return stops_where(_mm_or_si128(in_range(bytes, 0, 0x1f), is(bytes, 0x7f)));
   }
 #endif
 };
 
 /// What nearly all names of fields are made of. At other characters the table decides.
 struct CommonName {
-  static bool takes(char c) { return is_in(c, kRequestNameCharacter); }
+  static bool takes(char c) { return c == '-' || static_cast<unsigned>((c | 0x20) - 'a') <= 'z' - 'a'; }
 #if defined(__SSE2__)
   static Stops stops(__m128i bytes) {
     const __m128i letter = in_range(_mm_or_si128(bytes, _mm_set1_epi8(0x20)), 'a', 'z');
-    return stops_where_not(
-        _mm_or_si128(_mm_or_si128(letter, is(bytes, '-')), in_range(bytes, '0', '9')));
+    return stops_where_not(_mm_or_si128(letter, is(bytes, '-')));
   }
 #endif
 };
@@ -117,6 +115,65 @@ std::size_t skip(std::string_view text, std::size_t at, std::size_t end) {
   return stops != 0 ? at + static_cast<std::size_t>(std::countr_zero(stops)) : end;
 }
 
+/// Classifies 64 bytes at once and keeps what was found: short lines share the cost.
+[[gnu::always_inline]] inline void look_ahead(LineScanner& scanner, std::string_view text, std::size_t end) {
+  constexpr std::size_t kLook = 64;
+  const auto bits = [&](std::size_t offset) {
+    return std::uint64_t{stops_of_block<PlainText>(text, scanner.stops_at + offset)} << offset;
+  };
+  while (scanner.stops == 0 && scanner.scanned < end) {
+    scanner.stops_at = scanner.scanned;
+    if (end - scanner.scanned >= kLook) {
+      scanner.stops = bits(0) | bits(kBlock) | bits(2 * kBlock) | bits(3 * kBlock);
+      scanner.scanned += kLook;
+    } else if (end - scanner.scanned >= kBlock) {
+      scanner.stops = bits(0);
+      scanner.scanned += kBlock;
+    } else {
+      scanner.stops = stops_of_rest<PlainText>(text, scanner.scanned, end);
+      scanner.scanned = end;
+    }
+  }
+}
+
+LineScanner::Outcome why_no_line(std::string_view text, std::size_t at, std::size_t limit) {
+  if (at + 1 >= limit) return LineScanner::Outcome::kTooLong;
+  if (at == text.size()) return LineScanner::Outcome::kIncomplete;
+  if (text[at] == '\n') return LineScanner::Outcome::kBareLf;
+  if (text[at] != '\r') return LineScanner::Outcome::kControl;
+  return at + 1 == text.size() ? LineScanner::Outcome::kIncomplete : LineScanner::Outcome::kBareCr;
+}
+
+struct Line {
+  LineScanner::Outcome outcome;
+  std::size_t begin = 0;  ///< with kLine: the line without its CRLF
+  std::size_t end = 0;
+};
+
+/// The next line; all its bytes, CRLF included, lie before `limit`.
+[[gnu::always_inline]] inline Line next_line(LineScanner& scanner, std::string_view text,
+                                             std::size_t limit) {
+  const std::size_t end = std::min(text.size(), limit);
+  for (;;) {  // each turn drops a stop, or returns
+    if (scanner.stops == 0) look_ahead(scanner, text, end);
+    const std::size_t at =
+        scanner.stops == 0
+            ? end
+            : scanner.stops_at + static_cast<std::size_t>(std::countr_zero(scanner.stops));
+    if (at + 1 < end && text[at] == '\r' && text[at + 1] == '\n') {
+      const Line line{LineScanner::Outcome::kLine, scanner.line_begin, at};
+      scanner.line_begin = at + 2;
+      // CR and LF are two stops, the latter only if it has been looked at.
+      scanner.stops &= scanner.stops - 1;
+      scanner.stops &= scanner.stops - 1;
+      scanner.scanned = std::max(scanner.scanned, scanner.line_begin);
+      return line;
+    }
+    if (at == end || text[at] != '\t') return {.outcome = why_no_line(text, at, limit)};
+    scanner.stops &= scanner.stops - 1;
+  }
+}
+
 /// "HTTP/1.0" and "HTTP/1.1" to 0 and 1; another version of HTTP is 505, anything else 400.
 Checked<int> parse_version(std::string_view text) {
   const bool well_formed = text.size() == kVersionText.size() && text.starts_with("HTTP/") &&
@@ -144,16 +201,18 @@ Refusal field_refusal(std::string_view line, std::uint8_t name_class) {
 }
 
 /// Notes the field of a line; false when it is none.
-bool note_field(HeaderList& fields, std::string_view text, LineScanner::Line line,
+bool note_field(HeaderList& fields, std::string_view text, Line line,
                 std::uint8_t name_class) {
   // The line's CR is a stop, so that this never leaves the line.
   std::size_t at = skip<CommonName>(text, line.begin, text.size());
-  while (is_in(text[at], name_class))
-    ++at;
+  if (text[at] != ':')
+    while (is_in(text[at], name_class))
+      ++at;
   if (at == line.begin || text[at] != ':') return false;
   std::size_t value_begin = at + 1;
   std::size_t value_end = line.end;
-  const auto is_white = [&](std::size_t i) { return text[i] == ' ' || text[i] == '\t'; };
+  // Of bytes up to this one, a line holds spaces and tabs only.
+  const auto is_white = [&](std::size_t i) { return static_cast<unsigned char>(text[i]) <= ' '; };
   while (value_begin < value_end && is_white(value_begin))
     ++value_begin;
   while (value_begin < value_end && is_white(value_end - 1))
@@ -167,18 +226,26 @@ struct FieldLines {
   LineScanner::Outcome outcome = LineScanner::Outcome::kLine;  ///< why there is no further line
   std::optional<Refusal> refusal{};
 };
-FieldLines take_fields(LineScanner& scanner, HeaderList& fields, std::string_view text,
-                       const HeadLimits& limits, std::uint8_t name_class) {
-  // Each turn consumes a line of at least two bytes, and the head is limited.
-  for (;;) {
-    const LineScanner::Line line = scanner.next(text, limits.header_bytes);
-    if (line.outcome != LineScanner::Outcome::kLine) return {.outcome = line.outcome};
-    if (line.begin == line.end) return {};
-    if (fields.size() >= limits.fields_max)
-      return {.refusal = Refusal{Status::kHeaderFieldsTooLarge, "too many header fields"}};
-    if (!note_field(fields, text, line, name_class))
-      return {.refusal = field_refusal(text.substr(line.begin, line.end - line.begin), name_class)};
+FieldLines take_fields(LineScanner& kept, HeaderList& fields, std::string_view text,
+                       HeadLimits limits, std::uint8_t name_class) {
+  FieldLines found;
+  LineScanner scanner = kept;  // a copy of our own can live in registers
+  std::size_t room = limits.fields_max - std::min<std::size_t>(limits.fields_max, fields.size());
+  for (;;) {  // each turn consumes a line of at least two bytes, and the head is limited
+    const Line line = next_line(scanner, text, limits.header_bytes);
+    found.outcome = line.outcome;
+    if (line.outcome != LineScanner::Outcome::kLine || line.begin == line.end) break;
+    if (room-- == 0) {
+      found.refusal = Refusal{Status::kHeaderFieldsTooLarge, "too many header fields"};
+      break;
+    }
+    if (!note_field(fields, text, line, name_class)) {
+      found.refusal = field_refusal(text.substr(line.begin, line.end - line.begin), name_class);
+      break;
+    }
   }
+  kept = scanner;
+  return found;
 }
 
 std::optional<Refusal> check_host(const RequestHead& head) {
@@ -231,39 +298,9 @@ void append_framing(std::vector<std::byte>& out, BodyFraming body) {
 
 }  // namespace
 
-/// Classifies 64 bytes at once and keeps what was found: short lines share the cost.
-void LineScanner::look_ahead(std::string_view text, std::size_t end) {
-  constexpr std::size_t kLook = 64;
-  const auto bits = [&](std::size_t offset) {
-    return std::uint64_t{stops_of_block<PlainText>(text, stops_at_ + offset)} << offset;
-  };
-  while (stops_ == 0 && scanned_ < end) {
-    stops_at_ = scanned_;
-    if (end - scanned_ >= kLook) {
-      stops_ = bits(0) | bits(kBlock) | bits(2 * kBlock) | bits(3 * kBlock);
-      scanned_ += kLook;
-    } else if (end - scanned_ >= kBlock) {
-      stops_ = bits(0);
-      scanned_ += kBlock;
-    } else {
-      stops_ = stops_of_rest<PlainText>(text, scanned_, end);
-      scanned_ = end;
-    }
-  }
-}
-
-LineScanner::Outcome LineScanner::why_not(std::string_view text, std::size_t at,
-                                          std::size_t limit) {
-  if (at + 1 >= limit) return Outcome::kTooLong;
-  if (at == text.size()) return Outcome::kIncomplete;
-  if (text[at] == '\n') return Outcome::kBareLf;
-  if (text[at] != '\r') return Outcome::kControl;
-  return at + 1 == text.size() ? Outcome::kIncomplete : Outcome::kBareCr;
-}
-
 /// Whether the line that the scanner is at is too long without having come to its target.
 bool RequestParser::has_long_method(std::string_view text) const {
-  const std::string_view method = text.substr(scanner_.position(), kMethodBytesMax + 1);
+  const std::string_view method = text.substr(scanner_.line_begin, kMethodBytesMax + 1);
   return std::ranges::all_of(method, [](char c) { return is_in(c, kTokenCharacter); });
 }
 
@@ -273,7 +310,7 @@ ParseResult RequestParser::parse(std::span<const std::byte> buffer) {
     return ParseResult{.outcome = ParseResult::Outcome::kError, .refusal = refusal};
   };
   while (!have_request_line_) {
-    const LineScanner::Line line = scanner_.next(text, line_limit());
+    const Line line = next_line(scanner_, text, line_limit());
     if (line.outcome == LineScanner::Outcome::kIncomplete) return {};
     if (line.outcome == LineScanner::Outcome::kTooLong && has_long_method(text))
       return refuse(kLongMethod);
@@ -287,14 +324,14 @@ ParseResult RequestParser::parse(std::span<const std::byte> buffer) {
   if (lines.refusal) return refuse(*lines.refusal);
   if (lines.outcome == LineScanner::Outcome::kIncomplete) return {};
   const auto refusal = lines.outcome == LineScanner::Outcome::kLine
-                           ? finish(text.substr(0, scanner_.position()))
+                           ? finish(text.substr(0, scanner_.line_begin))
                            : refusal_of(lines.outcome);
   if (refusal) return refuse(*refusal);
-  return {.outcome = ParseResult::Outcome::kComplete, .consumed = scanner_.position()};
+  return {.outcome = ParseResult::Outcome::kComplete, .consumed = scanner_.line_begin};
 }
 
 void RequestParser::reset() {
-  scanner_.reset();
+  scanner_ = {};
   leading_line_skipped_ = false;
   have_request_line_ = false;
   head_.clear();
@@ -303,7 +340,7 @@ void RequestParser::reset() {
 
 std::size_t RequestParser::request_line_limit() const {
   return std::min<std::size_t>(limits_.header_bytes,
-                               scanner_.position() + limits_.target_bytes + kRequestLineOverhead);
+                               scanner_.line_begin + limits_.target_bytes + kRequestLineOverhead);
 }
 
 std::optional<Refusal> RequestParser::refusal_of(LineScanner::Outcome outcome) const {
@@ -380,7 +417,7 @@ ParseResult ResponseParser::parse(std::span<const std::byte> buffer,
   const std::string_view text = as_text(buffer);
   LineScanner::Outcome outcome = LineScanner::Outcome::kLine;
   if (!have_status_line_) {
-    const LineScanner::Line line = scanner_.next(text, limits_.header_bytes);
+    const Line line = next_line(scanner_, text, limits_.header_bytes);
     have_status_line_ = line.outcome == LineScanner::Outcome::kLine;
     outcome = line.outcome;
     if (have_status_line_)
@@ -396,15 +433,15 @@ ParseResult ResponseParser::parse(std::span<const std::byte> buffer,
   if (outcome == LineScanner::Outcome::kTooLong) return refuse("the answer's head is too long");
   if (outcome != LineScanner::Outcome::kLine)
     return refuse("a control byte or a broken line end in the answer's head");
-  head_.fields.assign_text(text.substr(0, scanner_.position()));
+  head_.fields.assign_text(text.substr(0, scanner_.line_begin));
   const auto framing = response_framing(head_, request_method);
   if (!framing) return refuse(framing.refusal().reason);
   framing_ = *framing;
-  return {.outcome = ParseResult::Outcome::kComplete, .consumed = scanner_.position()};
+  return {.outcome = ParseResult::Outcome::kComplete, .consumed = scanner_.line_begin};
 }
 
 void ResponseParser::reset() {
-  scanner_.reset();
+  scanner_ = {};
   have_status_line_ = false;
   head_.clear();
   framing_ = {};
