@@ -68,27 +68,27 @@ void note_expect(FramingFields& found, std::string_view value) {
 FramingFields framing_fields(const HeaderList& fields) {
   FramingFields found;
   for (const auto [name, value] : fields) {
-    switch (name.size()) {  // most names end here, without a comparison
+    switch (name.size()) {  // most names end here, without a comparison; others are spelled so
       case 6:
-        if (equals_ignoring_case(name, "expect")) note_expect(found, value);
+        if (equals_ignoring_case(name, "Expect")) note_expect(found, value);
         break;
       case 7:
-        if (equals_ignoring_case(name, "upgrade")) {
+        if (equals_ignoring_case(name, "Upgrade")) {
           ++found.upgrades;
           found.websocket = equals_ignoring_case(value, "websocket");
         }
         break;
       case 10:
-        if (equals_ignoring_case(name, "connection")) note_connection(found, value);
+        if (equals_ignoring_case(name, "Connection")) note_connection(found, value);
         break;
       case 14:
-        if (equals_ignoring_case(name, "content-length")) {
+        if (equals_ignoring_case(name, "Content-Length")) {
           ++found.content_lengths;
           found.content_length = value;
         }
         break;
       case 17:
-        if (equals_ignoring_case(name, "transfer-encoding")) note_transfer_encoding(found, value);
+        if (equals_ignoring_case(name, "Transfer-Encoding")) note_transfer_encoding(found, value);
         break;
       default:
         break;
