@@ -159,21 +159,6 @@ FieldLines take_fields(LineScanner& kept, HeaderList& fields, std::string_view t
   return found;
 }
 
-std::optional<Refusal> check_host(const RequestHead& head) {
-  std::size_t hosts = 0;
-  std::string_view value;
-  for (const Field field : head.fields.find_all("Host")) {
-    ++hosts;
-    value = field.value;
-  }
-  if (hosts > 1) return bad_request("more than one Host");
-  if (hosts == 0 && head.minor_version == 0) return std::nullopt;
-  if (hosts == 0) return bad_request("no Host in an HTTP/1.1 request");
-  const auto authority = parse_authority(value);
-  if (!authority) return authority.refusal();
-  return std::nullopt;
-}
-
 void append(std::vector<std::byte>& out, std::string_view text) {
   const auto bytes = as_bytes(text);
   out.insert(out.end(), bytes.begin(), bytes.end());
@@ -310,7 +295,6 @@ std::optional<Refusal> RequestParser::take_request_line(std::string_view line) {
 
 std::optional<Refusal> RequestParser::finish(std::string_view head_text) {
   head_.fields.assign_text(head_text);
-  if (const auto refusal = check_host(head_)) return refusal;
   const auto framing = request_framing(head_);
   if (!framing) return framing.refusal();
   framing_ = *framing;

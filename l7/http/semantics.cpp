@@ -21,8 +21,10 @@ constexpr std::size_t kHostBytesMax = 254;
 
 constexpr Refusal bad_request(std::string_view reason) { return {Status::kBadRequest, reason}; }
 
-/// The fields that framing depends on, gathered in one pass over the list.
+/// The fields that framing depends on, and Host, gathered in one pass over the list.
 struct FramingFields {
+  std::size_t hosts = 0;
+  std::string_view host;  // the last one
   std::size_t content_lengths = 0;
   std::size_t transfer_encodings = 0;
   std::size_t codings = 0;  // list elements of all Transfer-Encoding fields
@@ -69,6 +71,12 @@ FramingFields framing_fields(const HeaderList& fields) {
   FramingFields found;
   for (const auto [name, value] : fields) {
     switch (name.size()) {  // most names end here, without a comparison; others are spelled so
+      case 4:
+        if (equals_ignoring_case(name, "Host")) {
+          ++found.hosts;
+          found.host = value;
+        }
+        break;
       case 6:
         if (equals_ignoring_case(name, "Expect")) note_expect(found, value);
         break;
@@ -95,6 +103,16 @@ FramingFields framing_fields(const HeaderList& fields) {
     }
   }
   return found;
+}
+
+/// RFC 9112, section 3.2.
+std::optional<Refusal> check_host(const FramingFields& found, int minor_version) {
+  if (found.hosts > 1) return bad_request("more than one Host");
+  if (found.hosts == 0 && minor_version == 0) return std::nullopt;
+  if (found.hosts == 0) return bad_request("no Host in an HTTP/1.1 request");
+  const auto authority = parse_authority(found.host);
+  if (!authority) return authority.refusal();
+  return std::nullopt;
 }
 
 /// RFC 9112, section 6.1. An unknown coding before a final "chunked" is well formed, so it gets
@@ -188,15 +206,11 @@ Checked<std::size_t> host_size(std::string_view text) {
     return bracket + 1;
   }
   std::size_t size = 0;
-  std::size_t label = 0;
-  while (size < text.size()) {
-    if (is_in(text[size], kLabelCharacter)) {
+  for (std::size_t label = 0;; label = ++size) {
+    while (size < text.size() && is_in(text[size], kLabelCharacter))
       ++size;
-      continue;
-    }
     // No empty labels: "a..b" is no name, and ".." would become "." without its last dot.
-    if (text[size] != '.' || size == label) break;
-    label = ++size;
+    if (size == text.size() || text[size] != '.' || size == label) break;
   }
   const bool ends_well = size == text.size() || text[size] == ':';
   if (size == 0 || size > kHostBytesMax || !ends_well)
@@ -263,6 +277,7 @@ std::size_t resolve_segment(std::string& path, std::size_t begin, std::size_t en
 
 Checked<RequestFraming> request_framing(const RequestHead& head) {
   const FramingFields found = framing_fields(head.fields);
+  if (const auto refusal = check_host(found, head.minor_version)) return *refusal;
   const auto body = declared_body(found, head.minor_version, BodyKind::kNone);
   if (!body) return body.refusal();
   const bool is_1_1 = head.minor_version >= 1;
@@ -360,7 +375,7 @@ Checked<Target> parse_target(std::string_view method, std::string_view target) {
 }
 
 Checked<Authority> parse_authority(std::string_view text) {
-  const auto refuse = [&](Refusal refusal) -> Checked<Authority> {
+  const auto refuse = [text](Refusal refusal) -> Checked<Authority> {
     // RFC 9110, section 4.2.4. Its colon looks like that of a port.
     if (text.find('@') == std::string_view::npos) return refusal;
     return bad_request("user information in front of the host");
