@@ -62,6 +62,26 @@ struct TargetText {
 #endif
 };
 
+/// kHostCharacter.
+struct HostText {
+  static bool takes(char c) { return is_in(c, kHostCharacter); }
+#if defined(__SSE2__)
+  static __m128i takes(__m128i bytes) {
+    const __m128i letter = in_range(_mm_or_si128(bytes, _mm_set1_epi8(0x20)), 'a', 'z');
+    const __m128i other = _mm_or_si128(_mm_or_si128(is(bytes, '-'), is(bytes, '.')),
+                                       _mm_or_si128(is(bytes, '_'), is(bytes, '~')));
+    return _mm_or_si128(_mm_or_si128(letter, other), in_range(bytes, '0', '9'));
+  }
+#endif
+};
+
+struct Dot {
+  static bool takes(char c) { return c == '.'; }
+#if defined(__SSE2__)
+  static __m128i takes(__m128i bytes) { return is(bytes, '.'); }
+#endif
+};
+
 template <typename Class>
 Members members_one_by_one(std::string_view text, std::size_t at, std::size_t size) {
   Members members = 0;
@@ -82,7 +102,7 @@ Members members_of_block(std::string_view text, std::size_t at) {
 #endif
 }
 
-/// Of the rest text[at, end), which is no longer than a block; what is behind it is no member.
+/// Of text[at, end), which is no longer than a block; what is behind it is no member.
 template <typename Class>
 Members members_of_rest(std::string_view text, std::size_t at, std::size_t end) {
   if (end < kBlock) return members_one_by_one<Class>(text, at, end - at);

@@ -10,7 +10,7 @@ namespace weir::http {
 inline constexpr std::uint8_t kTokenCharacter = 1;         ///< tchar, RFC 9110, section 5.6.2
 inline constexpr std::uint8_t kTargetCharacter = 2;        ///< what a request target may hold
 inline constexpr std::uint8_t kUnreserved = 4;             ///< RFC 3986, section 2.3
-inline constexpr std::uint8_t kLabelCharacter = 8;         ///< of a reg-name or IPv4 address, but the dot
+inline constexpr std::uint8_t kHostCharacter = 8;          ///< of a reg-name or IPv4 address
 inline constexpr std::uint8_t kRequestNameCharacter = 32;  ///< tchar but the underscore
 inline constexpr std::uint8_t kControlCharacter = 16;      ///< CTL but HTAB: never within a line
 
@@ -24,7 +24,7 @@ consteval std::array<std::uint8_t, 256> make_character_classes() {
     const bool alphanumeric =
         (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
     if (alphanumeric)
-      classes[c] |= kTokenCharacter | kRequestNameCharacter | kUnreserved | kLabelCharacter;
+      classes[c] |= kTokenCharacter | kRequestNameCharacter | kUnreserved | kHostCharacter;
     // Browsers send some characters raw that RFC 3986 wants escaped ('|', '{', '"'), so all of
     // VCHAR passes, but for '#': a fragment never leaves an honest client.
     if (c > 0x20 && c < 0x7f && c != '#') classes[c] |= kTargetCharacter;
@@ -35,7 +35,7 @@ consteval std::array<std::uint8_t, 256> make_character_classes() {
   mark("-._~", kUnreserved);
   // RFC 3986 also allows sub-delims and escapes in a reg-name. No DNS name has them, and a host
   // that reads differently to two parsers is worth more to an attacker than to a user.
-  mark("-_~", kLabelCharacter);
+  mark("-._~", kHostCharacter);
   return classes;
 }
 

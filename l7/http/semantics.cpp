@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <charconv>
 #include <iterator>
 
+#include "l7/http/character_blocks.h"
 #include "l7/http/characters.h"
 
 namespace weir::http {
@@ -67,36 +69,43 @@ void note_expect(FramingFields& found, std::string_view value) {
   found.expect = true;
 }
 
+/// Tells nearly all names apart without a comparison.
+constexpr unsigned length_and_letter(std::string_view name) {
+  constexpr unsigned kCaseBit = 0x20;
+  return static_cast<unsigned>(name.size()) << 8 |
+         static_cast<unsigned char>(name.front() | kCaseBit);
+}
+
 FramingFields framing_fields(const HeaderList& fields) {
   FramingFields found;
   for (const auto [name, value] : fields) {
-    switch (name.size()) {  // most names end here, without a comparison; others are spelled so
-      case 4:
-        if (equals_ignoring_case(name, "Host")) {
-          ++found.hosts;
-          found.host = value;
-        }
+    const auto is_name = [name = name](std::string_view other) {
+      return equals_ignoring_case(name, other);
+    };
+    switch (length_and_letter(name)) {
+      case length_and_letter("Host"):
+        if (!is_name("Host")) break;
+        ++found.hosts;
+        found.host = value;
         break;
-      case 6:
-        if (equals_ignoring_case(name, "Expect")) note_expect(found, value);
+      case length_and_letter("Expect"):
+        if (is_name("Expect")) note_expect(found, value);
         break;
-      case 7:
-        if (equals_ignoring_case(name, "Upgrade")) {
-          ++found.upgrades;
-          found.websocket = equals_ignoring_case(value, "websocket");
-        }
+      case length_and_letter("Upgrade"):
+        if (!is_name("Upgrade")) break;
+        ++found.upgrades;
+        found.websocket = equals_ignoring_case(value, "websocket");
         break;
-      case 10:
-        if (equals_ignoring_case(name, "Connection")) note_connection(found, value);
+      case length_and_letter("Connection"):
+        if (is_name("Connection")) note_connection(found, value);
         break;
-      case 14:
-        if (equals_ignoring_case(name, "Content-Length")) {
-          ++found.content_lengths;
-          found.content_length = value;
-        }
+      case length_and_letter("Content-Length"):
+        if (!is_name("Content-Length")) break;
+        ++found.content_lengths;
+        found.content_length = value;
         break;
-      case 17:
-        if (equals_ignoring_case(name, "Transfer-Encoding")) note_transfer_encoding(found, value);
+      case length_and_letter("Transfer-Encoding"):
+        if (is_name("Transfer-Encoding")) note_transfer_encoding(found, value);
         break;
       default:
         break;
@@ -197,6 +206,20 @@ bool is_ipv6(std::string_view text) {
   return inet_pton(AF_INET6, terminated.data(), &address) == 1;
 }
 
+/// The first position that is in no label, nor the dot behind one: there are no empty labels, "a..b"
+/// is no name, and ".." would become "." without its last dot.
+std::size_t skip_labels(std::string_view text) {
+  Members after_dot = 1;
+  for (std::size_t at = 0; at < text.size(); at += kBlock) {
+    const std::size_t end = std::min(text.size(), at + kBlock);
+    const Members dots = members_of_rest<Dot>(text, at, end);
+    const Members good = members_of_rest<HostText>(text, at, end) & ~(dots & (dots << 1 | after_dot));
+    if (good != kAllMembers) return at + static_cast<std::size_t>(std::countr_one(good));
+    after_dot = dots >> (kBlock - 1);
+  }
+  return text.size();
+}
+
 /// The size of the host at the front of an authority, or why there is none.
 Checked<std::size_t> host_size(std::string_view text) {
   if (text.starts_with('[')) {
@@ -205,13 +228,7 @@ Checked<std::size_t> host_size(std::string_view text) {
       return bad_request("the host is not an IPv6 address in brackets");
     return bracket + 1;
   }
-  std::size_t size = 0;
-  for (std::size_t label = 0;; label = ++size) {
-    while (size < text.size() && is_in(text[size], kLabelCharacter))
-      ++size;
-    // No empty labels: "a..b" is no name, and ".." would become "." without its last dot.
-    if (size == text.size() || text[size] != '.' || size == label) break;
-  }
+  const std::size_t size = skip_labels(text);
   const bool ends_well = size == text.size() || text[size] == ':';
   if (size == 0 || size > kHostBytesMax || !ends_well)
     return bad_request("the host is not a name or an address");
