@@ -55,7 +55,7 @@ LineScanner::Outcome why_no_line(std::string_view text, std::size_t at, std::siz
 }
 
 struct Line {
-  LineScanner::Outcome outcome;
+  LineScanner::Outcome outcome = LineScanner::Outcome::kIncomplete;
   std::size_t begin = 0;  ///< with kLine: the line without its CRLF
   std::size_t end = 0;
 };
@@ -112,8 +112,7 @@ Refusal field_refusal(std::string_view line, std::uint8_t name_class) {
 }
 
 /// Notes the field of a line; false when it is none.
-bool note_field(HeaderList& fields, std::string_view text, Line line,
-                std::uint8_t name_class) {
+bool note_field(HeaderList& fields, std::string_view text, Line line, std::uint8_t name_class) {
   // The line's CR is a stop, so that this never leaves the line.
   std::size_t at = skip<CommonName>(text, line.begin);
   if (text[at] != ':')
@@ -139,24 +138,23 @@ struct FieldLines {
 };
 FieldLines take_fields(LineScanner& kept, HeaderList& fields, std::string_view text,
                        HeadLimits limits, std::uint8_t name_class) {
-  FieldLines found;
   LineScanner scanner = kept;  // a copy of our own can live in registers
-  std::size_t room = limits.fields_max - std::min<std::size_t>(limits.fields_max, fields.size());
+  std::optional<Refusal> refusal;
+  Line line;
   for (;;) {  // each turn consumes a line of at least two bytes, and the head is limited
-    const Line line = next_line(scanner, text, limits.header_bytes);
-    found.outcome = line.outcome;
+    line = next_line(scanner, text, limits.header_bytes);
     if (line.outcome != LineScanner::Outcome::kLine || line.begin == line.end) break;
-    if (room-- == 0) {
-      found.refusal = Refusal{Status::kHeaderFieldsTooLarge, "too many header fields"};
+    if (fields.size() >= limits.fields_max) {
+      refusal = Refusal{Status::kHeaderFieldsTooLarge, "too many header fields"};
       break;
     }
     if (!note_field(fields, text, line, name_class)) {
-      found.refusal = field_refusal(text.substr(line.begin, line.end - line.begin), name_class);
+      refusal = field_refusal(text.substr(line.begin, line.end - line.begin), name_class);
       break;
     }
   }
   kept = scanner;
-  return found;
+  return {line.outcome, refusal};
 }
 
 void append(std::vector<std::byte>& out, std::string_view text) {

@@ -206,14 +206,15 @@ bool is_ipv6(std::string_view text) {
   return inet_pton(AF_INET6, terminated.data(), &address) == 1;
 }
 
-/// The first position that is in no label, nor the dot behind one: there are no empty labels, "a..b"
-/// is no name, and ".." would become "." without its last dot.
+/// The first position that is in no label, nor the dot behind one: there are no empty labels,
+/// "a..b" is no name, and ".." would become "." without its last dot.
 std::size_t skip_labels(std::string_view text) {
   Members after_dot = 1;
   for (std::size_t at = 0; at < text.size(); at += kBlock) {
     const std::size_t end = std::min(text.size(), at + kBlock);
     const Members dots = members_of_rest<Dot>(text, at, end);
-    const Members good = members_of_rest<HostText>(text, at, end) & ~(dots & (dots << 1 | after_dot));
+    const Members good =
+        members_of_rest<HostText>(text, at, end) & ~(dots & (dots << 1 | after_dot));
     if (good != kAllMembers) return at + static_cast<std::size_t>(std::countr_one(good));
     after_dot = dots >> (kBlock - 1);
   }
