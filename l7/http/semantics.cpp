@@ -69,7 +69,7 @@ void note_expect(FramingFields& found, std::string_view value) {
   found.expect = true;
 }
 
-/// Tells nearly all names apart without a comparison.
+/// Tells nearly all names apart without a comparison. No parser takes an empty one.
 constexpr unsigned length_and_letter(std::string_view name) {
   constexpr unsigned kCaseBit = 0x20;
   return static_cast<unsigned>(name.size()) << 8 |
