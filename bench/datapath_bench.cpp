@@ -57,7 +57,6 @@ using namespace weir;
 using Frame = std::vector<std::byte>;
 
 constexpr std::uint32_t kAnyDevice = 1;  // loopback: where test-runs say frames come from
-constexpr int kRounds = 15;
 constexpr std::uint32_t kPacketsPerRound = 200'000;
 constexpr std::uint32_t kTableSize = 65537;
 constexpr std::uint32_t kLines = (kTableSize + WEIR_LINE_SLOTS - 1) / WEIR_LINE_SLOTS;
@@ -246,7 +245,7 @@ Result<void> add_nat_addresses(const weir_lb& balancer) {
 struct Options {
   std::uint32_t flows = WEIR_FLOWS_DEFAULT;
   std::uint32_t nat_records = 0;  ///< 0: nothing is translated
-  bool is_check = false;          ///< one round: whether rows end as they should, not how fast
+  std::uint32_t rounds = 15;      ///< of each row; one tells whether it ends as it should
 };
 
 Result<void> fill(const Programs& programs, const Options& options) {
@@ -635,7 +634,7 @@ void register_rows(const Meter& meter, const Options& options, bool& has_failed)
                                    run(state);
                                    has_failed = has_failed || state.error_occurred();
                                  })
-        ->Iterations(options.is_check ? 1 : kRounds)
+        ->Iterations(options.rounds)
         ->UseManualTime()
         ->Unit(benchmark::kNanosecond);
   };
@@ -662,29 +661,34 @@ void stay_on_this_cpu() {
     fmt::print(stderr, "datapath_bench: cannot stay on one CPU; expect more spread\n");
 }
 
-/// The value of an option; nothing if the text is not that option, or no power of two from `least`.
+/// The value of an option; nothing if the text is not that option, or not a number from `least`.
+std::optional<std::uint32_t> number_of(std::string_view text, std::string_view option,
+                                       std::uint32_t least) {
+  if (!text.starts_with(option)) return std::nullopt;
+  std::uint32_t number = 0;
+  const auto [end, error] =
+      std::from_chars(text.data() + option.size(), text.data() + text.size(), number);
+  if (error != std::errc{} || end != text.data() + text.size() || number < least ||
+      number > kFlowsMax)
+    return std::nullopt;
+  return number;
+}
+
+/// The same, of a table: a power of two.
 std::optional<std::uint32_t> size_of(std::string_view text, std::string_view option,
                                      std::uint32_t least) {
-  if (!text.starts_with(option)) return std::nullopt;
-  std::uint32_t size = 0;
-  const auto [end, error] =
-      std::from_chars(text.data() + option.size(), text.data() + text.size(), size);
-  if (error != std::errc{} || end != text.data() + text.size() || !std::has_single_bit(size) ||
-      size < least || size > kFlowsMax)
-    return std::nullopt;
-  return size;
+  const auto number = number_of(text, option, least);
+  return number && std::has_single_bit(*number) ? number : std::nullopt;
 }
 
 /// Fills `options`; the argument that is none of ours, or null.
 const char* read_arguments(std::span<char* const> arguments, Options& options) {
   for (const char* argument : arguments) {
-    if (argument == std::string_view{"--check"}) {
-      options.is_check = true;
-      continue;
-    }
+    const auto rounds = number_of(argument, "--rounds=", 1);
     const auto flows = size_of(argument, "--flows=", WEIR_FLOW_WAYS);
     const auto records = size_of(argument, "--nat=", 2);
-    if (!flows && !records) return argument;
+    if (!rounds && !flows && !records) return argument;
+    if (rounds) options.rounds = *rounds;
     if (flows) options.flows = *flows;
     if (records) options.nat_records = *records;
   }
@@ -700,7 +704,7 @@ int main(int argc, char** argv) {
       argument != nullptr) {
     fmt::print(stderr,
                "datapath_bench: {}: expected --flows=N, N a power of two from {} to {}, --nat=N, "
-               "from 2, --check, or a --benchmark_ option\n",
+               "from 2, --rounds=N, from 1, or a --benchmark_ option\n",
                argument, WEIR_FLOW_WAYS, kFlowsMax);
     return 1;
   }

@@ -25,9 +25,9 @@ namespace {
 
 using control::ForwardMode;
 
+constexpr std::array kModes{ForwardMode::kIpip, ForwardMode::kGue, ForwardMode::kL2};
 constexpr const char* kPinDirectory = "/sys/fs/bpf/weir-bench";
 constexpr const char* kLockFile = "/run/weir-bench.lock";
-constexpr int kRounds = 5;
 constexpr std::uint32_t kBatch = 64;  // frames sent at once, a NAPI budget
 constexpr std::uint32_t kPacketsPerCall = 64 * 1024;
 constexpr std::uint8_t kBackends = 100;
@@ -48,7 +48,6 @@ struct Target {
   std::uint8_t tcp_flags = kAck;
   std::uint16_t port = kFirstPort;
   bool returns = true;  ///< packets come back to the sender's end
-  std::vector<double> rates = {};
 };
 
 const wire::IpAddress& vip_address() {
@@ -84,16 +83,15 @@ l4::NextHop way_back(const OwnVeth::End& end) {
 
 class Live {
  public:
-  static Result<Live> set_up(const LiveOptions& options) {
+  static Result<Live> set_up() {
     Live made;
     if (Result<void> taken = made.take_the_only_place(); !taken) return std::move(taken).error();
     Result<OwnVeth> veth = OwnVeth::create();
     if (!veth) return std::move(veth).error();
     made.veth_.emplace(*std::move(veth));
-    if (Result<void> loaded = made.load_balancer(options); !loaded)
-      return std::move(loaded).error();
+    if (Result<void> loaded = made.load_balancer(); !loaded) return std::move(loaded).error();
     if (Result<void> loaded = made.load_surroundings(); !loaded) return std::move(loaded).error();
-    made.choose_targets(options);
+    made.choose_targets();
     return made;
   }
 
@@ -104,22 +102,12 @@ class Live {
     if (lock_) static_cast<void>(l4::Datapath::unload(kPinDirectory));
   }
 
-  Result<std::vector<LiveRow>> measure(std::uint32_t seconds, const std::atomic<bool>& stop) {
-    const Duration share = std::chrono::nanoseconds{std::chrono::seconds{seconds}} / (kRounds + 1);
-    for (int round = 0; round < kRounds; ++round) {
-      for (Target& target : targets_) {
-        Result<double> rate = run(target, share, stop);
-        if (!rate) return std::move(rate).error();
-        target.rates.push_back(*rate);
-      }
-    }
+  Result<std::vector<LiveRow>> measure(Duration share, const std::atomic<bool>& stop) {
     std::vector<LiveRow> rows;
     for (Target& target : targets_) {
-      std::ranges::sort(target.rates);
-      target.row.packets_per_s = target.rates[kRounds / 2];
-      Result<double> ns = program_ns(target, share, stop);
-      if (!ns) return std::move(ns).error();
-      target.row.program_ns = *ns;
+      Result<double> rate = run(target, share, stop);
+      if (!rate) return std::move(rate).error();
+      target.row.packets_per_s = *rate;
       rows.push_back(target.row);
     }
     return rows;
@@ -135,12 +123,12 @@ class Live {
       return Error::from_errno(fmt::format("opening {}", kLockFile)).with_remedy("run it as root");
     if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
       lock_.reset();  // whose pins these are is not this one's affair
-      return Error{ErrorCode::kConflict, "another weir bench l4 is running", "wait for its end"};
+      return Error{ErrorCode::kConflict, "another live_bench is running", "wait for its end"};
     }
     return l4::Datapath::unload(kPinDirectory);
   }
 
-  Result<void> load_balancer(const LiveOptions& options) {
+  Result<void> load_balancer() {
     l4::DatapathSettings settings;
     settings.hash_seed = {{0x0123456789abcdef, 0xfedcba9876543210}};
     Result<l4::Datapath> datapath = l4::Datapath::load(kPinDirectory, settings);
@@ -153,7 +141,7 @@ class Live {
     if (!programmer) return std::move(programmer).error();
     std::vector<control::Operation> operations;
     std::uint16_t port = kFirstPort;
-    for (const ForwardMode mode : options.modes)
+    for (const ForwardMode mode : kModes)
       operations.push_back({control::OperationKind::kAddVip, {}, vip_of(mode, port++)});
     if (Result<void> applied = programmer->apply(operations); !applied) return applied;
     const std::string path = fmt::format("{}/programs/weir_lb", kPinDirectory);
@@ -177,7 +165,7 @@ class Live {
     return {};
   }
 
-  void choose_targets(const LiveOptions& options) {
+  void choose_targets() {
     const auto floor = [&](std::string name, const bpf_program* program, bool returns) {
       targets_.push_back({.row = {.name = std::move(name), .is_floor = true},
                           .program = ::bpf_program__fd(program),
@@ -194,7 +182,7 @@ class Live {
                                                {"65,536 flows", 65535, kAck},
                                                {"every packet a new flow", ~0U, kSyn}}};
     std::uint16_t port = kFirstPort;
-    for (const ForwardMode mode : options.modes) {
+    for (const ForwardMode mode : kModes) {
       for (const Traffic& traffic : kTraffic)
         targets_.push_back(
             {.row = {.name = fmt::format("{}, {}", control::text_of(mode), traffic.name)},
@@ -252,19 +240,6 @@ class Live {
     return static_cast<double>(count) / std::chrono::duration<double>(now - begin).count();
   }
 
-  /// The kernel's own count of how long the program runs, which costs time by itself: hence apart.
-  Result<double> program_ns(const Target& target, Duration share, const std::atomic<bool>& stop) {
-    const UniqueFd counting{::bpf_enable_stats(BPF_STATS_RUN_TIME)};
-    if (!counting) return Error::from_errno("having the kernel count the time of programs");
-    Result<bpf_prog_info> before = l4::program_info(target.program);
-    if (!before) return std::move(before).error();
-    if (Result<double> done = run(target, share, stop); !done) return done;
-    Result<bpf_prog_info> after = l4::program_info(target.program);
-    if (!after) return std::move(after).error();
-    const auto runs = static_cast<double>(after->run_cnt - before->run_cnt);
-    return runs > 0 ? static_cast<double>(after->run_time_ns - before->run_time_ns) / runs : 0;
-  }
-
   UniqueFd lock_;
   std::optional<OwnVeth> veth_;
   UniqueFd balancer_;
@@ -285,12 +260,11 @@ void stay_on_this_cpu() {
 
 }  // namespace
 
-Result<std::vector<LiveRow>> measure_live(const LiveOptions& options,
-                                          const std::atomic<bool>& stop) {
+Result<std::vector<LiveRow>> measure_live(Duration share, const std::atomic<bool>& stop) {
   stay_on_this_cpu();
-  Result<Live> live = Live::set_up(options);
+  Result<Live> live = Live::set_up();
   if (!live) return std::move(live).error();
-  return live->measure(options.seconds, stop);
+  return live->measure(share, stop);
 }
 
 }  // namespace weir::bench

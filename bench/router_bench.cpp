@@ -11,6 +11,7 @@
 #include "l4/control/config.h"
 #include "l7/proxy/balancer.h"
 #include "l7/proxy/snapshot.h"
+#include "tests/support/allocation_counter.h"
 #include "tests/support/proxy_world.h"
 
 namespace weir::proxy {
@@ -184,6 +185,27 @@ void large_service(benchmark::State& state) {
     benchmark::DoNotOptimize(build_pick_tables(service, {}).turns.size());
 }
 BENCHMARK(large_service)->Arg(100)->Arg(1000)->Arg(5000)->Unit(benchmark::kMillisecond);
+
+/// What does a proxied request on kept connections allocate? Expected: nothing.
+void allocations(benchmark::State& state) {
+  using namespace std::chrono_literals;
+  testing::ProxyWorld world{{}};
+  const testing::Backend& app = world.add_backend(
+      8001, testing::answering("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"));
+  world.install(testing::ProxyWorld::model_for({app.endpoint}));
+  testing::Peer& client = world.connect();
+  const auto ask = [&] {
+    client.received.clear();
+    client.send("GET /catalogue HTTP/1.1\r\nHost: shop.example\r\nAccept: */*\r\n\r\n");
+    world.run_for(2ms);
+    WEIR_ASSERT(client.received.ends_with("hello"));
+  };
+  std::size_t allocated = 0;
+  for (auto _ : state)
+    allocated = testing::allocations_of_a_hundred(world, ask);
+  state.counters["per_request"] = static_cast<double>(allocated) / 100;
+}
+BENCHMARK(allocations)->Iterations(1)->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace weir::proxy

@@ -4,6 +4,8 @@
 /// at 70 % or more, an idle connection below 20 KB, ten thousand certificates below 2 s.
 ///
 ///   tls_bench [seconds per row] [certificates]
+///
+/// prints JSON.
 
 #include <fmt/format.h>
 #include <malloc.h>
@@ -13,6 +15,7 @@
 #include <array>
 #include <charconv>
 #include <chrono>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
 #include <string>
@@ -170,9 +173,11 @@ Rates compare(Server& bare, Server& weir, int version, bool resumed, double seco
   return {rate(0), rate(1)};
 }
 
+const char* name_of(int version) { return version == TLS1_3_VERSION ? "13" : "12"; }
+
 std::size_t heap_bytes() { return ::mallinfo2().uordblks; }
 
-void measure_idle(ServerContext& context, int version) {
+std::size_t measure_idle(ServerContext& context, int version) {
   constexpr std::size_t kSessions = 1000;
   std::vector<Session> sessions;
   sessions.reserve(kSessions);
@@ -192,11 +197,10 @@ void measure_idle(ServerContext& context, int version) {
     static_cast<void>(session.write(as_bytes(std::string_view{"HTTP/1.1 204 No Content\r\n\r\n"})));
     session.consume_output(session.output().size());
   }
-  fmt::print("idle session, {}: {} bytes\n", version == TLS1_3_VERSION ? "1.3" : "1.2",
-             (heap_bytes() - before) / kSessions);
+  return (heap_bytes() - before) / kSessions;
 }
 
-void measure_many(std::size_t count) {
+nlohmann::ordered_json measure_many(std::size_t count) {
   const TestFiles files;
   ServerOptions options;
   options.protocols = {"http/1.1"};
@@ -213,8 +217,10 @@ void measure_many(std::size_t count) {
   auto context = ServerContext::create(*loaded, *Library::create());
   WEIR_ASSERT(context);
   const Seconds create = Clock::now() - middle;
-  fmt::print("{} certificates: {:.2f} s to read and check, {:.3f} s for each worker, {} KB\n",
-             count, load.count(), create.count(), (heap_bytes() - before) / 1024);
+  nlohmann::ordered_json found{{"certificates", count},
+                               {"load_s", load.count()},
+                               {"create_s", create.count()},
+                               {"bytes", heap_bytes() - before}};
   WeirServer server{*context};
   const std::size_t used = heap_bytes();
   Seconds first{};
@@ -223,8 +229,9 @@ void measure_many(std::size_t count) {
     MemoryClient client{{.server_name = fmt::format("c{}.example", count - 1 - i)}};
     first += shake_hands(server, client);
   }
-  fmt::print("a certificate's first handshake: {:.0f} us, and {} bytes from then on\n",
-             first.count() * 1e6 / kAsked, (heap_bytes() - used) / kAsked);
+  found["first_handshake_us"] = first.count() * 1e6 / kAsked;
+  found["bytes_after_it"] = (heap_bytes() - used) / kAsked;
+  return found;
 }
 
 void run(double seconds, std::size_t certificates) {
@@ -237,16 +244,17 @@ void run(double seconds, std::size_t certificates) {
   context->use_ticket_keys(&keys->keys());
   BareServer bare{pair.certificate_file};
   WeirServer weir{*context};
+  nlohmann::ordered_json found;
   for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION})
     for (const bool resumed : {false, true}) {
       const Rates rates = compare(bare, weir, version, resumed, seconds);
-      fmt::print("TLS {} {}: bare {:.0f}/s, Weir {:.0f}/s, {:.0f} %\n",
-                 version == TLS1_3_VERSION ? "1.3" : "1.2", resumed ? "resumed" : "full",
-                 rates.bare, rates.weir, 100 * rates.weir / rates.bare);
+      found["rates"][fmt::format("{}_{}", resumed ? "resumed" : "full", name_of(version))] = {
+          {"bare", rates.bare}, {"weir", rates.weir}};
     }
   for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION})
-    measure_idle(*context, version);
-  measure_many(certificates);
+    found["idle_bytes"][name_of(version)] = measure_idle(*context, version);
+  found.update(measure_many(certificates));
+  fmt::print("{}\n", found.dump(1));
 }
 
 }  // namespace

@@ -1,12 +1,14 @@
-// weir-bench: what `weir bench` runs, apart from it for the libraries that this one needs.
+// weir-bench: what `weir bench` runs. It reads the command line and hands it to the suite, which is
+// Python, as one JSON document: options are described here and nowhere else.
 
 #include <fmt/format.h>
-#include <signal.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <array>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "bench/live_bench.h"
 #include "tools/man/page.h"
 
 namespace weir::bench {
@@ -14,94 +16,99 @@ namespace {
 
 constexpr int kFailed = 1;
 constexpr int kUsage = 2;
+constexpr int kRoundsDefault = 5;
 
-std::atomic<bool> is_interrupted{false};
-
-void interrupt(int /*signal*/) { is_interrupted.store(true); }
+namespace fs = std::filesystem;
 
 struct Words {
-  std::string mode = "all";
-  std::string output = "table";
-  std::uint32_t seconds = 1;
+  std::vector<std::string> groups;
+  std::vector<std::string> rows;
+  bool quick = false;
+  int rounds = kRoundsDefault;
+  std::string json;
+  std::string report;
+  std::string against;
+  std::array<std::string, 2> compared;
 };
 
-/// The row that the balancer's are held against: its packets are sent back too.
-const LiveRow& floor_of(const std::vector<LiveRow>& rows) { return rows[1]; }
-
-std::string as_table(const std::vector<LiveRow>& rows) {
-  std::string text = fmt::format("{:<32} {:>7} {:>10} {:>6} {:>11}\n", "ROW", "MPPS", "NS/PACKET",
-                                 "RATIO", "PROGRAM NS");
-  for (const LiveRow& row : rows)
-    text += fmt::format("{:<32} {:>7.2f} {:>10.0f} {:>6.2f} {:>11.0f}\n", row.name,
-                        row.packets_per_s / 1e6, row.ns_per_packet(),
-                        row.ns_per_packet() / floor_of(rows).ns_per_packet(), row.program_ns);
-  return text +
-         "\nThe whole way of a packet on one CPU: made by a test-run, through the veth, the "
-         "program, "
-         "back\nthrough the veth, dropped there. RATIO is over the floor that sends back. PROGRAM "
-         "NS "
-         "is the\nprogram alone by the kernel's clock, which counts some 20 to 40 ns of its own.\n";
+void add_options(CLI::App& app, Words& words) {
+  app.add_option("groups", words.groups, "what is measured; everything if nothing is named")
+      ->check(CLI::IsMember({"l4", "services", "tcp", "l7", "control"}));
+  app.add_flag("--quick", words.quick, "short turns: everything in less than three minutes");
+  app.add_option("--rounds", words.rounds, "of each series; contenders take turns in them")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  app.add_option("--rows", words.rows, "only series with a row whose id matches, as l7.https_*")
+      ->delimiter(',')
+      ->allow_extra_args(false);
+  app.add_option("--json", words.json, "the results, into this file");
+  app.add_option("--report", words.report,
+                 "RESULTS.md, SCALING.md, results.json and plots, into this directory");
+  app.add_option("--against", words.against,
+                 "results of before; ends with 1 where a ratio is worse by more than its noise");
 }
 
-std::string as_json(const std::vector<LiveRow>& rows) {
-  nlohmann::ordered_json json{{"rows", nlohmann::ordered_json::array()}};
-  for (const LiveRow& row : rows)
-    json["rows"].push_back({{"name", row.name},
-                            {"floor", row.is_floor},
-                            {"mpps", row.packets_per_s / 1e6},
-                            {"ns_per_packet", row.ns_per_packet()},
-                            {"ratio", row.ns_per_packet() / floor_of(rows).ns_per_packet()},
-                            {"program_ns", row.program_ns}});
-  return json.dump(2) + "\n";
+/// Where the suite and the programs that it starts are.
+struct Places {
+  fs::path suite;
+  fs::path programs;
+};
+
+/// Beside an installed program, or in the trees that this one was built from and in.
+Places places_of(const fs::path& program) {
+  const fs::path prefix = program.parent_path().parent_path();
+  if (fs::exists(prefix / "share/weir/bench/suite"))
+    return {prefix / "share/weir/bench/suite", prefix / "lib/weir"};
+  return {fs::path{WEIR_SOURCE_DIR} / "bench/suite", WEIR_BINARY_DIR};
 }
 
-int measure(const Words& words) {
-  using control::ForwardMode;
-  LiveOptions options{.modes = {}, .seconds = words.seconds};
-  for (const ForwardMode mode : {ForwardMode::kIpip, ForwardMode::kGue, ForwardMode::kL2})
-    if (words.mode == "all" || control::text_of(mode) == words.mode) options.modes.push_back(mode);
-  struct sigaction action {};
-  action.sa_handler = interrupt;
-  for (const int signal : {SIGHUP, SIGINT, SIGTERM})  // a terminal that is closed says SIGHUP
-    ::sigaction(signal, &action, nullptr);
-  const Result<std::vector<LiveRow>> rows = measure_live(options, is_interrupted);
-  if (!rows) {
-    fmt::print(stderr, "weir: {}\n", rows.error().text());
+nlohmann::ordered_json document_of(const Words& words, bool is_compare,
+                                   const std::string& command) {
+  nlohmann::ordered_json json{{"command", command},     {"groups", words.groups},
+                              {"rows", words.rows},     {"quick", words.quick},
+                              {"rounds", words.rounds}, {"json", words.json},
+                              {"report", words.report}, {"against", words.against}};
+  if (is_compare) json["compare"] = words.compared;
+  return json;
+}
+
+int start(const nlohmann::ordered_json& json) {
+  std::error_code error;
+  const auto [suite, programs] = places_of(fs::read_symlink("/proc/self/exe", error));
+  if (!fs::exists(suite / "__main__.py")) {
+    fmt::print(stderr, "weir: the benchmarks are not in {}: run weir bench from its source tree\n",
+               suite.string());
     return kFailed;
   }
-  const std::string text = words.output == "json" ? as_json(*rows) : as_table(*rows);
-  std::fwrite(text.data(), 1, text.size(), stdout);
-  return std::fflush(stdout) == 0 ? 0 : kFailed;
+  ::setenv("WEIR_BUILD", programs.c_str(), 0);  // what the user says goes first
+  const std::string path = suite.string();
+  const std::string words = json.dump();
+  ::execlp("python3", "python3", "-B", path.c_str(), words.c_str(), nullptr);
+  fmt::print(stderr, "weir: python3 cannot be started: {}\n", std::strerror(errno));
+  return kFailed;
 }
 
 int run(int argc, char** argv) {
   Words words;
-  CLI::App app{"Measures Weir on this machine."};
+  CLI::App app{"Measures Weir on this machine, beside what it replaces."};
   app.name("weir bench");
   man::add_man_option(app, "weir-bench");
-  app.require_subcommand(1);
-  CLI::App* l4 = app.add_subcommand(
-      "l4", "Packets a second through the balancer on a veth of its own; touches no other device");
-  l4->add_option("--mode", words.mode, "how packets are forwarded")
-      ->check(CLI::IsMember({"all", "ipip", "gue", "l2"}))
-      ->capture_default_str();
-  l4->add_option("--seconds", words.seconds, "how long each row is measured")
-      ->check(CLI::Range(1, 600))
-      ->capture_default_str();
-  l4->add_option("-o,--output", words.output, "table for people, json for programs")
-      ->check(CLI::IsMember({"table", "json"}))
-      ->capture_default_str();
-  l4->add_flag_callback(
-      "--json", [&words] { words.output = "json"; }, "the same as --output json");
+  add_options(app, words);
+  CLI::App* compare = app.add_subcommand("compare", "Two files of results: a verdict for each row");
+  compare->add_option("before", words.compared[0], "results of --json")->required();
+  compare->add_option("after", words.compared[1], "results of --json")->required();
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {  // --help
     return app.exit(success);
   } catch (const CLI::ParseError& error) {
-    fmt::print(stderr, "weir: {}; see 'weir bench l4 --help'\n", error.what());
+    fmt::print(stderr, "weir: {}; see 'weir bench --help'\n", error.what());
     return kUsage;
   }
-  return measure(words);
+  std::string command = "weir bench";
+  for (int i = 1; i < argc; ++i)
+    command += fmt::format(" {}", argv[i]);
+  return start(document_of(words, compare->parsed(), command));
 }
 
 }  // namespace

@@ -622,13 +622,20 @@ control::AdminReply changes_reply(std::uint64_t revision, const std::vector<std:
 
 }  // namespace
 
+std::vector<std::string> AdminApi::changes_to(const Prepared& prepared) const {
+  std::vector<std::string> changes = describe_changes(model_, prepared.model);
+  for (std::string& renewed : renewed_certificates(files_, prepared.files))
+    changes.push_back(std::move(renewed));
+  return changes;
+}
+
 control::AdminReply AdminApi::check(const control::AdminRequest& request) {
   const auto submission = control::submission_from_json(request.body);
   if (!submission) return control::error_reply(submission.error());
   auto outcome = prepare(*submission);
   if (const Refused* refused = std::get_if<Refused>(&outcome)) return refusal_reply(*refused);
   const Prepared& prepared = std::get<Prepared>(outcome);
-  return changes_reply(revision_, describe_changes(model_, prepared.model), prepared.left_out);
+  return changes_reply(revision_, changes_to(prepared), prepared.left_out);
 }
 
 control::AdminReply AdminApi::apply(const control::AdminRequest& request) {
@@ -640,9 +647,10 @@ control::AdminReply AdminApi::apply(const control::AdminRequest& request) {
     return refusal_reply(*refused);
   }
   Prepared& prepared = std::get<Prepared>(outcome);
-  const std::vector<std::string> changes = describe_changes(model_, prepared.model);
+  const std::vector<std::string> changes = changes_to(prepared);
   const std::vector<control::LeftOut> left_out = prepared.left_out;
-  // Even without a change in words a certificate file may have a new content: always a new one.
+  // Even without a change in words the file of an authority may have a new content: always a new
+  // one.
   if (auto installed = install(std::move(prepared), *submission); !installed) {
     names_.keep(model_);
     return control::error_reply(installed.error());

@@ -94,6 +94,8 @@ class AdminApi {
   control::AdminReply check(const control::AdminRequest& request);
   control::AdminReply apply(const control::AdminRequest& request);
   control::AdminReply retire(const control::AdminRequest& request);
+  /// What a person would want to read of it, one line each.
+  [[nodiscard]] std::vector<std::string> changes_to(const Prepared& prepared) const;
   /// The generations: everything that is read from files.
   static Result<void> build(Prepared& prepared);
   Result<void> install(Prepared prepared, control::ConfigSubmission submission);

@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "l4/control/route_json.h"
 #include "l7/explain.h"
@@ -255,6 +257,29 @@ control::AdminReply certificates_reply(const proxy::Snapshot& snapshot,
     return a["not_after_unix_s"].get<std::int64_t>() < b["not_after_unix_s"].get<std::int64_t>();
   });
   return control::ok_reply(json{{"certificates", std::move(rows)}});
+}
+
+std::vector<std::string> renewed_certificates(const proxy::TlsFiles& have,
+                                              const proxy::TlsFiles& want) {
+  std::map<std::string_view, const tls::CertificateSummary*> before;
+  for (const auto& bind : have.binds)
+    if (bind)
+      for (const tls::CertificateSummary& certificate : bind->certificates())
+        before.emplace(certificate.file, &certificate);
+  std::vector<std::string> changes;
+  for (const auto& bind : want.binds) {
+    if (!bind) continue;
+    for (const tls::CertificateSummary& certificate : bind->certificates()) {
+      const auto old = before.find(certificate.file);
+      if (old == before.end()) continue;
+      if (old->second->chain != certificate.chain)
+        changes.push_back(fmt::format("renew certificate {}", certificate.file));
+      else if (old->second->ocsp != certificate.ocsp)
+        changes.push_back(fmt::format("renew OCSP response of {}", certificate.file));
+      before.erase(old);  // several listeners may show it
+    }
+  }
+  return changes;
 }
 
 }  // namespace weir::l7

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "l4/control/admin.h"
 #include "l7/endpoint_health.h"
@@ -27,5 +29,8 @@ control::AdminReply endpoints_reply(const proxy::Snapshot& snapshot, const Endpo
 /// GET /v1/certificates: what clients are shown, by the end of its life, the next first.
 control::AdminReply certificates_reply(const proxy::Snapshot& snapshot,
                                        const proxy::TlsFiles& files, std::int64_t now_unix_s);
+/// Certificate files that both have and that hold something else now, one line each.
+std::vector<std::string> renewed_certificates(const proxy::TlsFiles& have,
+                                              const proxy::TlsFiles& want);
 
 }  // namespace weir::l7

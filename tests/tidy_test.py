@@ -54,7 +54,7 @@ ARROWS = [
     ("tools/weir/doctor_devices.cpp", ["l4/base/", "l4/wire/", "l4/netlink.h", "tools/weir/"]),
     ("tools/weir/", ["l4/base/", "l4/wire/", "l4/control/", "tools/man/"]),
     ("tools/man/", ["l4/base/"]),
-    # The sources of weir-bench, which is installed: it stands on the plane, not on what tests use.
+    # What is installed: it stands on the plane, not on what tests use.
     *((f"bench/{stem}", ["bench/", "l4/", "bpf/", "tools/man/"]) for stem in ("live", "own_veth", "weir_bench")),
     ("bench/", [""]),
     ("tests/", [""]),
@@ -80,7 +80,7 @@ LIBRARIES = [
     (r"nghttp2/", ["l7/http/h2_session", "l4/control/probe_grpc.cpp", "tests/"]),
     (r"n?curses", ["tools/weir/top_terminal.cpp"]),
     (r"CLI/", ["tools/weir/", "tools/man/", "l4/daemon.cpp", "l4/decap_main.cpp", "l7/daemon.cpp",
-               "bench/weir_bench.cpp", "bench/stack_lab/"]),
+               "bench/weir_bench.cpp", "bench/live_main.cpp", "bench/stack_lab/"]),
 ]
 
 # Call, why not, prefixes where it is wrong.

@@ -4,6 +4,8 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "l4/base/bytes.h"
+
 namespace weir::bench {
 namespace {
 
@@ -22,7 +24,10 @@ Client::Client(Transport& transport, const LoadOptions& options)
       options_{options},
       measurement_{options},
       slots_(std::size_t{options.connections} + options.idle),
-      request_(options.request_bytes, std::byte{'q'}) {}
+      request_(options.request_bytes, std::byte{'q'}) {
+  if (options.websocket)
+    std::ranges::copy(as_bytes(websocket_frame(options.request_bytes, true)), request_.begin());
+}
 
 bool Client::open(std::uint32_t slot, Instant now) {
   const std::uint32_t port = options_.peer.port.value() + next_port_++ % options_.ports;
@@ -96,7 +101,21 @@ void RequestClient::begin(Instant now) {
     send_request(slot, now);
 }
 
+void RequestClient::opened(std::uint32_t slot, Instant) {
+  if (!options_.websocket) return;
+  // Open once it is answered: nothing else comes before the first request.
+  slots_[slot].state = State::kOpening;
+  ++opening_;
+  transport_.write(slot, as_bytes(websocket_request()));
+}
+
 void RequestClient::on_readable(std::uint32_t slot, Instant now) {
+  if (slots_[slot].state == State::kOpening) {
+    transport_.discard(slot);
+    slots_[slot].state = State::kOpen;
+    --opening_;
+    return;
+  }
   if (!read_reply(slot)) return;
   measurement_.add_operation(now - slots_[slot].since);
   send_request(slot, now);

@@ -76,13 +76,13 @@ class Client {
   const LoadOptions& options_;
   Measurement measurement_;
   std::vector<Slot> slots_;
+  std::uint32_t opening_ = 0;  // slots of that state
 
  private:
   void open_more(Instant now);
 
   std::vector<std::byte> request_;
   std::uint32_t started_ = 0;  // slots that have been opened for the first time
-  std::uint32_t opening_ = 0;
   std::uint32_t next_port_ = 0;
   bool finished_ = false;
 };
@@ -96,6 +96,7 @@ class RequestClient final : public Client {
 
  private:
   void begin(Instant now) override;
+  void opened(std::uint32_t slot, Instant now) override;
 };
 
 /// crr: connect, one request, its reply, close. The first FIN is ours, and TIME-WAIT too. With a

@@ -16,8 +16,9 @@ constexpr std::uint64_t kListener = std::uint64_t{1} << 32;  // above any descri
 KernelServer::KernelServer(KernelLoop& loop, const LoadOptions& options)
     : loop_{loop},
       options_{options},
-      reply_{options.role == Role::kHttp ? http_reply(options.reply_bytes)
-                                         : std::string(options.reply_bytes, 'w')},
+      reply_{options.websocket             ? websocket_frame(options.reply_bytes, false)
+             : options.role == Role::kHttp ? http_reply(options.reply_bytes)
+                                           : std::string(options.reply_bytes, 'w')},
       buffer_(kBufferBytes) {
   do {
     for (const char letter : reply_)
@@ -84,7 +85,7 @@ void KernelServer::read(Connection& connection) {
     // A short read has emptied the socket, and what comes later is another event; but the end may
     // have come with these bytes, and then it is in this one.
     const bool is_empty = bytes.size() < buffer_.size() && !connection.has_ended;
-    if (!replies) {
+    if (!replies || !pass_handshake(bytes, connection)) {
       if (is_empty) return;
       continue;
     }
@@ -96,6 +97,17 @@ void KernelServer::read(Connection& connection) {
       return;
     }
   }
+}
+
+bool KernelServer::pass_handshake(std::span<const std::byte> bytes, Connection& connection) {
+  if (!options_.websocket || connection.is_upgraded) return true;
+  HeadEnds ends{static_cast<std::uint8_t>(connection.partial)};
+  connection.is_upgraded = ends.count(bytes) > 0;
+  connection.partial = connection.is_upgraded ? 0 : ends.matched();
+  const std::string reply = websocket_reply();
+  // Cannot come up short: nothing was sent on this connection before.
+  if (connection.is_upgraded) ::send(connection.fd.get(), reply.data(), reply.size(), MSG_NOSIGNAL);
+  return false;
 }
 
 bool KernelServer::pay(Connection& connection) {

@@ -25,12 +25,15 @@ class KernelServer final : public KernelApplication {
     UniqueFd fd;
     std::uint64_t owed = 0;     ///< source: left to be written
     std::uint32_t partial = 0;  ///< of an unfinished request, as in ReplyServer
+    bool is_upgraded = false;   ///< websocket: the handshake is over
     bool has_ended = false;     ///< the peer's FIN is there, behind what is still to be read
     bool is_paused = false;     ///< the socket took no more; the rest waits for EPOLLOUT
   };
   void accept_all(int listener);
   void read(Connection& connection);
   bool pay(Connection& connection);
+  /// Whether bytes belong to what comes after the handshake.
+  bool pass_handshake(std::span<const std::byte> bytes, Connection& connection);
   [[nodiscard]] std::uint32_t take_requests(std::span<const std::byte> bytes, Connection& from);
 
   KernelLoop& loop_;

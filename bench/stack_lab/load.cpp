@@ -157,6 +157,37 @@ std::string http_reply(std::uint32_t body_bytes) {
   return reply;
 }
 
+std::string websocket_request() {
+  return "GET /ws HTTP/1.1\r\nHost: bench.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+}
+
+std::string websocket_reply() {
+  return "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+         "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+}
+
+std::string websocket_frame(std::uint32_t bytes, bool is_masked) {
+  constexpr char kBinary = '\x82';
+  constexpr std::uint32_t kMaskBytes = 4;
+  constexpr std::uint32_t kShortMax = 125;
+  const std::uint32_t mask_bytes = is_masked ? kMaskBytes : 0;
+  const auto mask_bit = static_cast<std::uint8_t>(is_masked ? 0x80 : 0);
+  const std::uint32_t payload = bytes - 2 - mask_bytes;
+  std::string frame{kBinary};
+  if (payload <= kShortMax) {
+    frame.push_back(static_cast<char>(mask_bit | payload));
+  } else {
+    const std::uint32_t length = payload - 2;
+    frame.push_back(static_cast<char>(mask_bit | 126));
+    frame.push_back(static_cast<char>(length >> 8));
+    frame.push_back(static_cast<char>(length));
+  }
+  frame.append(mask_bytes, '\0');
+  frame.resize(bytes, 'w');
+  return frame;
+}
+
 std::uint32_t HeadEnds::count(std::span<const std::byte> bytes) {
   std::uint32_t ends = 0;
   for (const std::byte byte : bytes) {

@@ -48,6 +48,7 @@ struct LoadOptions {
   std::uint32_t rate_per_s = 0;  ///< crr: so many starts a second, whatever happens to them
   std::uint64_t count = 0;       ///< crr: so many and then the end, whatever `duration` says
   bool receive = false;          ///< bulk: read instead of write
+  bool websocket = false;        ///< rr and echo: a handshake first, then frames of those sizes
   bool announce = false;         ///< clients: say on standard output when everything is open
   Duration warm_up = std::chrono::milliseconds{200};
   Duration duration = std::chrono::seconds{3};
@@ -135,6 +136,15 @@ void print_event(std::string_view name, nlohmann::ordered_json fields);
 
 /// The head and body that answers every request of the role http.
 [[nodiscard]] std::string http_reply(std::uint32_t body_bytes);
+
+/// What opens a WebSocket, and the answer to it (RFC 6455, section 1.3: key and accept are its
+/// own).
+[[nodiscard]] std::string websocket_request();
+[[nodiscard]] std::string websocket_reply();
+
+/// A binary frame of `bytes` bytes, head included, from 8 to 65,536: masked, as clients send them,
+/// with a mask of zeros.
+[[nodiscard]] std::string websocket_frame(std::uint32_t bytes, bool is_masked);
 
 /// Finds the ends of heads, "\r\n\r\n", in a stream that comes in pieces.
 class HeadEnds {

@@ -141,7 +141,7 @@ nghttp2_mem memory_of(Account& account) {
 // ---- life --------------------------------------------------------------------------------------
 
 H2Session::State::State(const H2Options& with, H2Shared& with_shared, Instant at)
-    : options{with}, shared{with_shared}, now{at} {
+    : options{with}, shared{with_shared}, heads{is_server() ? kH2Preface.size() : 0}, now{at} {
   nghttp2_mem mem = memory_of(*this);
   nghttp2_session_callbacks* callbacks = nullptr;
   nghttp2_option* option = nullptr;
@@ -231,13 +231,38 @@ void H2Session::receive(std::span<const std::byte> bytes, Instant now) {
   State& s = *state_;
   s.now = now;
   if (s.failure || s.broken) return;
+  std::size_t fed = 0;
+  for (std::size_t at = 0; at < bytes.size();) {
+    at += s.heads.advance(bytes.subspan(at));
+    if (!s.heads.complete() || s.heads.type() != NGHTTP2_DATA) continue;
+    // All but its last byte, so that streams are what they are when it comes.
+    if (!s.feed(bytes.subspan(fed, at - 1 - fed))) return;
+    fed = at - 1;
+    if (s.is_over(s.heads.stream()) && s.refuse_late_frame(s.heads.stream()) != 0)
+      return s.fail(NGHTTP2_ERR_NOMEM);
+  }
+  if (s.feed(bytes.subspan(fed)) && nghttp2_session_get_outbound_queue_size(s.session) > kQueueMax)
+    s.fail(NGHTTP2_ERR_FLOODED);
+}
+
+bool H2Session::State::feed(std::span<const std::byte> bytes) {
   // nghttp2 reads octets, which bytes are.
   const auto* const octets = reinterpret_cast<const std::uint8_t*>(bytes.data());
-  const ssize_t taken = nghttp2_session_mem_recv(s.session, octets, bytes.size());
-  if (taken < 0)
-    s.fail(static_cast<int>(taken));
-  else if (nghttp2_session_get_outbound_queue_size(s.session) > kQueueMax)
-    s.fail(NGHTTP2_ERR_FLOODED);
+  const ssize_t taken = nghttp2_session_mem_recv(session, octets, bytes.size());
+  if (taken < 0) fail(static_cast<int>(taken));
+  return taken >= 0;
+}
+
+std::size_t H2FrameHeads::advance(std::span<const std::byte> bytes) {
+  if (complete()) size_ = 0;
+  const std::size_t skipped = std::min(skip_, bytes.size());
+  skip_ -= skipped;
+  const std::size_t more = std::min(head_.size() - size_, bytes.size() - skipped);
+  std::copy_n(bytes.begin() + static_cast<std::ptrdiff_t>(skipped), more,
+              head_.begin() + static_cast<std::ptrdiff_t>(size_));
+  size_ += more;
+  if (complete()) skip_ = number_at(0, 3);
+  return skipped + more;
 }
 
 H2Stream* H2Session::next_ready() {

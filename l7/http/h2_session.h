@@ -107,7 +107,7 @@ struct H2Stream {
   bool websocket = false;   ///< of a server: extended CONNECT (RFC 8441), told as a GET
   bool tunnel = false;      ///< of a server: CONNECT of either kind
   HeaderList trailers;      ///< with peer_ended
-  bool malformed = false;   ///< of a client: reset by us for what the answer held
+  bool malformed = false;   ///< reset by us for what the message held
   bool peer_ended = false;  ///< no more comes than what is readable()
 
   bool closed = false;  ///< over for both sides; what was readable still is

@@ -123,17 +123,49 @@ int H2Session::State::take_frame_header(const nghttp2_frame_hd& frame) {
 int H2Session::State::check_headers(const nghttp2_frame_hd& frame) {
   continuations = 0;
   const std::int32_t id = frame.stream_id;
-  if (!is_server() || id == 0 || id % 2 == 0) return 0;  // an error of its own
+  if (!is_server()) return is_over(id) ? refuse_late_frame(id) : 0;
+  if (id == 0 || id % 2 == 0) return 0;  // an error of its own
   if (id > last_id) {
     last_id = id;
     return 0;
   }
   if (nghttp2_session_find_stream(session, id) != nullptr) return 0;
-  const auto* const over = std::find_if(closed.begin(), closed.end(),
-                                        [&](const Closed& other) { return other.id == id; });
+  const Closed* const over = find_closed(id);
   // RFC 9113, section 5.1.1: a stream below others that was never used is no more to be used.
-  if (over == closed.end()) return connection_error(H2Code::kProtocolError);
+  if (over == nullptr) return connection_error(H2Code::kProtocolError);
   return over->by_us ? 0 : connection_error(H2Code::kStreamClosed);
+}
+
+/// Whether a stream of the client's has been used and is no more. What we have left out by a GOAWAY
+/// never was (RFC 9113, section 6.8), and what waits to be opened is not yet.
+bool H2Session::State::is_over(std::int32_t id) {
+  if (id % 2 == 0) return false;
+  const bool was_used =
+      is_server() ? id <= nghttp2_session_get_last_proc_stream_id(session)
+                  : static_cast<std::uint32_t>(id) < nghttp2_session_get_next_stream_id(session);
+  if (!was_used || nghttp2_session_find_stream(session, id) != nullptr) return false;
+  const H2Stream* const stream = find(id);
+  return stream == nullptr || stream->closed;
+}
+
+/// A frame for a stream that is over, which nghttp2 would ignore: an error of that stream, said
+/// once (RFC 9113, sections 5.1 and 6.1), unless whoever sent it may not have heard of our reset.
+int H2Session::State::refuse_late_frame(std::int32_t id) {
+  Closed* const over = find_closed(id);
+  if (over != nullptr && over->by_us) return 0;
+  if (over != nullptr)
+    over->by_us = true;
+  else
+    note_closed(id, true);
+  const int error =
+      nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, id, NGHTTP2_STREAM_CLOSED);
+  return error == 0 ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
+}
+
+H2Session::State::Closed* H2Session::State::find_closed(std::int32_t id) {
+  auto* const found =
+      std::find_if(closed.begin(), closed.end(), [&](const Closed& one) { return one.id == id; });
+  return found == closed.end() ? nullptr : found;
 }
 
 int H2Session::State::connection_error(H2Code code) {
@@ -177,6 +209,10 @@ int H2Session::State::on_invalid_frame(nghttp2_session*, const nghttp2_frame* fr
                                        void* self) {
   State& s = *static_cast<State*>(self);
   s.head_open = 0;
+  // A stream that is refused at its beginning never was one to nghttp2.
+  if (frame->hd.type == NGHTTP2_HEADERS &&
+      nghttp2_session_find_stream(s.session, frame->hd.stream_id) == nullptr)
+    s.note_closed(frame->hd.stream_id, true);
   if (H2Stream* const stream = s.find(frame->hd.stream_id); stream != nullptr) {
     if (!stream->malformed) ++s.shared.counters_.streams_malformed;
     stream->malformed = true;
@@ -200,7 +236,7 @@ int H2Session::State::on_stream_close(nghttp2_session*, std::int32_t id, std::ui
   State& s = *static_cast<State*>(self);
   if (s.head_open == id) s.head_open = 0;
   // With what was sent by us in the stream's last moments: the peer may not have heard of it yet.
-  if (s.is_server()) s.note_closed(id, s.reset_id == id);
+  s.note_closed(id, s.reset_id == id);
   H2Stream* const stream = s.find(id);
   if (stream == nullptr) return 0;
   stream->closed = true;

@@ -34,11 +34,46 @@ inline constexpr std::size_t kContinuationPiecesMax = 1000;
 /// DATA shorter than this although more was there is a crumb.
 inline constexpr std::size_t kCrumbBytes = 64;
 
+/// The heads of the frames that a peer sends (RFC 9113, section 4.1), however its bytes are cut:
+/// nghttp2 does not tell of DATA that it ignores.
+class H2FrameHeads {
+ public:
+  /// Begins behind so many bytes.
+  explicit H2FrameHeads(std::size_t skip) : skip_{skip} {}
+
+  /// Goes on behind the next head, or to the end of the bytes; how far that is.
+  std::size_t advance(std::span<const std::byte> bytes);
+  /// The last byte that was taken is that of a head.
+  [[nodiscard]] bool complete() const { return size_ == head_.size(); }
+  [[nodiscard]] std::uint8_t type() const { return static_cast<std::uint8_t>(head_[3]); }
+  [[nodiscard]] std::int32_t stream() const {
+    return static_cast<std::int32_t>(number_at(5, 4) & 0x7fff'ffff);
+  }
+
+ private:
+  [[nodiscard]] std::uint32_t number_at(std::size_t at, std::size_t size) const {
+    std::uint32_t number = 0;
+    for (const std::byte byte : std::span{head_}.subspan(at, size))
+      number = number << 8 | static_cast<std::uint32_t>(byte);
+    return number;
+  }
+
+  std::size_t skip_;
+  std::size_t size_ = 0;  // of the head, as far as it has come
+  std::array<std::byte, 9> head_{};
+};
+
 struct H2Session::State {
   State(const H2Options& options, H2Shared& shared, Instant now);
   State(const State&) = delete;
   State& operator=(const State&) = delete;
   ~State();
+
+  /// A stream that is over.
+  struct Closed {
+    std::int32_t id = 0;
+    bool by_us = false;  // and what its peer has sent before it knew is its good right
+  };
 
   // h2_session_input.cpp: what nghttp2 tells us of what has arrived.
   static void set_input_callbacks(nghttp2_session_callbacks* callbacks);
@@ -58,6 +93,9 @@ struct H2Session::State {
   static int on_stream_close(nghttp2_session*, std::int32_t id, std::uint32_t code, void* self);
   int take_frame_header(const nghttp2_frame_hd& frame);
   int check_headers(const nghttp2_frame_hd& frame);
+  [[nodiscard]] bool is_over(std::int32_t id);
+  [[nodiscard]] Closed* find_closed(std::int32_t id);
+  int refuse_late_frame(std::int32_t id);
   int connection_error(H2Code code);
   void note_closed(std::int32_t id, bool by_us);
   int take_field(H2Stream& stream, Field field);
@@ -85,6 +123,7 @@ struct H2Session::State {
   void resume(H2Stream& stream);
 
   // h2_session.cpp
+  bool feed(std::span<const std::byte> bytes);
   void fail(int error);
   void submit_settings();
   void submit_goaway();
@@ -100,6 +139,7 @@ struct H2Session::State {
   H2Options options;
   H2Shared& shared;
   nghttp2_session* session = nullptr;
+  H2FrameHeads heads;
   std::unordered_map<std::int32_t, H2Stream> streams;
   std::deque<std::int32_t> ready;
   std::vector<nghttp2_nv> fields;
@@ -109,12 +149,7 @@ struct H2Session::State {
   std::optional<H2Abuse> abuse;
   std::optional<H2Code> failure;
   std::optional<H2Code> escalation;  // an error of a stream that is one of the session
-  /// Streams that are over, the latest of them: which of them the peer knows about.
-  struct Closed {
-    std::int32_t id = 0;
-    bool by_us = false;  // what the peer sends meanwhile is its good right
-  };
-  std::array<Closed, 256> closed{};
+  std::array<Closed, 256> closed{};  // the latest of those that are over
   std::size_t closed_at = 0;
   std::int32_t reset_id = 0;      // whose reset is just leaving
   std::uint32_t resets_sent = 0;  // of a client

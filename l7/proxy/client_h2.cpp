@@ -77,7 +77,8 @@ bool Core::step_h2(ClientId id, ClientConnection& client, Instant now) {
     abandon_streams(client, Reason::kClientReset, now);
     moved = true;
   }
-  const bool all_said = session.over() || (said_all && session.streams() == 0);
+  // What is left then waits for windows, which nobody opens any more.
+  const bool all_said = session.over() || (said_all && !session.wants_output());
   if (all_said && channel.output().empty()) {
     // With a client's GOAWAY before it, the last answer's end is the session's: it was given.
     run_streams(id, client, now);
@@ -105,7 +106,7 @@ bool Core::run_streams(ClientId id, ClientConnection& client, Instant now) {
       step_stream(client, *exchange, now);
     } else if (stream->closed || session.failure()) {
       session.release(*stream);  // nothing was begun for it
-    } else if (stream->head_complete) {
+    } else if (stream->head_complete && !stream->malformed) {
       start_stream(id, client, *stream, now);
     }
   }

@@ -340,8 +340,7 @@ PumpResult Exchange::pump_response(Instant now, std::string_view date) {
   if (step.finished) {
     response_complete_ = true;
     upstream_reusable_ = upstream_->framing().keep_alive && request_complete_;
-    client_reusable_ =
-        keep_alive && request_complete_ && response_framing_.kind != http::BodyKind::kUntilClose;
+    client_reusable_ = keep_alive && response_framing_.kind != http::BodyKind::kUntilClose;
   }
   return result;
 }
@@ -500,6 +499,9 @@ void Exchange::write_final_head(std::string_view date) {
   if (!date.empty() && !head.fields.contains("Date")) head.fields.add("Date", date);
   if (!is_h2()) {
     if (head.reason.empty() && is_to_h2()) head.reason = http::reason_phrase(head.status);
+    // Behind an answer that is early the rest of the request may or may not come: there is no next
+    // one, and the client is told (RFC 9112, section 9.6).
+    keep_alive = keep_alive && request_complete_;
     const bool reusable = keep_alive && response_framing_.kind != http::BodyKind::kUntilClose;
     if (!reusable)
       head.fields.set("Connection", "close");

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -11,6 +12,8 @@
 #include "l7/tls/ticket_keys.h"
 
 namespace weir::tls {
+
+using Sha256 = std::array<unsigned char, 32>;
 
 /// What is wanted of clients that ask for a name. "" covers every name, "*.x" those below x; the
 /// most specific one holds.
@@ -33,6 +36,8 @@ struct CertificateSummary {
   std::vector<std::string> names;  ///< DNS names it is chosen for, lower case
   std::string key_type;            ///< "RSA", "EC", "ED25519"
   std::int64_t not_after = 0;      ///< seconds since 1970; the last moment of its life
+  Sha256 chain{};                  ///< of it and what leads to its authority
+  Sha256 ocsp{};                   ///< of the response that is stapled; zero without one
 };
 
 /// The certificates of one TLS listener, read and checked, in memory: immutable, and shared by the

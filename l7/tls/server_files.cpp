@@ -29,6 +29,14 @@ Sha256 hash_of(std::string_view text) {
   return hash;
 }
 
+Sha256 hash_of_chain(const Pair& pair) {
+  std::string text;
+  append_counted(text, pair.leaf);
+  for (const std::string& issuer : pair.issuers)
+    append_counted(text, issuer);
+  return hash_of(text);
+}
+
 /// Reads the pairs one after the other and puts them into a Content.
 class Loader {
  public:
@@ -84,11 +92,14 @@ class Loader {
 
   void keep(Pair pair, const control::CertificateRef& ref) {
     const auto kind = static_cast<std::size_t>(pair.kind);
-    content_.summaries.push_back({.file = ref.certificate_file,
-                                  .subject = std::move(pair.subject),
-                                  .names = pair.names,
-                                  .key_type = std::move(pair.key_type),
-                                  .not_after = pair.not_after});
+    content_.summaries.push_back(
+        {.file = ref.certificate_file,
+         .subject = std::move(pair.subject),
+         .names = pair.names,
+         .key_type = std::move(pair.key_type),
+         .not_after = pair.not_after,
+         .chain = hash_of_chain(pair),
+         .ocsp = pair.ocsp.der.empty() ? Sha256{} : hash_of(pair.ocsp.der)});
     const auto number = static_cast<std::uint32_t>(content_.entries.size()) + 1;
     // The first certificate with a name keeps it: the order in the configuration decides.
     for (const std::string& name : pair.names)

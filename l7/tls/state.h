@@ -19,8 +19,6 @@
 /// Inside of l7/tls only: what the classes of context.h hold.
 namespace weir::tls {
 
-using Sha256 = std::array<unsigned char, 32>;
-
 /// One pair of files.
 struct CertificateEntry {
   std::string leaf;                  // DER

@@ -10,6 +10,7 @@
 #include <string>
 #include <variant>
 
+#include "tests/l7/tls/certificates.h"
 #include "tests/support/proxy_world.h"
 
 namespace weir::l7 {
@@ -127,6 +128,58 @@ TEST_F(AdminApiOfSeveralWorkers, SaysWhereAFileStandsThatCannotBeUsed) {
     ASSERT_FALSE(prepared->left_out.empty());
     EXPECT_EQ(prepared->left_out.front().object, "gateway 'edge'");
   }
+}
+
+/// The text of a configuration stays the same when what its files hold is renewed.
+TEST_F(AdminApiOfSeveralWorkers, SaysWhichCertificatesAreRenewed) {
+  namespace certificates = tls::testing;
+  const certificates::TestFiles files;
+  const certificates::Authority authority = certificates::make_authority("ca", 1);
+  tls::UniqueCertificate certificate;
+  const auto staple = [&](long until_s) {
+    files.write("shop.der", certificates::make_ocsp_response(certificate.get(), authority,
+                                                             {.next_update_s = until_s}));
+  };
+  const auto renew = [&](long serial) {
+    const certificates::CertificateOptions options{
+        .names = {"shop.example"}, .serial = serial, .issuer = &authority};
+    certificate = certificates::make_certificate(options);
+    files.write("shop.pem",
+                certificates::pem_of(certificate.get()) +
+                    certificates::pem_of(authority.certificate.get()) +
+                    certificates::pem_of(certificates::test_key(options.kind, options.key_index)));
+    staple(3600);
+  };
+  renew(1);
+  files.pair("other.pem", {.names = {"other.example"}});
+  const auto submission = config_with_tls(
+      directory_,
+      fmt::format("certificateRefs: [{{file: {0}, ocsp: {1}}}, {{file: {2}}}]",
+                  files.path("shop.pem"), files.path("shop.der"), files.path("other.pem")),
+      "");
+  testing::ProxyWorld world{{}};
+  auto first = api_.prepare(submission);
+  ASSERT_TRUE(std::holds_alternative<AdminApi::Prepared>(first))
+      << std::get<AdminApi::Refused>(first).text();
+  ASSERT_TRUE(
+      api_.start(std::move(std::get<AdminApi::Prepared>(first)), submission, {&world.worker(0)}));
+  const auto changes = [&](std::string_view operation) {
+    world.run_for(std::chrono::milliseconds{1});
+    const nlohmann::json body = {{"file", submission.file}, {"text", submission.text}};
+    const auto reply = api_.handle({"POST", fmt::format("/v1/{}", operation), {}, body.dump()});
+    EXPECT_EQ(reply.status, 200) << reply.body;
+    return nlohmann::json::parse(reply.body)["changes"].get<std::vector<std::string>>();
+  };
+  using Lines = std::vector<std::string>;
+  EXPECT_EQ(changes("apply"), Lines{});
+  renew(2);
+  const Lines renewed{"renew certificate " + files.path("shop.pem")};
+  EXPECT_EQ(changes("check"), renewed);
+  EXPECT_EQ(changes("apply"), renewed);
+  EXPECT_EQ(changes("apply"), Lines{});
+  staple(7200);
+  EXPECT_EQ(changes("apply"), Lines{"renew OCSP response of " + files.path("shop.pem")});
+  EXPECT_EQ(changes("check"), Lines{});
 }
 
 TEST(InterfaceConfigOfAWorker, LetsTheFirstSpeakForAll) {

@@ -1,10 +1,9 @@
 """Looking at packets: what `weir monitor` shows of real traffic, that nothing of it stays behind;
-what `weir trace` says of packets of every kind, and that it changes nothing; `weir bench l4`."""
+what `weir trace` says of packets of every kind, and that it changes nothing."""
 
 import hashlib
 import json
 import os
-import pathlib
 import re
 import signal
 import socket
@@ -23,7 +22,6 @@ EXTRA = f"""
 - {{name: sticky, address: {VIP_STICKY}, port: any, protocol: TCP, forward: {{mode: gue}}, affinity: {{clientIP: {{timeout: 1h}}}}, backends: [{{name: b1, address: {weirlab.backend4("b1")}}}, {{name: b2, address: {weirlab.backend4("b2")}}}]}}
 """
 SOURCE = "192.0.2.7"
-BENCH_PINS = pathlib.Path("/sys/fs/bpf/weir-bench")
 
 
 def frame(destination, payload, protocol=6, source=SOURCE, ttl=64, fragment=0, number=7):
@@ -319,30 +317,6 @@ class Observation(LabCase):
             done = self.lab.weir("trace", *arguments, check=False)
             self.assertEqual(done.returncode, 1)
             self.assertIn(complaint, done.stderr)
-
-    # ---- bench ----------------------------------------------------------------------------------
-
-    def test_the_bench_measures_the_balancer_beside_its_floors_and_leaves_nothing(self):
-        environment = os.environ | {"PATH": f"{BUILD / 'bench'}:{os.environ['PATH']}"}
-        done = self.lab.weir("bench", "l4", "--mode", "ipip", "--seconds", "1", "--json",
-                             env=environment)
-        rows = json.loads(done.stdout)["rows"]
-        self.assertEqual([row["floor"] for row in rows], [True, True, False, False, False])
-        for row in rows:
-            self.assertGreater(row["mpps"], 0.01, row)
-            self.assertGreater(row["program_ns"], 1, row)
-            self.assertAlmostEqual(row["ratio"], row["ns_per_packet"] / rows[1]["ns_per_packet"])
-        self.assertFalse(BENCH_PINS.exists())
-
-    def test_a_bench_whose_terminal_goes_away_leaves_nothing(self):
-        bench = subprocess.Popen([BUILD / "bench" / "weir-bench", "l4", "--seconds", "60"],
-                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self.addCleanup(self.end, bench)
-        wait_until("the balancer to be loaded", BENCH_PINS.exists)
-        bench.send_signal(signal.SIGHUP)
-        _, err = bench.communicate(timeout=30)
-        self.assertEqual((bench.returncode, err), (1, b"weir: interrupted\n"))
-        self.assertFalse(BENCH_PINS.exists())
 
 
 def sha256_text(text):

@@ -530,6 +530,24 @@ TEST_F(Cli, ShowsWhatACheckedFileIsTakenFor) {
             "power of two from 1024 on\n");
 }
 
+TEST_F(Cli, SaysThatACheckReadsNoCertificates) {
+  const std::string certificate = write_config("no certificate at all\n");
+  const std::string reference = "{file: " + certificate + "}";
+  const Finished run = weir({"check", "--no-host", "-f", "-"},
+                            "version: 1\n"
+                            "node: {l7: {addresses: [10.0.0.5/24]}}\n"
+                            "gateways:\n"
+                            "- name: edge\n"
+                            "  addresses: [203.0.113.10]\n"
+                            "  listeners: [{name: s, port: 443, protocol: HTTPS, tls: "
+                            "{certificateRefs: [" +
+                                reference + "]}}]\n");
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(run.out,
+            "<stdin> is fine: 0 VIPs, 1 gateway, 0 services, 0 routes\n"
+            "certificates were only looked for: 'weir apply --dry-run' has weir-l7 read them\n");
+}
+
 TEST_F(Cli, CountsOneVipAsOne) {
   const Finished run = weir({"check", "-f", "-"},
                             "version: 1\nvips:\n- {name: a, address: 203.0.113.7, port: 53, "

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "l4/control/config.h"
@@ -46,6 +47,18 @@ Outcome unload(const Daemons& daemons) {
 
 // ---- configuration --------------------------------------------------------------------------
 
+namespace {
+
+bool has_certificates(const control::Model& model) {
+  return std::ranges::any_of(model.gateways, [](const control::Gateway& gateway) {
+    return std::ranges::any_of(gateway.listeners, [](const control::Listener& listener) {
+      return !listener.certificates.empty();
+    });
+  });
+}
+
+}  // namespace
+
 Outcome check(const CheckOptions& options) {
   const Result<std::string> text = control::read_config_file(options.file);
   if (!text) return failure_of(text.error());
@@ -81,6 +94,9 @@ Outcome check(const CheckOptions& options) {
       counted(model.http_routes.size() + model.tls_routes.size(), "route")));
   for (const Diagnostic& warning : outcome.warnings)
     report.notes.push_back(fmt::format("warning: {}", warning.text()));
+  if (has_certificates(model))
+    report.notes.push_back(
+        "certificates were only looked for: 'weir apply --dry-run' has weir-l7 read them");
   return report;
 }
 

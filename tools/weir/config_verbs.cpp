@@ -65,7 +65,8 @@ void add_revisions(CLI::App& app, Arguments& arguments) {
 
 void add_config_verbs(CLI::App& app, Arguments& arguments) {
   CLI::App* check_verb = verb(
-      app, "check", "Check a configuration file against its rules and this host; needs no daemon",
+      app, "check",
+      "Check a configuration file against rules and host, but no certificates; needs no daemon",
       arguments, [&](const Daemons&) { return check(arguments.check); });
   check_verb->add_option("-f,--file", arguments.check.file, "the file; - for standard input")
       ->required();

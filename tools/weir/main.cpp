@@ -31,7 +31,7 @@ struct External {
 };
 constexpr std::array<External, 2> kExternals{
     {{"decap", "weir-decap", "On a backend: take off what the balancers put on (weir-decap)"},
-     {"bench", "weir-bench", "Measure the balancer on this machine (weir-bench)"}}};
+     {"bench", "weir-bench", "Measure Weir here, beside what it replaces (weir-bench)"}}};
 
 constexpr std::string_view kFooter = R"(
 Examples:

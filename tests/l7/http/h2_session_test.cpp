@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <optional>
 
 #include "l4/base/bytes.h"
@@ -138,7 +139,7 @@ INSTANTIATE_TEST_SUITE_P(
         AbuseCase{"Priority", H2Abuse::kPriority, {"priority 1"}, 1000, 1010, 20ms},
         AbuseCase{"WindowUpdate", H2Abuse::kWindowUpdate, {"window 0 1"}, 2000, 2010, 10ms},
         AbuseCase{"UnknownFrame", H2Abuse::kUnknownFrame, {"frame 0x77 0 0 | x"}, 100, 110, 100ms}),
-    [](const auto& info) { return std::string{info.param.name}; });
+    [](const auto& test) { return std::string{test.param.name}; });
 
 TEST_F(H2, EmptyDataForEverEndsTheSession) {
   start();
@@ -366,6 +367,62 @@ TEST_F(H2, AnAnswerBeforeTheEndOfItsRequestIsWhole) {
   send();
   EXPECT_EQ(reader_.body(1), "enough");
   EXPECT_EQ(reader_.first(3, 1), "RST_STREAM 1 NO_ERROR");
+}
+
+TEST_F(H2, AFrameForAStreamThatBothHaveEndedIsAnErrorSaidOnce) {
+  start();
+  H2Stream& stream = open();
+  answer(stream, {});
+  session_->release(stream);
+  sends("data 1 | x");
+  sends("data 1 end | y");
+  EXPECT_EQ(reader_.frames.back().text(), "RST_STREAM 1 STREAM_CLOSED");
+  EXPECT_EQ(session_->streams(), 0U);
+  EXPECT_FALSE(session_->failure());
+  sends("data 1 | z");
+  sends("ping");
+  EXPECT_EQ(reader_.frames.back().text(), "PING 0 ack");
+  const auto resets = std::ranges::count_if(
+      reader_.frames, [](const auto& frame) { return frame.text().starts_with("RST_STREAM"); });
+  EXPECT_EQ(resets, 1);
+}
+
+TEST_F(H2, WhatAClientSendsBeforeItReadsThatItsAnswerWasEarlyIsIgnored) {
+  start();
+  H2Stream& stream = open("headers 1 | post");
+  answer(stream, {});
+  session_->release(stream);
+  send();
+  ASSERT_EQ(reader_.frames.back().text(), "RST_STREAM 1 NO_ERROR");
+  sends("data 1 | the rest");
+  sends("headers 1 end | x-sum: 12");
+  sends("ping");
+  EXPECT_EQ(reader_.frames.back().text(), "PING 0 ack");
+  EXPECT_EQ(reader_.frames[reader_.frames.size() - 2].text(), "RST_STREAM 1 NO_ERROR");
+}
+
+TEST_F(H2, WhatAClientSendsForAStreamThatAGoawayLeavesOutIsIgnored) {
+  start();
+  H2Stream& stream = open();
+  session_->drain();
+  send();
+  sends("ping ack");
+  ASSERT_EQ(reader_.frames.back().text(), "GOAWAY 0 1 NO_ERROR");
+  sends("headers 3 | post");
+  sends("data 3 | x");
+  sends("data 3 end | y");
+  EXPECT_EQ(reader_.frames.back().text(), "GOAWAY 0 1 NO_ERROR");
+  answer(stream, {});
+  session_->release(stream);
+  send();
+  EXPECT_TRUE(session_->over());
+  EXPECT_FALSE(session_->failure());
+}
+
+TEST_F(H2, FramesForStreamsThatAreOverCannotBeSentForEver) {
+  start();
+  EXPECT_LE(until_the_end({"headers # end | get", "rst # 8", "data # | x"}, 210, 25ms), 210);
+  EXPECT_EQ(abuse(H2Abuse::kMadeReset) + abuse(H2Abuse::kRapidReset), 1U);
 }
 
 TEST_F(H2, TrailersEndABody) {

@@ -60,6 +60,8 @@ void take(H2Vector& vector, std::string_view word, std::string_view value) {
     vector.window = number(value);
   } else if (word == "replies") {
     vector.replies = number(value);
+  } else if (word == "writes") {
+    vector.writes = number(value);
   } else if (word == "leaves") {
     vector.leaves = number(value);
   } else if (word == "answers") {

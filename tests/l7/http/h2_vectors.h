@@ -31,10 +31,11 @@ struct H2Vector {
   // Of the session alone.
   std::uint32_t window = 0;              ///< of our connection, when it is another than usual
   std::optional<std::size_t> replies{};  ///< servers: stream 1 is answered by so many bytes
+  std::optional<std::size_t> writes{};   ///< clients: so many follow a POST, once it has SETTINGS
   std::size_t leaves = 0;                ///< and of them so many leave
   /// Frames that we send: the beginning of H2Frame::text(), and "| " the beginning of the payload.
   std::vector<std::string> answers;
-  std::string opens;  ///< clients: "yes" or "no", whether one more stream may be opened then
+  std::string opens;  ///< clients: "yes" or "no", whether stream 3 may be opened then; then it is
 
   /// All that the peer sends, byte for byte.
   [[nodiscard]] std::string bytes(bool from_client) const;

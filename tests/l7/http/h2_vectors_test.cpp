@@ -37,16 +37,22 @@ class Observer {
   Observer(H2Role role, const H2Vector& vector)
       : session_{options(role, vector.window), shared_, kNow},
         is_server_{role == H2Role::kServer},
-        replies_{vector.replies} {
+        replies_{vector.replies},
+        left_{vector.writes.value_or(0)} {
     if (is_server_) return;
     reader_.expect_preface();
+    open(vector.asks);
+  }
+
+  void open(std::string_view method) {
     RequestHead head;
-    head.method = vector.asks;
+    head.method = method;
     head.target = "/";
     head.fields.add("Host", "a.example");
-    EXPECT_NE(session_.open(
-                  head, vector.asks == "POST" ? BodyFraming{BodyKind::kChunked, 0} : BodyFraming{}),
-              nullptr);
+    const auto body = method == "POST" ? BodyFraming{BodyKind::kChunked, 0} : BodyFraming{};
+    const H2Stream* const stream = session_.open(head, body);
+    ASSERT_NE(stream, nullptr);
+    seen_[stream->id];
     send();
   }
 
@@ -56,6 +62,7 @@ class Observer {
     session_.receive(exact, kNow);
     look();
     send();
+    write();
   }
 
   /// In the words of a vector's "expect".
@@ -140,10 +147,24 @@ class Observer {
     ResponseHead head;
     head.status = Status::kOk;
     session_.send_head(stream, head, {BodyKind::kLength, *replies_});
-    const std::vector<std::byte> bytes(*replies_);
-    EXPECT_GE(session_.room(stream), bytes.size());
-    session_.write(stream, bytes);
-    session_.finish(stream, {});
+    left_ = *replies_;
+  }
+
+  /// As much of our body as there is room for; a client waits for what the server allows.
+  void write() {
+    const bool is_told = is_server_ || std::ranges::any_of(reader_.frames, [](const auto& frame) {
+                           return frame.text() == "SETTINGS 0 ack";
+                         });
+    while (is_told && left_ > 0) {
+      H2Stream* const stream = session_.find(1);
+      const std::size_t room = stream == nullptr ? 0 : session_.room(*stream);
+      if (room == 0) return;
+      const std::vector<std::byte> bytes(std::min(room, left_));
+      session_.write(*stream, bytes);
+      left_ -= bytes.size();
+      if (left_ == 0) session_.finish(*stream, {});
+      send();
+    }
   }
 
   void send() {
@@ -160,6 +181,7 @@ class Observer {
   H2Session session_;
   bool is_server_;
   std::optional<std::size_t> replies_;
+  std::size_t left_;  // of our body
   H2Reader reader_;
   std::map<std::int32_t, Seen> seen_;
 };
@@ -190,12 +212,13 @@ void run(const H2Vector& vector, H2Role role, int round) {
     at += piece;
   }
   ASSERT_EQ(observer.outcome(), vector.expect);
+  if (!vector.opens.empty()) {
+    ASSERT_EQ(observer.can_open(), vector.opens == "yes");
+    if (observer.can_open()) observer.open("GET");
+  }
   for (const std::string& answer : vector.answers)
     EXPECT_TRUE(has_frame(observer.reader(), answer)) << answer;
   EXPECT_EQ(observer.reader().body(1).size(), vector.leaves);
-  if (!vector.opens.empty()) {
-    EXPECT_EQ(observer.can_open(), vector.opens == "yes");
-  }
   const Seen first = observer.first();
   if (!vector.fields.empty()) {
     EXPECT_EQ(first.fields, vector.fields);
@@ -239,12 +262,12 @@ INSTANTIATE_TEST_SUITE_P(, H2ServerVectors,
 INSTANTIATE_TEST_SUITE_P(, H2ClientVectors,
                          ::testing::ValuesIn(testing::load_h2_vectors("client.txt")), name_of);
 
-TEST(H2VectorFiles, HoldMoreThanAHundredVectorsEachWithANameOfItsOwn) {
+TEST(H2VectorFiles, HoldHundredsOfVectorsEachWithANameOfItsOwn) {
   std::vector<std::string> names;
   for (const char* file : {"server.txt", "client.txt"})
     for (const H2Vector& vector : testing::load_h2_vectors(file))
       names.push_back(vector.name);
-  EXPECT_GT(names.size(), 180U);
+  EXPECT_GT(names.size(), 340U);
   std::ranges::sort(names);
   EXPECT_EQ(std::ranges::adjacent_find(names), names.end());
 }

@@ -120,6 +120,17 @@ TEST_F(ProxyCore, AClientThatHalfClosesStillGetsItsWholeAnswer) {
   EXPECT_EQ(outcomes(), "200 ok");
 }
 
+TEST_F(ProxyCore, AFinBehindTheLastAnswerEndsTheConnectionAtOnce) {
+  serve(answering(std::string{kOk}));
+  Peer& client = connect_and_send(request());
+  world_.run_for(10ms);
+  EXPECT_FALSE(client.ended());
+  client.finish();
+  world_.run_for(10ms);
+  EXPECT_TRUE(client.ended() && !client.was_reset());
+  EXPECT_EQ(client.received, kOk);
+}
+
 TEST_F(ProxyCore, AConnectionThatNeverAsksIsNotLogged) {
   serve(answering(std::string{kOk}));
   Peer& client = world_.connect();
@@ -599,6 +610,7 @@ TEST_F(ProxyCore, AnEarlyAnswerReachesAClientThatIsStillSending) {
   const auto answer = first_message(client.received);
   ASSERT_TRUE(answer);
   EXPECT_EQ(answer->status(), 413);
+  EXPECT_EQ(answer->field("Connection"), "close");
   EXPECT_EQ(answer->body, "no");
   EXPECT_TRUE(client.ended());
   EXPECT_FALSE(client.was_reset());  // what still comes is read and thrown away for a while
@@ -608,6 +620,39 @@ TEST_F(ProxyCore, AnEarlyAnswerReachesAClientThatIsStillSending) {
   EXPECT_EQ(client.unsent(), 0U);
   EXPECT_EQ(outcomes(), "413 ok");
   EXPECT_TRUE(app.connections[0]->was_reset());
+}
+
+TEST_F(ProxyCore, AnAnswerThatBeginsBeforeItsRequestHasEndedIsTheLastOfItsConnection) {
+  Backend& app = serve([](Peer& peer) {
+    if (peer.requests++ == 0) peer.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe");
+    if (peer.received.ends_with("the rest")) peer.send("llo");
+  });
+  Peer& client = connect_and_send(request("POST", "Content-Length: 14\r\n"));
+  client.send("first ");
+  world_.run_for(10ms);
+  client.send("the rest");
+  client.send(request());
+  world_.run_for(10ms);
+  const auto answer = first_message(client.received);
+  ASSERT_TRUE(answer);
+  EXPECT_EQ(answer->field("Connection"), "close");
+  EXPECT_EQ(answer->body, "hello");
+  EXPECT_EQ(answer->size, client.received.size());
+  EXPECT_TRUE(client.ended() && !client.was_reset());
+  EXPECT_EQ(app.received(), at_backend("POST", "", "Content-Length: 14\r\n", "first the rest"));
+  EXPECT_EQ(outcomes(), "200 ok");
+}
+
+TEST_F(ProxyCore, AnAnswerBehindAWholeBodyLeavesItsConnectionOpen) {
+  serve(answering(std::string{kOk}));
+  Peer& client = connect_and_send(request("POST", "Content-Length: 14\r\n", "first "));
+  world_.run_for(10ms);
+  client.send("the rest");
+  world_.run_for(10ms);
+  client.send(request());
+  world_.run_for(10ms);
+  EXPECT_EQ(client.received, std::string{kOk} + std::string{kOk});
+  EXPECT_EQ(outcomes(), "200 ok, 200 ok");
 }
 
 // ---- slowness -----------------------------------------------------------------------------------

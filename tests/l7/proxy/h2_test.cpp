@@ -552,6 +552,23 @@ TEST_F(ProxyH2, AFinOfTheClientTakesNoAnswerThatWasGiven) {
   EXPECT_EQ(outcomes(), "200 ok");
 }
 
+TEST_F(ProxyH2, AFinOfTheClientEndsAConnectionWhoseAnswersWaitForWindows) {
+  Backend& app = world_.add_backend(8001, answering(std::string{kOk}));
+  control::Model model = ProxyWorld::model_for({app.endpoint});
+  model.http_routes[0].rules[0].matches[0].path = "/other";
+  world_.install(model);
+  H2Client& client = connect_h2("4=9");
+  get(client, 1);
+  world_.run_for(10ms);
+  EXPECT_EQ(client.read().body(1), "404 Not F");
+  EXPECT_FALSE(client.peer().ended());
+  client.peer().finish();
+  world_.run_for(10ms);
+  EXPECT_TRUE(client.peer().ended() && !client.peer().was_reset());
+  EXPECT_EQ(counters().streams, 0U);
+  EXPECT_EQ(outcomes(), "404 no_route");
+}
+
 TEST_F(ProxyH2, ManyRequestsOverOneConnectionEndItInOrder) {
   serve(answering("HTTP/1.1 204 No Content\r\n\r\n"));
   H2Client& client = connect_h2();

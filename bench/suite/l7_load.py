@@ -1,12 +1,15 @@
 """One round of load on one proxy: the clients' words, what they print, and what it took meanwhile."""
 
+import json
 import os
 import pathlib
 import re
 import subprocess
 
-from hosts import (ADDRESS, BACKEND_PORT, DIRECT, HTTP_PORT, HTTPS_PORT, LOAD, LOAD_CORE, NAME, PROXY_CORE,
-                   WEIR, LabError)
+from l7_hosts import (ADDRESS, BACKEND_PORT, DIRECT, GRPC_PATH, HTTP_PORT, HTTPS_PORT, LOAD, LOAD_CORE, NAME,
+                      PROXY_CORE)
+from programs import BENCH, LabError
+from rows import WEIR
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
@@ -108,17 +111,37 @@ def wrk(lab, proxy, scheme, path, seconds, connections=64, headers=()):
             "p99_us": 1e6 * seconds_of(find(r"(?m)^\s+99%\s+([\d.]+[a-z]+)\s*$", text, "the latency")[1])}
 
 
-def h2load(lab, proxy, seconds, *options, scheme="https", path="/"):
+def h2load_words(proxy, seconds, *options, scheme="https", path="/"):
     """By time; also HTTP/1.1 with --h1."""
     port = BACKEND_PORT if proxy == DIRECT else {"http": HTTP_PORT, "https": HTTPS_PORT}[scheme]
-    text = run_client(lab, ["h2load", "-t1", "-D", f"{seconds:g}",
-                            f"--connect-to={ADDRESS[proxy]}:{port}", *options,
-                            f"{scheme}://{NAME}:{port}{path}"], seconds)
+    return ["h2load", "-t1", "-D", f"{1000 * seconds:.0f}ms", f"--connect-to={ADDRESS[proxy]}:{port}", *options,
+            f"{scheme}://{NAME}:{port}{path}"]
+
+
+def h2load(lab, proxy, seconds, *options, **where):
+    text = run_client(lab, h2load_words(proxy, seconds, *options, **where), seconds)
     done = find(r"requests: \d+ total, \d+ started, (\d+) done, (\d+) succeeded, (\d+) failed, "
                 r"(\d+) errored", text, "the number of requests")
     if int(done[3]) or int(done[4]) or int(done[2]) == 0:
         raise LabError(f"{proxy} failed requests: {done[0]}")
     return {"requests": int(done[2]), "seconds": seconds}
+
+
+def grpc(lab, proxy, seconds, *options):
+    """Unary calls: 32 bytes each way."""
+    return h2load(lab, proxy, seconds, "-d", lab.directory / "message", "-H", "content-type: application/grpc",
+                  "-H", "te: trailers", *options, path=GRPC_PATH)
+
+
+def sockets(lab, proxy, seconds, connections=64):
+    """WebSocket messages in a closed loop: 64 bytes there, 256 back."""
+    text = run_client(lab, [BENCH / "kernel_peer", "rr", "--websocket", "--peer",
+                            f"{ADDRESS[proxy]}:{HTTP_PORT}", "--connections", connections, "--seconds", seconds,
+                            "--json"], seconds)
+    report = json.loads(text.splitlines()[-1])
+    if report["failures"]:
+        raise LabError(f"{proxy} failed {report['failures']} WebSockets")
+    return {"requests": report["operations"], "seconds": seconds, "p99_us": report["p99_us"]}
 
 
 def h2load_latencies(lab, proxy, seconds, rate, connections=64, scheme="https"):
@@ -131,4 +154,4 @@ def h2load_latencies(lab, proxy, seconds, rate, connections=64, scheme="https"):
     if not times:
         raise LabError(f"{proxy}: h2load has logged no request")
     return {"rate": len(times) / seconds, "p50_us": times[len(times) // 2],
-            "p99_us": times[len(times) * 99 // 100]}
+            "p99_us": times[len(times) * 99 // 100], "p999_us": times[len(times) * 999 // 1000]}

@@ -1,8 +1,8 @@
 """What the L7 laboratory is made of: two namespaces, two veths, three proxies and their load.
 
     proxy (core 0)                         load (core 1)
-      x0  weir-l4, weir-l7 behind it ────── x1      wrk, h2load, kernel_peer http, nginx for files
-      k0  nginx, haproxy             ────── k1
+      x0  weir-l4, weir-l7 behind it ────── x1      wrk, h2load; kernel_peer (http, WebSocket), nginx for
+      k0  nginx, haproxy             ────── k1      files, nghttpd in the place of a gRPC server
 
 The veth of Weir has what XDP needs (no offloads), that of the peers what Linux gives it.
 """
@@ -11,26 +11,30 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
-import sys
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools" / "lab"))
-import weirlab  # noqa: E402 the path comes first
-from weirlab import LabError, run, wait_until  # noqa: E402
+import programs
+import sockets
+import weirlab
+from rows import WEIR
+from weirlab import LabError, run, wait_until
 
 PROXY, LOAD = "proxy", "load"
 PROXY_CORE, LOAD_CORE = 0, 1
-WEIR, NGINX, HAPROXY, DIRECT = "weir", "nginx", "haproxy", "direct"
+NGINX, HAPROXY, DIRECT = "nginx", "haproxy", "direct"
 PEERS = (NGINX, HAPROXY)
 VIP = "203.0.113.10"
 # Where the client finds each: the backend itself stands for a proxy that costs nothing.
 ADDRESS = {WEIR: VIP, NGINX: "10.99.0.1", HAPROXY: "10.99.0.3", DIRECT: "10.99.0.2"}
-BACKEND_PORT, FILE_PORT = 9000, 9001
+BACKEND_PORT, FILE_PORT, SOCKET_PORT, GRPC_PORT = 9000, 9001, 9002, 9003
 HTTP_PORT, HTTPS_PORT = 80, 443
 NAME = "bench.example"
-REPLY_BYTES, FILE_BYTES = 256, 1 << 20
+REPLY_BYTES = 256
+FILES = {"1k": 1 << 10, "16k": 1 << 14, "128k": 1 << 17, "1m": 1 << 20}
+GRPC_PATH = "/bench.Echo/Say"
+GRPC_MESSAGE = b"\0\0\0\0\x20" + b"m" * 32  # not compressed, 32 bytes long
 # Before whatever else the machine does: builds of others have 1024, or what autogroup gives them.
 SHARES = 262144
 SETTINGS = ("net.ipv4.ip_local_port_range=10000 65535", "net.ipv4.tcp_max_tw_buckets=262144",
@@ -63,6 +67,14 @@ class Group:
             return False, two
         raise LabError("no cpu controller of cgroups, of neither version: enable it with "
                        "echo +cpu > /sys/fs/cgroup/cgroup.subtree_control")
+
+    def resident_mb(self):
+        """Of its processes; huge pages are not in it, and are taken at the start."""
+        total = 0
+        for pid in (self.path / "cgroup.procs").read_text().split():
+            with contextlib.suppress(OSError):
+                total += int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1])
+        return total / 1024
 
     def processor_s(self):
         """What its processes have had of the processor, spinning and the softirqs in them included."""
@@ -125,12 +137,11 @@ class L7Lab(weirlab.Lab):
 
     def need(self):
         for tool in ("ip", "nsenter", "bpftool", "ethtool", "nginx", "haproxy", "wrk", "h2load",
-                     "openssl", "taskset"):
+                     "nghttpd", "openssl", "taskset"):
             if shutil.which(tool) is None:
                 raise LabError(f"{tool} is not installed; run tools/setup")
-        for part in ("l4/weir-l4", "l7/weir-l7", "tools/weir/weir", "bench/kernel_peer"):
-            if not (weirlab.BUILD / part).exists():
-                raise LabError(f"{weirlab.BUILD / part} is not built; build it with the preset release")
+        programs.need(*(weirlab.BUILD / part for part in ("l4/weir-l4", "l7/weir-l7", "tools/weir/weir",
+                                                          "bench/kernel_peer")))
 
     def placed(self, core, group, *command):
         """The command on a core and in a group, before it can have made threads or children."""
@@ -151,26 +162,46 @@ class L7Lab(weirlab.Lab):
     # ---- load's side --------------------------------------------------------------------------
 
     def start_backends(self):
-        """One thread that answers every head with the same bytes; and nginx, which sends a file."""
-        self.launch("backend", LOAD, LOAD_CORE, LOAD, weirlab.BUILD / "bench" / "kernel_peer", "http",
-                    "--port", BACKEND_PORT, "--reply", REPLY_BYTES, "--json")
-        (self.directory / "big").write_bytes(os.urandom(FILE_BYTES))
+        """One thread that answers every head with the same bytes, one with WebSocket frames; nginx, which
+        sends files; nghttpd, whose answers have a trailer as those of gRPC."""
+        peer = weirlab.BUILD / "bench" / "kernel_peer"
+        self.launch("backend", LOAD, LOAD_CORE, LOAD, peer, "http", "--port", BACKEND_PORT, "--reply",
+                    REPLY_BYTES, "--json")
+        self.launch("sockets", LOAD, LOAD_CORE, LOAD, peer, "echo", "--websocket", "--port", SOCKET_PORT,
+                    "--json")
+        (self.directory / "files").mkdir()
+        for name, size in FILES.items():
+            (self.directory / "files" / name).write_bytes(os.urandom(size))
         config = self.nginx_config("files", f"""
   sendfile on; tcp_nopush on;
   server {{ listen {FILE_PORT}; location / {{ root {self.directory}; }} }}""")
         self.launch("files", LOAD, LOAD_CORE, LOAD, "nginx", "-c", config, "-p", self.directory)
-        for port in (BACKEND_PORT, FILE_PORT):
+        reply = self.directory / "grpc" / GRPC_PATH[1:]
+        reply.parent.mkdir(parents=True)
+        reply.write_bytes(GRPC_MESSAGE)
+        (self.directory / "message").write_bytes(GRPC_MESSAGE)
+        self.launch("grpc", LOAD, LOAD_CORE, LOAD, "nghttpd", "--no-tls", "--trailer=grpc-status: 0",
+                    "-d", self.directory / "grpc", GRPC_PORT)
+        for port in (BACKEND_PORT, FILE_PORT, SOCKET_PORT, GRPC_PORT):
             wait_until(f"the backend on {port}", lambda p=port: self.listening(LOAD, p))
 
     # ---- proxies ------------------------------------------------------------------------------
 
-    def start_weir(self):
+    def configuration(self, routes=0, changing="never asked"):
+        """What Weir is given; with so many routes of other hosts, and one whose answer can be changed."""
+        others = "\n".join(
+            f"- {{name: r{n}, parentRefs: [{{name: edge}}], hostnames: [h{n}.example], rules: [{{name: all, matches: [{{path: {{prefix: /p{n}}}}}], "
+            "backendRefs: [{name: backend}]}]}" for n in range(routes))
         rules = "\n".join((
+            f"  - {{name: changing, matches: [{{path: {{exact: /changing}}}}], respond: {{status: 200, "
+            f"body: \"{changing}\", contentType: text/plain}}}}",
             f"  - {{name: fixed, matches: [{{path: {{exact: /fixed}}}}], respond: {{status: 200, "
             f"body: \"{'x' * REPLY_BYTES}\", contentType: text/plain}}}}",
-            "  - {name: big, matches: [{path: {exact: /big}}], backendRefs: [{name: files}]}",
+            "  - {name: files, matches: [{path: {prefix: /files}}], backendRefs: [{name: files}]}",
+            "  - {name: sockets, matches: [{path: {exact: /ws}}], backendRefs: [{name: sockets}]}",
+            "  - {name: grpc, matches: [{path: {prefix: /bench.Echo}}], backendRefs: [{name: grpc}]}",
             "  - {name: all, matches: [{path: {prefix: /}}], backendRefs: [{name: backend}]}"))
-        config = self.write_config(f"""version: 1
+        return f"""version: 1
 node:
   interfaces: [x0]
   xdpMode: native
@@ -182,15 +213,22 @@ gateways:
   - {{name: http, port: {HTTP_PORT}, protocol: HTTP}}
   - {{name: https, port: {HTTPS_PORT}, protocol: HTTPS, tls: {{certificateRefs: [{{file: {self.directory}/bench.pem}}]}}}}
   limits: {{requestsPerConnection: 0, connectionAge: 0s}}
+  accessLog: {{sample: 0%}}
 services:
   backend: {{endpoints: ["10.98.0.2:{BACKEND_PORT}"]}}
   files: {{endpoints: ["10.98.0.2:{FILE_PORT}"]}}
+  sockets: {{endpoints: ["10.98.0.2:{SOCKET_PORT}"]}}
+  grpc: {{endpoints: ["10.98.0.2:{GRPC_PORT}"], protocol: h2c}}
 httpRoutes:
 - name: bench
   parentRefs: [{{name: edge}}]
   rules:
 {rules}
-""")
+{others}
+"""
+
+    def start_weir(self):
+        config = self.write_config(self.configuration())
         self.launch("weir-l4", PROXY, PROXY_CORE, WEIR, weirlab.BUILD / "l4" / "weir-l4",
                               "--socket", self.l4_socket, "--state-dir", self.directory / "state",
                               "--pin-dir", self.pins / "lb")
@@ -206,6 +244,11 @@ httpRoutes:
     def weir(self, *arguments, **options):
         return self.run_in(PROXY, weirlab.BUILD / "tools" / "weir" / "weir", "--l4-socket",
                            self.l4_socket, "--l7-socket", self.l7_socket, *arguments, **options)
+
+    def answer_of(self, path):
+        request = f"GET {path} HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n".encode()
+        answer = sockets.ask(self.namespace(LOAD), VIP, HTTP_PORT, request)
+        return answer.partition(b"\r\n\r\n")[2].decode()
 
     def weir_stats(self):
         """The counters of the one worker, by name."""
@@ -236,10 +279,15 @@ http {{
   proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme;
   upstream backend {{ server {ADDRESS[DIRECT]}:{BACKEND_PORT}; keepalive 256; keepalive_requests 100000000; }}
   upstream files {{ server {ADDRESS[DIRECT]}:{FILE_PORT}; keepalive 256; keepalive_requests 100000000; }}
+  upstream sockets {{ server {ADDRESS[DIRECT]}:{SOCKET_PORT}; }}
+  upstream grpc {{ server {ADDRESS[DIRECT]}:{GRPC_PORT}; keepalive 256; keepalive_requests 100000000; }}
   server {{
     listen {address}:{HTTP_PORT} backlog=4096; listen {address}:{HTTPS_PORT} ssl http2 backlog=4096;
     location = /fixed {{ default_type text/plain; return 200 "{fixed}"; }}
-    location = /big {{ proxy_pass http://files; proxy_max_temp_file_size 0; }}
+    location /files/ {{ proxy_pass http://files; proxy_max_temp_file_size 0; }}
+    location = /ws {{ proxy_pass http://sockets; proxy_set_header Upgrade $http_upgrade;
+                      proxy_set_header Connection Upgrade; }}
+    location /bench.Echo/ {{ grpc_pass grpc://grpc; }}
     location / {{ proxy_pass http://backend; }}
   }}""")
         self.launch("nginx", PROXY, PROXY_CORE, NGINX, "nginx", "-c", config, "-p", self.directory)
@@ -265,12 +313,18 @@ frontend edge
   bind {address}:{HTTPS_PORT} ssl crt {self.directory}/bench.pem alpn h2,http/1.1 backlog 4096
   http-request return status 200 content-type text/plain file {body} if {{ path /fixed }}
   http-request set-header X-Forwarded-Proto https if {{ ssl_fc }}
-  use_backend files if {{ path /big }}
+  use_backend files if {{ path_beg /files/ }}
+  use_backend sockets if {{ path /ws }}
+  use_backend grpc if {{ path_beg /bench.Echo/ }}
   default_backend backend
 backend backend
   server one {ADDRESS[DIRECT]}:{BACKEND_PORT} pool-max-conn 1024
 backend files
   server one {ADDRESS[DIRECT]}:{FILE_PORT} pool-max-conn 1024
+backend sockets
+  server one {ADDRESS[DIRECT]}:{SOCKET_PORT}
+backend grpc
+  server one {ADDRESS[DIRECT]}:{GRPC_PORT} proto h2
 """)
         self.launch("haproxy", PROXY, PROXY_CORE, HAPROXY, "haproxy", "-db", "-f", path)
         for name in PEERS:

@@ -1,0 +1,246 @@
+"""weir bench l7: weir-l7 beside nginx and HAProxy, and what HTTP, TLS and routing cost by themselves.
+
+One client core cannot load a full core of every proxy, and a worker that polls looks busy when it is not. So
+what counts is requests for each second of the proxy's processor time, with the proxy limited to a share of
+its core: `capacity` is that, times the share. Where less than the share was used, the client was the limit,
+or the machine, and the turn is marked.
+"""
+
+import json
+import re
+import statistics
+import time
+
+import l7_load as load
+import programs
+from control import took
+from l7_hosts import DIRECT, FILES, HAPROXY, LOAD, NGINX, PEERS, L7Lab
+from programs import BENCH
+from rows import CLIENT_BOUND, WEIR, Row, Series
+
+PROXIES = (WEIR, NGINX, HAPROXY)
+USED_UP = 0.9  # of its quota; with less, something else was the limit
+QUOTA = 50  # what targets are said for, percent of a core
+ROUTES = 10_000
+IDLE = 500
+
+
+# ---- a turn of one proxy under one load ---------------------------------------------------------
+
+
+def under(lab, proxy, quota, client):
+    """The client's numbers and what the machine did meanwhile, with the proxy limited to its quota."""
+    lab.groups[proxy].limit(quota)
+    try:
+        with load.Window(lab, proxy) as window:
+            numbers = client(lab, proxy)
+    finally:
+        lab.groups[proxy].limit(100)
+    numbers |= window.numbers
+    processor = numbers["processor_s"]
+    numbers["rate"] = numbers["requests"] / numbers["seconds"]
+    numbers["capacity"] = numbers["requests"] / max(processor, 1e-3) * quota / 100
+    numbers[CLIENT_BOUND] = processor / numbers["seconds"] < USED_UP * quota / 100
+    return numbers
+
+
+class Load:
+    """A kind of load, what is said of it, and what it has to reach."""
+
+    def __init__(self, id, what, client, target="", unit="requests/s"):
+        self.id, self.what, self.client, self.target, self.unit = id, what, client, target, unit
+
+    def rows(self, quota):
+        suffix = "" if quota == QUOTA else f"_{quota}"
+        rows = [Row(f"l7.{self.id}{suffix}", f"{self.what}; {quota} % of a core", self.unit, "capacity", PEERS,
+                    self.target if quota <= QUOTA else "")]
+        if quota == 100:
+            rows += [Row(f"l7.{self.id}_rate", f"{self.what}; by the clock, a whole core", self.unit, "rate", PEERS),
+                     Row(f"l7.{self.id}_busy", "the worker's own busy share meanwhile", "x", "worker_busy"),
+                     Row(f"l7.{self.id}_core", "core 0 not idle meanwhile, by /proc/stat", "x", "core0_busy")]
+        return rows
+
+
+def loads(seconds):
+    whole = max(1, round(seconds))  # wrk knows no others
+
+    def h1(scheme, path="/", connections=64):
+        return lambda lab, proxy: load.h2load(lab, proxy, seconds, "--h1", f"-c{connections}", scheme=scheme,
+                                              path=path)
+
+    def megabytes(name, act):
+        def client(lab, proxy):
+            numbers = act(lab, proxy)
+            return numbers | {"requests": numbers["requests"] * FILES[name] / 1e6}
+        return client
+
+    bars = [Load("https_proxied", "HTTPS keep-alive, proxied, 64 connections", h1("https"), ">= 2.5x"),
+            Load("https_direct", "HTTPS keep-alive, fixed answer, 64 connections", h1("https", "/fixed"),
+                 ">= 2.5x"),
+            Load("http_proxied", "HTTP keep-alive, proxied, 64 connections", h1("http"), ">= 2.5x"),
+            Load("h2_proxied", "HTTP/2 over TLS to HTTP/1.1, 16 connections of 4 streams",
+                 lambda lab, proxy: load.h2load(lab, proxy, seconds, "-c16", "-m4"), ">= 2x"),
+            Load("tls_connect", "a new TLS 1.3 connection for every request, fixed answer",
+                 lambda lab, proxy: load.wrk(lab, proxy, "https", "/fixed", whole,
+                                             headers=("Connection: close",)), ">= 1.1x"),
+            Load("body_1m", "replies of 1 MiB over TLS, proxied, 16 connections",
+                 megabytes("1m", h1("https", "/files/1m", 16)), unit="MB/s")]
+    more = [Load(f"body_{name}", f"replies of {name} over TLS, proxied, 16 connections",
+                 h1("https", f"/files/{name}", 16)) for name in FILES if name != "1m"]
+    more += [Load(f"connections_{count}", f"HTTPS keep-alive, proxied, {count} connections",
+                  h1("https", connections=count)) for count in (1, 16, 256, 1000)]
+    quick = [Load("websocket", "WebSocket messages, 64 bytes there, 256 back, 64 connections",
+                  lambda lab, proxy: load.sockets(lab, proxy, seconds), unit="messages/s"),
+             Load("grpc", "gRPC unary calls over TLS, 16 connections of 4 streams",
+                  lambda lab, proxy: load.grpc(lab, proxy, seconds, "-c16", "-m4"))]
+    return bars, quick, more
+
+
+# ---- what cannot be said as a rate --------------------------------------------------------------
+
+
+def latency_rows():
+    return [Row("l7.latency", "p99 added to the backend's own at half of the better peer's rate, HTTPS", "us",
+                "added_p99", PEERS, "<= 0.3x", more=False),
+            *(Row(f"l7.{key}", f"{key} of all requests at that rate", "us", f"{key}_us", PEERS, more=False)
+              for key in ("p50", "p99", "p999"))]
+
+
+def latency_series(group, seconds):
+    """At a fixed rate, every request counted from when it was due to be sent."""
+    def measure(kind):
+        if group.half_rate is None:
+            group.half_rate = max(group.loads["https_proxied"].client(group.lab, peer)["requests"] / seconds
+                                  for peer in PEERS) / 2
+        numbers = load.h2load_latencies(group.lab, kind, seconds, group.half_rate,
+                                        scheme="http" if kind == DIRECT else "https")
+        return {kind: numbers}
+
+    series = Series("latency", (DIRECT, *PROXIES), measure, latency_rows(), seconds + 0.5)
+
+    def finish(numbers):
+        for proxy in PROXIES:
+            numbers[proxy]["added_p99"] = numbers[proxy]["p99_us"] - numbers[DIRECT]["p99_us"]
+    series.finish_round = finish
+    return series
+
+
+def idle_memory(group):
+    """What each of many idle TLS connections costs the proxy."""
+    def measure(proxy):
+        lab, cgroup = group.lab, group.lab.groups[proxy]
+        before = cgroup.resident_mb()
+        command = load.h2load_words(proxy, 3, "--h1", f"-c{IDLE}", "--rps=0.5")
+        lab.start("idle", LOAD, *command)
+        try:
+            time.sleep(2)
+            grown = cgroup.resident_mb() - before
+        finally:
+            lab.stop("idle")
+        return {proxy: {"kb": 1024 * max(grown, 0) / IDLE}}
+    return Series("idle connections", PROXIES, measure,
+                  [Row("l7.idle_memory", f"resident memory that {IDLE} TLS connections add, each", "KB", "kb",
+                       PEERS, more=False)], 3, once=True, in_quick=False)
+
+
+def changed(group):
+    """`weir apply` of 10,000 routes, until a request gets the new answer."""
+    def measure(_kind):
+        lab = group.lab
+        group.applied += 1
+        config = lab.write_config(lab.configuration(ROUTES, f"answer {group.applied}"), "many.yaml")
+        began = time.monotonic()
+        lab.weir("apply", "-f", config, "--only", "l7")
+        while lab.answer_of("/changing") != f"answer {group.applied}":
+            if time.monotonic() - began > 20:
+                raise programs.LabError("a configuration was not live 20 s after weir apply")
+        return {WEIR: {"apply": 1000 * (time.monotonic() - began)}}
+    return Series("apply", (WEIR,), measure,
+                  [Row("l7.apply_10k", "weir apply with 10,000 routes, until a request sees it", "ms", "apply", (),
+                       "<= 50", more=False)], 1)
+
+
+# ---- programs that measure by themselves --------------------------------------------------------
+
+
+def parser(seconds):
+    def measure(_kind):
+        found = programs.google_benchmark("http_bench", "^parse_request$|llhttp_request|forward_request", seconds)
+        return {WEIR: {"parse": found["parse_request"]["cpu_time"], "forward": found["forward_request"]["cpu_time"],
+                       "speed": 1 / found["parse_request"]["cpu_time"]},
+                "llhttp": {"parse": found["llhttp_request"]["cpu_time"],
+                           "speed": 1 / found["llhttp_request"]["cpu_time"]}}
+    rows = [Row("l7.parser", "a browser's request of 534 bytes, parsed and checked", "ns", "parse", ("llhttp",),
+                "<= 200", more=False),
+            Row("l7.parser_ratio", "the same, speed beside llhttp", "1/ns", "speed", ("llhttp",), ">= 3x"),
+            Row("l7.forward", "the same, parsed, fields removed and written for the endpoint", "ns", "forward", (),
+                more=False)]
+    return Series("parser", (WEIR,), measure, rows, 3 * seconds + 0.5)
+
+
+def tls(seconds, certificates):
+    def measure(_kind):
+        found = json.loads(programs.output_of(BENCH / "tls_bench", f"{seconds:g}", certificates, timeout=120))
+        bare = {key: value["bare"] for key, value in found["rates"].items()}
+        weir = {key: value["weir"] for key, value in found["rates"].items()}
+        weir |= {"idle": max(found["idle_bytes"].values()) / 1024,
+                 "start": (found["load_s"] + found["create_s"]) * 10_000 / certificates}
+        return {WEIR: weir, "openssl": bare}
+    rows = [Row(f"l7.tls_{key}", f"{what} in memory, beside a bare OpenSSL loop", "1/s", key, ("openssl",), target)
+            for key, what, target in (("full_12", "full handshakes of TLS 1.2", ">= 0.9x"),
+                                      ("full_13", "full handshakes of TLS 1.3", ">= 0.9x"),
+                                      ("resumed_12", "resumed sessions of TLS 1.2", ">= 0.7x"),
+                                      ("resumed_13", "resumed sessions of TLS 1.3", ">= 0.7x"))]
+    rows += [Row("l7.tls_idle", "an idle TLS session", "KB", "idle", (), "<= 20", more=False),
+             Row("l7.certificates", f"10,000 certificates read at the start (from {certificates})", "s", "start",
+                 (), "<= 2", more=False)]
+    return Series("tls", (WEIR,), measure, rows, 8 * seconds + certificates / 500, once=certificates > 1000)
+
+
+def router(seconds):
+    def measure(_kind):
+        found = programs.google_benchmark("router_bench", "match|build/listeners:1$|allocations",
+                                          seconds)
+        return {WEIR: {"match": found["match"]["cpu_time"] / 1000, "mb": found["build/listeners:1"]["snapshot_mb"],
+                       "allocations": found["allocations"]["per_request"]}}
+    rows = [Row("l7.match", "10,000 routes: the rule of a request", "us", "match", (), "<= 2", more=False),
+            Row("l7.routes_memory", "10,000 routes in memory", "MB", "mb", (), "<= 50", more=False),
+            Row("l7.allocations", "allocations of a proxied request on kept connections, HTTP/1.1", "1", "allocations",
+                (), "<= 0", more=False)]
+    return Series("router", (WEIR,), measure, rows, 2)
+
+
+class Group:
+    """Two hosts; all proxies at once on one core, and one at a time is loaded from the other."""
+
+    name = "l7"
+
+    def __init__(self, quick):
+        seconds = 0.35 if quick else 1
+        self.lab, self.half_rate, self.applied = None, None, 0
+        bars, also, more = loads(seconds)
+        self.loads = {load.id: load for load in bars}
+        self.series = [self.turns(load, quota, seconds, in_quick=quota == QUOTA)
+                       for load in bars for quota in (25, 50, 100)]
+        self.series += [self.turns(load, QUOTA, seconds) for load in also]
+        self.series += [self.turns(load, QUOTA, seconds, in_quick=False) for load in more]
+        self.series += [latency_series(self, 0.5 if quick else 3), idle_memory(self), changed(self),
+                        parser(0.05 if quick else 0.5), tls(0.1 if quick else 1, 300 if quick else 10_000),
+                        router(0.02 if quick else 0.5)]
+
+    def turns(self, load, quota, seconds, in_quick=True):
+        return Series(f"{load.id}, {quota} %", PROXIES,
+                      lambda proxy: {proxy: under(self.lab, proxy, quota, load.client)}, load.rows(quota),
+                      max(seconds, 1 if load.id == "tls_connect" else 0) + 0.2, in_quick=in_quick)
+
+    def __enter__(self):
+        self.lab = L7Lab()
+        try:
+            self.lab.prepare()
+        except BaseException:
+            self.lab.close()
+            raise
+        return self
+
+    def __exit__(self, *unused):
+        self.lab.close()

@@ -1,0 +1,213 @@
+#!/usr/bin/env python3
+"""The arithmetic and the words of `weir bench`, without measuring anything: medians, ratios and spreads of rounds,
+verdicts, comparisons, reports."""
+
+import json
+import pathlib
+import re
+import sys
+import tempfile
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "bench" / "suite"))
+import compare  # noqa: E402 the path comes first
+import control  # noqa: E402
+import l4  # noqa: E402
+import l7  # noqa: E402
+import plots  # noqa: E402
+import report  # noqa: E402
+import services  # noqa: E402
+import table  # noqa: E402
+import tcp  # noqa: E402
+from progress import Progress, duration  # noqa: E402
+from rows import CLIENT_BOUND, WEIR, Row, Series, Target  # noqa: E402
+
+
+def rounds(*pairs, peer="peer"):
+    return [{WEIR: {"rate": mine}, peer: {"rate": other}} for mine, other in pairs]
+
+
+def result(id="a.b", value=10.0, ratio=2.0, spread=(1.9, 2.1), more=True, **others):
+    return {"id": id, "what": "something", "value": value, "unit": "1/s", "reference": "peer" if ratio else None,
+            "reference_value": 5.0 if ratio else None, "ratio": ratio, "spread": list(spread) if spread else None,
+            "target": None, "verdict": None, "more_is_better": more, "rounds": 3, "failed": None,
+            "others": {}} | others
+
+
+class Rows(unittest.TestCase):
+
+    def test_a_ratio_is_the_median_of_the_rounds_ratios_and_the_spread_theirs(self):
+        row = Row("a.b", "w", "1/s", "rate", ("peer",), ">= 2x")
+        got = row.document(rounds((10, 5), (30, 10), (8, 8)))
+        self.assertEqual((got["value"], got["reference_value"], got["ratio"]), (10, 8, 2))
+        self.assertEqual(got["spread"], [1, 3])
+        self.assertEqual((got["verdict"], got["rounds"]), ("met", 3))
+
+    def test_a_miss_says_by_how_much_of_the_target(self):
+        row = Row("a.b", "w", "1/s", "rate", ("peer",), ">= 4x")
+        got = row.document(rounds((10, 5)))
+        self.assertEqual((got["verdict"], got["missed_by"]), ("missed", 0.5))
+        self.assertEqual(table.verdict(got), "MISSED by 50 %")
+
+    def test_the_reference_is_who_does_best(self):
+        numbers = [{WEIR: {"ms": 4}, "slow": {"ms": 9}, "fast": {"ms": 5}}]
+        less = Row("a.b", "w", "ms", "ms", ("slow", "fast"), more=False).document(numbers)
+        self.assertEqual((less["reference"], less["others"]), ("fast", {"slow": 9}))
+        more = Row("a.b", "w", "ms", "ms", ("slow", "fast")).document(numbers)
+        self.assertEqual(more["reference"], "slow")
+
+    def test_targets_of_values_need_no_reference(self):
+        row = Row("a.b", "w", "us", "rate", (), "<= 8", more=False)
+        self.assertEqual(row.document([{WEIR: {"rate": 8}}])["verdict"], "met")
+        self.assertEqual(row.document([{WEIR: {"rate": 8.1}}])["verdict"], "missed")
+
+    def test_what_the_client_limits_is_not_held_against_anybody(self):
+        def numbers(mine, other, bound):
+            return [{WEIR: {"rate": mine, CLIENT_BOUND: bound == WEIR}, "peer": {"rate": other,
+                                                                                 CLIENT_BOUND: bound == "peer"}}]
+        row = Row("a.b", "w", "1/s", "rate", ("peer",), ">= 2x")
+        self.assertEqual(row.document(numbers(10, 8, WEIR))["verdict"], "client-bound")
+        self.assertEqual(row.document(numbers(10, 8, "peer"))["verdict"], "missed")
+        self.assertEqual(row.document(numbers(10, 4, "peer"))["verdict"], "client-bound")
+        self.assertEqual(row.document(numbers(10, 4, WEIR))["verdict"], "met")
+
+    def test_what_was_not_measured_has_no_verdict(self):
+        got = Row("a.b", "w", "1/s", "rate", ("peer",), ">= 2x").document([], "nginx did not start")
+        self.assertEqual((got["value"], got["verdict"], got["failed"]), (None, None, "nginx did not start"))
+        self.assertIn("FAILED", table.text([got]))
+        self.assertIn("nginx did not start", table.text([got]))
+
+    def test_targets_are_written_in_one_way(self):
+        for text in ("> 3x", ">= x", "3", ">= 3 x", "~ 3"):
+            with self.subTest(text=text), self.assertRaises(ValueError):
+                Target(text)
+
+
+class Turns(unittest.TestCase):
+
+    def test_contenders_alternate_and_who_begins_changes(self):
+        series = Series("s", ("a", "b", "c"), None, [], 1)
+        order = [kind for _, kind in series.turns(3)]
+        self.assertEqual(order, ["a", "b", "c", "b", "c", "a", "c", "a", "b"])
+
+    def test_a_round_is_finished_once_all_have_had_their_turn(self):
+        series = Series("s", ("a", "b"), None, [], 1)
+        seen = []
+        series.finish_round = lambda numbers: seen.append(sorted(numbers))
+        for _, kind in series.turns(2):
+            series.rounds[-1][kind] = {}
+        self.assertEqual(seen, [["a", "b"], ["a", "b"]])
+
+    def test_what_is_left_follows_how_the_plan_has_fared(self):
+        progress = Progress(100)
+        self.assertEqual(progress.left_s(), 100)
+        progress.advance(50)
+        progress.began -= 100  # it took twice as long as planned
+        self.assertAlmostEqual(progress.left_s(), 100, delta=1)
+        self.assertEqual((duration(59.9), duration(61)), ("59 s", "1 min 01 s"))
+
+
+class Comparisons(unittest.TestCase):
+
+    def judge(self, before, after):
+        return compare.judge(before, after)[0]
+
+    def test_within_the_noise_of_both_nothing_has_changed(self):
+        self.assertEqual(self.judge(result(), result(ratio=1.7)), "same")  # 10 % of each at least
+        wide = result(spread=(1.0, 3.0))
+        self.assertEqual(self.judge(wide, result(ratio=1.0)), "same")
+
+    def test_beyond_it_the_direction_counts(self):
+        self.assertEqual(self.judge(result(), result(ratio=1.2)), "worse")
+        self.assertEqual(self.judge(result(), result(ratio=3.0)), "better")
+        less = result(more=False)
+        self.assertEqual(self.judge(less, result(ratio=3.0, more=False)), "worse")
+        self.assertEqual(self.judge(less, result(ratio=1.2, more=False)), "better")
+
+    def test_only_ratios_fail_a_run(self):
+        before = {"rows": [result("a.ratio"), result("a.value", ratio=None, spread=(9, 11)), result("a.fine")]}
+        after = {"rows": [result("a.ratio", ratio=1.0), result("a.value", value=1.0, ratio=None, spread=(1, 1)),
+                          result("a.fine", ratio=2.05)]}
+        self.assertEqual([old["id"] for old, _, _ in compare.regressions(before, after)], ["a.ratio"])
+        self.assertIn("a.ratio: 2x before, 1x now (-50.0 %)", compare.regressions_text(
+            compare.regressions(before, after), "x"))
+
+    def test_rows_that_only_one_has_are_named(self):
+        text = compare.text({"rows": [result("a.gone")]}, {"rows": [result("a.new")]})
+        self.assertIn("only before: a.gone", text)
+        self.assertIn("only after: a.new", text)
+
+    def test_what_was_not_measured_is_not_judged(self):
+        self.assertEqual(self.judge(result(), result(value=None, ratio=None, spread=None)), "not measured")
+        self.assertEqual(self.judge(result(), result(ratio=None)), "not comparable")
+
+    def test_files_that_are_no_results_are_refused_by_name(self):
+        cases = {"": "not JSON", "[]": "has no list 'rows'", '{"rows": [{"id": "a"}]}': "row 0 has no 'value'",
+                 '{"rows": [3]}': "row 0 has no 'id'"}
+        with tempfile.TemporaryDirectory() as directory:
+            for number, (text, complaint) in enumerate(cases.items()):
+                path = pathlib.Path(directory) / f"{number}.json"
+                path.write_text(text)
+                with self.subTest(text=text), self.assertRaisesRegex(compare.BadResults, re.escape(complaint)) as got:
+                    compare.read(path)
+                self.assertIn(str(path), str(got.exception))
+            with self.assertRaisesRegex(compare.BadResults, "No such file"):
+                compare.read(pathlib.Path(directory) / "nowhere")
+
+
+def all_rows():
+    groups = (l4.Group(False), services.Group(False), tcp.Group(False), l7.Group(False), control.Group(False))
+    return [row for group in groups for series in group.series for row in series.rows]
+
+
+class Reports(unittest.TestCase):
+
+    def test_ids_are_one_rows_each_and_in_the_readme(self):
+        names = [row.id for row in all_rows()]
+        self.assertEqual(len(names), len(set(names)))
+        readme = (ROOT / "bench" / "README.md").read_text()
+        # Families are written once: services.load_N, l7.https_proxied and its _25, _100 …
+        documented = set(re.findall(r"`([a-z0-9]+\.[a-zA-Z0-9_]+)`", readme))
+        for name in names:
+            family = re.sub(r"_\d+$", "_N", name) if name.startswith("services.") else name
+            family = re.sub(r"_(25|100|rate|busy|core)$", "", family) if name.startswith("l7.") else family
+            self.assertTrue(family in documented or name in documented, f"{name} is not in bench/README.md")
+
+    def test_every_finding_is_of_a_row_that_has_a_target(self):
+        with_target = {row.id for row in all_rows() if row.target}
+        self.assertEqual(set(report.findings()) - with_target, set())
+
+    def test_a_report_tells_who_wins_who_loses_and_what_bounds_it(self):
+        rows = [result("l7.http_proxied", ratio=1.5, what="ahead", unit="requests/s"),
+                result("l7.h2_proxied", ratio=0.5, what="behind", target=">= 2x", verdict="missed", missed_by=0.75,
+                       unit="requests/s"),
+                result("services.ns_1", ratio=0.5, more=False, what="cheaper", unit="ns"),
+                result("services.ns_100", ratio=0.4, more=False, what="cheaper", unit="ns"),
+                result("l4.ack_hit", ratio=1.5, more=False, reference="floor", what="known", unit="ns",
+                       target="<= 1.8x", verdict="met"),
+                result("tcp.rr64", value=None, ratio=None, spread=None, failed="not built")]
+        results = {"command": "weir bench", "date": "2026-11-29", "machine": "a, 2 CPUs, 3 MB", "kernel": "Linux 6",
+                   "load": 0.1, "rounds": 5, "versions": {"weir": "1"}, "rows": rows}
+        with tempfile.TemporaryDirectory() as directory:
+            directory = pathlib.Path(directory) / "report"
+            report.write(directory, results)
+            text = (directory / "RESULTS.md").read_text()
+            self.assertEqual(json.loads((directory / "results.json").read_text())["rows"], rows)
+            for picture in re.findall(r"\(plots/([\w.]+)\)", text):
+                self.assertIn("<svg", (directory / "plots" / picture).read_text())
+            self.assertIn("(plots/services_ns.svg)", text)
+            self.assertIn("not measured", (directory / "SCALING.md").read_text())
+        ahead, behind = text.index("## Where Weir is ahead"), text.index("## Where Weir is behind")
+        self.assertTrue(ahead < text.index("`services.ns_1`, cheaper") < behind < text.index("`l7.h2_proxied`, behind"))
+        self.assertNotIn("`l4.ack_hit`, known:", text[:text.index("## Targets")])  # a floor is no rival
+        self.assertIn("target >= 2x: MISSED by 75 %", text)
+        self.assertIn("### Proxied requests", text)
+        self.assertIn("`tcp.rr64`: not built", text)
+
+    def test_names_in_plots_are_quoted(self):
+        self.assertEqual(plots.quoted("a'b"), "'a''b'")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,109 @@
+"""`weir bench` as its user has it: what it prints and keeps, that two runs can be compared, and that nothing is
+left behind, also when it is stopped."""
+
+import contextlib
+import json
+import pathlib
+import signal
+import subprocess
+import tempfile
+import unittest
+
+from labcase import *
+
+WEIR_PROGRAM = BUILD / "tools" / "weir" / "weir"
+PINS = pathlib.Path("/sys/fs/bpf/weir-bench")
+# One series of each group, none of which takes long.
+SOME = "l4.live_*,services.connects_1,tcp.rr64,l7.https_proxied,control.maglev_build"
+
+
+def left_behind():
+    """What a run makes: namespaces, programs, groups, pages, processes."""
+    pages = pathlib.Path("/proc/meminfo").read_text()
+    return {"namespaces": run("ip", "netns", "list").stdout,
+            "programs": len(json.loads(run("bpftool", "prog", "show", "-j").stdout)),
+            "pins": sorted(path.name for path in pathlib.Path("/sys/fs/bpf").iterdir()),
+            "pages": [line for line in pages.splitlines() if line.startswith("HugePages_Free")],
+            "processes": run("pgrep", "-f", str(BUILD), check=False).stdout.split()}
+
+
+class Bench(unittest.TestCase):
+
+    def setUp(self):
+        need_root()
+        self.before = left_behind()
+        directory = tempfile.TemporaryDirectory(prefix="weirbench-")
+        self.addCleanup(directory.cleanup)
+        self.directory = pathlib.Path(directory.name)
+
+    def bench(self, *words, **options):
+        return run(WEIR_PROGRAM, "bench", *words, check=False, timeout=240, **options)
+
+    def assert_nothing_is_left(self):
+        # The kernel frees programs and pages a moment after the last process that had them.
+        with contextlib.suppress(weirlab.LabError):
+            wait_until("everything to be gone", lambda: left_behind() == self.before, 15)
+        self.assertEqual(left_behind(), self.before)
+
+    def test_every_group_is_measured_shown_and_kept_and_nothing_stays(self):
+        file, report = self.directory / "a.json", self.directory / "report"
+        done = self.bench("--quick", "--rounds", "1", "--rows", SOME, "--json", file, "--report", report)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        rows = {row["id"]: row for row in json.loads(file.read_text())["rows"]}
+        for name in ("l4.live_gue_64k", "services.connects_1", "tcp.rr64", "l7.https_proxied", "control.maglev_build"):
+            self.assertIn(name, done.stdout)
+            self.assertGreater(rows[name]["value"], 0)
+        for name in ("services.connects_1", "tcp.rr64", "l7.https_proxied"):
+            row = rows[name]
+            self.assertAlmostEqual(row["ratio"], row["value"] / row["reference_value"])
+        self.assertEqual(rows["tcp.rr64"]["target"], ">= 2.4x")
+        self.assertIn(rows["tcp.rr64"]["verdict"], ("met", "missed", "client-bound"))
+        for part in ("RESULTS.md", "SCALING.md", "results.json", "plots/l4.svg", "plots/l7.svg"):
+            if part != "plots/l4.svg":  # of rows that were not asked for
+                self.assertTrue((report / part).stat().st_size > 500, part)
+        self.assert_nothing_is_left()
+        same = self.bench("compare", file, file)
+        self.assertEqual((same.returncode, same.stderr), (0, ""))
+        self.assertRegex(same.stdout, r"(?m)^tcp\.rr64 .* same$")
+
+    def test_stopped_in_the_middle_it_takes_everything_down_and_shows_what_it_has(self):
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+            with self.subTest(signal=number.name), \
+                    subprocess.Popen([WEIR_PROGRAM, "bench", "l7", "--rows", "l7.http_proxied"],
+                                     stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as bench:
+                try:
+                    wait_until("a client to run", lambda: run("pgrep", "-x", "h2load", check=False).stdout, 60)
+                    bench.send_signal(number)
+                    out, err = bench.communicate(timeout=30)
+                finally:
+                    bench.kill()
+                self.assertEqual(bench.returncode, 130, err)
+                self.assertIn("interrupted; everything is taken down", err)
+                self.assertIn("l7.http_proxied", out)
+                self.assert_nothing_is_left()
+
+    def test_killed_it_leaves_nothing_that_the_next_run_does_not_remove(self):
+        with subprocess.Popen([WEIR_PROGRAM, "bench", "l4", "--rows", "l4.live_*"], stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL) as bench:
+            wait_until("the balancer to be loaded", PINS.exists, 30)
+            bench.kill()
+        wait_until("live_bench to end", lambda: not run("pgrep", "-x", "live_bench", check=False).stdout, 60)
+        done = self.bench("l4", "--quick", "--rounds", "1", "--rows", "l4.live_*")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assert_nothing_is_left()
+
+    def test_what_it_cannot_do_is_said_before_anything_is_measured(self):
+        cases = ((("--rows", "l9.*"), "l9.*: no row has such an id"),
+                 (("--json", "/nowhere/x.json"), "/nowhere is not a directory that can be written to"),
+                 (("--against", "/nowhere/x.json"), "/nowhere/x.json: No such file or directory"),
+                 (("l5",), "l5"), (("--rounds", "0"), "0"))
+        for words, complaint in cases:
+            with self.subTest(words=words):
+                done = self.bench(*words)
+                self.assertIn(done.returncode, (1, 2))
+                self.assertIn(complaint, done.stderr)
+                self.assertEqual(done.stdout, "")
+
+
+if __name__ == "__main__":
+    main()
