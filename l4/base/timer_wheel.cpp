@@ -1,6 +1,7 @@
 #include "l4/base/timer_wheel.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace weir {
 namespace {
@@ -69,7 +70,15 @@ void TimerWheel::place(Timer& timer) {
   std::size_t level = 0;
   while (level + 1 < kLevels && (distance >> shift_of(level + 1)) != 0)
     ++level;
-  append(heads_[level][(due >> shift_of(level)) % kSlots], timer);
+  const std::size_t slot = (due >> shift_of(level)) % kSlots;
+  append(heads_[level][slot], timer);
+  used_[level][slot / kWordBits] |= std::uint64_t{1} << slot % kWordBits;
+}
+
+/// Moves all timers of a slot to the list `to`.
+void TimerWheel::take(std::size_t level, std::size_t slot, Timer& to) {
+  splice(heads_[level][slot], to);
+  used_[level][slot / kWordBits] &= ~(std::uint64_t{1} << slot % kWordBits);
 }
 
 void TimerWheel::collect_due() {
@@ -78,7 +87,7 @@ void TimerWheel::collect_due() {
     if ((tick_ & ((std::uint64_t{1} << shift_of(level)) - 1)) != 0) break;
     Timer moving;
     moving.next_ = moving.previous_ = &moving;
-    splice(heads_[level][(tick_ >> shift_of(level)) % kSlots], moving);
+    take(level, (tick_ >> shift_of(level)) % kSlots, moving);
     while (moving.next_ != &moving) {
       Timer& timer = *moving.next_;
       timer.unlink();
@@ -86,7 +95,7 @@ void TimerWheel::collect_due() {
     }
     moving.next_ = moving.previous_ = nullptr;
   }
-  splice(heads_[0][tick_ % kSlots], due_);
+  take(0, tick_ % kSlots, due_);
   ++tick_;
 }
 
@@ -99,22 +108,36 @@ Timer* TimerWheel::pop_due() {
 
 bool TimerWheel::is_empty() const {
   if (due_.next_ != &due_) return false;
-  return std::all_of(heads_.begin(), heads_.end(), [](const auto& level) {
-    return std::all_of(level.begin(), level.end(),
-                       [](const Timer& head) { return head.next_ == &head; });
-  });
+  for (std::size_t level = 0; level < kLevels; ++level)
+    for (std::size_t word = 0; word < used_[level].size(); ++word)
+      for (std::uint64_t bits = used_[level][word]; bits != 0; bits &= bits - 1) {
+        const auto bit = static_cast<std::size_t>(std::countr_zero(bits));
+        const Timer& head = heads_[level][word * kWordBits + bit];
+        if (head.next_ != &head) return false;
+      }
+  return true;
+}
+
+std::uint64_t TimerWheel::next_busy_tick() const {
+  const std::uint64_t block = tick_ - tick_ % kSlots;
+  if (tick_ == block) return tick_;
+  std::size_t slot = tick_ % kSlots;
+  while (slot < kSlots) {
+    const std::uint64_t bits = used_[0][slot / kWordBits] >> slot % kWordBits;
+    if (bits == 0) {
+      slot = (slot / kWordBits + 1) * kWordBits;
+      continue;
+    }
+    slot += static_cast<std::size_t>(std::countr_zero(bits));
+    const Timer& head = heads_[0][slot];
+    if (head.next_ != &head) break;
+    ++slot;
+  }
+  return block + slot;
 }
 
 Instant TimerWheel::next_deadline() const {
-  for (std::uint64_t tick = tick_; tick < tick_ + kSlots; ++tick) {
-    const Timer& head = heads_[0][tick % kSlots];
-    const bool crosses_block = tick % kSlots == 0 && tick != tick_;
-    if (head.next_ != &head || crosses_block) {
-      if (crosses_block && is_empty()) return kNever;
-      return start_ + kTick * static_cast<std::int64_t>(tick);
-    }
-  }
-  return is_empty() ? kNever : start_ + kTick * static_cast<std::int64_t>(tick_ + kSlots);
+  return is_empty() ? kNever : start_ + kTick * static_cast<std::int64_t>(next_busy_tick());
 }
 
 }  // namespace weir

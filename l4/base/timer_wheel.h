@@ -67,23 +67,34 @@ class TimerWheel {
         tick_ = target + 1;
         return;
       }
+      tick_ = next_busy_tick();
+      if (tick_ > target) {
+        tick_ = target + 1;
+        return;
+      }
       collect_due();
       while (Timer* timer = pop_due())
         fire(*timer);
     }
   }
 
-  /// A time until which nothing is due: exact within the next 256 ticks, otherwise earlier than
-  /// the first deadline. kNever when the wheel is empty. The caller sleeps no longer than this.
+  /// A time until which nothing is due: exact within a round of the lowest level, otherwise earlier
+  /// than the first deadline. kNever when the wheel is empty. The caller sleeps no longer than
+  /// this.
   [[nodiscard]] Instant next_deadline() const;
 
  private:
   static constexpr std::size_t kSlots = 256;
   static constexpr std::size_t kLevels = 4;
+  static constexpr std::size_t kWordBits = 64;
 
   [[nodiscard]] std::uint64_t tick_of(Instant time) const;
   [[nodiscard]] bool is_empty() const;
+  /// The first tick from tick_ on whose slot of the lowest level may hold timers, or at which those
+  /// of a higher level come down.
+  [[nodiscard]] std::uint64_t next_busy_tick() const;
   void place(Timer& timer);
+  void take(std::size_t level, std::size_t slot, Timer& to);
   void collect_due();
   Timer* pop_due();
   static void append(Timer& head, Timer& timer);
@@ -94,6 +105,9 @@ class TimerWheel {
   std::uint32_t armed_hint_ = 0;  // arms since the wheel was last seen empty; saves the scan
   Timer due_;
   std::array<std::array<Timer, kSlots>, kLevels> heads_;
+  // Bit n of a level: its slot n may hold timers. Set by who puts one there, cleared when the slot
+  // is emptied; a cancelled timer does not know its slot, and leaves the bit.
+  std::array<std::array<std::uint64_t, kSlots / kWordBits>, kLevels> used_{};
 };
 
 }  // namespace weir

@@ -1,7 +1,5 @@
 #pragma once
 
-#include <algorithm>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -35,49 +33,17 @@ struct ParseResult {
   Refusal refusal{};         ///< with kError
 };
 
-/// Finds the lines of a head in a buffer that grows. It keeps positions only, so the buffer may
-/// move between calls, and no byte is searched twice. Refuses control bytes and line ends other
-/// than CRLF where they stand, so that an error does not depend on how the bytes were cut.
-class LineScanner {
- public:
+/// How far the lines of a head have been found in a buffer that grows. Positions only, so the
+/// buffer may move between calls, and no byte is searched twice.
+struct LineScanner {
+  /// Control bytes and line ends other than CRLF are refused where they stand, so that an error
+  /// does not depend on how the bytes were cut.
   enum class Outcome : std::uint8_t { kLine, kIncomplete, kTooLong, kBareCr, kBareLf, kControl };
-  struct Line {
-    Outcome outcome;
-    std::size_t begin = 0;  ///< with kLine: the line without its CRLF
-    std::size_t end = 0;
-  };
 
-  /// The next line; all its bytes, CRLF included, lie before `limit`.
-  [[nodiscard]] Line next(std::string_view text, std::size_t limit) {
-    const std::size_t end = std::min(text.size(), limit);
-    if (stops_ == 0) look_ahead(text, end);
-    const std::size_t at =
-        stops_ == 0 ? end : stops_at_ + static_cast<std::size_t>(std::countr_zero(stops_));
-    if (at + 1 >= end || text[at] != '\r' || text[at + 1] != '\n')
-      return {.outcome = why_not(text, at, limit)};
-    const Line line{.outcome = Outcome::kLine, .begin = line_begin_, .end = at};
-    line_begin_ = at + 2;
-    // CR and LF are two stops, the latter only if it has been looked at.
-    stops_ &= stops_ - 1;
-    stops_ &= stops_ - 1;
-    scanned_ = std::max(scanned_, line_begin_);
-    return line;
-  }
-  /// Where the next line starts.
-  [[nodiscard]] std::size_t position() const { return line_begin_; }
-  void reset() {
-    line_begin_ = scanned_ = 0;
-    stops_ = 0;
-  }
-
- private:
-  void look_ahead(std::string_view text, std::size_t end);
-  [[nodiscard]] static Outcome why_not(std::string_view text, std::size_t at, std::size_t limit);
-
-  std::size_t line_begin_ = 0;
-  std::size_t scanned_ = 0;  // where to look on: what is before it is plain text or in stops_
-  std::size_t stops_at_ = 0;
-  std::uint64_t stops_ = 0;  // bit n: a control byte at stops_at_ + n, not yet dealt with
+  std::size_t line_begin = 0;  ///< of the next line
+  std::size_t scanned = 0;     ///< where to look on: what is before it is plain text or in `stops`
+  std::size_t stops_at = 0;
+  std::uint64_t stops = 0;  ///< bit n: a control byte at stops_at + n, not yet dealt with
 };
 
 /// Parses request heads from a buffer in which the caller collects what arrives. One per

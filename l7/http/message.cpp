@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 
 #include "l4/base/assert.h"
 
@@ -12,6 +13,8 @@ namespace {
 /// What a list begins with: an ordinary head fits, and one made anew grows no further.
 constexpr std::size_t kEntriesMin = 16;
 constexpr std::size_t kArenaBytesMin = 512;
+
+constexpr std::size_t kWord = sizeof(std::uint64_t);
 
 constexpr char to_lower(char c) {
   return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
@@ -95,13 +98,14 @@ std::string_view reason_phrase(Status status) {
 }
 
 bool same_letters(const char* a, const char* b, std::size_t size) {
-  for (std::size_t i = 0; i < size; ++i)
+  // Most are spelled alike, which eight bytes at once tell.
+  std::size_t i = 0;
+  while (i + kWord <= size && std::memcmp(a + i, b + i, kWord) == 0)
+    i += kWord;
+  for (; i < size; ++i)
     if (a[i] != b[i] && to_lower(a[i]) != to_lower(b[i])) return false;
   return true;
 }
-
-HeaderList::Iterator HeaderList::begin() const { return {this, 0}; }
-HeaderList::Iterator HeaderList::end() const { return {this, size()}; }
 
 std::optional<std::string_view> HeaderList::find(std::string_view name) const {
   for (const Field field : *this)
@@ -113,8 +117,6 @@ std::size_t HeaderList::count(std::string_view name) const {
   const Matches matches = find_all(name);
   return static_cast<std::size_t>(std::distance(matches.begin(), matches.end()));
 }
-
-HeaderList::Matches HeaderList::find_all(std::string_view name) const { return {*this, name}; }
 
 void HeaderList::add(std::string_view name, std::string_view value) {
   entries_.push_back(store(name, value));

@@ -140,30 +140,40 @@ class HeaderList {
   std::vector<Entry> entries_;
 };
 
+/// Valid until the list changes.
 class HeaderList::Iterator {
  public:
   using value_type = Field;
   using difference_type = std::ptrdiff_t;
   Iterator() = default;
-  Iterator(const HeaderList* list, std::size_t index) : list_{list}, index_{index} {}
-  Field operator*() const { return (*list_)[index_]; }
+  Field operator*() const {
+    return {{text_ + entry_->name_at, entry_->name_size},
+            {text_ + entry_->value_at, entry_->value_size}};
+  }
   Iterator& operator++() {
-    ++index_;
+    ++entry_;
     return *this;
   }
   Iterator operator++(int) {
     const Iterator before = *this;
-    ++index_;
+    ++entry_;
     return before;
   }
-  friend bool operator==(const Iterator&, const Iterator&) = default;
+  friend bool operator==(const Iterator& a, const Iterator& b) { return a.entry_ == b.entry_; }
 
  private:
-  const HeaderList* list_ = nullptr;
-  std::size_t index_ = 0;
+  friend class HeaderList;
+  Iterator(const char* text, const Entry* entry) : text_{text}, entry_{entry} {}
+  const char* text_ = nullptr;
+  const Entry* entry_ = nullptr;
 };
 
-/// What find_all() returns: a range that lives no longer than the list and the name.
+inline HeaderList::Iterator HeaderList::begin() const { return {arena_.data(), entries_.data()}; }
+inline HeaderList::Iterator HeaderList::end() const {
+  return {arena_.data(), entries_.data() + entries_.size()};
+}
+
+/// What find_all() returns: a range that lives no longer than the name, and until the list changes.
 class HeaderList::Matches {
  public:
   class Iterator {
@@ -171,13 +181,13 @@ class HeaderList::Matches {
     using value_type = Field;
     using difference_type = std::ptrdiff_t;
     Iterator() = default;
-    Iterator(const HeaderList* list, std::string_view name, std::size_t index)
-        : list_{list}, name_{name}, index_{index} {
+    Iterator(HeaderList::Iterator at, HeaderList::Iterator end, std::string_view name)
+        : at_{at}, end_{end}, name_{name} {
       skip();
     }
-    Field operator*() const { return (*list_)[index_]; }
+    Field operator*() const { return *at_; }
     Iterator& operator++() {
-      ++index_;
+      ++at_;
       skip();
       return *this;
     }
@@ -186,26 +196,32 @@ class HeaderList::Matches {
       ++*this;
       return before;
     }
-    friend bool operator==(const Iterator& a, const Iterator& b) { return a.index_ == b.index_; }
+    friend bool operator==(const Iterator& a, const Iterator& b) { return a.at_ == b.at_; }
 
    private:
     void skip() {
-      while (index_ < list_->size() && !equals_ignoring_case((*list_)[index_].name, name_))
-        ++index_;
+      while (at_ != end_ && !equals_ignoring_case((*at_).name, name_))
+        ++at_;
     }
-    const HeaderList* list_ = nullptr;
+    HeaderList::Iterator at_;
+    HeaderList::Iterator end_;
     std::string_view name_;
-    std::size_t index_ = 0;
   };
 
-  Matches(const HeaderList& list, std::string_view name) : list_{list}, name_{name} {}
-  [[nodiscard]] Iterator begin() const { return {&list_, name_, 0}; }
-  [[nodiscard]] Iterator end() const { return {&list_, name_, list_.size()}; }
+  Matches(const HeaderList& list, std::string_view name)
+      : begin_{list.begin()}, end_{list.end()}, name_{name} {}
+  [[nodiscard]] Iterator begin() const { return {begin_, end_, name_}; }
+  [[nodiscard]] Iterator end() const { return {end_, end_, name_}; }
 
  private:
-  const HeaderList& list_;
+  HeaderList::Iterator begin_;
+  HeaderList::Iterator end_;
   std::string_view name_;
 };
+
+inline HeaderList::Matches HeaderList::find_all(std::string_view name) const {
+  return {*this, name};
+}
 
 /// Everything of a request but its body. Owns its bytes; clear() keeps the capacity.
 struct RequestHead {

@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <charconv>
 #include <iterator>
 
+#include "l7/http/character_blocks.h"
 #include "l7/http/characters.h"
 
 namespace weir::http {
@@ -21,8 +23,10 @@ constexpr std::size_t kHostBytesMax = 254;
 
 constexpr Refusal bad_request(std::string_view reason) { return {Status::kBadRequest, reason}; }
 
-/// The fields that framing depends on, gathered in one pass over the list.
+/// The fields that framing depends on, and Host, gathered in one pass over the list.
 struct FramingFields {
+  std::size_t hosts = 0;
+  std::string_view host;  // the last one
   std::size_t content_lengths = 0;
   std::size_t transfer_encodings = 0;
   std::size_t codings = 0;  // list elements of all Transfer-Encoding fields
@@ -65,36 +69,59 @@ void note_expect(FramingFields& found, std::string_view value) {
   found.expect = true;
 }
 
+/// Tells nearly all names apart without a comparison. No parser takes an empty one.
+constexpr unsigned length_and_letter(std::string_view name) {
+  constexpr unsigned kCaseBit = 0x20;
+  return static_cast<unsigned>(name.size()) << 8 |
+         static_cast<unsigned char>(name.front() | kCaseBit);
+}
+
 FramingFields framing_fields(const HeaderList& fields) {
   FramingFields found;
   for (const auto [name, value] : fields) {
-    switch (name.size()) {  // most names end here, without a comparison
-      case 6:
-        if (equals_ignoring_case(name, "expect")) note_expect(found, value);
+    const auto is_name = [name = name](std::string_view other) {
+      return equals_ignoring_case(name, other);
+    };
+    switch (length_and_letter(name)) {
+      case length_and_letter("Host"):
+        if (!is_name("Host")) break;
+        ++found.hosts;
+        found.host = value;
         break;
-      case 7:
-        if (equals_ignoring_case(name, "upgrade")) {
-          ++found.upgrades;
-          found.websocket = equals_ignoring_case(value, "websocket");
-        }
+      case length_and_letter("Expect"):
+        if (is_name("Expect")) note_expect(found, value);
         break;
-      case 10:
-        if (equals_ignoring_case(name, "connection")) note_connection(found, value);
+      case length_and_letter("Upgrade"):
+        if (!is_name("Upgrade")) break;
+        ++found.upgrades;
+        found.websocket = equals_ignoring_case(value, "websocket");
         break;
-      case 14:
-        if (equals_ignoring_case(name, "content-length")) {
-          ++found.content_lengths;
-          found.content_length = value;
-        }
+      case length_and_letter("Connection"):
+        if (is_name("Connection")) note_connection(found, value);
         break;
-      case 17:
-        if (equals_ignoring_case(name, "transfer-encoding")) note_transfer_encoding(found, value);
+      case length_and_letter("Content-Length"):
+        if (!is_name("Content-Length")) break;
+        ++found.content_lengths;
+        found.content_length = value;
+        break;
+      case length_and_letter("Transfer-Encoding"):
+        if (is_name("Transfer-Encoding")) note_transfer_encoding(found, value);
         break;
       default:
         break;
     }
   }
   return found;
+}
+
+/// RFC 9112, section 3.2.
+std::optional<Refusal> check_host(const FramingFields& found, int minor_version) {
+  if (found.hosts > 1) return bad_request("more than one Host");
+  if (found.hosts == 0 && minor_version == 0) return std::nullopt;
+  if (found.hosts == 0) return bad_request("no Host in an HTTP/1.1 request");
+  const auto authority = parse_authority(found.host);
+  if (!authority) return authority.refusal();
+  return std::nullopt;
 }
 
 /// RFC 9112, section 6.1. An unknown coding before a final "chunked" is well formed, so it gets
@@ -179,6 +206,21 @@ bool is_ipv6(std::string_view text) {
   return inet_pton(AF_INET6, terminated.data(), &address) == 1;
 }
 
+/// The first position that is in no label, nor the dot behind one: there are no empty labels,
+/// "a..b" is no name, and ".." would become "." without its last dot.
+std::size_t skip_labels(std::string_view text) {
+  Members after_dot = 1;
+  for (std::size_t at = 0; at < text.size(); at += kBlock) {
+    const std::size_t end = std::min(text.size(), at + kBlock);
+    const Members dots = members_of_rest<Dot>(text, at, end);
+    const Members good =
+        members_of_rest<HostText>(text, at, end) & ~(dots & (dots << 1 | after_dot));
+    if (good != kAllMembers) return at + static_cast<std::size_t>(std::countr_one(good));
+    after_dot = dots >> (kBlock - 1);
+  }
+  return text.size();
+}
+
 /// The size of the host at the front of an authority, or why there is none.
 Checked<std::size_t> host_size(std::string_view text) {
   if (text.starts_with('[')) {
@@ -187,16 +229,9 @@ Checked<std::size_t> host_size(std::string_view text) {
       return bad_request("the host is not an IPv6 address in brackets");
     return bracket + 1;
   }
-  // No empty labels: "a..b" is no name, and ".." would become "." without its last dot.
-  bool in_label = false;
-  bool well_formed = true;
-  std::size_t size = 0;
-  for (; size < text.size() && text[size] != ':'; ++size) {
-    const char c = text[size];
-    well_formed = well_formed && is_in(c, kHostCharacter) && (c != '.' || in_label);
-    in_label = c != '.';
-  }
-  if (size == 0 || size > kHostBytesMax || !well_formed)
+  const std::size_t size = skip_labels(text);
+  const bool ends_well = size == text.size() || text[size] == ':';
+  if (size == 0 || size > kHostBytesMax || !ends_well)
     return bad_request("the host is not a name or an address");
   return size;
 }
@@ -260,6 +295,7 @@ std::size_t resolve_segment(std::string& path, std::size_t begin, std::size_t en
 
 Checked<RequestFraming> request_framing(const RequestHead& head) {
   const FramingFields found = framing_fields(head.fields);
+  if (const auto refusal = check_host(found, head.minor_version)) return *refusal;
   const auto body = declared_body(found, head.minor_version, BodyKind::kNone);
   if (!body) return body.refusal();
   const bool is_1_1 = head.minor_version >= 1;
@@ -357,7 +393,7 @@ Checked<Target> parse_target(std::string_view method, std::string_view target) {
 }
 
 Checked<Authority> parse_authority(std::string_view text) {
-  const auto refuse = [&](Refusal refusal) -> Checked<Authority> {
+  const auto refuse = [text](Refusal refusal) -> Checked<Authority> {
     // RFC 9110, section 4.2.4. Its colon looks like that of a port.
     if (text.find('@') == std::string_view::npos) return refusal;
     return bad_request("user information in front of the host");

@@ -71,7 +71,8 @@ struct ResponseFraming {
 };
 
 /// How the body of a parsed HTTP/1.x request ends. Refuses whatever has two readings: a length
-/// and a coding, two lengths, a length that is not plain digits, a coding other than "chunked".
+/// and a coding, two lengths, a length that is not plain digits, a coding other than "chunked";
+/// and, since one look at the fields is enough for both, a request that does not name one host.
 Checked<RequestFraming> request_framing(const RequestHead& head);
 
 /// The same for the answer to a request with that method. Refusals are 502: ours to the client.

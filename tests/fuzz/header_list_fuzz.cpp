@@ -42,7 +42,7 @@ std::string_view pick(Choices& choices, const http::HeaderList& list) {
   return choice % 2 == 0 ? field.name : field.value;
 }
 
-auto is(const std::string& name) {
+auto is(std::string_view name) {
   return [name](const auto& entry) { return http::equals_ignoring_case(entry.first, name); };
 }
 
@@ -84,6 +84,8 @@ void check_all(const http::HeaderList& list, const Model& model) {
 
 void act(Choices& choices, http::HeaderList& list, Model& model) {
   const std::uint8_t action = choices.next() % 8;
+  // What add() has broken stays so until something else changes the list, or until the end.
+  if (action < 4) check_all(list, model);
   const std::string_view name = pick(choices, list);
   const std::string name_copy{name};
   const std::string_view value = pick(choices, list);
@@ -122,10 +124,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   Choices choices{data, size};
   http::HeaderList list;
   Model model;
-  while (choices.any() && model.size() < kFieldsMax) {
+  while (choices.any() && model.size() < kFieldsMax)
     act(choices, list, model);
-    check_all(list, model);
-  }
+  check_all(list, model);
   // What is meant for the next hop goes, and nothing that Connection cannot name.
   const bool has_host = list.contains("Host");
   http::remove_hop_by_hop(list);

@@ -85,6 +85,16 @@ TEST(TimerWheel, HasNoDeadlineWhenItIsEmpty) {
   EXPECT_EQ(wheel.next_deadline(), kNever);
 }
 
+TEST(TimerWheel, KnowsOfADeadlineBehindTheBlockThatItIsAboutToEnter) {
+  constexpr int kTicksOfABlock = 256;
+  TimerWheel wheel{kStart};
+  Timer timer;
+  const Instant deadline = kStart + TimerWheel::kTick * (kTicksOfABlock + 3);
+  wheel.arm(timer, deadline);
+  const auto fire = [](Timer&) { FAIL() << "early"; };
+  wheel.advance(kStart + TimerWheel::kTick * (kTicksOfABlock - 1), fire);
+  EXPECT_LE(wheel.next_deadline(), deadline);
+}
 TEST(TimerWheel, LetsATimerBeArmedAgainAndDestroyedWhileItFires) {
   TimerWheel wheel{kStart};
   auto victim = std::make_unique<Timer>();
