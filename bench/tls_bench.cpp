@@ -86,6 +86,7 @@ class BareServer final : public Server {
     WEIR_ASSERT(SSL_CTX_use_certificate_chain_file(ctx, file.c_str()) == 1 &&
                 SSL_CTX_use_PrivateKey_file(ctx, file.c_str(), SSL_FILETYPE_PEM) == 1);
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_num_tickets(ctx, 1);  // as ours
     SSL_CTX_set_session_id_context(ctx, reinterpret_cast<const unsigned char*>("bench"), 5);
   }
   void begin() override {

@@ -6,8 +6,12 @@
 
 #include <CLI/CLI.hpp>
 #include <array>
+#include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
 
 #include "tools/man/page.h"
 
@@ -16,7 +20,6 @@ namespace {
 
 constexpr int kFailed = 1;
 constexpr int kUsage = 2;
-constexpr int kRoundsDefault = 5;
 
 namespace fs = std::filesystem;
 
@@ -24,7 +27,7 @@ struct Words {
   std::vector<std::string> groups;
   std::vector<std::string> rows;
   bool quick = false;
-  int rounds = kRoundsDefault;
+  int rounds = 0;  // the suite's own
   std::string json;
   std::string report;
   std::string against;
@@ -35,9 +38,8 @@ void add_options(CLI::App& app, Words& words) {
   app.add_option("groups", words.groups, "what is measured; everything if nothing is named")
       ->check(CLI::IsMember({"l4", "services", "tcp", "l7", "control"}));
   app.add_flag("--quick", words.quick, "short turns: everything in less than three minutes");
-  app.add_option("--rounds", words.rounds, "of each series; contenders take turns in them")
-      ->check(CLI::Range(1, 1000))
-      ->capture_default_str();
+  app.add_option("--rounds", words.rounds, "of each series; contenders take turns in them (5, with --quick 3)")
+      ->check(CLI::Range(1, 1000));
   app.add_option("--rows", words.rows, "only series with a row whose id matches, as l7.https_*")
       ->delimiter(',')
       ->allow_extra_args(false);

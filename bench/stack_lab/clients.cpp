@@ -13,7 +13,8 @@ constexpr std::uint32_t kOpeningMax = 512;  // SYNs without an answer; a listene
 constexpr std::uint32_t kAskedMax = 256;    // questions to idle connections without an answer
 constexpr std::size_t kWriteBytes = 64 * 1024;
 constexpr Duration kAnswerMax = std::chrono::seconds{10};
-constexpr Duration kLook = std::chrono::milliseconds{20};  // between two looks for late attempts
+constexpr Duration kQuiet = std::chrono::milliseconds{50};  // nothing more belongs to a reply
+constexpr Duration kLook = std::chrono::milliseconds{20};   // between two looks for late attempts
 
 }  // namespace
 
@@ -23,10 +24,14 @@ Client::Client(Transport& transport, const LoadOptions& options)
     : transport_{transport},
       options_{options},
       measurement_{options},
-      slots_(std::size_t{options.connections} + options.idle),
-      request_(options.request_bytes, std::byte{'q'}) {
-  if (options.websocket)
-    std::ranges::copy(as_bytes(websocket_frame(options.request_bytes, true)), request_.begin());
+      reply_bytes_{options.reply_bytes},
+      request_(options.request_bytes, std::byte{'q'}),
+      slots_(std::size_t{options.connections} + options.idle) {
+  const auto say = [&](std::string_view text) {
+    request_.assign(as_bytes(text).begin(), as_bytes(text).end());
+  };
+  if (options.websocket) say(websocket_frame(options.request_bytes, true));
+  if (options.http) say(http_request());
 }
 
 bool Client::open(std::uint32_t slot, Instant now) {
@@ -83,7 +88,7 @@ void Client::send_request(std::uint32_t slot, Instant now) {
 
 bool Client::read_reply(std::uint32_t slot) {
   slots_[slot].received += static_cast<std::uint32_t>(transport_.discard(slot));
-  return slots_[slot].received >= options_.reply_bytes;
+  return slots_[slot].received >= reply_bytes_;
 }
 
 nlohmann::ordered_json Client::report() const { return measurement_.report(); }
@@ -97,33 +102,80 @@ void Client::close() {
 // ---- rr -----------------------------------------------------------------------------------------
 
 void RequestClient::begin(Instant now) {
-  for (std::uint32_t slot = 0; slot < options_.connections; ++slot)
-    send_request(slot, now);
+  began_ = now;
+  for (std::uint32_t slot = 0; slot < options_.connections; ++slot) {
+    if (options_.rate_per_s > 0)
+      free_.push_back(slot);
+    else
+      send_request(slot, now);
+  }
 }
 
-void RequestClient::opened(std::uint32_t slot, Instant) {
-  if (!options_.websocket) return;
+void RequestClient::opened(std::uint32_t slot, Instant now) {
+  if (!options_.websocket && !options_.http) return;
   // Open once it is answered: nothing else comes before the first request.
-  slots_[slot].state = State::kOpening;
+  slots_[slot] = {.since = now, .state = State::kOpening};
   ++opening_;
-  transport_.write(slot, as_bytes(websocket_request()));
+  if (options_.http)
+    transport_.write(slot, request_);
+  else
+    transport_.write(slot, as_bytes(websocket_request()));
+}
+
+void RequestClient::finish_opening(std::uint32_t slot) {
+  slots_[slot].state = State::kOpen;
+  --opening_;
+}
+
+void RequestClient::learn_replies(Instant now) {
+  for (std::uint32_t slot = 0; slot < slots_.size(); ++slot) {
+    const Slot& one = slots_[slot];
+    if (one.state != State::kOpening || one.received == 0 || now - one.since < kQuiet) continue;
+    if (!has_learnt_) reply_bytes_ = one.received;
+    has_learnt_ = true;
+    if (one.received != reply_bytes_) measurement_.add_failure();
+    finish_opening(slot);
+  }
 }
 
 void RequestClient::on_readable(std::uint32_t slot, Instant now) {
   if (slots_[slot].state == State::kOpening) {
-    transport_.discard(slot);
-    slots_[slot].state = State::kOpen;
-    --opening_;
+    slots_[slot].received += static_cast<std::uint32_t>(transport_.discard(slot));
+    slots_[slot].since = now;
+    if (options_.websocket) finish_opening(slot);
     return;
   }
   if (!read_reply(slot)) return;
   measurement_.add_operation(now - slots_[slot].since);
-  send_request(slot, now);
+  if (options_.rate_per_s == 0) return send_request(slot, now);
+  free_.push_back(slot);
+  ask_due(now);
+}
+
+Instant RequestClient::due(std::uint64_t number) const {
+  const double seconds = static_cast<double>(number) / options_.rate_per_s;
+  return began_ + std::chrono::duration_cast<Duration>(std::chrono::duration<double>{seconds});
+}
+
+void RequestClient::ask_due(Instant now) {
+  for (; !free_.empty() && due(asked_) <= now; ++asked_) {
+    const std::uint32_t slot = free_.back();
+    free_.pop_back();
+    send_request(slot, due(asked_));
+  }
+}
+
+Instant RequestClient::next_deadline() const {
+  if (!measurement_.has_begun() && options_.http) return slots_[0].since + kQuiet;
+  const bool waits = options_.rate_per_s > 0 && measurement_.has_begun() && !free_.empty();
+  return waits ? std::min(Client::next_deadline(), due(asked_)) : Client::next_deadline();
 }
 
 void RequestClient::advance(Instant now) {
+  if (options_.http && !measurement_.has_begun()) learn_replies(now);
   Client::advance(now);
-  if (measurement_.is_over()) finish();
+  if (measurement_.is_over()) return finish();
+  if (options_.rate_per_s > 0 && measurement_.has_begun()) ask_due(now);
 }
 
 // ---- crr ----------------------------------------------------------------------------------------

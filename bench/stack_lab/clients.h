@@ -75,28 +75,42 @@ class Client {
   Transport& transport_;
   const LoadOptions& options_;
   Measurement measurement_;
+  std::uint32_t reply_bytes_;
+  std::vector<std::byte> request_;
   std::vector<Slot> slots_;
   std::uint32_t opening_ = 0;  // slots of that state
 
  private:
   void open_more(Instant now);
 
-  std::vector<std::byte> request_;
   std::uint32_t started_ = 0;  // slots that have been opened for the first time
   std::uint32_t next_port_ = 0;
   bool finished_ = false;
 };
 
-/// rr: every busy connection sends its next request when the reply is complete.
+/// rr: every busy connection sends its next request when the reply is complete. With a rate,
+/// requests are due at their time: one that finds no connection free goes later, and its latency
+/// counts from when it was due.
 class RequestClient final : public Client {
  public:
   using Client::Client;
   void advance(Instant now) override;
+  [[nodiscard]] Instant next_deadline() const override;
   void on_readable(std::uint32_t slot, Instant now) override;
 
  private:
   void begin(Instant now) override;
   void opened(std::uint32_t slot, Instant now) override;
+  /// The reply to a connection's first request is there once nothing more comes.
+  void learn_replies(Instant now);
+  void finish_opening(std::uint32_t slot);
+  [[nodiscard]] Instant due(std::uint64_t number) const;
+  void ask_due(Instant now);
+
+  std::vector<std::uint32_t> free_;  // with a rate: connections without a request
+  Instant began_;
+  std::uint64_t asked_ = 0;
+  bool has_learnt_ = false;  // with http: how long a reply is
 };
 
 /// crr: connect, one request, its reply, close. The first FIN is ours, and TIME-WAIT too. With a

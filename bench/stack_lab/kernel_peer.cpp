@@ -108,6 +108,8 @@ int main(int argc, char** argv) {
   app.add_option("--address", words.address, "servers: where to listen")->capture_default_str();
   app.add_option("--congestion", words.congestion, "clients: the kernel's name of the control");
   app.add_flag("--poll", words.poll, "never sleeps in epoll_wait");
+  app.add_flag("--http", words.load.options.http,
+               "rr: requests of HTTP, all replies to which are of one length");
   app.add_flag("--websocket", words.load.options.websocket,
                "rr and echo: a handshake first, then one frame each way by turns");
   try {

@@ -157,6 +157,8 @@ std::string http_reply(std::uint32_t body_bytes) {
   return reply;
 }
 
+std::string http_request() { return "GET / HTTP/1.1\r\nHost: bench.example\r\n\r\n"; }
+
 std::string websocket_request() {
   return "GET /ws HTTP/1.1\r\nHost: bench.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
          "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";

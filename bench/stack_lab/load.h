@@ -45,11 +45,12 @@ struct LoadOptions {
   std::uint32_t request_bytes = 64;
   std::uint32_t reply_bytes = 256;
   std::uint64_t bytes = 0;       ///< source: then the end; 0: as long as somebody reads
-  std::uint32_t rate_per_s = 0;  ///< crr: so many starts a second, whatever happens to them
+  std::uint32_t rate_per_s = 0;  ///< rr, crr: so many a second, whatever happens to others
   std::uint64_t count = 0;       ///< crr: so many and then the end, whatever `duration` says
   bool receive = false;          ///< bulk: read instead of write
-  bool websocket = false;        ///< rr and echo: a handshake first, then frames of those sizes
-  bool announce = false;         ///< clients: say on standard output when everything is open
+  bool http = false;       ///< rr: requests of HTTP; replies are as long as the first one of all
+  bool websocket = false;  ///< rr and echo: a handshake first, then frames of those sizes
+  bool announce = false;   ///< clients: say on standard output when everything is open
   Duration warm_up = std::chrono::milliseconds{200};
   Duration duration = std::chrono::seconds{3};
   Duration patience = std::chrono::seconds{3};  ///< crr: later than that has failed
@@ -136,6 +137,9 @@ void print_event(std::string_view name, nlohmann::ordered_json fields);
 
 /// The head and body that answers every request of the role http.
 [[nodiscard]] std::string http_reply(std::uint32_t body_bytes);
+
+/// A head without a body, for bench.example.
+[[nodiscard]] std::string http_request();
 
 /// What opens a WebSocket, and the answer to it (RFC 6455, section 1.3: key and accept are its
 /// own).

@@ -29,7 +29,7 @@ void add_load_words(CLI::App& app, LoadWords& words) {
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
   app.add_option("--bytes", options.bytes, "source: so many and then the end");
-  app.add_option("--rate", options.rate_per_s, "crr: so many starts a second");
+  app.add_option("--rate", options.rate_per_s, "rr, crr: so many a second, each at its time");
   app.add_option("--count", options.count, "crr: so many and then the end, without --seconds");
   app.add_flag("--receive", options.receive, "bulk: read from a source instead of writing");
   app.add_option("--seconds", words.seconds, "how long is measured")

@@ -12,6 +12,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import compare  # noqa: E402 the path comes first
 import machine  # noqa: E402
+import plots  # noqa: E402
 import programs  # noqa: E402
 import report  # noqa: E402
 import table  # noqa: E402
@@ -19,7 +20,8 @@ from progress import Progress  # noqa: E402
 from weirlab import LabError  # noqa: E402
 
 GROUPS = ("l4", "services", "tcp", "l7", "control")
-QUICK_ROUNDS = 3
+ROUNDS, QUICK_ROUNDS = 5, 3
+FAILED_MAX = 600  # letters of why something could not be measured
 INTERRUPTED = 130
 
 
@@ -28,7 +30,7 @@ class Run:
 
     def __init__(self, words):
         self.words = words
-        self.rounds = min(words["rounds"], QUICK_ROUNDS) if words["quick"] else words["rounds"]
+        self.rounds = words["rounds"] or (QUICK_ROUNDS if words["quick"] else ROUNDS)
         self.groups = []
         for name in GROUPS:
             if not words["groups"] or name in words["groups"]:
@@ -57,9 +59,13 @@ class Run:
                 with group:
                     for series in group.series:
                         self.measure_series(group, series)
-            except LabError as error:  # the laboratory itself could not be made, or not taken down
+            except Exception as error:  # pylint: disable=broad-except
+                # Of hosts that could not be made, or not taken down; rows that are there must not be lost for it.
+                check_interrupt()
                 for series in group.series:
-                    series.failed = series.failed or str(error)
+                    if not series.rounds:
+                        series.failed = series.failed or words_of(error)
+            check_interrupt()
         self.progress.clear()
 
     def measure_series(self, group, series):
@@ -69,36 +75,50 @@ class Run:
                                    f"round {number + 1} of {series.count(self.rounds)}, {kind}")
                 series.rounds[-1] |= series.measure(kind)
                 self.progress.advance(series.seconds)
-        except LabError as error:
-            series.failed = str(error)[:600]
+                check_interrupt()
         except Exception as error:  # pylint: disable=broad-except
-            # What others print may be anything; the rows that are there must not be lost for it.
-            series.failed = f"{type(error).__name__}: {error}"
+            check_interrupt()
+            series.failed = words_of(error)  # what others print may be anything
 
     def documents(self):
         return [row for group in self.groups for series in group.series for row in series.documents()]
 
 
-def keep(path, results):
-    """All or nothing: what was there stays until the new text is on the disk."""
-    path = pathlib.Path(path)
-    new = path.with_name(path.name + ".new")
-    new.write_text(json.dumps(results, indent=1) + "\n")
-    new.replace(path)
+was_interrupted = False
 
 
 def raise_interrupt(*_):
+    global was_interrupted  # pylint: disable=global-statement
+    was_interrupted = True
     raise KeyboardInterrupt
 
 
+def check_interrupt():
+    """Where taking something down has failed because of it, and that was the exception that came here."""
+    if was_interrupted:
+        raise KeyboardInterrupt
+
+
+def words_of(error):
+    text = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
+    return text[:FAILED_MAX]
+
+
 def check_words(words):
-    """Before anything is measured: nothing is worse than ten minutes for a file that cannot be written."""
-    for option in ("json", "report"):
-        path = pathlib.Path(words[option] or ".")
-        directory = path if option == "report" and path.is_dir() else path.absolute().parent
-        if not os.access(directory, os.W_OK):
-            raise LabError(f"--{option} {path}: {directory} is not a directory that can be written to")
-    return compare.read(words["against"]) if words["against"] else None
+    """Before anything is measured: nothing is worse than half an hour for a file that cannot be written."""
+    for option, directory in (("json", pathlib.Path(words["json"]).absolute().parent),
+                              ("report", pathlib.Path(words["report"]).absolute().parent)):
+        if words[option] and not os.access(directory, os.W_OK):
+            raise LabError(f"--{option} {words[option]}: {directory} is not a directory that can be written to")
+    if words["json"] and pathlib.Path(words["json"]).is_dir():
+        raise LabError(f"--json {words['json']}: is a directory; expected a file")
+    if words["report"]:
+        plots.need()
+    before = compare.read(words["against"]) if words["against"] else None
+    if before and before.get("quick") != words["quick"]:
+        raise compare.BadResults(f"{words['against']}: was measured {'with' if before.get('quick') else 'without'} "
+                                 "--quick; turns of other lengths cannot be compared")
+    return before
 
 
 def measure(words):
@@ -107,7 +127,7 @@ def measure(words):
         raise LabError("needs root, because it makes network namespaces and loads programs; run it as root")
     if os.cpu_count() < 2:
         raise LabError("needs two CPUs: one for what is measured, one for its load")
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, raise_interrupt)
     run = Run(words)
     interrupted = False
@@ -116,8 +136,8 @@ def measure(words):
         run.measure()
     except KeyboardInterrupt:
         interrupted = True
-        print("\nweir bench: interrupted; everything is taken down, and this is what was measured so far:",
-              file=sys.stderr)
+        print("\nweir bench: interrupted; everything is taken down, and this is what was measured so far. No file "
+              "is written.", file=sys.stderr)
     results = header | {"interrupted": interrupted, "rows": run.documents()}
     show(results, words)
     return INTERRUPTED if interrupted else judge(results, before, words)
@@ -130,16 +150,16 @@ def show(results, words):
           "there is no reference\n")
     print(table.text(results["rows"]))
     print(f"\n{table.summary(results['rows'])}")
-    if words["json"]:
-        keep(words["json"], results)
-    if words["report"]:
+    if words["json"] and not results["interrupted"]:
+        report.keep(words["json"], json.dumps(results, indent=1) + "\n")
+    if words["report"] and not results["interrupted"]:
         report.write(pathlib.Path(words["report"]), results)
 
 
 def judge(results, before, words):
     if before is not None:
         worse = compare.regressions(before, results)
-        print(compare.regressions_text(worse, words["against"]))
+        print(compare.regressions_text(worse, compare.unguarded(before, results), words["against"]))
         if worse:
             return 1
     return 1 if any(row["failed"] for row in results["rows"]) else 0

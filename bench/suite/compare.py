@@ -7,7 +7,8 @@ import table
 
 # Two runs of few rounds can be this far apart though nothing has changed.
 LEAST_NOISE = 0.1
-FIELDS = ("id", "value", "ratio", "spread", "more_is_better")
+LEAST_ROUNDS = 3  # fewer do not tell what the noise is
+FIELDS = ("id", "value", "ratio", "spread", "more_is_better", "rounds")
 
 
 class BadResults(Exception):
@@ -38,25 +39,25 @@ def number_of(row):
 
 
 def noise(row):
-    """How far a run of the same could be off, as a share."""
+    """How far a run of the same could be off, as a share: what the rounds were."""
     number = number_of(row)
     if not number or not row["spread"]:
         return LEAST_NOISE
     low, high = row["spread"]
-    return max(LEAST_NOISE, (high - low) / 2 / abs(number))
+    return max(LEAST_NOISE, (high - low) / abs(number))
 
 
 def judge(before, after):
-    """(verdict, change): better, worse, or the same within the noise of both; change as a share."""
+    """(verdict, change): better, worse, or the same within the noise that was recorded before; as a share."""
     old, new = number_of(before), number_of(after)
     if old is None or new is None:
         return "not measured", None
-    if (before["ratio"] is None) != (after["ratio"] is None):
+    if (before["ratio"] is None) != (after["ratio"] is None) or old == 0:
         return "not comparable", None
-    if old == 0:
-        return ("same", 0.0) if new == 0 else ("not comparable", None)
     change = (new - old) / abs(old)
-    if abs(change) <= noise(before) + noise(after):
+    if min(before["rounds"], after["rounds"]) < LEAST_ROUNDS:
+        return "too few rounds", change
+    if abs(change) <= noise(before):
         return "same", change
     return "better" if (change > 0) == before["more_is_better"] else "worse", change
 
@@ -74,7 +75,7 @@ def text(before, after):
         word, change = judge(old, new)
         changed = "-" if change is None else f"{100 * change:+.1f} %"
         lines.append(f"{old['id']:<28} {shown(old):<12} {shown(new):<12} {changed:<9} "
-                     f"{100 * (noise(old) + noise(new)):<6.0f} % {word}")
+                     f"{100 * noise(old):<6.0f} % {word}")
     for name, rows, others in (("before", before, after), ("after", after, before)):
         known = {row["id"] for row in others["rows"]}
         alone = [row["id"] for row in rows["rows"] if row["id"] not in known]
@@ -93,10 +94,20 @@ def regressions(before, after):
             if old["ratio"] is not None and judge(old, new)[0] == "worse"]
 
 
-def regressions_text(found, path):
-    if not found:
-        return f"\nno ratio is worse than in {path} by more than its noise"
-    lines = [f"\nworse than in {path} by more than its noise:"]
-    lines += [f"  {old['id']}: {old['ratio']:.3g}x before, {new['ratio']:.3g}x now ({100 * change:+.1f} %)"
-              for old, new, change in found]
+def unguarded(before, after):
+    """Ratios of before that nothing can be said of now."""
+    found = {row["id"]: row for row in after["rows"]}
+    guarded = ("same", "better", "worse")
+    return [row["id"] for row in before["rows"] if row["ratio"] is not None
+            and (row["id"] not in found or judge(row, found[row["id"]])[0] not in guarded)]
+
+
+def regressions_text(found, left_out, path):
+    lines = [f"\nno ratio is worse than in {path} by more than its noise"]
+    if found:
+        lines = [f"\nworse than in {path} by more than its noise:"]
+        lines += [f"  {old['id']}: {old['ratio']:.3g}x before, {new['ratio']:.3g}x now ({100 * change:+.1f} %)"
+                  for old, new, change in found]
+    if left_out:
+        lines.append(f"not compared: {', '.join(left_out)}")
     return "\n".join(lines)

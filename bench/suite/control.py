@@ -1,5 +1,4 @@
-"""weir bench control: 10,000 VIPs and 100,000 backends applied to an empty node, one changed, all listed;
-beside what nft and iptables-legacy take for the same services."""
+"""weir bench control: 10,000 VIPs and 100,000 backends applied to an empty node, one changed, all listed."""
 
 import ipaddress
 import json
@@ -13,7 +12,6 @@ from rows import WEIR, Row, Series
 
 GATEWAY, NODE = "10.255.0.2", "10.255.0.1"
 VIPS, BACKENDS = 10_000, 100_000
-NFT, IPTABLES = "nft", "iptables"
 CHANGES = 10  # small ones, of which a turn has the median
 
 

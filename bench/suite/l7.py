@@ -1,19 +1,18 @@
 """weir bench l7: weir-l7 beside nginx and HAProxy, and what HTTP, TLS and routing cost by themselves.
 
 One client core cannot load a full core of every proxy, and a worker that polls looks busy when it is not. So
-what counts is requests for each second of the proxy's processor time, with the proxy limited to a share of
-its core: `capacity` is that, times the share. Where less than the share was used, the client was the limit,
-or the machine, and the turn is marked.
+what counts is the rate over the share of a core that the proxy's processes had meanwhile, with the proxy limited to a
+quota of its core: `capacity` is that, times the quota. Where less than the quota was used, or Weir's worker had turns
+with nothing to do, the client was the limit, or the machine, and the turn is marked.
 """
 
 import json
-import re
-import statistics
+import signal
 import time
 
 import l7_load as load
 import programs
-from control import took
+import weirlab
 from l7_hosts import DIRECT, FILES, HAPROXY, LOAD, NGINX, PEERS, L7Lab
 from programs import BENCH
 from rows import CLIENT_BOUND, WEIR, Row, Series
@@ -29,19 +28,20 @@ IDLE = 500
 
 
 def under(lab, proxy, quota, client):
-    """The client's numbers and what the machine did meanwhile, with the proxy limited to its quota."""
+    """The client's rate and what the machine did meanwhile, with the proxy limited to its quota."""
+    window = load.Window(lab, proxy)
     lab.groups[proxy].limit(quota)
     try:
-        with load.Window(lab, proxy) as window:
-            numbers = client(lab, proxy)
+        rate = client(lab, proxy, window)
     finally:
         lab.groups[proxy].limit(100)
-    numbers |= window.numbers
-    processor = numbers["processor_s"]
-    numbers["rate"] = numbers["requests"] / numbers["seconds"]
-    numbers["capacity"] = numbers["requests"] / max(processor, 1e-3) * quota / 100
-    numbers[CLIENT_BOUND] = processor / numbers["seconds"] < USED_UP * quota / 100
-    return numbers
+    return turn(rate, quota, window.numbers)
+
+
+def turn(rate, quota, numbers):
+    share = numbers["processor"]
+    idle = share < USED_UP * quota / 100 or numbers.get("worker_busy", 1.0) < USED_UP
+    return numbers | {"rate": rate, "capacity": rate / max(share, 1e-3) * quota / 100, CLIENT_BOUND: idle}
 
 
 class Load:
@@ -56,8 +56,9 @@ class Load:
                     self.target if quota <= QUOTA else "")]
         if quota == 100:
             rows += [Row(f"l7.{self.id}_rate", f"{self.what}; by the clock, a whole core", self.unit, "rate", PEERS),
-                     Row(f"l7.{self.id}_busy", "the worker's own busy share meanwhile", "x", "worker_busy"),
-                     Row(f"l7.{self.id}_core", "core 0 not idle meanwhile, by /proc/stat", "x", "core0_busy")]
+                     Row(f"l7.{self.id}_busy", "the worker's own busy share meanwhile", "x", "worker_busy", more=False),
+                     Row(f"l7.{self.id}_core", "core 0 not idle meanwhile, by /proc/stat", "x", "core0_busy", PEERS,
+                         more=False)]
         return rows
 
 
@@ -65,64 +66,60 @@ def loads(seconds):
     whole = max(1, round(seconds))  # wrk knows no others
 
     def h1(scheme, path="/", connections=64):
-        return lambda lab, proxy: load.h2load(lab, proxy, seconds, "--h1", f"-c{connections}", scheme=scheme,
-                                              path=path)
+        return lambda lab, proxy, window=None: load.h2load(lab, proxy, seconds, "--h1", f"-c{connections}",
+                                                           window=window, scheme=scheme, path=path)
 
-    def megabytes(name, act):
-        def client(lab, proxy):
-            numbers = act(lab, proxy)
-            return numbers | {"requests": numbers["requests"] * FILES[name] / 1e6}
-        return client
+    def h2(lab, proxy, window=None):
+        return load.h2load(lab, proxy, seconds, "-c16", "-m4", window=window)
+
+    def connects(lab, proxy, window=None):
+        return load.wrk(lab, proxy, "https", "/fixed", whole, window, headers=("Connection: close",))
+
+    def megabytes(lab, proxy, window=None):
+        return h1("https", "/files/1m", 16)(lab, proxy, window) * FILES["1m"] / 1e6
 
     bars = [Load("https_proxied", "HTTPS keep-alive, proxied, 64 connections", h1("https"), ">= 2.5x"),
             Load("https_direct", "HTTPS keep-alive, fixed answer, 64 connections", h1("https", "/fixed"),
                  ">= 2.5x"),
             Load("http_proxied", "HTTP keep-alive, proxied, 64 connections", h1("http"), ">= 2.5x"),
-            Load("h2_proxied", "HTTP/2 over TLS to HTTP/1.1, 16 connections of 4 streams",
-                 lambda lab, proxy: load.h2load(lab, proxy, seconds, "-c16", "-m4"), ">= 2x"),
-            Load("tls_connect", "a new TLS 1.3 connection for every request, fixed answer",
-                 lambda lab, proxy: load.wrk(lab, proxy, "https", "/fixed", whole,
-                                             headers=("Connection: close",)), ">= 1.1x"),
-            Load("body_1m", "replies of 1 MiB over TLS, proxied, 16 connections",
-                 megabytes("1m", h1("https", "/files/1m", 16)), unit="MB/s")]
-    more = [Load(f"body_{name}", f"replies of {name} over TLS, proxied, 16 connections",
-                 h1("https", f"/files/{name}", 16)) for name in FILES if name != "1m"]
+            Load("h2_proxied", "HTTP/2 over TLS to HTTP/1.1, 16 connections of 4 streams", h2, ">= 2x"),
+            Load("tls_connect", "a new TLS 1.3 connection for every request, fixed answer", connects, ">= 1.1x"),
+            Load("body_1m", "replies of 1 MiB over TLS, proxied, 16 connections", megabytes, unit="MB/s")]
+    more = [Load("websocket", "WebSocket messages, 64 bytes there, 256 back, 64 connections",
+                 lambda lab, proxy, window: load.sockets(lab, proxy, seconds, window), unit="messages/s"),
+            Load("grpc", "gRPC unary calls over TLS, 16 connections of 4 streams",
+                 lambda lab, proxy, window: load.grpc(lab, proxy, seconds, "-c16", "-m4", window=window))]
+    more += [Load(f"body_{name}", f"replies of {name} over TLS, proxied, 16 connections",
+                  h1("https", f"/files/{name}", 16)) for name in FILES if name != "1m"]
     more += [Load(f"connections_{count}", f"HTTPS keep-alive, proxied, {count} connections",
                   h1("https", connections=count)) for count in (1, 16, 256, 1000)]
-    quick = [Load("websocket", "WebSocket messages, 64 bytes there, 256 back, 64 connections",
-                  lambda lab, proxy: load.sockets(lab, proxy, seconds), unit="messages/s"),
-             Load("grpc", "gRPC unary calls over TLS, 16 connections of 4 streams",
-                  lambda lab, proxy: load.grpc(lab, proxy, seconds, "-c16", "-m4"))]
-    return bars, quick, more
+    return bars, more
 
 
 # ---- what cannot be said as a rate --------------------------------------------------------------
 
 
-def latency_rows():
-    return [Row("l7.latency", "p99 added to the backend's own at half of the better peer's rate, HTTPS", "us",
-                "added_p99", PEERS, "<= 0.3x", more=False),
-            *(Row(f"l7.{key}", f"{key} of all requests at that rate", "us", f"{key}_us", PEERS, more=False)
-              for key in ("p50", "p99", "p999"))]
-
-
 def latency_series(group, seconds):
-    """At a fixed rate, every request counted from when it was due to be sent."""
+    """At half of the better peer's rate, every request counted from when it was due."""
     def measure(kind):
         if group.half_rate is None:
-            group.half_rate = max(group.loads["https_proxied"].client(group.lab, peer)["requests"] / seconds
-                                  for peer in PEERS) / 2
-        numbers = load.h2load_latencies(group.lab, kind, seconds, group.half_rate,
-                                        scheme="http" if kind == DIRECT else "https")
-        return {kind: numbers}
+            client = group.loads["http_proxied"].client
+            group.half_rate = max(client(group.lab, peer) for peer in PEERS) / 2
+        return {kind: load.latencies(group.lab, kind, seconds, group.half_rate)}
 
-    series = Series("latency", (DIRECT, *PROXIES), measure, latency_rows(), seconds + 0.5)
-
-    def finish(numbers):
-        for proxy in PROXIES:
-            numbers[proxy]["added_p99"] = numbers[proxy]["p99_us"] - numbers[DIRECT]["p99_us"]
-    series.finish_round = finish
+    rows = [Row("l7.latency", "p99 added to the backend's own at half of the better peer's rate, HTTP", "us",
+                "added_p99", PEERS, "<= 0.3x", more=False)]
+    rows += [Row(f"l7.{key}", f"{key} of all requests at that rate", "us", f"{key}_us", PEERS, more=False)
+             for key in ("p50", "p99", "p999")]
+    series = Series("latency", (DIRECT, *PROXIES), measure, rows, seconds + 0.5)
+    series.finish_round = add_p99
     return series
+
+
+def add_p99(numbers):
+    """Of the proxies, beside the backend alone in the same round."""
+    for proxy in PROXIES:
+        numbers[proxy]["added_p99"] = numbers[proxy]["p99_us"] - numbers[DIRECT]["p99_us"]
 
 
 def idle_memory(group):
@@ -130,14 +127,14 @@ def idle_memory(group):
     def measure(proxy):
         lab, cgroup = group.lab, group.lab.groups[proxy]
         before = cgroup.resident_mb()
-        command = load.h2load_words(proxy, 3, "--h1", f"-c{IDLE}", "--rps=0.5")
-        lab.start("idle", LOAD, *command)
+        lab.start("idle", LOAD, *load.idle_words(proxy, IDLE))
         try:
-            time.sleep(2)
+            weirlab.wait_until(f"{IDLE} connections to {proxy}", lambda: load.connections_to(lab, proxy) >= IDLE)
+            time.sleep(1)
             grown = cgroup.resident_mb() - before
         finally:
-            lab.stop("idle")
-        return {proxy: {"kb": 1024 * max(grown, 0) / IDLE}}
+            lab.stop("idle", signal.SIGKILL)
+        return {proxy: {"kb": 1024 * grown / IDLE}}
     return Series("idle connections", PROXIES, measure,
                   [Row("l7.idle_memory", f"resident memory that {IDLE} TLS connections add, each", "KB", "kb",
                        PEERS, more=False)], 3, once=True, in_quick=False)
@@ -180,7 +177,8 @@ def parser(seconds):
 
 def tls(seconds, certificates):
     def measure(_kind):
-        found = json.loads(programs.output_of(BENCH / "tls_bench", f"{seconds:g}", certificates, timeout=120))
+        found = json.loads(programs.output_of(
+            "/usr/bin/taskset", "-c", "0", BENCH / "tls_bench", f"{seconds:g}", certificates, timeout=120))
         bare = {key: value["bare"] for key, value in found["rates"].items()}
         weir = {key: value["weir"] for key, value in found["rates"].items()}
         weir |= {"idle": max(found["idle_bytes"].values()) / 1024,
@@ -218,20 +216,20 @@ class Group:
     def __init__(self, quick):
         seconds = 0.35 if quick else 1
         self.lab, self.half_rate, self.applied = None, None, 0
-        bars, also, more = loads(seconds)
+        bars, more = loads(seconds)
         self.loads = {load.id: load for load in bars}
-        self.series = [self.turns(load, quota, seconds, in_quick=quota == QUOTA)
-                       for load in bars for quota in (25, 50, 100)]
-        self.series += [self.turns(load, QUOTA, seconds) for load in also]
+        self.series = [idle_memory(self)]  # first: what is freed later is not always given back
+        self.series += [self.turns(load, quota, seconds, in_quick=quota == QUOTA)
+                        for load in bars for quota in (25, 50, 100)]
         self.series += [self.turns(load, QUOTA, seconds, in_quick=False) for load in more]
-        self.series += [latency_series(self, 0.5 if quick else 3), idle_memory(self), changed(self),
+        self.series += [latency_series(self, 0.5 if quick else 3), changed(self),
                         parser(0.05 if quick else 0.5), tls(0.1 if quick else 1, 300 if quick else 10_000),
                         router(0.02 if quick else 0.5)]
 
     def turns(self, load, quota, seconds, in_quick=True):
         return Series(f"{load.id}, {quota} %", PROXIES,
                       lambda proxy: {proxy: under(self.lab, proxy, quota, load.client)}, load.rows(quota),
-                      max(seconds, 1 if load.id == "tls_connect" else 0) + 0.2, in_quick=in_quick)
+                      max(seconds, 1 if load.id == "tls_connect" else 0) + 0.25, in_quick=in_quick)
 
     def __enter__(self):
         self.lab = L7Lab()

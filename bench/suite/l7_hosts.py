@@ -109,12 +109,14 @@ class L7Lab(weirlab.Lab):
 
     def __init__(self):
         super().__init__("l7lab")
+        self.node = PROXY
         self.groups = {}
 
     def prepare(self):
         self.need()
         self.remove_leftovers()
-        self.groups = {name: Group(name) for name in (WEIR, NGINX, HAPROXY, LOAD)}
+        for name in (WEIR, NGINX, HAPROXY, LOAD):
+            self.groups[name] = Group(name)
         for host in (PROXY, LOAD):
             self.add_host(host)
             for setting in SETTINGS:
@@ -190,8 +192,9 @@ class L7Lab(weirlab.Lab):
     def configuration(self, routes=0, changing="never asked"):
         """What Weir is given; with so many routes of other hosts, and one whose answer can be changed."""
         others = "\n".join(
-            f"- {{name: r{n}, parentRefs: [{{name: edge}}], hostnames: [h{n}.example], rules: [{{name: all, matches: [{{path: {{prefix: /p{n}}}}}], "
-            "backendRefs: [{name: backend}]}]}" for n in range(routes))
+            f"- {{name: r{n}, parentRefs: [{{name: edge}}], hostnames: [h{n}.example], "
+            f"rules: [{{name: all, matches: [{{path: {{prefix: /p{n}}}}}], backendRefs: [{{name: backend}}]}}]}}"
+            for n in range(routes))
         rules = "\n".join((
             f"  - {{name: changing, matches: [{{path: {{exact: /changing}}}}], respond: {{status: 200, "
             f"body: \"{changing}\", contentType: text/plain}}}}",
@@ -241,10 +244,6 @@ httpRoutes:
                     "--access-log", "/dev/null")
         wait_until("weir-l7 to answer", lambda: self.alive("weir-l7") and self.l7_socket.exists(), 30)
 
-    def weir(self, *arguments, **options):
-        return self.run_in(PROXY, weirlab.BUILD / "tools" / "weir" / "weir", "--l4-socket",
-                           self.l4_socket, "--l7-socket", self.l7_socket, *arguments, **options)
-
     def answer_of(self, path):
         request = f"GET {path} HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n".encode()
         answer = sockets.ask(self.namespace(LOAD), VIP, HTTP_PORT, request)
@@ -277,10 +276,10 @@ http {{
   ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache off; ssl_session_tickets on;
   proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host;
   proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme;
-  upstream backend {{ server {ADDRESS[DIRECT]}:{BACKEND_PORT}; keepalive 256; keepalive_requests 100000000; }}
-  upstream files {{ server {ADDRESS[DIRECT]}:{FILE_PORT}; keepalive 256; keepalive_requests 100000000; }}
+  upstream backend {{ server {ADDRESS[DIRECT]}:{BACKEND_PORT}; keepalive 1024; keepalive_requests 100000000; }}
+  upstream files {{ server {ADDRESS[DIRECT]}:{FILE_PORT}; keepalive 1024; keepalive_requests 100000000; }}
   upstream sockets {{ server {ADDRESS[DIRECT]}:{SOCKET_PORT}; }}
-  upstream grpc {{ server {ADDRESS[DIRECT]}:{GRPC_PORT}; keepalive 256; keepalive_requests 100000000; }}
+  upstream grpc {{ server {ADDRESS[DIRECT]}:{GRPC_PORT}; keepalive 1024; keepalive_requests 100000000; }}
   server {{
     listen {address}:{HTTP_PORT} backlog=4096; listen {address}:{HTTPS_PORT} ssl http2 backlog=4096;
     location = /fixed {{ default_type text/plain; return 200 "{fixed}"; }}
@@ -333,6 +332,8 @@ backend grpc
                        self.run_in(PROXY, "ss", "-Hltn").stdout)
 
     def close(self):
-        super().close()
-        for group in self.groups.values():
-            group.remove()
+        try:
+            super().close()
+        finally:
+            for group in self.groups.values():
+                group.remove()

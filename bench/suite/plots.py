@@ -3,8 +3,8 @@
 import shutil
 import subprocess
 
+from programs import LabError
 from rows import WEIR
-from weirlab import LabError
 
 SIZE = "880,480"
 # One colour for each contender in all pictures.
@@ -68,10 +68,13 @@ def ratios(path, title, rows):
             "$data using 0:3 with points pt 9 ps 1.2 lc rgb '#c1121f' title 'target'\n")
 
 
-def draw(directory, rows):
-    """{group: [(file, what it shows)]}; only of rows that were measured."""
+def need():
     if shutil.which("gnuplot") is None:
         raise LabError("gnuplot is not installed, which draws the plots of --report; run tools/setup")
+
+
+def draw(directory, rows):
+    """{group: [(file, what it shows)]}; only of rows that were measured."""
     directory.mkdir(parents=True, exist_ok=True)
     rows = [row for row in rows if row["value"] is not None]
     made = {}

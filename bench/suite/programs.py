@@ -45,9 +45,10 @@ def output_of(*command, timeout):
     return out
 
 
-def google_benchmark(name, pattern, seconds, *options, timeout=120):
+def google_benchmark(name, pattern, seconds, *options, timeout=120, cores="0"):
     """The rows of a program of Google Benchmark's, by name."""
-    text = output_of(BENCH / name, f"--benchmark_filter={pattern}", f"--benchmark_min_time={seconds:g}",
+    need(BENCH / name)
+    text = output_of("/usr/bin/taskset", "-c", cores, BENCH / name, f"--benchmark_filter={pattern}", f"--benchmark_min_time={seconds:g}",
                      "--benchmark_format=json", *options, timeout=timeout)
     rows = {re.sub(r"/iterations:\d+", "", row["name"]): row for row in json.loads(text)["benchmarks"]}
     for row in rows.values():

@@ -11,16 +11,23 @@ import table
 FINDINGS = pathlib.Path(__file__).resolve().parents[1] / "FINDINGS.md"
 TITLES = {"l4": "L4: packets", "services": "Services: what Weir replaces", "tcp": "TCP", "l7": "L7: requests",
           "control": "Control"}
-# A peer that costs a few per cent more or less is neither better nor worse.
-LEVEL = 0.05
+NO_RIVALS = (None, "floor", "openssl")  # what a row is held against, but nobody uses instead of Weir
+
+
+def keep(path, text):
+    """All or nothing: what was there stays until the new text is on the disk."""
+    path = pathlib.Path(path)
+    new = path.with_name(path.name + ".new")
+    new.write_text(text)
+    new.replace(path)
 
 
 def write(directory, results):
     directory.mkdir(exist_ok=True)
+    keep(directory / "results.json", json.dumps(results, indent=1) + "\n")
+    keep(directory / "SCALING.md", scaling.text(results))
     pictures = plots.draw(directory / "plots", results["rows"])
-    (directory / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    (directory / "RESULTS.md").write_text(text(results, pictures))
-    (directory / "SCALING.md").write_text(scaling.text(results))
+    keep(directory / "RESULTS.md", text(results, pictures))
 
 
 def findings():
@@ -40,22 +47,27 @@ def advantage(row):
     return row["ratio"] if row["more_is_better"] else 1 / row["ratio"]
 
 
-def against_peers(rows):
-    """Rows whose reference is somebody else's program, not a floor."""
-    return [row for row in rows if row["reference"] not in (None, "floor") and advantage(row)]
+def side(row):
+    """1 where every round had Weir ahead, -1 behind, 0 where rounds differ."""
+    low, high = row["spread"]
+    if low <= 1 <= high:
+        return 0
+    return 1 if (low > 1) == row["more_is_better"] else -1
 
 
 def sentence(row):
+    bound = f"; limited by the client: {', '.join(row['bound'])}" if row["bound"] else ""
     return (f"- `{row['id']}`, {row['what']}: {table.short(row['value'])} {row['unit']}, {row['reference']} "
-            f"{table.short(row['reference_value'])}: {advantage(row):.2f} times as good")
+            f"{table.short(row['reference_value'])}: {advantage(row):.2f} times as good{bound}")
 
 
 def balance(rows):
     """Plain words: where Weir is ahead, level, behind."""
-    ordered = sorted(against_peers(rows), key=advantage, reverse=True)
-    groups = (("## Where Weir is ahead", [r for r in ordered if advantage(r) > 1 + LEVEL]),
-              ("## Level, within 5 %", [r for r in ordered if abs(advantage(r) - 1) <= LEVEL]),
-              ("## Where Weir is behind", [r for r in reversed(ordered) if advantage(r) < 1 - LEVEL]))
+    rivals = [row for row in rows if row["reference"] not in NO_RIVALS and advantage(row)]
+    ordered = sorted(rivals, key=advantage, reverse=True)
+    groups = (("## Where Weir is ahead, in every round", [r for r in ordered if side(r) > 0]),
+              ("## Now ahead, now behind", [r for r in ordered if side(r) == 0]),
+              ("## Where Weir is behind, in every round", [r for r in reversed(ordered) if side(r) < 0]))
     lines = []
     for title, found in groups:
         lines += [title, "", *([sentence(row) for row in found] or ["Nothing."]), ""]

@@ -67,24 +67,32 @@ class Row:
         pick = max if self.more else min
         return pick(known, key=lambda peer: statistics.median(self.values(rounds, peer)))
 
+    def ratios(self, rounds, peer):
+        """Of rounds in which both were measured and are above zero: a difference may be lost in noise."""
+        other = self.peer_key or self.key
+        pairs = [(numbers[self.of].get(self.key), numbers[peer].get(other)) for numbers in rounds
+                 if self.of in numbers and peer in numbers]
+        return [mine / theirs for mine, theirs in pairs if mine and theirs and mine > 0 and theirs > 0]
+
     def document(self, rounds, failed=None):
         """The row as JSON has it; `failed` says why there is less than there should be."""
         values, peer = self.values(rounds), self.best_peer(rounds)
         value = statistics.median(values) if values else None
         references = self.values(rounds, peer) if peer else []
-        ratios = [mine / other for mine, other in zip(values, references) if other]
-        ratio = statistics.median(ratios) if ratios else None
+        ratios = self.ratios(rounds, peer) if peer else []
+        ratio = statistics.median(ratios) if 2 * len(ratios) > len(values) else None
         target = Target(self.target) if self.target else None
-        shown = ratios or values
-        judged = None if target is None else ratio if target.of_ratio else value
+        shown = ratios if ratio is not None else values
+        judged = None if target is None or failed else ratio if target.of_ratio else value
+        bound = [kind for kind in (self.of, peer) if kind and self.is_bound(rounds, kind)]
         document = {"id": self.id, "what": self.what, "value": value, "unit": self.unit,
                     "reference": peer, "reference_value": statistics.median(references) if peer else None,
                     "ratio": ratio, "spread": [min(shown), max(shown)] if shown else None,
-                    "target": self.target or None, "verdict": self.verdict(target, judged, rounds, peer)}
+                    "target": self.target or None, "verdict": self.verdict(target, judged, bound, peer)}
         if document["verdict"] == "missed":
             document["missed_by"] = target.missed_by(judged)
         more = target.wants_more if target and target.of_ratio else self.more
-        document |= {"more_is_better": more, "rounds": len(values), "failed": failed,
+        document |= {"bound": bound, "more_is_better": more, "rounds": len(values), "failed": failed,
                      "others": {kind: statistics.median(self.values(rounds, kind))
                                 for kind in self.peers if kind != peer and self.values(rounds, kind)}}
         return document
@@ -93,12 +101,14 @@ class Row:
         marks = [bool(numbers.get(kind, {}).get(CLIENT_BOUND)) for numbers in rounds]
         return bool(marks) and sum(marks) * 2 > len(marks)
 
-    def verdict(self, target, judged, rounds, peer):
+    def verdict(self, target, judged, bound, peer):
         """What the client limited says nothing against Weir, nor for it where it was the peer's limit."""
+        if target is None:
+            return "client-bound" if bound else None
         if judged is None:
             return None
         met = target.met(judged)
-        if self.is_bound(rounds, peer if met else self.of):
+        if (peer if met else self.of) in bound:
             return "client-bound"
         return "met" if met else "missed"
 
@@ -110,7 +120,7 @@ class Series:
     def __init__(self, name, kinds, measure, rows, seconds, once=False, in_quick=True):
         self.name, self.kinds, self.measure, self.rows = name, kinds, measure, rows
         self.seconds, self.once, self.in_quick = seconds, once, in_quick
-        self.rounds = []
+        self.rounds = []  # the one that is under way is the last
         self.failed = None
         self.finish_round = None  # what can only be said of all contenders together
 

@@ -45,11 +45,12 @@ def main():
     bpf_calls.update(bpf_calls.open_pinned(f"{pins}/services_frame"), bytes(4), head)
     count = lambda: struct.unpack("=Q", bpf_calls.lookup(arrived, bytes(4), 8))[0]  # noqa: E731
     bpf_calls.send_frames(program, head + payload, ifindex, BATCH)  # warm: every flow is known
-    before, began, sent = count(), time.monotonic(), 0
+    # What receives is run in the sender's time too, so that its processor time is that of the whole way.
+    before, began, used, sent = count(), time.monotonic(), time.process_time(), 0
     while time.monotonic() - began < float(seconds):
         bpf_calls.send_frames(program, head + payload, ifindex, BATCH)
         sent += BATCH
-    print(json.dumps({"sent": sent, "arrived": count() - before, "seconds": time.monotonic() - began}))
+    print(json.dumps({"sent": sent, "arrived": count() - before, "processor_s": time.process_time() - used}))
 
 
 main()

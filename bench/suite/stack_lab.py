@@ -34,6 +34,7 @@ IDLE = 100_000
 FLOOD_PER_S = 200_000
 SENT_PER_S = 225_000  # what is missed is not caught up with
 LEGITIMATE_PER_S = 1000
+FAILED_MAX = 0.001  # of operations, where failing is not what is measured
 IMPAIR = weirlab.BUILD / "tests" / "lab" / "weir_impair_relay"
 CUBIC = ("--congestion", "cubic")  # whatever this machine's default is
 
@@ -93,7 +94,7 @@ class StackLab(weirlab.Lab):
         finally:
             self.stop(name)
 
-    def client(self, kind, role, *options, on_open=None, timeout=60, peer=None, **places):
+    def client(self, kind, role, *options, on_open=None, timeout=60, peer=None, may_fail=False, **places):
         """Runs a client to its end and returns its report."""
         peer = peer or f"{NET[kind]}.1:{PORT}"
         options = ("--peer", peer, "--ports", PORTS, *options)
@@ -120,6 +121,8 @@ class StackLab(weirlab.Lab):
                 self.stop("client")
         if process.returncode != 0 or report is None:
             raise LabError(f"{kind} {role}: exit {process.returncode}: {errors.read_text()}")
+        if report["failures"] > FAILED_MAX * max(report["operations"], 1) and not may_fail:
+            raise LabError(f"{kind} {role}: {report['failures']} failed, {report['operations']} did not")
         return report
 
 
@@ -143,13 +146,13 @@ def slab_mb():
 def round_rr64(lab, kind, seconds):
     with lab.server(kind, "echo"):
         report = lab.client(kind, "rr", "--connections", 64, "--seconds", seconds)
-    return {"rate": report["rate_per_s"], "p50": report["p50_us"], "p99": report["p99_us"]}
+    return {"rate": report["rate_per_s"]}
 
 
 def round_latency1(lab, kind, seconds):
     with lab.server(kind, "echo"):
         report = lab.client(kind, "rr", "--connections", 1, "--seconds", seconds)
-    numbers = {"p50": report["p50_us"], "p99": report["p99_us"], "rate": report["rate_per_s"]}
+    numbers = {"p50": report["p50_us"]}
     if kind == KERNEL:  # a kernel can poll too: both sides without sleep in epoll_wait
         with lab.server(kind, "echo", "--poll"):
             polling = lab.client(kind, "rr", "--connections", 1, "--seconds", seconds, "--poll")
@@ -160,7 +163,7 @@ def round_latency1(lab, kind, seconds):
 def round_crr(lab, kind, seconds):
     with lab.server(kind, "echo"):
         report = lab.client(kind, "crr", "--connections", 64, "--seconds", seconds)
-    return {"rate": report["rate_per_s"], "p50": report["p50_us"], "failures": report["failures"]}
+    return {"rate": report["rate_per_s"]}
 
 
 def round_bulk(lab, kind, seconds):
@@ -214,30 +217,27 @@ def round_synflood(lab, kind, seconds):
                 stack.callback(lab.run_in, CLIENT, "ip", "address", "add", f"{NET[KERNEL]}.2/24",
                                "dev", "k1")
                 stack.callback(lab.run_in, CLIENT, "ip", "address", "flush", "dev", "x1")
-            server = stack.enter_context(lab.server(kind, "echo", "--gateway", f"{NET[KERNEL]}.2",
+            stack.enter_context(lab.server(kind, "echo", "--gateway", f"{NET[KERNEL]}.2",
                                                     "--buffer-kb", 64, address=address))
-            before = resident_mb(server)
             mac = json.loads(lab.run_in(SERVER, "ip", "-j", "link", "show", device).stdout)[0]["address"]
             flood = lab.start("flood", CLIENT, "taskset", "-c", CLIENT_CORE, "python3",
                               ROOT / "tests" / "lab" / "flood_sender.py", pins,
                               "x1" if kind == OURS else "k1", mac, f"{NET[KERNEL]}.1", PORT,
                               SENT_PER_S, seconds + 4)
+            stack.callback(lab.stop, "flood")
             time.sleep(0.5)
             # By number: the client waits until each has worked or has failed.
             report = lab.client(KERNEL, "crr", "--rate", LEGITIMATE_PER_S, "--count",
-                                int(LEGITIMATE_PER_S * seconds), "--connections", 8000)
-            grown = resident_mb(server) - before
+                                int(LEGITIMATE_PER_S * seconds), "--connections", 8000, may_fail=True)
             flood.wait(30)
-            lab.stop("flood")
     finally:
         if kind == KERNEL:
             lab.run_in(SERVER, "bpftool", "net", "detach", "xdpdrv", "dev", "k0", check=False)
     log = lab.directory / "flood.log"
     sent = json.loads(log.read_text().splitlines()[-1])
     log.unlink()
-    return {"succeeded": report["operations"] / report["attempts"], "p50": report["p50_us"],
-            "p99": report["p99_us"],
-            "flood_per_s": sent["sent"] / sent["seconds"], "grown_mb": grown}
+    return {"succeeded": report["operations"] / report["attempts"],
+            "flood_per_s": sent["sent"] / sent["seconds"]}
 
 
 def round_lossy(lab, kind, seconds, delay_ms, loss_percent):

@@ -15,6 +15,8 @@ def verdict(row):
         return "FAILED"
     if row["verdict"] == "missed":
         return f"MISSED by {100 * row['missed_by']:.0f} %"
+    if row["target"] and row["verdict"] is None:
+        return "not comparable"
     return row["verdict"] or "-"
 
 

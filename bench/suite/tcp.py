@@ -19,7 +19,7 @@ def own(id, what, unit, key, target, more=True, **peer):
 def in_memory(seconds):
     """Both ends over a ring in memory, two cores; and what the receiver alone pays."""
     def measure(_kind):
-        rows = programs.google_benchmark("tcp_bench", "between_cores|receive_", seconds)
+        rows = programs.google_benchmark("tcp_bench", "between_cores|receive_", seconds, cores="0,1")
         pick = lambda part: next(row for name, row in rows.items() if part in name)  # noqa: E731
         return {WEIR: {"rr": pick("request_reply/64")["items_per_second"],
                        "crr": pick("connect_close/64")["items_per_second"],
@@ -44,7 +44,6 @@ class Group:
     def __init__(self, quick):
         self.quick = quick
         self.lab = None
-        self.lossy_turn = 0
         turn = 0.4 if quick else 2.0
         ours_or_both = (OURS,) if quick else BOTH  # the kernel's take as long again
         self.series = [
@@ -84,13 +83,12 @@ class Group:
         seconds = 3 if self.quick else 10
 
         def measure(kind):
-            # The same losses for both kinds of a round.
-            self.lab.seed = 1 + self.lossy_turn // len(BOTH)
-            self.lossy_turn += 1
+            self.lab.seed = len(series.rounds)  # the same losses for both kinds of a round
             return {kind: lab_of.round_lossy(self.lab, kind, seconds, delay_ms, loss_percent)}
         rows = [comparison(name, f"one flow over {delay_ms} ms with {loss_percent:g} % loss, beside Linux CUBIC",
                            "Mbit/s", "mbit", ">= 0.9x")]
-        return Series(name, BOTH, measure, rows, seconds + 2.5, once=self.quick)
+        series = Series(name, BOTH, measure, rows, seconds + 2.5, once=self.quick)
+        return series
 
     def __enter__(self):
         self.lab = StackLab("stacklab")

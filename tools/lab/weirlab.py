@@ -24,6 +24,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -74,6 +75,21 @@ def wait_until(what, condition, seconds=10.0, step=0.05):
         time.sleep(step)
 
 
+@contextlib.contextmanager
+def undisturbed():
+    """A second Ctrl-C, or another end, must not stop a removal. Signals are of the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before):
+            signal.signal(number, handler)
+
+
 class Lab:
     """Namespaces, links, servers and daemons of one run."""
 
@@ -89,6 +105,7 @@ class Lab:
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix=f"{prefix}-"))
         self.pins = pathlib.Path("/sys/fs/bpf") / prefix
         self.processes = {}
+        self.node = "node"  # the host that has the daemons
         self.closed = False
         atexit.register(self.close)
 
@@ -306,7 +323,7 @@ http {{
         return self.directory / "l7.sock"
 
     def start_l4(self, *options, seconds=10.0):
-        process = self.start("weir-l4", "node", BUILD / "l4" / "weir-l4", "--socket", self.l4_socket,
+        process = self.start("weir-l4", self.node, BUILD / "l4" / "weir-l4", "--socket", self.l4_socket,
                              "--state-dir", self.directory / "state", "--pin-dir", self.pins / "lb", *options)
         wait_until("weir-l4 to answer",
                    lambda: self.alive("weir-l4") and self.weir("vip", "list", check=False).returncode == 0,
@@ -330,7 +347,7 @@ http {{
         return True
 
     def weir(self, *arguments, **options):
-        return self.run_in("node", BUILD / "tools" / "weir" / "weir", "--l4-socket", self.l4_socket,
+        return self.run_in(self.node, BUILD / "tools" / "weir" / "weir", "--l4-socket", self.l4_socket,
                            "--l7-socket", self.l7_socket, *arguments, **options)
 
     def weir_json(self, *arguments):
@@ -363,16 +380,16 @@ http {{
         if self.closed:
             return
         self.closed = True
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not stop the removal
-        for name in list(self.processes):
-            with contextlib.suppress(LabError):
-                self.stop(name, signal.SIGTERM, 5)
-        self.remove_leftovers()
-        if os.environ.get("WEIR_LAB_KEEP"):
-            print(f"logs are kept in {self.directory}", file=sys.stderr)
-        else:
-            shutil.rmtree(self.directory, ignore_errors=True)
-        self.lock.close()
+        with undisturbed():
+            for name in list(self.processes):
+                with contextlib.suppress(LabError):
+                    self.stop(name, signal.SIGTERM, 5)
+            self.remove_leftovers()
+            if os.environ.get("WEIR_LAB_KEEP"):
+                print(f"logs are kept in {self.directory}", file=sys.stderr)
+            else:
+                shutil.rmtree(self.directory, ignore_errors=True)
+            self.lock.close()
 
     def __enter__(self):
         return self
