@@ -38,7 +38,8 @@ void add_options(CLI::App& app, Words& words) {
   app.add_option("groups", words.groups, "what is measured; everything if nothing is named")
       ->check(CLI::IsMember({"l4", "services", "tcp", "l7", "control"}));
   app.add_flag("--quick", words.quick, "short turns: everything in less than three minutes");
-  app.add_option("--rounds", words.rounds, "of each series; contenders take turns in them (5, with --quick 3)")
+  app.add_option("--rounds", words.rounds,
+                 "of each series; contenders take turns in them (5, with --quick 3)")
       ->check(CLI::Range(1, 1000));
   app.add_option("--rows", words.rows, "only series with a row whose id matches, as l7.https_*")
       ->delimiter(',')
@@ -47,7 +48,7 @@ void add_options(CLI::App& app, Words& words) {
   app.add_option("--report", words.report,
                  "RESULTS.md, SCALING.md, results.json and plots, into this directory");
   app.add_option("--against", words.against,
-                 "results of before; ends with 1 where a ratio is worse by more than its noise");
+                 "results of before; ends with 1 where a ratio is worse than its noise");
 }
 
 /// Where the suite and the programs that it starts are.

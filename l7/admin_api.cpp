@@ -1,13 +1,16 @@
 #include "l7/admin_api.h"
 
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <ctime>
 #include <fstream>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -416,6 +419,10 @@ Result<void> AdminApi::install(Prepared prepared, control::ConfigSubmission subm
   // On disk first: what was acknowledged survives a crash.
   submission.partial = !prepared.left_out.empty();
   if (auto written = write_state(submission); !written) return written;
+  return make_live(std::move(prepared), std::move(submission));
+}
+
+Result<void> AdminApi::make_live(Prepared prepared, control::ConfigSubmission submission) {
   const std::uint64_t revision = prepared.snapshot->revision;
   WEIR_ASSERT(prepared.generations.size() == workers_.size());  // prepare() sees to it
   // Before workers know of them: new endpoints must first show that they work.
@@ -476,7 +483,13 @@ void AdminApi::install_endpoints(const control::Model& addressed, Instant now) {
 Result<void> AdminApi::start(Prepared prepared, control::ConfigSubmission submission,
                              std::vector<proxy::Worker*> workers) {
   workers_ = std::move(workers);
-  return install(std::move(prepared), std::move(submission));
+  submission.partial = !prepared.left_out.empty();
+  return make_live(std::move(prepared), std::move(submission));
+}
+
+Result<void> AdminApi::keep_state() {
+  const std::lock_guard lock{in_use_};
+  return write_state(submission_);
 }
 
 namespace {
@@ -489,6 +502,7 @@ constexpr std::array kOperations{control::AdminOperation{"GET", "/v1/status"},
                                  control::AdminOperation{"GET", "/metrics"},
                                  control::AdminOperation{"POST", "/v1/check"},
                                  control::AdminOperation{"POST", "/v1/apply"},
+                                 control::AdminOperation{"POST", "/v1/hold"},
                                  control::AdminOperation{"POST", "/v1/retire"},
                                  control::AdminOperation{"GET", "/v1/config"},
                                  control::AdminOperation{"GET", "/v1/explain"},
@@ -512,6 +526,7 @@ control::AdminReply AdminApi::answer(const control::AdminRequest& request) {
   if (request.method == "GET" && request.path == "/metrics") return metrics();
   if (request.method == "POST" && request.path == "/v1/check") return check(request);
   if (request.method == "POST" && request.path == "/v1/apply") return apply(request);
+  if (request.method == "POST" && request.path == "/v1/hold") return hold(request);
   if (request.method == "POST" && request.path == "/v1/retire") return retire(request);
   if (request.method == "GET" && request.path == "/v1/config") return config();
   if (request.method == "GET" && request.path == "/v1/explain")
@@ -546,6 +561,40 @@ control::AdminReply AdminApi::status() {
                 {"services", model_.services.size()},
                 {"http_routes", model_.http_routes.size()}};
   return control::ok_reply(reply);
+}
+
+control::AdminReply AdminApi::hold(const control::AdminRequest& request) {
+  const Result<json> body = control::object_of(request.body);
+  if (!body) return control::error_reply(body.error());
+  if (Result<void> known = control::only_members(*body, {"pid"}); !known)
+    return control::error_reply(known.error());
+  const auto pid = body->find("pid");
+  if (pid == body->end() || !pid->is_number_unsigned() ||
+      pid->get<std::uint64_t>() > std::numeric_limits<pid_t>::max())
+    return control::error_reply(Error{ErrorCode::kInvalid, "'pid' is missing, or is none",
+                                      "expected the process that will take over"});
+  UniqueFd process{static_cast<int>(::syscall(SYS_pidfd_open, pid->get<pid_t>(), 0))};
+  if (!process)
+    return control::error_reply(
+        Error::from_errno(fmt::format("watching process {}", pid->get<pid_t>())));
+  if (const auto other = held(); other && holder_pid_ != pid->get<pid_t>())
+    return control::error_reply(*other);
+  holder_ = std::move(process);
+  holder_pid_ = pid->get<pid_t>();
+  return control::ok_reply(json{{"pid", ::getpid()}});
+}
+
+std::optional<Error> AdminApi::held() {
+  if (!holder_) return std::nullopt;
+  pollfd entry{.fd = holder_.get(), .events = POLLIN, .revents = 0};
+  if (::poll(&entry, 1, 0) == 1) {
+    holder_.reset();
+    return std::nullopt;
+  }
+  return Error{
+      ErrorCode::kConflict,
+      fmt::format("another weir-l7 (process {}) is taking over; nothing was changed", holder_pid_),
+      "repeat it in a second"};
 }
 
 control::AdminReply AdminApi::retire(const control::AdminRequest& request) {
@@ -630,6 +679,7 @@ std::vector<std::string> AdminApi::changes_to(const Prepared& prepared) const {
 }
 
 control::AdminReply AdminApi::check(const control::AdminRequest& request) {
+  if (const auto reason = held()) return control::error_reply(*reason);
   const auto submission = control::submission_from_json(request.body);
   if (!submission) return control::error_reply(submission.error());
   auto outcome = prepare(*submission);
@@ -639,6 +689,7 @@ control::AdminReply AdminApi::check(const control::AdminRequest& request) {
 }
 
 control::AdminReply AdminApi::apply(const control::AdminRequest& request) {
+  if (const auto reason = held()) return control::error_reply(*reason);
   const auto submission = control::submission_from_json(request.body);
   if (!submission) return control::error_reply(submission.error());
   auto outcome = prepare(*submission, Names::kLookUp);

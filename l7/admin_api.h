@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "l4/base/clock.h"
+#include "l4/base/fd.h"
 #include "l4/base/result.h"
 #include "l4/control/admin.h"
 #include "l4/control/config_partial.h"
@@ -64,9 +65,12 @@ class AdminApi {
                                                         Names names = Names::kAsKnown);
 
   /// From here on requests are served with these workers, one for each prepared generation. They
-  /// outlive the API.
+  /// outlive the API. Nothing is written yet.
   Result<void> start(Prepared prepared, control::ConfigSubmission submission,
                      std::vector<proxy::Worker*> workers);
+
+  /// Writes what is in force to the state file, as every apply does from then on.
+  Result<void> keep_state();
 
   control::AdminReply handle(const control::AdminRequest& request);
   /// Goes on with looking names up, and gives workers the addresses that have changed. To be called
@@ -94,6 +98,10 @@ class AdminApi {
   control::AdminReply check(const control::AdminRequest& request);
   control::AdminReply apply(const control::AdminRequest& request);
   control::AdminReply retire(const control::AdminRequest& request);
+  /// Another process is about to take over.
+  control::AdminReply hold(const control::AdminRequest& request);
+  /// Why nothing is changed now.
+  [[nodiscard]] std::optional<Error> held();
   /// What a person would want to read of it, one line each.
   [[nodiscard]] std::vector<std::string> changes_to(const Prepared& prepared) const;
   /// The generations: everything that is read from files.
@@ -101,6 +109,7 @@ class AdminApi {
   Result<void> install(Prepared prepared, control::ConfigSubmission submission);
   void use(std::shared_ptr<const proxy::Snapshot> snapshot);
   void install_endpoints(const control::Model& addressed, Instant now);
+  Result<void> make_live(Prepared prepared, control::ConfigSubmission submission);
   [[nodiscard]] Result<void> write_state(const control::ConfigSubmission& submission) const;
 
   std::filesystem::path state_file_;
@@ -109,6 +118,8 @@ class AdminApi {
   std::atomic<std::int64_t> retirement_s_{-1};  // written by a thread of the server
   std::mutex in_use_;                           // all below, but what has its own
   Instant started_;
+  UniqueFd holder_;  // readable when the process that holds has ended
+  pid_t holder_pid_ = 0;
   std::vector<proxy::Worker*> workers_;  // by number; none before start()
   proxy::EndpointBook book_;
   EndpointHealth health_;

@@ -296,19 +296,30 @@ Result<void> take_lane(const Options& options, Lane lane, Caretaker& caretaker,
   return {};
 }
 
+/// Whom to take over from; from now on nothing is changed there.
+Result<std::optional<Predecessor>> find_predecessor(const Options& options) {
+  if (!options.take_over) return std::optional<Predecessor>{};
+  auto found = Predecessor::find(options.admin.socket);
+  if (!found) return found;
+  if (!*found) {
+    log_info("there is no weir-l7 to take over from");
+    return found;
+  }
+  if (Result<void> held = (*found)->hold(); !held)
+    log_warning("what is applied before this process has taken over may be lost: {}",
+                held.error().text());
+  return found;
+}
+
 Result<void> run(const Options& options) {
   Result<UniqueFd> signals = take_signals({SIGTERM, SIGINT, SIGHUP});
   if (!signals) return std::move(signals).error();
   Result<control::AdminServerOptions> admin = control::take_admin_flags(options.admin);
   if (!admin) return std::move(admin).error();
 
-  std::optional<Predecessor> predecessor;
-  if (options.take_over) {
-    auto found = Predecessor::find(options.admin.socket);
-    if (!found) return std::move(found).error();
-    predecessor = std::move(*found);
-    if (!predecessor) log_info("there is no weir-l7 to take over from");
-  }
+  auto found = find_predecessor(options);
+  if (!found) return std::move(found).error();
+  std::optional<Predecessor>& predecessor = *found;
   const std::filesystem::path state_dir{options.state_dir};
   const Lane lane = predecessor ? control::other(predecessor->lane())
                                 : find_lane({"weir-l4", options.l4_socket}, state_dir / kLaneFile);
@@ -332,6 +343,9 @@ Result<void> run(const Options& options) {
   tickets->give_to(workers.all());
   if (auto started = api.start(std::move(prepared), *first, workers.all()); !started)
     return started;
+  // Until it has been taken over from, the file is the other process's.
+  if (!predecessor)
+    if (auto kept = api.keep_state(); !kept) return kept;
 
   // From here on bytes from outside are parsed. Only taking the driver's programs off the devices
   // at the end still needs a right.
@@ -341,6 +355,8 @@ Result<void> run(const Options& options) {
   const bool has_predecessor = predecessor.has_value();
   Caretaker caretaker{workers.all(), *log, *tickets, api};
   Result<void> ended = take_lane(options, lane, caretaker, std::move(predecessor));
+  if (ended && has_predecessor)
+    if (auto kept = api.keep_state(); !kept) log_error("{}", kept.error().text());
   Doors doors{*admin, api};
   // Who has taken over serves traffic already, and opens them as soon as the other one lets go.
   if (ended && !has_predecessor) ended = doors.open();

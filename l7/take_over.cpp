@@ -97,6 +97,12 @@ Result<std::optional<Predecessor>> Predecessor::find(const std::string& socket) 
   return std::optional{Predecessor{std::move(client), *lane, id, std::move(process)}};
 }
 
+Result<void> Predecessor::hold() const {
+  const Result<json> answer = ask(client_, "POST", "/v1/hold", json{{"pid", ::getpid()}});
+  if (!answer) return answer.error();
+  return {};
+}
+
 void Predecessor::retire(Duration longest) const {
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(longest).count();
   const Result<json> answer = ask(client_, "POST", "/v1/retire", json{{"longest_s", seconds}});

@@ -16,7 +16,8 @@
 
 /// How one weir-l7 takes over from another without a connection lost:
 ///
-///   new: opens the lane that is not in use, and is ready to serve
+///   new → old: hold: what is applied from now on would be lost, so the old one refuses it
+///   new: reads the configuration; opens the lane that is not in use, and is ready to serve
 ///   new → weir-l4: packets go into my lane now
 ///   new → old: retire
 ///   old: stops serving its API, ends connections as it answers their requests
@@ -48,6 +49,8 @@ class Predecessor {
 
   [[nodiscard]] Lane lane() const { return lane_; }
   [[nodiscard]] pid_t pid() const { return pid_; }
+  /// Nothing is to be changed there any more, unless this process ends before it has taken over.
+  [[nodiscard]] Result<void> hold() const;
   /// Its connections may last so long. One that does not answer is told by SIGTERM.
   void retire(Duration longest) const;
   [[nodiscard]] bool has_ended() const;

@@ -50,10 +50,11 @@ class Candidates {
            random.below(EndpointState::kFullShare) < share;
   }
   [[nodiscard]] std::size_t size() const { return service_.endpoints.size(); }
-  /// Lower is better.
+  /// Lower is better. Of two that have nothing to do the first that was drawn is taken, as often as
+  /// its weight says.
   [[nodiscard]] std::uint64_t load(EndpointIndex index) const {
     const EndpointEntry& entry = service_.endpoints[index];
-    const std::uint64_t load = std::uint64_t{entry.state->exchanges.load(kRelaxed)} + 1;
+    const std::uint64_t load = entry.state->exchanges.load(kRelaxed);
     return load * control::kWeightMax / std::max(entry.weight, 1U);
   }
 
@@ -87,6 +88,18 @@ std::optional<EndpointIndex> next_in_turn(const std::vector<EndpointIndex>& turn
                                           Random& random) {
   for (std::size_t i = 0; i < turns.size(); ++i) {
     const EndpointIndex index = turns[(first + i) % turns.size()];
+    if (candidates.takes_turn(index, random)) return index;
+  }
+  return std::nullopt;
+}
+
+/// Who cannot take its turn loses it: the turn after it is taken too, or the next in the list would
+/// have both.
+std::optional<EndpointIndex> in_turn(const std::vector<EndpointIndex>& turns,
+                                     Generation& generation, ServiceIndex service,
+                                     const Candidates& candidates, Random& random) {
+  for (std::size_t i = 0; i < turns.size(); ++i) {
+    const EndpointIndex index = turns[generation.next_turn(service) % turns.size()];
     if (candidates.takes_turn(index, random)) return index;
   }
   return std::nullopt;
@@ -145,7 +158,7 @@ std::optional<EndpointIndex> by_policy(Generation& generation, ServiceIndex serv
   const ServiceEntry& entry = generation.snapshot().services[service];
   switch (entry.balancing.policy) {
     case control::LoadBalancer::kRoundRobin:
-      return next_in_turn(turns, generation.next_turn(service), candidates, random);
+      return in_turn(turns, generation, service, candidates, random);
     case control::LoadBalancer::kLeastRequest:
       return less_loaded(turns, candidates, random);
     case control::LoadBalancer::kRandom:

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -95,6 +97,72 @@ control::ConfigSubmission config_with_tls(const std::filesystem::path& directory
 }
 
 /// What a certificate lacks is found only when it is read, and yet it has a place in the file.
+/// A process that does nothing until it is ended.
+class Sleeper {
+ public:
+  Sleeper() : pid_{::fork()} {
+    if (pid_ == 0) {
+      ::pause();
+      ::_exit(0);
+    }
+  }
+  ~Sleeper() { end(); }
+  Sleeper(const Sleeper&) = delete;
+  Sleeper& operator=(const Sleeper&) = delete;
+
+  [[nodiscard]] pid_t pid() const { return pid_; }
+  void end() {
+    if (pid_ <= 0) return;
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+    pid_ = 0;
+  }
+
+ private:
+  pid_t pid_;
+};
+
+TEST_F(AdminApiOfSeveralWorkers, ChangeNothingWhileAnotherProcessIsAboutToTakeOver) {
+  testing::ProxyWorld world{{}};
+  auto outcome = api_.prepare(config_with(1));
+  ASSERT_TRUE(api_.start(std::move(std::get<AdminApi::Prepared>(outcome)), config_with(1),
+                         {&world.worker(0)}));
+  world.run_for(std::chrono::milliseconds{1});
+  const auto post = [&](const std::string& path, const nlohmann::json& body) {
+    return api_.handle({"POST", path, {}, body.dump()});
+  };
+  const auto wanted = config_with(1);
+  const nlohmann::json submission = {{"file", wanted.file}, {"text", wanted.text}};
+  Sleeper first;
+  Sleeper second;
+  EXPECT_EQ(post("/v1/hold", {{"pid", first.pid()}}).status, 200);
+  EXPECT_EQ(post("/v1/hold", {{"pid", first.pid()}}).status, 200);  // asked again
+  for (const std::string path : {"/v1/apply", "/v1/check"}) {
+    const control::AdminReply refused = post(path, submission);
+    EXPECT_EQ(refused.status, 409);
+    EXPECT_NE(refused.body.find(fmt::format("process {}) is taking over", first.pid())),
+              std::string::npos)
+        << refused.body;
+  }
+  EXPECT_EQ(post("/v1/hold", {{"pid", second.pid()}}).status, 409);
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "l7.json"));
+  first.end();  // before it has taken over
+  EXPECT_EQ(post("/v1/apply", submission).status, 200);
+  EXPECT_TRUE(std::filesystem::exists(directory_ / "l7.json"));
+  EXPECT_EQ(post("/v1/hold", {{"pid", "1"}}).status, 400);
+  EXPECT_EQ(post("/v1/hold", {{"pid", 1}, {"more", 1}}).status, 400);
+}
+
+TEST_F(AdminApiOfSeveralWorkers, WriteNothingBeforeTheyAreTold) {
+  testing::ProxyWorld world{{}};
+  auto outcome = api_.prepare(config_with(1));
+  ASSERT_TRUE(api_.start(std::move(std::get<AdminApi::Prepared>(outcome)), config_with(1),
+                         {&world.worker(0)}));
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "l7.json"));
+  ASSERT_TRUE(api_.keep_state());
+  EXPECT_TRUE(std::filesystem::exists(directory_ / "l7.json"));
+}
+
 TEST_F(AdminApiOfSeveralWorkers, SaysWhereAFileStandsThatCannotBeUsed) {
   const auto write = [&](std::string_view name, std::string_view text) {
     std::ofstream{directory_ / name} << text;

@@ -25,13 +25,16 @@ class Upgrade(MixedCase):
     def lane_in_use(self):
         return {row["lane"] for row in self.lab.weir_json("status")["workers"] if row["in_use"]}
 
-    def upgrade(self, *more):
+    def upgrade(self, *more, config=True):
         """Another process takes over; the old one ends by itself."""
         old = self.lab.processes["weir-l7"]
         before = self.status()
         self.assertEqual(before["pid"], old.pid)
-        new = self.lab.start("weir-l7.new", "node",
-                             *self.lab.l7_command(self.config, "--take-over", *more))
+        words = [str(word) for word in self.lab.l7_command(self.config, "--take-over", *more)]
+        if not config:
+            at = words.index("--config")
+            del words[at:at + 2]
+        new = self.lab.start("weir-l7.new", "node", *words)
         self.lab.processes["weir-l7.old"] = old
         self.lab.processes["weir-l7"] = self.lab.processes.pop("weir-l7.new")
         wait_until("the new process to serve the API", lambda: self.serves(new.pid), 30)
@@ -122,6 +125,41 @@ class Upgrade(MixedCase):
         self.assertEqual(self.lane_in_use(), {self.status()["lane"]})
         self.lab.stop("second")
         self.wait_for_end(old)
+
+    def test_what_is_applied_meanwhile_is_refused_or_kept(self):
+        """Without --config, the new process has what was applied last: also what was while it started."""
+        before = self.config.read_text()
+        self.addCleanup(self.lab.weir, "apply", "-f", self.config)
+        file = self.lab.directory / "meanwhile.yaml"
+        acknowledged, refused, stop = [], [], threading.Event()
+
+        def apply():
+            for number in range(10_000):
+                if stop.is_set():
+                    return
+                file.write_text(before + f"""  - name: version
+    matches: [{{path: {{exact: /version}}}}]
+    respond: {{status: 200, body: "{number}", contentType: text/plain}}
+""")
+                done = self.lab.weir("apply", "-f", file, "--only", "l7", check=False)
+                if done.returncode == 0:
+                    acknowledged.append(str(number))
+                elif "is taking over" in done.stderr:
+                    refused.append(number)
+
+        applying = threading.Thread(target=apply)
+        applying.start()
+        try:
+            for _ in range(3):
+                wait_until("a configuration", lambda n=len(acknowledged): len(acknowledged) > n, 30)
+                old = self.upgrade(config=False)
+                self.wait_for_end(old)
+        finally:
+            stop.set()
+            applying.join(60)
+        answer = self.lab.curl("-H", f"Host: {HOST}", f"{CLEAR}/version").stdout
+        self.assertEqual(answer, acknowledged[-1])
+        self.assertTrue(refused, "nothing was applied while one took over")
 
     def test_traffic_goes_on_where_the_api_cannot_be_served_yet(self):
         taken = self.lab.start("taken", "node", PYTHON, "-m", "http.server", "--bind", "127.0.0.1", METRICS)

@@ -98,6 +98,7 @@ function(weir_library name)
 endfunction()
 
 # weir_program(<name> SOURCES … USES …): an executable that is installed.
+add_custom_target(programs)  # what is installed
 function(weir_program name)
   cmake_parse_arguments(arg "" "" "SOURCES;USES" ${ARGN})
   add_executable(${name} ${arg_SOURCES})
@@ -105,6 +106,7 @@ function(weir_program name)
   weir_unite(${name})
   # What is the program's own is options and words, whose headers take 39 s a file at -O1, 20 here.
   target_compile_options(${name} PRIVATE $<$<CONFIG:Debug>:-O0>)
+  add_dependencies(programs ${name})
   install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endfunction()
 

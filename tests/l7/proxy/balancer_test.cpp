@@ -96,6 +96,31 @@ TEST_F(EndpointChoice, WeightZeroTakesNothingWhateverThePolicy) {
   }
 }
 
+TEST_F(EndpointChoice, RoundRobinGivesTheTurnsOfOneThatIsOutToAllOthers) {
+  make(4, [](control::Service& service) { service.limits.requests_per_endpoint = 5; });
+  state(1).exchanges = 5;  // full
+  EXPECT_EQ(counts(300), (std::vector{100, 0, 100, 100}));
+}
+
+TEST_F(EndpointChoice, LeastRequestFollowsWeightsWhereNobodyHasAnythingToDo) {
+  make(2, [](control::Service& service) {
+    service.balancing.policy = LoadBalancer::kLeastRequest;
+    service.endpoints[1].weight = 3;
+  });
+  const auto taken = counts(4000);
+  EXPECT_NEAR(taken[0], 1000, 120);
+}
+
+TEST_F(EndpointChoice, LeastRequestKeepsLoadsInProportionToWeights) {
+  make(2, [](control::Service& service) {
+    service.balancing.policy = LoadBalancer::kLeastRequest;
+    service.endpoints[1].weight = 3;
+  });
+  for (int i = 0; i < 400; ++i)
+    ++state(pick().endpoint).exchanges;
+  EXPECT_NEAR(state(0).exchanges.load(), 100, 15);
+}
+
 TEST_F(EndpointChoice, LeastRequestTakesTheLessLoadedWhoeverLoadedIt) {
   make(2,
        [](control::Service& service) { service.balancing.policy = LoadBalancer::kLeastRequest; });
