@@ -384,6 +384,11 @@ PumpResult Exchange::forward_response_head(Instant now, std::string_view date) {
     return {true, Reason::kOk};
   }
   if (head.status == http::Status::kSwitchingProtocols) return begin_tunnel(now);
+  if (upgrade_ && is_h2() && http::number_of(head.status) < 300) {
+    // To this client success means that the WebSocket stands (RFC 8441, section 5).
+    detail = "success without the change of protocol that was asked for";
+    return {true, Reason::kUpstreamProtocol};
+  }
   upstream_duration = now - attempt_started;
   write_final_head(date);
   return {true, Reason::kOk};

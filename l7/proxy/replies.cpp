@@ -227,6 +227,10 @@ bool Exchanges::write_reply(Exchange& exchange, http::Status status, std::string
     needed += field.name.size() + field.value.size() + 4;
   Leg& client = exchange.client();
   if (client.room() < needed) return false;
+  if (status == http::Status::kNotModified) {  // a length would be that of 200 (RFC 9110, 8.6)
+    client.send_response(reply_head_, {});
+    return true;
+  }
   if (exchange.is_head_request()) {
     const fmt::format_int length{text.size()};
     reply_head_.fields.add("Content-Length", {length.data(), length.size()});

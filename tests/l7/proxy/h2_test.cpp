@@ -932,13 +932,22 @@ TEST_F(ProxyH2, AWebSocketOverAStreamReachesABackendOfHttp1) {
 }
 
 TEST_F(ProxyH2, AWebSocketThatABackendDoesNotWantIsAnAnswer) {
+  serve(answering("HTTP/1.1 403 Forbidden\r\nContent-Length: 5\r\n\r\nhello"));
+  H2Client& client = connect_h2();
+  client.send(fmt::format("headers 1 | {}", kWebSocket));
+  world_.run_for(10ms);
+  EXPECT_EQ(client.status(1), "403");
+  EXPECT_EQ(client.read().body(1), "hello");
+  EXPECT_TRUE(client.read().ended(1));
+}
+
+TEST_F(ProxyH2, SuccessWithoutAWebSocketIsNoneToItsClient) {
   serve(answering(std::string{kOk}));
   H2Client& client = connect_h2();
   client.send(fmt::format("headers 1 | {}", kWebSocket));
   world_.run_for(10ms);
-  EXPECT_EQ(client.status(1), "200");
-  EXPECT_EQ(client.read().body(1), "hello");
-  EXPECT_TRUE(client.read().ended(1));
+  EXPECT_EQ(client.status(1), "502") << "RFC 8441, section 5: 200 says that it stands";
+  EXPECT_EQ(outcomes(), "502 upstream_protocol");
 }
 
 TEST_F(ProxyH2, AWebSocketThatItsClientResetsIsResetAtTheBackend) {

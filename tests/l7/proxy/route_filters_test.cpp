@@ -133,6 +133,14 @@ TEST_F(RouteFilters, AFixedResponseWithoutABodyHasNoType) {
   EXPECT_THAT(answer, Not(HasSubstr("Content-Length"))) << "RFC 9110, section 8.6";
 }
 
+TEST_F(RouteFilters, AFixedResponseThatNothingHasChangedHasNoLength) {
+  serve_with([](control::RouteRule& rule) { rule.respond = control::FixedResponse{304, "", ""}; });
+  Peer& client = connect_and_send(request() + request());
+  world_.run_for(10ms);
+  EXPECT_THAT(client.received, Not(HasSubstr("Content-Length"))) << "RFC 9110, section 8.6";
+  EXPECT_EQ(outcomes(), "304 fixed_response, 304 fixed_response");
+}
+
 TEST_F(RouteFilters, ARewriteChangesWhatTheBackendIsAskedFor) {
   Backend& backend = serve_with([](control::RouteRule& rule) {
     rule.rewrite.emplace();
