@@ -225,8 +225,8 @@ TEST_F(EndpointChoice, AZoneIsPreferredAndSpillsOverWhereItCannot) {
 TEST_F(EndpointChoice, OneThatStartsSlowlyTakesItsPart) {
   make(2, [](control::Service&) {});
   state(0).share = 2;
-  const int taken = counts(4000)[0];  // of its 2,000 turns two tenths
-  EXPECT_NEAR(taken, 400, 100);
+  const int taken = counts(4000)[0];  // as if its weight were two tenths of the other's
+  EXPECT_NEAR(taken, 4000 * 0.2 / 1.2, 100);
 }
 
 TEST_F(EndpointChoice, SaysWhetherNoneIsHealthyOrAllAreFull) {
