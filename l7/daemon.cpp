@@ -132,6 +132,7 @@ class Caretaker {
       predecessor_.reset();
     }
   }
+  [[nodiscard]] bool has_predecessor() const { return predecessor_.has_value(); }
   void follow(Predecessor predecessor) { predecessor_.emplace(std::move(predecessor)); }
   /// False while a worker hangs.
   bool set_predecessor(bool exists) {
@@ -250,7 +251,8 @@ void drain(int signals, Caretaker& caretaker, proxy::DrainKind kind, Duration lo
     if (next_signal(signals, caretaker)) break;
     caretaker.round();
     left = caretaker.connections();
-    if (left == 0) {
+    // What belongs to the process before this one comes through it.
+    if (left == 0 && !caretaker.has_predecessor()) {
       log_info("all connections have ended");
       return;
     }

@@ -190,7 +190,8 @@ void Core::accept(tcp::ConnectionId connection, Instant now) {
 bool Core::admit(ClientId id, ClientConnection& client, Instant now) {
   const Bind& bind = *client.facts.bind;
   const control::GatewayLimits& limits = bind.limits;
-  client.ticket = sources_.enter(client.facts.client.address, limits.connections_per_source);
+  client.ticket =
+      sources_.enter(client.facts.client.address, limits.connections_per_source, client.facts.vip);
   if (!client.ticket) {
     ++counters_.connections_over_limit;
     close_client(id, Ending::kReset, now);

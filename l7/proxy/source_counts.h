@@ -1,9 +1,10 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
-#include <span>
+#include <cstring>
 #include <unordered_map>
 #include <utility>
 
@@ -13,12 +14,18 @@
 
 namespace weir::proxy {
 
-/// How many connections each source has at one worker. A source is an IPv4 address, or an IPv6
-/// network of 64 bits: who has one address of that has all of them (RFC 4291, section 2.5.4); a
-/// larger site counts as several. As large as there are clients; a source without connections has
-/// no entry.
+/// How many connections each source has to each address and port of a gateway, at one worker. A
+/// source is an IPv4 address, or an IPv6 network of 64 bits: who has one address of that has all of
+/// them (RFC 4291, section 2.5.4); a larger site counts as several. As large as there are clients;
+/// a source without connections has no entry.
 class SourceCounts {
  public:
+  struct Key {
+    wire::IpAddress source;
+    wire::Endpoint at;
+    friend bool operator==(const Key&, const Key&) = default;
+  };
+
   explicit SourceCounts(const SipKey& key) : counts_{0, Hash{key}} {}
 
   /// Whoever holds one takes part in the count. Moved with its connection; zero: counted nowhere.
@@ -26,37 +33,38 @@ class SourceCounts {
    public:
     Ticket() = default;
     Ticket(Ticket&& other) noexcept
-        : counts_{std::exchange(other.counts_, nullptr)}, source_{other.source_} {}
+        : counts_{std::exchange(other.counts_, nullptr)}, key_{other.key_} {}
     Ticket& operator=(Ticket&& other) noexcept {
       std::swap(counts_, other.counts_);
-      std::swap(source_, other.source_);
+      std::swap(key_, other.key_);
       return *this;
     }
     ~Ticket() {
-      if (counts_ != nullptr) counts_->leave(source_);
+      if (counts_ != nullptr) counts_->leave(key_);
     }
     explicit operator bool() const { return counts_ != nullptr; }
 
    private:
     friend class SourceCounts;
-    Ticket(SourceCounts& counts, const wire::IpAddress& source)
-        : counts_{&counts}, source_{source} {}
+    Ticket(SourceCounts& counts, const Key& key) : counts_{&counts}, key_{key} {}
     SourceCounts* counts_ = nullptr;
-    wire::IpAddress source_{};
+    Key key_{};
   };
 
-  /// One more connection of that client, or nothing where it has as many as it may; 0: no limit.
-  [[nodiscard]] Ticket enter(const wire::IpAddress& client, std::uint32_t most) {
-    const wire::IpAddress source = source_of(client);
-    std::uint32_t& count = counts_[source];
+  /// One more connection of that client there, or nothing where it has as many as it may; 0: no
+  /// limit.
+  [[nodiscard]] Ticket enter(const wire::IpAddress& client, std::uint32_t most,
+                             const wire::Endpoint& at = {}) {
+    const Key key{source_of(client), at};
+    std::uint32_t& count = counts_[key];
     if (most != 0 && count >= most) return {};
     ++count;
-    return {*this, source};
+    return {*this, key};
   }
 
   [[nodiscard]] std::size_t sources() const { return counts_.size(); }
   [[nodiscard]] std::uint32_t count(const wire::IpAddress& client) const {
-    const auto found = counts_.find(source_of(client));
+    const auto found = counts_.find(Key{source_of(client), {}});
     return found == counts_.end() ? 0 : found->second;
   }
 
@@ -65,8 +73,8 @@ class SourceCounts {
     if (!client.is_v4()) std::fill(client.bytes.begin() + 8, client.bytes.end(), std::uint8_t{0});
     return client;
   }
-  void leave(const wire::IpAddress& source) {
-    const auto found = counts_.find(source);
+  void leave(const Key& key) {
+    const auto found = counts_.find(key);
     WEIR_ASSERT(found != counts_.end() && found->second > 0);  // the ticket has counted it
     if (--found->second == 0) counts_.erase(found);
   }
@@ -74,11 +82,16 @@ class SourceCounts {
   /// Clients choose their addresses; they must not choose their places.
   struct Hash {
     SipKey key;
-    std::size_t operator()(const wire::IpAddress& source) const {
-      return siphash<1, 3>(key, std::as_bytes(std::span{source.bytes}));
+    std::size_t operator()(const Key& of) const {
+      std::array<std::byte, 34> bytes;
+      std::memcpy(bytes.data(), of.source.bytes.data(), 16);
+      std::memcpy(bytes.data() + 16, of.at.address.bytes.data(), 16);
+      const std::uint16_t port = of.at.port.value();
+      std::memcpy(bytes.data() + 32, &port, sizeof(port));
+      return siphash<1, 3>(key, bytes);
     }
   };
-  std::unordered_map<wire::IpAddress, std::uint32_t, Hash> counts_;
+  std::unordered_map<Key, std::uint32_t, Hash> counts_;
 };
 
 }  // namespace weir::proxy

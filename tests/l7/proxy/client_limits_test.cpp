@@ -90,6 +90,16 @@ TEST(SourceCounts, EachAddressHasItsOwnLimit) {
   EXPECT_EQ(counts.count(address("192.0.2.1")), 2U);
 }
 
+TEST(SourceCounts, EachListenerHasItsOwnCount) {
+  SourceCounts counts{SipKey{{1, 2}}};
+  const auto at = [](std::uint16_t port) {
+    return wire::Endpoint{address("203.0.113.10"), wire::Port{port}};
+  };
+  const auto one = counts.enter(address("192.0.2.1"), 1, at(80));
+  EXPECT_FALSE(counts.enter(address("192.0.2.1"), 1, at(80)));
+  EXPECT_TRUE(counts.enter(address("192.0.2.1"), 1, at(443)));
+}
+
 TEST(SourceCounts, OfIpv6ANetworkOf64BitsIsOneSource) {
   SourceCounts counts{SipKey{{1, 2}}};
   const auto one = counts.enter(address("2001:db8:0:1::1"), 1);
