@@ -1,5 +1,6 @@
 #include "l7/proxy/grpc.h"
 
+#include <algorithm>
 #include <charconv>
 
 namespace weir::proxy {
@@ -19,11 +20,13 @@ std::optional<Duration> parse_grpc_timeout(std::string_view text) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
   const auto digits = static_cast<std::size_t>(end - text.data());
   if (error != std::errc{} || digits > kDigitsMax || text.size() != digits + 1) return std::nullopt;
+  // Nobody waits for ten years, and much longer ones do not fit.
+  constexpr auto kMost = std::chrono::hours{24 * 3650};
   switch (text.back()) {
     case 'H':
-      return std::chrono::hours{count};
+      return std::min(std::chrono::hours{count}, kMost);
     case 'M':
-      return std::chrono::minutes{count};
+      return std::min<Duration>(std::chrono::minutes{count}, kMost);
     case 'S':
       return std::chrono::seconds{count};
     case 'm':

@@ -45,7 +45,8 @@ struct CertificateSummary {
 /// OpenSSL needs of one is made by each worker when a client first asks for it.
 class ServerFiles {
  public:
-  /// Reads and checks every file: readable, a certificate chain, a key that fits it, not expired.
+  /// Reads and checks every file: readable, a certificate chain, a key that fits it. One that has
+  /// expired is said in the log, and used.
   /// An encrypted key is refused: nobody is there to type its passphrase.
   [[nodiscard]] static Result<ServerFiles> load(const ServerOptions& options);
 

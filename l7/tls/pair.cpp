@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "l4/base/bytes.h"
+#include "l4/base/log.h"
 
 namespace weir::tls {
 namespace {
@@ -74,7 +75,9 @@ Result<Pair> read_pair(const control::CertificateRef& ref, SSL_CTX* trial) {
                              ref.key_file, ref.certificate_file),
                  "give the key that the certificate was issued for; the server's own certificate "
                  "comes first, its issuers after it"};
-  if (auto dates = check_dates(leaf, ref.certificate_file); !dates) return std::move(dates).error();
+  // No reason to serve nobody: one of many may have expired when the process is started again.
+  if (auto dates = check_dates(leaf, ref.certificate_file); !dates)
+    log_warning("{}", dates.error().text());
   if (auto tried = try_out(trial, *chain, key->get(), ref.certificate_file); !tried)
     return std::move(tried).error();
   const auto kind = kind_of(key->get());

@@ -61,10 +61,6 @@ TEST(BadFiles, AreNamedWithTheirProblemAndItsRemedy) {
       {"broken key", good, broken_key, "the private key cannot be read", "write the file again"},
       {"other key", good, other_key, "does not belong to the first certificate", "issued for"},
       {"encrypted key", good, encrypted, "the private key is encrypted", "without a passphrase"},
-      {"expired", certificate_pem({.valid_to_s = -60}), key, "expired on 20",
-       "renew the certificate"},
-      {"future", certificate_pem({.valid_from_s = 60}), key, "not valid before 20",
-       "check the clock"},
   };
   for (const Case& c : cases) {
     const control::CertificateRef ref{files.write("c.pem", c.certificate),
@@ -75,6 +71,18 @@ TEST(BadFiles, AreNamedWithTheirProblemAndItsRemedy) {
     EXPECT_THAT(text, ::testing::AnyOf(HasSubstr(ref.certificate_file), HasSubstr(ref.key_file)))
         << c.name;
     EXPECT_EQ(text.find('\n'), std::string::npos) << c.name;
+  }
+}
+
+TEST(OldFiles, AreUsedAllTheSame) {
+  const TestFiles files;
+  const std::string key = testing::pem_of(testing::test_key(KeyKind::kEc));
+  for (const std::string& certificate :
+       {certificate_pem({.valid_to_s = -60}), certificate_pem({.valid_from_s = 60})}) {
+    const auto context = ServerContext::create(
+        {.certificates = {{files.write("c.pem", certificate), files.write("k.pem", key)}}});
+    ASSERT_TRUE(context) << context.error().text();
+    EXPECT_EQ(context->certificates().size(), 1U);
   }
 }
 
