@@ -102,7 +102,7 @@ class Group:
     name = "l4"
 
     def __init__(self, quick):
-        share = 0.05 if quick else 0.5
+        share = 0.03 if quick else 0.5
         self.series = [
             Series("test-run", (WEIR,), test_run(3 if quick else 9), test_run_rows(), 5 if quick else 12),
             Series("live", (WEIR,), live(share), live_rows(), 2 if quick else 8),

@@ -27,7 +27,7 @@ KINDS = (WEIR, NFT, IPTABLES)
 PEERS = (NFT, IPTABLES)
 NUMBER = {kind: number for number, kind in enumerate(KINDS, start=1)}
 SIZES = (1, 100, 1000, 10_000)
-QUICK_SIZES = (1, 1000)
+QUICK_SIZES = (1000,)
 PORTS = 16  # services of one address, by port
 FIRST_PORT, ECHO, WHO, DNS = 9000, 8000, 8100, 53
 CLIENT, SERVER, SINK = "client", "server", "sink"

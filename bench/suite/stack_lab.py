@@ -149,11 +149,11 @@ def round_rr64(lab, kind, seconds):
     return {"rate": report["rate_per_s"]}
 
 
-def round_latency1(lab, kind, seconds):
+def round_latency1(lab, kind, seconds, is_polling_too=True):
     with lab.server(kind, "echo"):
         report = lab.client(kind, "rr", "--connections", 1, "--seconds", seconds)
     numbers = {"p50": report["p50_us"]}
-    if kind == KERNEL:  # a kernel can poll too: both sides without sleep in epoll_wait
+    if kind == KERNEL and is_polling_too:  # a kernel can poll too: both sides without sleep in epoll_wait
         with lab.server(kind, "echo", "--poll"):
             polling = lab.client(kind, "rr", "--connections", 1, "--seconds", seconds, "--poll")
         numbers["polling_p50"] = polling["p50_us"]

@@ -44,13 +44,13 @@ class Group:
     def __init__(self, quick):
         self.quick = quick
         self.lab = None
-        turn = 0.4 if quick else 2.0
+        turn = 0.3 if quick else 2.0
         ours_or_both = (OURS,) if quick else BOTH  # the kernel's take as long again
         self.series = [
             self.turns("rr64", lab_of.round_rr64, turn, 1.0, [
                 comparison("rr64", "64-byte requests, 256-byte replies, 64 connections", "1/s", "rate",
                            ">= 2.4x")]),
-            self.turns("latency1", lab_of.round_latency1, turn, 1.5, [
+            self.turns("latency1", lambda *a: lab_of.round_latency1(*a, is_polling_too=not quick), turn, 1.5, [
                 own("latency1", "the same, one connection: p50, polling", "us", "p50", "<= 8", more=False),
                 comparison("latency1_ratio", "the same beside the kernel's", "us", "p50", "", more=False),
                 own("latency1_polling", "the same beside a kernel that polls too", "us", "p50", "", more=False,
@@ -80,7 +80,7 @@ class Group:
         return Series(name, kinds, lambda kind: {kind: act(self.lab, kind, turn)}, rows, turn + extra_s, once)
 
     def lossy(self, name, delay_ms, loss_percent):
-        seconds = 3 if self.quick else 10
+        seconds = 2 if self.quick else 10
 
         def measure(kind):
             self.lab.seed = len(series.rounds)  # the same losses for both kinds of a round

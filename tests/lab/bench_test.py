@@ -15,7 +15,7 @@ from labcase import *
 WEIR_PROGRAM = BUILD / "tools" / "weir" / "weir"
 PINS = pathlib.Path("/sys/fs/bpf/weir-bench")
 # One series of each group, none of which takes long.
-SOME = "l4.live_*,services.connects_1,tcp.rr64,l7.https_proxied,control.maglev_build"
+SOME = "l4.live_*,services.connects_1000,tcp.rr64,l7.https_proxied,control.maglev_build"
 
 
 STARTED = "|".join((str(BUILD), "nginx", "haproxy", "nghttpd", "h2load", "wrk"))
@@ -56,10 +56,10 @@ class Bench(unittest.TestCase):
         done = self.bench("--quick", "--rounds", "1", "--rows", SOME, "--json", file, "--report", report)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         rows = {row["id"]: row for row in json.loads(file.read_text())["rows"]}
-        for name in ("l4.live_gue_64k", "services.connects_1", "tcp.rr64", "l7.https_proxied", "control.maglev_build"):
+        for name in ("l4.live_gue_64k", "services.connects_1000", "tcp.rr64", "l7.https_proxied", "control.maglev_build"):
             self.assertIn(name, done.stdout)
             self.assertGreater(rows[name]["value"], 0)
-        for name in ("services.connects_1", "tcp.rr64", "l7.https_proxied"):
+        for name in ("services.connects_1000", "tcp.rr64", "l7.https_proxied"):
             row = rows[name]
             self.assertAlmostEqual(row["ratio"], row["value"] / row["reference_value"])
         self.assertEqual(rows["tcp.rr64"]["target"], ">= 2.4x")

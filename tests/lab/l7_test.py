@@ -255,8 +255,22 @@ class L7Path(LabCase):
         shown = api.ask("GET", "/v1/certificates", 200)["certificates"]
         self.assertIn("shop.example", [name for row in shown for name in row["names"]])
         self.names_of_endpoints(api, whole)
+        self.hold(api, whole)
         self.retire(api)
         self.assertEqual(api.described.unseen(), [])
+
+    def hold(self, api, whole):
+        """Of a process that is to take over, and ends before it has."""
+        for body in ({}, {"pid": "1"}, {"pid": 1, "lane": "blue"}):
+            api.ask("POST", "/v1/hold", 400, wrong=body)
+        coming = [self.lab.start(f"coming-{n}", "node", "sleep", 60) for n in range(2)]
+        api.ask("POST", "/v1/hold", 200, body={"pid": coming[0].pid})
+        api.ask("POST", "/v1/hold", 409, body={"pid": coming[1].pid})
+        for path in ("/v1/check", "/v1/apply"):
+            self.assertIn("is taking over", api.ask("POST", path, 409, body=whole)["detail"])
+        for number in range(2):
+            self.lab.stop(f"coming-{number}")
+        api.ask("POST", "/v1/apply", 200, body=whole)
 
     def names_of_endpoints(self, api, whole):
         named = whole["text"].replace("  gone: {", '  named: {endpoints: ["nowhere.invalid:80"]}\n  gone: {')
