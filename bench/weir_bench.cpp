@@ -37,7 +37,7 @@ struct Words {
 void add_options(CLI::App& app, Words& words) {
   app.add_option("groups", words.groups, "what is measured; everything if nothing is named")
       ->check(CLI::IsMember({"l4", "services", "tcp", "l7", "control"}));
-  app.add_flag("--quick", words.quick, "short turns: everything in less than three minutes");
+  app.add_flag("--quick", words.quick, "short turns: everything in about three minutes");
   app.add_option("--rounds", words.rounds,
                  "of each series; contenders take turns in them (5, with --quick 3)")
       ->check(CLI::Range(1, 1000));

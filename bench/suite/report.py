@@ -77,7 +77,7 @@ def balance(rows):
 def misses(rows):
     """Each target that was missed, by how much, and what bounds it."""
     known, told, lines = findings(), set(), []
-    missed = [row for row in rows if row["verdict"] in ("missed", "client-bound")]
+    missed = [row for row in rows if row["target"] and row["verdict"] in ("missed", "client-bound")]
     for row in missed:
         judged = table.short(row["ratio"] if (row["target"] or "").endswith("x") else row["value"])
         lines.append(f"- `{row['id']}`, {row['what']}: {judged}, target {row['target']}: {table.verdict(row)}")
