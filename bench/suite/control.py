@@ -2,12 +2,13 @@
 
 import ipaddress
 import json
-import pathlib
 import signal
 import time
 
+import group
 import programs
 import weirlab
+from group import BenchLab
 from rows import WEIR, Row, Series
 
 GATEWAY, NODE = "10.255.0.2", "10.255.0.1"
@@ -46,51 +47,31 @@ class Services:
         return "\n".join(lines) + "\n"
 
 
-class Node:
-    """A namespace with weir-l4 in it, whose one device has a gateway that all backends are behind."""
-
-    services = Services
-
-    def __init__(self, name):
-        programs.need(weirlab.BUILD / "l4" / "weir-l4", weirlab.BUILD / "tools" / "weir" / "weir")
-        self.lab = weirlab.Lab(name)
-
-    def __enter__(self):
-        try:
-            self.prepare()
-        except BaseException:
-            self.lab.close()
-            raise
-        return self
-
-    def __exit__(self, *unused):
-        self.lab.close()
+class Node(BenchLab):
+    """A host with weir-l4 on it, whose one device has a gateway that all backends are behind."""
 
     def prepare(self):
-        self.lab.remove_leftovers()
-        self.lab.pins.mkdir()
-        self.lab.add_host("node")
-        self.lab.cable("node", "eth0", "node", "far", 1500)
+        programs.need(weirlab.BUILD / "l4" / "weir-l4", weirlab.BUILD / "tools" / "weir" / "weir")
+        self.pins.mkdir()
+        self.add_host("node")
+        self.cable("node", "eth0", "node", "far", 1500)
         for words in (f"address add {NODE}/30 dev eth0",
                       f"neigh add {GATEWAY} lladdr 02:00:00:00:00:02 dev eth0 nud permanent",
                       f"route add 10.0.0.0/9 via {GATEWAY}"):
-            self.lab.run_in("node", "ip", *words.split())
+            self.run_in("node", "ip", *words.split())
         self.maps_before = maps_bytes()
-        self.daemon = self.lab.start_l4()
+        self.daemon = self.start_l4()
 
-    def weir(self, *arguments):
-        self.lab.weir(*arguments, timeout=120)
+    def weir(self, *arguments, timeout=120, **options):
+        return super().weir(*arguments, timeout=timeout, **options)
 
     def restart(self):
-        self.lab.stop("weir-l4", signal.SIGKILL)
-        self.daemon = self.lab.start_l4(seconds=60.0)
+        self.stop("weir-l4", signal.SIGKILL)
+        self.daemon = self.start_l4(seconds=60.0)
 
     def memory_bytes(self):
         """What the daemon has resident, and all maps of the kernel that came with it."""
-        status = pathlib.Path(f"/proc/{self.daemon.pid}/status").read_text()
-        resident = next(int(line.split()[1]) * 1024 for line in status.splitlines()
-                        if line.startswith("VmRSS"))
-        return resident, maps_bytes() - self.maps_before
+        return weirlab.resident_kb(self.daemon.pid) * 1024, maps_bytes() - self.maps_before
 
 
 def maps_bytes():
@@ -104,7 +85,7 @@ def at_scale(is_quick):
     services = Services(VIPS, BACKENDS)
     numbers = {}
     with Node("benchctl") as node:
-        config = node.lab.write_config(services.yaml())
+        config = node.write_config(services.yaml())
         node.weir("load", "eth0", "--mode", "generic")
         numbers["cold_apply"] = took(node.weir, "apply", "-f", config)
         if not is_quick:
@@ -155,18 +136,10 @@ def maglev_rows():
             row("weights", "largest error of a share by weight, of the whole table", "%", "<= 0.5")]
 
 
-class Group:
-    """What needs no laboratory that lasts."""
-
+class Group(group.Group):
     name = "control"
 
     def __init__(self, quick):
         self.series = [Series("10,000 VIPs", (WEIR,), lambda _kind: at_scale(quick), scale_rows(quick),
                               8 if quick else 16, once=quick),
                        Series("maglev", (WEIR,), maglev(0.02 if quick else 0.3), maglev_rows(), 1)]
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *unused):
-        pass

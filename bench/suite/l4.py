@@ -3,8 +3,9 @@
 import json
 import re
 
+import group
 import programs
-from control import Node
+from control import Node, Services
 from programs import BENCH
 from rows import WEIR, Row, Series
 
@@ -89,16 +90,14 @@ def live(seconds):
 def memory(_kind):
     """Maps of the kernel and the daemon, with so much configured."""
     with Node("benchmem") as node:
-        config = node.services(MEMORY_VIPS, MEMORY_BACKENDS).yaml(f"l4: {{flows: {MEMORY_FLOWS}}}")
+        config = Services(MEMORY_VIPS, MEMORY_BACKENDS).yaml(f"l4: {{flows: {MEMORY_FLOWS}}}")
         node.weir("load", "eth0", "--mode", "generic")
-        node.weir("apply", "-f", node.lab.write_config(config))
+        node.weir("apply", "-f", node.write_config(config))
         daemon, maps = node.memory_bytes()
     return {WEIR: {"memory": (daemon + maps) / 1e6}}
 
 
-class Group:
-    """What needs no laboratory of its own."""
-
+class Group(group.Group):
     name = "l4"
 
     def __init__(self, quick):
@@ -110,9 +109,3 @@ class Group:
                    [Row("l4.memory", "100 VIPs, 1,000 backends, a table of 1 Mi flows: maps and daemon", "MB",
                         "memory", (), "<= 150", more=False)], 3, once=True),
         ]
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *unused):
-        pass

@@ -13,6 +13,7 @@ import time
 import l7_load as load
 import programs
 import weirlab
+from group import LabGroup
 from l7_hosts import DIRECT, FILES, HAPROXY, LOAD, NGINX, PEERS, L7Lab
 from programs import BENCH
 from rows import CLIENT_BOUND, WEIR, Row, Series
@@ -209,14 +210,15 @@ def router(seconds):
     return Series("router", (WEIR,), measure, rows, 2)
 
 
-class Group:
+class Group(LabGroup):
     """Two hosts; all proxies at once on one core, and one at a time is loaded from the other."""
 
     name = "l7"
+    make_lab = L7Lab
 
     def __init__(self, quick):
         seconds = 0.35 if quick else 1
-        self.lab, self.half_rate, self.applied = None, None, 0
+        self.half_rate, self.applied = None, 0
         bars, more = loads(seconds)
         self.loads = {load.id: load for load in bars}
         self.series = [idle_memory(self)]  # first: what is freed later is not always given back
@@ -231,15 +233,3 @@ class Group:
         return Series(f"{load.id}, {quota} %", PROXIES,
                       lambda proxy: {proxy: under(self.lab, proxy, quota, load.client)}, load.rows(quota),
                       max(seconds, 1 if load.id == "tls_connect" else 0) + 0.25, in_quick=in_quick)
-
-    def __enter__(self):
-        self.lab = L7Lab()
-        try:
-            self.lab.prepare()
-        except BaseException:
-            self.lab.close()
-            raise
-        return self
-
-    def __exit__(self, *unused):
-        self.lab.close()

@@ -11,13 +11,13 @@ import contextlib
 import json
 import os
 import pathlib
-import re
 import shutil
 import time
 
 import programs
 import sockets
 import weirlab
+from group import BenchLab
 from rows import WEIR
 from weirlab import LabError, run, wait_until
 
@@ -37,9 +37,6 @@ GRPC_PATH = "/bench.Echo/Say"
 GRPC_MESSAGE = b"\0\0\0\0\x20" + b"m" * 32  # not compressed, 32 bytes long
 # Before whatever else the machine does: builds of others have 1024, or what autogroup gives them.
 SHARES = 262144
-SETTINGS = ("net.ipv4.ip_local_port_range=10000 65535", "net.ipv4.tcp_max_tw_buckets=262144",
-            "net.ipv4.tcp_tw_reuse=1", "net.core.somaxconn=4096",
-            "net.ipv4.tcp_max_syn_backlog=4096")
 
 
 class Group:
@@ -70,11 +67,7 @@ class Group:
 
     def resident_mb(self):
         """Of its processes; huge pages are not in it, and are taken at the start."""
-        total = 0
-        for pid in (self.path / "cgroup.procs").read_text().split():
-            with contextlib.suppress(OSError):
-                total += int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1])
-        return total / 1024
+        return sum(map(weirlab.resident_kb, (self.path / "cgroup.procs").read_text().split())) / 1024
 
     def processor_s(self):
         """What its processes have had of the processor, spinning and the softirqs in them included."""
@@ -104,8 +97,10 @@ class Group:
             time.sleep(0.05)
 
 
-class L7Lab(weirlab.Lab):
+class L7Lab(BenchLab):
     """The two hosts with everything running; one proxy at a time is loaded, the others sleep."""
+
+    settings = (*BenchLab.settings, "net.ipv4.tcp_max_tw_buckets=262144")
 
     def __init__(self):
         super().__init__("l7lab")
@@ -114,13 +109,10 @@ class L7Lab(weirlab.Lab):
 
     def prepare(self):
         self.need()
-        self.remove_leftovers()
         for name in (WEIR, NGINX, HAPROXY, LOAD):
             self.groups[name] = Group(name)
         for host in (PROXY, LOAD):
             self.add_host(host)
-            for setting in SETTINGS:
-                self.run_in(host, "sysctl", "-qw", setting)
         self.cable(PROXY, "x0", LOAD, "x1", 1500)
         self.cable(PROXY, "k0", LOAD, "k1", 1500)
         for host, device in ((PROXY, "k0"), (LOAD, "k1")):
@@ -246,7 +238,7 @@ httpRoutes:
 
     def answer_of(self, path):
         request = f"GET {path} HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n".encode()
-        answer = sockets.ask(self.namespace(LOAD), VIP, HTTP_PORT, request)
+        answer = sockets.ask(self, LOAD, VIP, HTTP_PORT, request)
         return answer.partition(b"\r\n\r\n")[2].decode()
 
     def weir_stats(self):

@@ -108,12 +108,13 @@ def wrk_rate(proxy, text):
     return int(done[1]) / (float(done[2]) * UNITS[done[3]])
 
 
-def h2load(lab, proxy, seconds, *options, window=None, scheme="https", path="/"):
-    """A closed loop over HTTP/2, or HTTP/1.1 with --h1; requests a second."""
+def h2load(lab, proxy, seconds, *options, window=None, scheme="https", path="/", body_bytes=0):
+    """A closed loop over HTTP/2, or HTTP/1.1 with --h1; requests a second, each answered with so many bytes."""
     port = port_of(proxy, scheme)
     words = ["h2load", "-t1", "-D", f"{1000 * seconds:.0f}ms", f"--warm-up-time={1000 * WARM_UP_S:.0f}ms",
              f"--connect-to={ADDRESS[proxy]}:{port}", *options, f"{scheme}://{NAME}:{port}{path}"]
-    return h2load_requests(proxy, run_client(lab, words, seconds, window, WARM_UP_S)) / seconds
+    text = run_client(lab, words, seconds, window, WARM_UP_S)
+    return h2load_requests(proxy, text, body_bytes) / seconds
 
 
 def h2load_requests(proxy, text, body_bytes=0):
@@ -131,12 +132,8 @@ def h2load_requests(proxy, text, body_bytes=0):
 
 def grpc(lab, proxy, seconds, *options, window=None):
     """Unary calls: 32 bytes each way. An error has status 200 as well, but no message."""
-    port = port_of(proxy, "https")
-    words = ["h2load", "-t1", "-D", f"{1000 * seconds:.0f}ms", f"--warm-up-time={1000 * WARM_UP_S:.0f}ms",
-             f"--connect-to={ADDRESS[proxy]}:{port}", "-d", lab.directory / "message", "-H",
-             "content-type: application/grpc", "-H", "te: trailers", *options, f"https://{NAME}:{port}{GRPC_PATH}"]
-    text = run_client(lab, words, seconds, window, WARM_UP_S)
-    return h2load_requests(proxy, text, len(GRPC_MESSAGE)) / seconds
+    return h2load(lab, proxy, seconds, "-d", lab.directory / "message", "-H", "content-type: application/grpc",
+                  "-H", "te: trailers", *options, window=window, path=GRPC_PATH, body_bytes=len(GRPC_MESSAGE))
 
 
 def peer(lab, proxy, seconds, *options, window=None):

@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools" / "lab"))
-from weirlab import BUILD, LabError  # noqa: E402 the path comes first
+import weirlab  # noqa: E402 the path comes first
+from weirlab import BUILD, LabError  # noqa: E402
 
 BENCH = BUILD / "bench"
 

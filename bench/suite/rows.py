@@ -53,12 +53,10 @@ class Row:
     target: str = ""
     more: bool = True  # is better
     peer_key: str = ""
-    of: str = WEIR
 
-    def values(self, rounds, kind=None):
-        key = self.key if kind is None else self.peer_key or self.key
-        return [numbers[kind or self.of][key] for numbers in rounds
-                if key in numbers.get(kind or self.of, {})]
+    def values(self, rounds, kind=WEIR):
+        key = self.key if kind == WEIR else self.peer_key or self.key
+        return [numbers[kind][key] for numbers in rounds if key in numbers.get(kind, {})]
 
     def best_peer(self, rounds):
         known = [peer for peer in self.peers if self.values(rounds, peer)]
@@ -70,8 +68,8 @@ class Row:
     def ratios(self, rounds, peer):
         """Of rounds in which both were measured and are above zero: a difference may be lost in noise."""
         other = self.peer_key or self.key
-        pairs = [(numbers[self.of].get(self.key), numbers[peer].get(other)) for numbers in rounds
-                 if self.of in numbers and peer in numbers]
+        pairs = [(numbers[WEIR].get(self.key), numbers[peer].get(other)) for numbers in rounds
+                 if WEIR in numbers and peer in numbers]
         return [mine / theirs for mine, theirs in pairs if mine and theirs and mine > 0 and theirs > 0]
 
     def document(self, rounds, failed=None):
@@ -84,7 +82,7 @@ class Row:
         target = Target(self.target) if self.target else None
         shown = ratios if ratio is not None else values
         judged = None if target is None or failed else ratio if target.of_ratio else value
-        bound = [kind for kind in (self.of, peer) if kind and self.is_bound(rounds, kind)]
+        bound = [kind for kind in (WEIR, peer) if kind and self.is_bound(rounds, kind)]
         document = {"id": self.id, "what": self.what, "value": value, "unit": self.unit,
                     "reference": peer, "reference_value": statistics.median(references) if peer else None,
                     "ratio": ratio, "spread": [min(shown), max(shown)] if shown else None,
@@ -108,7 +106,7 @@ class Row:
         if judged is None:
             return None
         met = target.met(judged)
-        if (peer if met else self.of) in bound:
+        if (peer if met else WEIR) in bound:
             return "client-bound"
         return "met" if met else "missed"
 

@@ -17,8 +17,9 @@ import pathlib
 import programs
 import sockets
 import weirlab
-from programs import BENCH
 from control import took
+from group import BenchLab, LabGroup
+from programs import BENCH
 from rows import CLIENT_BOUND, WEIR, Row, Series
 from weirlab import LabError, run, wait_until
 
@@ -36,8 +37,8 @@ CORE, CLIENT_CORE = 0, 1
 LOST_MAX = 0.01  # of connections or packets, before a turn counts as failed
 BUSY = 0.95  # of its core: then the client was the limit
 SENDER = pathlib.Path(__file__).with_name("services_sender.py")
-SETTINGS = ("net.ipv4.ip_forward=1", "net.ipv4.ip_local_port_range=10000 65535", "net.ipv4.tcp_tw_reuse=1",
-            "net.ipv4.tcp_max_tw_buckets=262144", "net.core.somaxconn=4096", "net.ipv4.tcp_max_syn_backlog=4096")
+# Chains that a file does not name stay, so that all and one are loaded alike.
+RESTORE = {IPTABLES: ("iptables-legacy-restore", "--noflush"), NFT: ("nft", "-f")}
 # For the peers' sake: entries of closed connections must not fill the table.
 TRACKING = ("net.netfilter.nf_conntrack_tcp_timeout_time_wait=1", "net.netfilter.nf_conntrack_tcp_timeout_close=1")
 
@@ -133,23 +134,20 @@ class Services:
         return "\n".join(lines) + "\n"
 
 
-class ServicesLab(weirlab.Lab):
+class ServicesLab(BenchLab):
     """The six hosts. weir-l4 is on the router of its name; the others have what the kernel has."""
+
+    settings = (*BenchLab.settings, "net.ipv4.tcp_max_tw_buckets=262144", "net.ipv4.ip_forward=1")
 
     def prepare(self):
         self.loaded, self.node = {}, WEIR
         programs.need(BENCH / "kernel_peer", BENCH / "services.bpf.o", weirlab.BUILD / "l4" / "weir-l4")
-        self.remove_leftovers()
         for host in (CLIENT, SERVER, SINK, *KINDS):
             self.add_host(host)
-            for setting in SETTINGS:
-                self.run_in(host, "sysctl", "-qw", setting)
         self.pins.mkdir()
         run("bpftool", "prog", "loadall", BENCH / "services.bpf.o", self.pins / "ends", "pinmaps", self.pins / "ends")
         for kind in KINDS:
             self.connect(kind)
-        for kind in PEERS:
-            self.run_in(kind, "nft", "list", "ruleset")
         self.start_servers()
 
     def connect(self, kind):
@@ -178,9 +176,6 @@ class ServicesLab(weirlab.Lab):
             self.run_in(SINK, "tc", "filter", "add", "dev", kind, "ingress", "bpf", "direct-action", "pinned",
                         self.pins / "ends" / "services_drop_packet")
 
-    def mac(self, host, device):
-        return json.loads(self.run_in(host, "ip", "-j", "link", "show", device).stdout)[0]["address"]
-
     def start_servers(self):
         """An echo on all addresses, and two that say which of them they are."""
         self.start("echo", SERVER, BENCH / "kernel_peer", "echo", "--core", CORE, "--port", ECHO, "--json")
@@ -200,13 +195,13 @@ class ServicesLab(weirlab.Lab):
         """Loads them unless they are: a series may run without the one that measures that."""
         if self.loaded.get(kind) is not services:
             self.load(kind, services)
-            wait_until(f"{kind}: the first connection", lambda: self.who(services) == "a")
 
     def load(self, kind, services):
-        """From nothing to all services; milliseconds."""
+        """From nothing to all services; milliseconds. Afterwards they are reached."""
         self.loaded[kind] = None
         self.unload(kind)
         spent = self.load_all(kind, services)
+        wait_until(f"{kind}: the first connection", lambda: self.who(services) == "a")
         self.loaded[kind] = services
         return spent
 
@@ -217,9 +212,7 @@ class ServicesLab(weirlab.Lab):
             self.add_changing(services)
             return spent
         text = services.iptables() if kind == IPTABLES else services.nft()
-        file = self.write_config(text, f"{kind}.rules")
-        words = ("iptables-legacy-restore",) if kind == IPTABLES else ("nft", "-f")
-        spent = took(self.run_in, kind, *words, file, timeout=120)
+        spent = took(self.run_in, kind, *RESTORE[kind], self.write_config(text, f"{kind}.rules"), timeout=120)
         for setting in TRACKING:  # which are there once NAT is
             self.run_in(kind, "sysctl", "-qw", setting)
         return spent
@@ -258,12 +251,10 @@ class ServicesLab(weirlab.Lab):
             self.weir("backend", "del", vip, f"{old[0]}:{old[1]}")
             return
         text = (services.iptables_change if kind == IPTABLES else services.nft_change)(endpoint)
-        file = self.write_config(text, f"{kind}.change")
-        words = ("iptables-legacy-restore", "--noflush") if kind == IPTABLES else ("nft", "-f")
-        self.run_in(kind, *words, file)
+        self.run_in(kind, *RESTORE[kind], self.write_config(text, f"{kind}.change"))
 
     def who(self, services):
-        return sockets.ask(self.namespace(CLIENT), *services.place(services.changing), b"", 2.0).decode()
+        return sockets.ask(self, CLIENT, *services.place(services.changing), b"", 2.0).decode()
 
     # ---- load ---------------------------------------------------------------------------------
 
@@ -295,9 +286,7 @@ def series_of(group, count, quick):
     suffix = f"{count}"
 
     def load(kind):
-        spent = group.lab.load(kind, services[kind])
-        wait_until(f"{kind}: the first connection", lambda: group.lab.who(services[kind]) == "a")
-        return {kind: {"load": spent}}
+        return {kind: {"load": group.lab.load(kind, services[kind])}}
 
     def change(kind):
         """There and, unmeasured, back again."""
@@ -331,23 +320,14 @@ def series_of(group, count, quick):
                     row("ns", "the same, processor time of the whole way", "ns", False)], 0.5 if quick else 1.3)]
 
 
-class Group:
+class Group(LabGroup):
     """Three routers between one client and one server."""
 
     name = "services"
 
+    @staticmethod
+    def make_lab():
+        return ServicesLab("weirsvc")
+
     def __init__(self, quick):
-        self.lab = None
         self.series = [series for count in (QUICK_SIZES if quick else SIZES) for series in series_of(self, count, quick)]
-
-    def __enter__(self):
-        self.lab = ServicesLab("weirsvc")
-        try:
-            self.lab.prepare()
-        except BaseException:
-            self.lab.close()
-            raise
-        return self
-
-    def __exit__(self, *unused):
-        self.lab.close()

@@ -1,33 +1,12 @@
-"""Sockets of another network namespace, without a process in it."""
+"""A question from a host of a laboratory, without a process in it."""
 
-import contextlib
-import ctypes
 import os
 import socket
 
-CLONE_NEWNET = 0x40000000
-LIBC = ctypes.CDLL(None, use_errno=True)
 
-
-def enter(descriptor):
-    if LIBC.setns(descriptor, CLONE_NEWNET) != 0:
-        raise OSError(ctypes.get_errno(), "entering a network namespace")
-
-
-@contextlib.contextmanager
-def namespace(name):
-    """A socket belongs to the namespace that it was made in, wherever it is used."""
-    with open("/proc/self/ns/net", "rb") as home, open(f"/run/netns/{name}", "rb") as there:
-        enter(there.fileno())
-        try:
-            yield
-        finally:
-            enter(home.fileno())
-
-
-def ask(name, address, port, request, seconds=5.0):
-    """Everything that is answered until the connection ends, or nothing where there is none."""
-    with namespace(name):
+def ask(lab, host, address, port, request, seconds=5.0):
+    """Everything that is answered until the connection ends, or why there is none."""
+    with lab.inside(host):  # a socket stays where it was made
         made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     with made:
         made.settimeout(seconds)

@@ -7,7 +7,6 @@ them, with all offloads, under kernel_peer with one epoll thread each.
 
 import contextlib
 import json
-import os
 import pathlib
 import resource
 import subprocess
@@ -16,6 +15,7 @@ import time
 
 import programs
 import weirlab
+from group import BenchLab
 from programs import BENCH
 from rows import WEIR
 from weirlab import ROOT, LabError, run, wait_until
@@ -27,9 +27,6 @@ OURS, KERNEL = WEIR, "kernel"
 DEVICES = {OURS: ("x0", "x1"), KERNEL: ("k0", "k1")}
 NET = {OURS: "10.98.0", KERNEL: "10.99.0"}
 PORT, PORTS = 9000, 16
-SETTINGS = ("net.ipv4.ip_local_port_range=10000 65535", "net.ipv4.tcp_max_tw_buckets=65536",
-            "net.ipv4.tcp_tw_reuse=1", "net.core.somaxconn=4096",
-            "net.ipv4.tcp_max_syn_backlog=4096")
 IDLE = 100_000
 FLOOD_PER_S = 200_000
 SENT_PER_S = 225_000  # what is missed is not caught up with
@@ -39,19 +36,17 @@ IMPAIR = weirlab.BUILD / "tests" / "lab" / "weir_impair_relay"
 CUBIC = ("--congestion", "cubic")  # whatever this machine's default is
 
 
-class StackLab(weirlab.Lab):
+class StackLab(BenchLab):
     """Two hosts, two veths, and the programs of one round."""
 
+    settings = (*BenchLab.settings, "net.ipv4.tcp_max_tw_buckets=65536")
     seed = 1  # of what the relay loses; one for both kinds in a round
 
     def prepare(self):
         programs.need(BENCH / "stack_host", BENCH / "kernel_peer", IMPAIR,
                       weirlab.BUILD / "tests" / "lab" / "flood.bpf.o")
-        self.remove_leftovers()
         for host in (SERVER, CLIENT):
             self.add_host(host)
-            for setting in SETTINGS:
-                self.run_in(host, "sysctl", "-qw", setting)
         for kind, (left, right) in DEVICES.items():
             self.cable(SERVER, left, CLIENT, right, 1500)
             if kind == KERNEL:
@@ -126,13 +121,6 @@ class StackLab(weirlab.Lab):
         return report
 
 
-def resident_mb(pid):
-    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
-
-
 def slab_mb():
     for line in pathlib.Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("Slab:"):
@@ -183,12 +171,12 @@ def round_idle100k(lab, kind, seconds):
     with lab.server(kind, "echo", *size):
         alone = lab.client(kind, "rr", "--connections", 64, "--seconds", seconds)
     with lab.server(kind, "echo", *size) as server:
-        before = resident_mb(server)
+        before = weirlab.resident_kb(server) / 1024
         slab = slab_mb()
 
         def on_open(client):
             del client
-            numbers["server_mb"] = resident_mb(server) - before
+            numbers["server_mb"] = weirlab.resident_kb(server) / 1024 - before
             # Both ends of every connection are in it; and there may be fewer of them.
             numbers["kernel_mb"] = (slab_mb() - slab) / 2 * IDLE / idle
 
@@ -218,11 +206,10 @@ def round_synflood(lab, kind, seconds):
                                "dev", "k1")
                 stack.callback(lab.run_in, CLIENT, "ip", "address", "flush", "dev", "x1")
             stack.enter_context(lab.server(kind, "echo", "--gateway", f"{NET[KERNEL]}.2",
-                                                    "--buffer-kb", 64, address=address))
-            mac = json.loads(lab.run_in(SERVER, "ip", "-j", "link", "show", device).stdout)[0]["address"]
+                                           "--buffer-kb", 64, address=address))
             flood = lab.start("flood", CLIENT, "taskset", "-c", CLIENT_CORE, "python3",
                               ROOT / "tests" / "lab" / "flood_sender.py", pins,
-                              "x1" if kind == OURS else "k1", mac, f"{NET[KERNEL]}.1", PORT,
+                              "x1" if kind == OURS else "k1", lab.mac(SERVER, device), f"{NET[KERNEL]}.1", PORT,
                               SENT_PER_S, seconds + 4)
             stack.callback(lab.stop, "flood")
             time.sleep(0.5)

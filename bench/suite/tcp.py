@@ -2,6 +2,7 @@
 
 import programs
 import stack_lab as lab_of
+from group import LabGroup
 from rows import WEIR, Row, Series
 from stack_lab import FLOOD_PER_S, IDLE, KERNEL, OURS, StackLab
 
@@ -36,14 +37,17 @@ MEMORY_ROWS = [
     own("receive_frame", "a frame of 1448 bytes with both checksums", "ns", "receive_frame", "", more=False)]
 
 
-class Group:
+class Group(LabGroup):
     """Two hosts with two cables, and both stacks on them by turns."""
 
     name = "tcp"
 
+    @staticmethod
+    def make_lab():
+        return StackLab("stacklab")
+
     def __init__(self, quick):
         self.quick = quick
-        self.lab = None
         turn = 0.3 if quick else 2.0
         ours_or_both = (OURS,) if quick else BOTH  # the kernel's take as long again
         self.series = [
@@ -89,15 +93,3 @@ class Group:
                            "Mbit/s", "mbit", ">= 0.9x")]
         series = Series(name, BOTH, measure, rows, seconds + 2.5, once=self.quick)
         return series
-
-    def __enter__(self):
-        self.lab = StackLab("stacklab")
-        try:
-            self.lab.prepare()
-        except BaseException:
-            self.lab.close()
-            raise
-        return self
-
-    def __exit__(self, *unused):
-        self.lab.close()

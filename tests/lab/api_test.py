@@ -63,7 +63,7 @@ class ApiCase(unittest.TestCase):
         return cls.OPTIONS
 
     def connect(self, source="127.0.0.1"):
-        with weirlab_namespace(self.lab):
+        with self.lab.inside("node"):
             return socket.create_connection(self.DOOR, timeout=20, source_address=(source, 0))
 
     def assert_unix_answers_soon(self):
@@ -72,11 +72,7 @@ class ApiCase(unittest.TestCase):
         self.assertLess(time.monotonic() - begin, 2)
 
     def memory_kb(self):
-        process = self.lab.processes["weir-l4"]
-        for line in pathlib.Path(f"/proc/{process.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1])
-        return 0
+        return weirlab.resident_kb(self.lab.processes["weir-l4"].pid)
 
 
 CONFIG = """version: 1
@@ -580,7 +576,7 @@ class Tls(ApiCase):
         connections = []
         for number in range(3000):
             with contextlib.suppress(OSError):
-                with weirlab_namespace(self.lab):
+                with self.lab.inside("node"):
                     connection = socket.socket()
                     connection.setblocking(False)
                     connection.bind((f"127.0.{number % 100 + 1}.1", 0))
@@ -701,11 +697,6 @@ class Metrics(ApiCase):
         with contextlib.suppress(OSError, http.client.HTTPException):
             return self.ask("GET", "/metrics")[0] == 200
         return False
-
-
-def weirlab_namespace(lab):
-    import netns
-    return netns.inside(f"/run/netns/{lab.namespace('node')}")
 
 
 if __name__ == "__main__":

@@ -30,8 +30,7 @@ class Flood(PathCase):
         lab.cable("flooder", "eth0", "node", "eth1", 1600)
         lab.run_in("fabric", "bpftool", "net", "attach", "xdpdrv", "pinned", cls.pins / "flood_dam",
                    "dev", "node", "overwrite")
-        link = json.loads(lab.run_in("node", "ip", "-j", "link", "show", "eth1").stdout)[0]
-        cls.mac = link["address"]
+        cls.mac = lab.mac("node", "eth1")
         cls.configure()
 
     @classmethod
@@ -83,9 +82,7 @@ class Flood(PathCase):
     # ---- memory -------------------------------------------------------------------------------
 
     def daemon_kb(self):
-        pid = self.lab.processes["weir-l4"].pid
-        status = pathlib.Path(f"/proc/{pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", status).group(1))
+        return weirlab.resident_kb(self.lab.processes["weir-l4"].pid)
 
     def maps_bytes(self):
         pins = (self.lab.pins / "lb" / "maps").iterdir()

@@ -7,7 +7,6 @@ import ssl
 import time
 
 from labcase import *
-from netns import inside
 
 COUNT = 10_000
 START_S, RELOAD_S = 2.0, 1.0  # of processor time, which is the clock's on a machine that does nothing else
@@ -58,7 +57,7 @@ gateways:
         """Of the certificate that a request to its name is answered with."""
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        with inside(f"/run/netns/{self.lab.namespace('client')}"):
+        with self.lab.inside("client"):
             plain = socket.create_connection((VIP_EDGE4, 443), timeout=1)
         with context.wrap_socket(plain, server_hostname=f"c{number}.example") as connection:
             connection.sendall(f"GET / HTTP/1.1\r\nHost: c{number}.example\r\n\r\n".encode())

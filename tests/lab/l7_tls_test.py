@@ -5,7 +5,6 @@ import ssl
 import socket
 import time
 
-from netns import inside
 from tlscase import *
 
 TLS12, TLS13 = "-tls1_2", "-tls1_3"
@@ -212,7 +211,7 @@ class Tls(TlsCase):
         self.assertIn("Early data was not sent", said)  # the ticket allows none
 
     def test_a_handshake_that_stands_still_is_given_up(self):
-        with inside(f"/run/netns/{self.lab.namespace('client')}"):
+        with self.lab.inside("client"):
             mute = socket.create_connection((VIP_EDGE4, 443), timeout=20)
         self.addCleanup(mute.close)
         began = time.monotonic()
@@ -225,7 +224,7 @@ class Tls(TlsCase):
 
     def connect(self, host="api.shop.example"):
         context = ssl.create_default_context(cafile=self.made.path("root.crt"))
-        with inside(f"/run/netns/{self.lab.namespace('client')}"):
+        with self.lab.inside("client"):
             plain = socket.create_connection((VIP_EDGE4, 443), timeout=20)
         connection = context.wrap_socket(plain, server_hostname=host)
         serial = ssl.DER_cert_to_PEM_cert(connection.getpeercert(binary_form=True))

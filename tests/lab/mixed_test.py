@@ -8,9 +8,7 @@ has to stay where it was once it is warm, and in the end nothing may be left.
 """
 
 import random
-import re
 import statistics
-import threading
 import time
 
 from mixedcase import *
@@ -124,8 +122,7 @@ class Mixed(MixedCase):
         return self.api("stats")["workers"][0]
 
     def rss_kib(self):
-        status = pathlib.Path(f"/proc/{self.lab.processes['weir-l7'].pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", status).group(1))
+        return weirlab.resident_kb(self.lab.processes["weir-l7"].pid)
 
     def watch(self, threads):
         """Waits for them all; memory meanwhile, a sample per second with its time."""

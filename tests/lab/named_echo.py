@@ -11,12 +11,14 @@ that was asked. Prints "ready" once everything listens.
 import argparse
 import asyncio
 import os
+import pathlib
 import resource
 import socket
 import struct
 import sys
 
-from netns import inside
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools" / "lab"))
+from netns import inside  # noqa: E402 the path comes first
 
 IP_PKTINFO, IPV6_RECVPKTINFO, IPV6_PKTINFO, IPV6_FREEBIND = 8, 49, 50, 78
 DATAGRAM_MAX = 65536

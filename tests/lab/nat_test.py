@@ -6,12 +6,9 @@ The node forwards nothing by itself. Both families, TCP and UDP, with the client
 with the node's in its place; ports; bulk; path MTU from either side; a restart under traffic; a
 backend that goes; a table that is full."""
 
-import contextlib
-import ctypes
 import hashlib
 import os
 import pathlib
-import re
 import resource
 import socket
 import unittest
@@ -28,8 +25,6 @@ FULL, KEPT, FULL_UDP, KEPT_UDP, BOTH = 80, 81, 53, 54, 90  # on the VIPs
 RECORDS = 1024
 BULK = 8 << 20
 NARROW = 1300
-CLONE_NEWNET = 0x40000000
-libc = ctypes.CDLL(None, use_errno=True)
 
 
 def vip(name, family, port, protocol, snat, backends, backend_port):
@@ -156,19 +151,8 @@ class Nat(unittest.TestCase):
 
     # ---- the client's sockets -----------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def namespace(self, host):
-        """A socket belongs to the namespace that it was made in, wherever it is used."""
-        with open("/proc/self/ns/net") as home, \
-                open(f"/run/netns/{self.lab.namespace(host)}") as there:
-            self.assertEqual(libc.setns(there.fileno(), CLONE_NEWNET), 0)
-            try:
-                yield
-            finally:
-                self.assertEqual(libc.setns(home.fileno(), CLONE_NEWNET), 0)
-
     def socket_in(self, host, family, kind):
-        with self.namespace(host):
+        with self.lab.inside(host):
             made = socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6, kind)
         self.addCleanup(made.close)
         return made

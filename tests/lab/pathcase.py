@@ -7,7 +7,6 @@ import pathlib
 import socket
 
 from labcase import *
-from netns import inside
 
 HERE = pathlib.Path(__file__).parent
 VIPS4, VIPS6 = "203.0.113.0/24", "2001:db8:77::/64"  # routed to the node, owned by all backends
@@ -87,7 +86,7 @@ class PathCase(LabCase):
     # ---- the client's sockets -----------------------------------------------------------------
 
     def inside(self, host):
-        return inside(f"/run/netns/{self.lab.namespace(host)}")
+        return self.lab.inside(host)
 
     def socket(self, address, kind, source=None, host="client", patience=3.0):
         with self.inside(host):

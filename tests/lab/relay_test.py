@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import os
 import socket
 import statistics
@@ -12,7 +11,6 @@ import threading
 import time
 import unittest
 
-import netns
 from labcase import *
 
 RELAY = weirlab.BUILD / "tests" / "lab" / "weir_impair_relay"
@@ -40,8 +38,7 @@ class Relay(unittest.TestCase):
         mac = {}
         for host, address in ADDRESS.items():
             cls.lab.run_in(host, "ip", "address", "add", f"{address}/24", "dev", "eth0")
-            link = json.loads(cls.lab.run_in(host, "ip", "-j", "link", "show", "dev", "eth0").stdout)
-            mac[host] = link[0]["address"]
+            mac[host] = cls.lab.mac(host)
         for host, other in (("client", "server"), ("server", "client")):
             cls.lab.run_in(host, "ip", "neighbor", "replace", ADDRESS[other], "lladdr", mac[other],
                            "dev", "eth0", "nud", "permanent")
@@ -66,15 +63,12 @@ class Relay(unittest.TestCase):
                 process.kill()
                 process.communicate()
 
-    def inside(self, host):
-        return netns.inside(f"/run/netns/{self.lab.namespace(host)}")
-
     @contextlib.contextmanager
     def connection(self):
         """A TCP connection through the relay: the client's socket, the server's socket."""
-        with self.inside("server"):
+        with self.lab.inside("server"):
             listener = socket.create_server((ADDRESS["server"], 0))
-        with self.inside("client"):
+        with self.lab.inside("client"):
             client = socket.socket()
         with listener, client:
             client.settimeout(PATIENCE_S)
@@ -91,10 +85,10 @@ class Relay(unittest.TestCase):
     @contextlib.contextmanager
     def datagrams(self):
         """UDP: the client's connected socket, the server's."""
-        with self.inside("server"):
+        with self.lab.inside("server"):
             server = socket.socket(type=socket.SOCK_DGRAM)
             server.bind((ADDRESS["server"], 0))
-        with self.inside("client"):
+        with self.lab.inside("client"):
             client = socket.socket(type=socket.SOCK_DGRAM)
             client.connect(server.getsockname())
         with client, server:

@@ -10,7 +10,6 @@ import sys
 import unittest
 
 from labcase import need_root
-from netns import inside
 import weirlab
 from weirlab import run, wait_until
 
@@ -94,7 +93,7 @@ class StackCase(unittest.TestCase):
         return self.lab.run_in("linux", *command, **options)
 
     def inside_linux(self):
-        return inside(f"/run/netns/{self.lab.namespace('linux')}")
+        return self.lab.inside("linux")
 
     def start_linux_server(self, role, port, *options):
         name = f"linux-{role}"

@@ -5,7 +5,6 @@ import socket
 import struct
 
 from labcase import *
-from netns import inside
 from tunnel import ip_header, ones_complement_sum, packed, udp_datagram
 
 EDGE4, EDGE6 = "10.77.0.20", "fd77::20"  # weir-l7's own addresses
@@ -104,11 +103,10 @@ class TunnelToL7(LabCase):
         return self.lab.curl("-g", *extra, f"http://{in_url(address)}/cart", **options)
 
     def mac(self, host, device="eth0"):
-        shown = json.loads(self.lab.run_in(host, "ip", "-j", "link", "show", device).stdout)
-        return bytes.fromhex(shown[0]["address"].replace(":", ""))
+        return bytes.fromhex(self.lab.mac(host, device).replace(":", ""))
 
     def packet_socket(self, host):
-        with inside(f"/run/netns/{self.lab.namespace(host)}"):
+        with self.lab.inside(host):
             made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
         self.addCleanup(made.close)
         made.bind(("eth0", ETH_P_ALL))

@@ -27,6 +27,8 @@ import tempfile
 import threading
 import time
 
+import netns
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("WEIR_BUILD", ROOT / "build" / "release"))
 BACKENDS = ["b1", "b2", "b3", "b4"]
@@ -90,6 +92,12 @@ def undisturbed():
             signal.signal(number, handler)
 
 
+def resident_kb(pid):
+    """Memory of a process; huge pages are not in it."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+)", status)[1])
+
+
 class Lab:
     """Namespaces, links, servers and daemons of one run."""
 
@@ -117,6 +125,13 @@ class Lab:
     def command_in(self, host, *command):
         # nsenter and not `ip netns exec`: the latter remounts /sys and hides bpffs.
         return ["nsenter", f"--net=/run/netns/{self.namespace(host)}", *map(str, command)]
+
+    def inside(self, host):
+        """What the calling thread does within is done in that host's network namespace."""
+        return netns.inside(f"/run/netns/{self.namespace(host)}")
+
+    def mac(self, host, device="eth0"):
+        return json.loads(self.run_in(host, "ip", "-j", "link", "show", device).stdout)[0]["address"]
 
     def run_in(self, host, *command, **options):
         return run(*self.command_in(host, *command), **options)
