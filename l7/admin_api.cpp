@@ -1,9 +1,7 @@
 #include "l7/admin_api.h"
 
 #include <fmt/format.h>
-#include <poll.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -573,28 +571,21 @@ control::AdminReply AdminApi::hold(const control::AdminRequest& request) {
       pid->get<std::uint64_t>() > std::numeric_limits<pid_t>::max())
     return control::error_reply(Error{ErrorCode::kInvalid, "'pid' is missing, or is none",
                                       "expected the process that will take over"});
-  UniqueFd process{static_cast<int>(::syscall(SYS_pidfd_open, pid->get<pid_t>(), 0))};
-  if (!process)
-    return control::error_reply(
-        Error::from_errno(fmt::format("watching process {}", pid->get<pid_t>())));
-  if (const auto other = held(); other && holder_pid_ != pid->get<pid_t>())
+  auto process = WatchedProcess::open(pid->get<pid_t>());
+  if (!process) return control::error_reply(process.error());
+  if (const auto other = held(); other && holder_->pid() != process->pid())
     return control::error_reply(*other);
-  holder_ = std::move(process);
-  holder_pid_ = pid->get<pid_t>();
+  holder_ = *std::move(process);
   return control::ok_reply(json{{"pid", ::getpid()}});
 }
 
 std::optional<Error> AdminApi::held() {
+  if (holder_ && holder_->has_ended()) holder_.reset();
   if (!holder_) return std::nullopt;
-  pollfd entry{.fd = holder_.get(), .events = POLLIN, .revents = 0};
-  if (::poll(&entry, 1, 0) == 1) {
-    holder_.reset();
-    return std::nullopt;
-  }
-  return Error{
-      ErrorCode::kConflict,
-      fmt::format("another weir-l7 (process {}) is taking over; nothing was changed", holder_pid_),
-      "repeat it in a second"};
+  return Error{ErrorCode::kConflict,
+               fmt::format("another weir-l7 (process {}) is taking over; nothing was changed",
+                           holder_->pid()),
+               "repeat it in a second"};
 }
 
 control::AdminReply AdminApi::retire(const control::AdminRequest& request) {

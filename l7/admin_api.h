@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "l4/base/clock.h"
-#include "l4/base/fd.h"
 #include "l4/base/result.h"
 #include "l4/control/admin.h"
 #include "l4/control/config_partial.h"
@@ -22,6 +21,7 @@
 #include "l7/endpoint_names.h"
 #include "l7/net/interface.h"
 #include "l7/proxy/worker.h"
+#include "l7/watched_process.h"
 
 namespace weir::l7 {
 
@@ -118,9 +118,8 @@ class AdminApi {
   std::atomic<std::int64_t> retirement_s_{-1};  // written by a thread of the server
   std::mutex in_use_;                           // all below, but what has its own
   Instant started_;
-  UniqueFd holder_;  // readable when the process that holds has ended
-  pid_t holder_pid_ = 0;
-  std::vector<proxy::Worker*> workers_;  // by number; none before start()
+  std::optional<WatchedProcess> holder_;  // is about to take over
+  std::vector<proxy::Worker*> workers_;   // by number; none before start()
   proxy::EndpointBook book_;
   EndpointHealth health_;
   std::shared_ptr<const proxy::Snapshot> snapshot_;  // what is in force

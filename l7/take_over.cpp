@@ -1,10 +1,8 @@
 #include "l7/take_over.h"
 
 #include <fmt/format.h>
-#include <poll.h>
 #include <signal.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <fstream>
@@ -91,10 +89,9 @@ Result<std::optional<Predecessor>> Predecessor::find(const std::string& socket) 
     return Error{ErrorCode::kUnsupported,
                  "the weir-l7 that runs is of a version that cannot be taken over from",
                  "stop it, then start this one without --take-over"};
-  const auto id = pid->get<pid_t>();
-  UniqueFd process{static_cast<int>(::syscall(SYS_pidfd_open, id, 0))};
-  if (!process) return Error::from_errno(fmt::format("watching process {}", id));
-  return std::optional{Predecessor{std::move(client), *lane, id, std::move(process)}};
+  auto process = WatchedProcess::open(pid->get<pid_t>());
+  if (!process) return std::move(process).error();
+  return std::optional{Predecessor{std::move(client), *lane, *std::move(process)}};
 }
 
 Result<void> Predecessor::hold() const {
@@ -107,15 +104,8 @@ void Predecessor::retire(Duration longest) const {
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(longest).count();
   const Result<json> answer = ask(client_, "POST", "/v1/retire", json{{"longest_s", seconds}});
   if (answer) return;
-  log_error("{}; process {} gets SIGTERM instead", answer.error().text(), pid_);
-  // By the descriptor, since its number may be another's by now.
-  if (::syscall(SYS_pidfd_send_signal, process_.get(), SIGTERM, nullptr, 0) != 0)
-    log_error("sending SIGTERM to process {}: {}", pid_, std::strerror(errno));
-}
-
-bool Predecessor::has_ended() const {
-  pollfd entry{.fd = process_.get(), .events = POLLIN, .revents = 0};
-  return ::poll(&entry, 1, 0) == 1;
+  log_error("{}; process {} gets SIGTERM instead", answer.error().text(), pid());
+  if (Result<void> sent = process_.send(SIGTERM); !sent) log_error("{}", sent.error().text());
 }
 
 }  // namespace weir::l7

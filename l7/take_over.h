@@ -8,11 +8,11 @@
 #include <string>
 
 #include "l4/base/clock.h"
-#include "l4/base/fd.h"
 #include "l4/base/result.h"
 #include "l4/control/admin.h"
 #include "l4/control/lane.h"
 #include "l7/tcp/stack.h"
+#include "l7/watched_process.h"
 
 /// How one weir-l7 takes over from another without a connection lost:
 ///
@@ -48,21 +48,20 @@ class Predecessor {
   static Result<std::optional<Predecessor>> find(const std::string& socket);
 
   [[nodiscard]] Lane lane() const { return lane_; }
-  [[nodiscard]] pid_t pid() const { return pid_; }
+  [[nodiscard]] pid_t pid() const { return process_.pid(); }
   /// Nothing is to be changed there any more, unless this process ends before it has taken over.
   [[nodiscard]] Result<void> hold() const;
   /// Its connections may last so long. One that does not answer is told by SIGTERM.
   void retire(Duration longest) const;
-  [[nodiscard]] bool has_ended() const;
+  [[nodiscard]] bool has_ended() const { return process_.has_ended(); }
 
  private:
-  Predecessor(control::AdminClient client, Lane lane, pid_t pid, UniqueFd process)
-      : client_{std::move(client)}, lane_{lane}, pid_{pid}, process_{std::move(process)} {}
+  Predecessor(control::AdminClient client, Lane lane, WatchedProcess process)
+      : client_{std::move(client)}, lane_{lane}, process_{std::move(process)} {}
 
   control::AdminClient client_;
   Lane lane_;
-  pid_t pid_;
-  UniqueFd process_;  // readable when it has ended
+  WatchedProcess process_;
 };
 
 }  // namespace weir::l7

@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <array>
-#include <set>
 
 #include "l4/control/config_parser.h"
 #include "l4/control/units.h"
@@ -39,17 +38,9 @@ std::optional<HttpRoute> ConfigParser::parse_route(const YamlNode& node, std::si
       },
       route.hostnames);
   fields.need("rules", "a list of rules");
-  std::set<std::string> names;
   read_list(
       fields, "rules", "rules", kRulesMax,
-      [&](const YamlNode& item, std::size_t i) {
-        auto rule = parse_rule(item, i, fields.owner());
-        if (rule && !rule->name.empty() && !names.insert(rule->name).second)
-          reader_.report(item.at,
-                         fmt::format("rule '{}' is in {} twice", rule->name, fields.owner()),
-                         "names that differ: counters and logs go by them");
-        return rule;
-      },
+      [&](const YamlNode& item, std::size_t i) { return parse_rule(item, i, fields.owner()); },
       route.rules);
   route.error_pages = parse_error_pages(fields);
   refuse_empty(fields, "parentRefs");
@@ -160,6 +151,7 @@ std::optional<RouteRule> ConfigParser::parse_rule(const YamlNode& node, std::siz
   RouteRule rule;
   if (const YamlNode* name = fields.find("name"))
     rule.name = reader_.name(*name, fields.label("name")).value_or("");
+  claim_name(fmt::format("{}: rule", route), rule.name, fields);
   const std::string& owner = fields.owner();
   read_list(
       fields, "matches", "matches", kMatchesMax,

@@ -83,23 +83,13 @@ class Candidates {
   bool is_open_;
 };
 
+/// `next_turn()` says whose turn it is, and from then on whose it is next.
+template <typename NextTurn>
 std::optional<EndpointIndex> next_in_turn(const std::vector<EndpointIndex>& turns,
-                                          std::uint32_t first, const Candidates& candidates,
+                                          NextTurn&& next_turn, const Candidates& candidates,
                                           Random& random) {
   for (std::size_t i = 0; i < turns.size(); ++i) {
-    const EndpointIndex index = turns[(first + i) % turns.size()];
-    if (candidates.takes_turn(index, random)) return index;
-  }
-  return std::nullopt;
-}
-
-/// Who cannot take its turn loses it: the turn after it is taken too, or the next in the list would
-/// have both.
-std::optional<EndpointIndex> in_turn(const std::vector<EndpointIndex>& turns,
-                                     Generation& generation, ServiceIndex service,
-                                     const Candidates& candidates, Random& random) {
-  for (std::size_t i = 0; i < turns.size(); ++i) {
-    const EndpointIndex index = turns[generation.next_turn(service) % turns.size()];
+    const EndpointIndex index = turns[next_turn() % turns.size()];
     if (candidates.takes_turn(index, random)) return index;
   }
   return std::nullopt;
@@ -112,8 +102,9 @@ std::optional<EndpointIndex> random_turn(const std::vector<EndpointIndex>& turns
     const EndpointIndex index = turns[random.below(static_cast<std::uint32_t>(turns.size()))];
     if (candidates.takes_turn(index, random)) return index;
   }
-  return next_in_turn(turns, random.below(static_cast<std::uint32_t>(turns.size())), candidates,
-                      random);
+  std::uint32_t next = random.below(static_cast<std::uint32_t>(turns.size()));
+  return next_in_turn(
+      turns, [&] { return next++; }, candidates, random);
 }
 
 std::optional<EndpointIndex> less_loaded(const std::vector<EndpointIndex>& turns,
@@ -158,7 +149,9 @@ std::optional<EndpointIndex> by_policy(Generation& generation, ServiceIndex serv
   const ServiceEntry& entry = generation.snapshot().services[service];
   switch (entry.balancing.policy) {
     case control::LoadBalancer::kRoundRobin:
-      return in_turn(turns, generation, service, candidates, random);
+      // Who cannot take its turn loses it, or the next in the list would have both.
+      return next_in_turn(
+          turns, [&] { return generation.next_turn(service); }, candidates, random);
     case control::LoadBalancer::kLeastRequest:
       return less_loaded(turns, candidates, random);
     case control::LoadBalancer::kRandom:

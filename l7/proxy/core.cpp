@@ -191,7 +191,7 @@ bool Core::admit(ClientId id, ClientConnection& client, Instant now) {
   const Bind& bind = *client.facts.bind;
   const control::GatewayLimits& limits = bind.limits;
   client.ticket =
-      sources_.enter(client.facts.client.address, limits.connections_per_source, client.facts.vip);
+      sources_.enter(client.facts.client.address, client.facts.vip, limits.connections_per_source);
   if (!client.ticket) {
     ++counters_.connections_over_limit;
     close_client(id, Ending::kReset, now);

@@ -19,13 +19,13 @@ namespace weir::proxy {
 /// them (RFC 4291, section 2.5.4); a larger site counts as several. As large as there are clients;
 /// a source without connections has no entry.
 class SourceCounts {
- public:
   struct Key {
     wire::IpAddress source;
     wire::Endpoint at;
     friend bool operator==(const Key&, const Key&) = default;
   };
 
+ public:
   explicit SourceCounts(const SipKey& key) : counts_{0, Hash{key}} {}
 
   /// Whoever holds one takes part in the count. Moved with its connection; zero: counted nowhere.
@@ -53,8 +53,8 @@ class SourceCounts {
 
   /// One more connection of that client there, or nothing where it has as many as it may; 0: no
   /// limit.
-  [[nodiscard]] Ticket enter(const wire::IpAddress& client, std::uint32_t most,
-                             const wire::Endpoint& at = {}) {
+  [[nodiscard]] Ticket enter(const wire::IpAddress& client, const wire::Endpoint& at,
+                             std::uint32_t most) {
     const Key key{source_of(client), at};
     std::uint32_t& count = counts_[key];
     if (most != 0 && count >= most) return {};
@@ -63,8 +63,8 @@ class SourceCounts {
   }
 
   [[nodiscard]] std::size_t sources() const { return counts_.size(); }
-  [[nodiscard]] std::uint32_t count(const wire::IpAddress& client) const {
-    const auto found = counts_.find(Key{source_of(client), {}});
+  [[nodiscard]] std::uint32_t count(const wire::IpAddress& client, const wire::Endpoint& at) const {
+    const auto found = counts_.find(Key{source_of(client), at});
     return found == counts_.end() ? 0 : found->second;
   }
 

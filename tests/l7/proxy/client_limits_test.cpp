@@ -79,41 +79,40 @@ TEST(MinimumRate, DoesNotOverflow) {
 
 wire::IpAddress address(std::string_view text) { return *wire::IpAddress::parse(text); }
 
+wire::Endpoint at(std::uint16_t port) { return {address("203.0.113.10"), wire::Port{port}}; }
+
 TEST(SourceCounts, EachAddressHasItsOwnLimit) {
   SourceCounts counts{SipKey{{1, 2}}};
-  const auto one = counts.enter(address("192.0.2.1"), 2);
-  const auto two = counts.enter(address("192.0.2.1"), 2);
+  const auto one = counts.enter(address("192.0.2.1"), at(80), 2);
+  const auto two = counts.enter(address("192.0.2.1"), at(80), 2);
   EXPECT_TRUE(one && two);
-  EXPECT_FALSE(counts.enter(address("192.0.2.1"), 2));
-  EXPECT_TRUE(counts.enter(address("192.0.2.2"), 2));
-  EXPECT_TRUE(counts.enter(address("192.0.2.1"), 0)) << "0: no limit";
-  EXPECT_EQ(counts.count(address("192.0.2.1")), 2U);
+  EXPECT_FALSE(counts.enter(address("192.0.2.1"), at(80), 2));
+  EXPECT_TRUE(counts.enter(address("192.0.2.2"), at(80), 2));
+  EXPECT_TRUE(counts.enter(address("192.0.2.1"), at(80), 0)) << "0: no limit";
+  EXPECT_EQ(counts.count(address("192.0.2.1"), at(80)), 2U);
 }
 
 TEST(SourceCounts, EachListenerHasItsOwnCount) {
   SourceCounts counts{SipKey{{1, 2}}};
-  const auto at = [](std::uint16_t port) {
-    return wire::Endpoint{address("203.0.113.10"), wire::Port{port}};
-  };
-  const auto one = counts.enter(address("192.0.2.1"), 1, at(80));
-  EXPECT_FALSE(counts.enter(address("192.0.2.1"), 1, at(80)));
-  EXPECT_TRUE(counts.enter(address("192.0.2.1"), 1, at(443)));
+  const auto one = counts.enter(address("192.0.2.1"), at(80), 1);
+  EXPECT_FALSE(counts.enter(address("192.0.2.1"), at(80), 1));
+  EXPECT_TRUE(counts.enter(address("192.0.2.1"), at(443), 1));
 }
 
 TEST(SourceCounts, OfIpv6ANetworkOf64BitsIsOneSource) {
   SourceCounts counts{SipKey{{1, 2}}};
-  const auto one = counts.enter(address("2001:db8:0:1::1"), 1);
+  const auto one = counts.enter(address("2001:db8:0:1::1"), at(80), 1);
   EXPECT_TRUE(one);
-  EXPECT_FALSE(counts.enter(address("2001:db8:0:1:ffff::2"), 1));
-  EXPECT_TRUE(counts.enter(address("2001:db8:0:2::1"), 1));
+  EXPECT_FALSE(counts.enter(address("2001:db8:0:1:ffff::2"), at(80), 1));
+  EXPECT_TRUE(counts.enter(address("2001:db8:0:2::1"), at(80), 1));
 }
 
 TEST(SourceCounts, ARefusedConnectionIsNotCounted) {
   SourceCounts counts{SipKey{{1, 2}}};
-  auto one = counts.enter(address("192.0.2.1"), 1);
-  EXPECT_FALSE(counts.enter(address("192.0.2.1"), 1));
+  auto one = counts.enter(address("192.0.2.1"), at(80), 1);
+  EXPECT_FALSE(counts.enter(address("192.0.2.1"), at(80), 1));
   one = {};
-  EXPECT_TRUE(counts.enter(address("192.0.2.1"), 1));
+  EXPECT_TRUE(counts.enter(address("192.0.2.1"), at(80), 1));
 }
 
 TEST(SourceCounts, NothingIsLeftOfASourceThatHasGone) {
@@ -121,7 +120,7 @@ TEST(SourceCounts, NothingIsLeftOfASourceThatHasGone) {
   std::vector<SourceCounts::Ticket> tickets;
   for (std::uint8_t i = 0; i < 100; ++i)
     for (int k = 0; k < 3; ++k)
-      tickets.push_back(counts.enter(wire::IpAddress::v4(192, 0, 2, i), 3));
+      tickets.push_back(counts.enter(wire::IpAddress::v4(192, 0, 2, i), at(80), 3));
   EXPECT_EQ(counts.sources(), 100U);
   tickets.clear();
   EXPECT_EQ(counts.sources(), 0U);
