@@ -423,11 +423,14 @@ std::optional<Refusal> request_refusal(const RequestHead& head, std::string_view
 
 int H2Session::State::end_request_head(H2Stream& stream, bool ends) {
   RequestHead& head = stream.request;
-  const auto body = body_of(head.fields, ends, {});
+  auto body = body_of(head.fields, ends, {});
   if (!body) {
     static_cast<void>(malformed(stream));
     return 0;
   }
+  // All of it would seem to have come, before DATA can show that its length is wrong.
+  if (!ends && *body == BodyFraming{BodyKind::kLength, 0})
+    body = BodyFraming{BodyKind::kChunked, 0};
   if (!stream.refusal) stream.refusal = request_refusal(head, stream.scheme, stream.protocol);
   if (!stream.cookies.empty()) head.fields.add("Cookie", stream.cookies);
   stream.tunnel = head.method == "CONNECT";
