@@ -118,6 +118,7 @@ struct H2Stream {
  private:
   friend class H2Session;
   H2Bytes in;
+  std::optional<std::uint64_t> in_left;  // of a body of a known length: bytes that have not come
   H2Bytes out;
   HeaderList out_trailers;
   std::size_t head_bytes = 0;  // of the head or the trailers that are being read
@@ -125,6 +126,7 @@ struct H2Stream {
   std::string scheme;
   std::string protocol;
   std::string cookies;
+  bool head_read = false;     // what comes now are trailers
   bool head_request = false;  // of a client: HEAD
   bool known = false;         // the owner has been told
   bool ready = false;         // stands in the list of those to be told of
@@ -191,8 +193,13 @@ class H2Session {
   /// The end of our body, with trailers, or none.
   void finish(H2Stream& stream, const HeaderList& trailers);
 
+  /// Of a body whose length the head has told, the last byte comes with peer_ended, and so does a
+  /// head that tells 0: until then the length may prove wrong, and whoever had all of the message
+  /// would take it for whole (RFC 9113, section 8.1.1). A peer that ends a stream late delays them.
   [[nodiscard]] static std::span<const std::byte> readable(const H2Stream& stream) {
-    return stream.in.front();
+    const auto bytes = stream.in.front();
+    const bool has_last = stream.in_left == 0 && !bytes.empty();
+    return bytes.first(bytes.size() - (has_last && !stream.peer_ended ? 1 : 0));
   }
   void consume(H2Stream& stream, std::size_t count);
   [[nodiscard]] static bool has_unsent(const H2Stream& stream) { return !stream.out.empty(); }

@@ -36,6 +36,10 @@ std::optional<BodyFraming> body_of(const HeaderList& fields, bool ended, BodyFra
   return BodyFraming{BodyKind::kLength, *length};
 }
 
+std::optional<std::uint64_t> length_of(BodyFraming body) {
+  return body.kind == BodyKind::kLength ? std::optional{body.length} : std::nullopt;
+}
+
 }  // namespace
 
 void H2Session::State::set_input_callbacks(nghttp2_session_callbacks* callbacks) {
@@ -227,6 +231,8 @@ int H2Session::State::on_data(nghttp2_session*, std::uint8_t, std::int32_t id,
   if (stream == nullptr)
     return nghttp2_session_consume(s.session, id, size) == 0 ? 0 : NGHTTP2_ERR_NOMEM;
   if (!s.hold(stream->in, std::as_bytes(std::span{data, size}))) return s.abused(H2Abuse::kMemory);
+  // nghttp2 lets no more come.
+  if (stream->in_left) *stream->in_left -= std::min<std::uint64_t>(*stream->in_left, size);
   s.mark(*stream);
   return 0;
 }
@@ -292,7 +298,7 @@ int H2Session::State::take_field(H2Stream& stream, Field field) {
   stream.head_bytes += field.name.size() + field.value.size() + kFieldOverhead;
   if (stream.head_bytes > kHeaderBombFactor * options.limits.header_bytes)
     return abused(H2Abuse::kHeaderList);
-  if (stream.head_complete) return take_trailer(stream, field);
+  if (stream.head_read) return take_trailer(stream, field);
   if (field.name.starts_with(':')) return take_pseudo_field(stream, field);
   if (is_server()) {
     take_request_field(stream, field);
@@ -380,6 +386,7 @@ int H2Session::State::take_trailer(H2Stream& stream, Field field) {
 
 int H2Session::State::end_of_peer(H2Stream& stream) {
   stream.peer_ended = true;
+  stream.head_complete = stream.head_read;
   mark(stream);
   return 0;
 }
@@ -387,11 +394,11 @@ int H2Session::State::end_of_peer(H2Stream& stream) {
 int H2Session::State::end_headers(H2Stream& stream, bool ends) {
   if (stream.malformed) return 0;
   // RFC 9113, section 8.5: in a tunnel there is nothing but data.
-  if (stream.head_complete && stream.tunnel) {
+  if (stream.head_read && stream.tunnel) {
     static_cast<void>(malformed(stream));
     return 0;
   }
-  if (stream.head_complete) return ends ? end_of_peer(stream) : 0;
+  if (stream.head_read) return ends ? end_of_peer(stream) : 0;
   return is_server() ? end_request_head(stream, ends) : end_response_head(stream, ends);
 }
 
@@ -423,14 +430,11 @@ std::optional<Refusal> request_refusal(const RequestHead& head, std::string_view
 
 int H2Session::State::end_request_head(H2Stream& stream, bool ends) {
   RequestHead& head = stream.request;
-  auto body = body_of(head.fields, ends, {});
+  const auto body = body_of(head.fields, ends, {});
   if (!body) {
     static_cast<void>(malformed(stream));
     return 0;
   }
-  // All of it would seem to have come, before DATA can show that its length is wrong.
-  if (!ends && *body == BodyFraming{BodyKind::kLength, 0})
-    body = BodyFraming{BodyKind::kChunked, 0};
   if (!stream.refusal) stream.refusal = request_refusal(head, stream.scheme, stream.protocol);
   if (!stream.cookies.empty()) head.fields.add("Cookie", stream.cookies);
   stream.tunnel = head.method == "CONNECT";
@@ -443,9 +447,11 @@ int H2Session::State::end_request_head(H2Stream& stream, bool ends) {
       .expects_continue = !ends && head.fields.contains("expect"),
       .upgrade = stream.websocket,
   };
-  stream.head_complete = true;
+  stream.in_left = length_of(stream.request_framing.body);
+  stream.head_read = true;
+  stream.head_complete = ends || stream.in_left != 0 || stream.tunnel || stream.refusal;
   stream.peer_ended = ends;
-  mark(stream);
+  if (stream.head_complete) mark(stream);
   // Streams whose client has no opinion take turns; by RFC 9218 one would wait for another's end.
   constexpr nghttp2_extpri kInTurn{NGHTTP2_EXTPRI_DEFAULT_URGENCY, 1};
   if (!head.fields.contains("priority"))
@@ -474,7 +480,9 @@ int H2Session::State::end_response_head(H2Stream& stream, bool ends) {
   }
   const bool no_body = stream.head_request || is_without_body(head.status);
   stream.response_framing = {.body = no_body ? BodyFraming{} : *body, .keep_alive = true};
-  stream.head_complete = true;
+  stream.in_left = length_of(stream.response_framing.body);
+  stream.head_read = true;
+  stream.head_complete = ends || stream.in_left != 0;
   stream.peer_ended = ends;
   return 0;
 }

@@ -84,7 +84,11 @@ class ClientFrames {
   std::vector<BridgedMessage> read(std::string_view bytes) {
     while (bytes.size() >= kFrameHeader) {
       const std::size_t size = number(bytes.substr(0, 3));
-      if (size > kFrameMax || bytes.size() < kFrameHeader + size) break;
+      if (size > kFrameMax) break;
+      if (bytes.size() < kFrameHeader + size) {
+        take_begun(bytes, size);
+        break;
+      }
       if (!take(byte(bytes, 3), byte(bytes, 4), number(bytes.substr(5, 4)) & 0x7fffffff,
                 bytes.substr(kFrameHeader, size)))
         break;
@@ -102,6 +106,22 @@ class ClientFrames {
     for (std::size_t i = 0; i < bytes.size(); ++i)
       value = value << 8 | byte(bytes, i);
     return value;
+  }
+
+  /// DATA of which the rest does not come: what there is of it is a part of the body.
+  void take_begun(std::string_view bytes, std::size_t size) {
+    const unsigned flags = byte(bytes, 4);
+    BridgedMessage* const message = find(number(bytes.substr(5, 4)) & 0x7fffffff);
+    if (byte(bytes, 3) != kData || block_stream_ != 0 || message == nullptr || message->complete)
+      return;
+    std::string_view payload = bytes.substr(kFrameHeader);
+    std::size_t most = size;
+    if ((flags & kPadded) != 0) {
+      if (payload.empty() || byte(payload, 0) >= size) return;
+      most -= 1 + byte(payload, 0);
+      payload.remove_prefix(1);
+    }
+    message->body += payload.substr(0, most);
   }
 
   /// False where nothing behind it can mean anything.

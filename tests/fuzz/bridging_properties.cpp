@@ -204,19 +204,25 @@ std::vector<Answer> read_answers(std::string_view bytes,
   return answers;
 }
 
+/// Who names no host means whom it has connected to.
+bool is_same_host(const BridgedMessage& sent, const BridgedMessage& got) {
+  return sent.host == got.host || (sent.host.empty() && got.host.starts_with(ProxyWorld::kVip));
+}
+
+/// What the endpoint has of the body is the client's.
+bool is_same_body(const BridgedMessage& sent, const BridgedMessage& got) {
+  return got.complete ? sent.complete && sent.body == got.body : sent.body.starts_with(got.body);
+}
+
 /// The endpoint's request as the client has meant it.
 void check_same(const BridgedMessage& sent, const BridgedMessage& got) {
   const std::string both =
       fmt::format("{} {} {} [{}]\nbecame\n{} {} {} [{}]", sent.method, sent.target, sent.host,
                   sent.body, got.method, got.target, got.host, got.body);
   if (!sent.routable) bridging_failure("a target of two meanings", both);
-  // Who names no host means whom it has connected to.
-  const bool same_host =
-      sent.host == got.host || (sent.host.empty() && got.host.starts_with(ProxyWorld::kVip));
-  if (sent.method != got.method || sent.target != got.target || !same_host)
+  if (sent.method != got.method || sent.target != got.target || !is_same_host(sent, got))
     bridging_failure("another request", both);
-  if (got.complete ? !sent.complete || sent.body != got.body : !sent.body.starts_with(got.body))
-    bridging_failure("another body", both);
+  if (!is_same_body(sent, got)) bridging_failure("another body", both);
   // What the proxy says itself, or says in another way.
   static constexpr auto kOurs = std::to_array<std::string_view>(
       {":", "host: ", "via: ", "x-forwarded-", "forwarded: ", "content-length: ",
@@ -236,8 +242,7 @@ void check_same(const BridgedMessage& sent, const BridgedMessage& got) {
 
 bool may_be(const BridgedMessage& sent, const BridgedMessage& got) {
   return sent.routable && sent.method == got.method && sent.target == got.target &&
-         sent.host == got.host &&
-         (got.complete ? sent.complete && sent.body == got.body : sent.body.starts_with(got.body));
+         is_same_host(sent, got) && is_same_body(sent, got);
 }
 
 /// Sends one input and holds what comes out at both ends against each other.

@@ -425,6 +425,87 @@ TEST_F(H2, FramesForStreamsThatAreOverCannotBeSentForEver) {
   EXPECT_EQ(abuse(H2Abuse::kMadeReset) + abuse(H2Abuse::kRapidReset), 1U);
 }
 
+TEST_F(H2, TheLastByteOfALengthComesWithTheEnd) {
+  start();
+  H2Stream& stream = open("headers 1 | post | content-length: 5");
+  sends("data 1 | hello");
+  EXPECT_EQ(as_text(H2Session::readable(stream)), "hell");
+  session_->consume(stream, 4);
+  EXPECT_EQ(as_text(H2Session::readable(stream)), "");
+  sends("data 1 end");
+  EXPECT_EQ(as_text(H2Session::readable(stream)), "o");
+}
+
+TEST_F(H2, TheLastByteOfALengthDoesNotComeWithMoreBehindIt) {
+  start();
+  H2Stream& stream = open("headers 1 | post | content-length: 5");
+  sends("data 1 | hello");
+  sends("data 1 end | x");
+  EXPECT_TRUE(stream.malformed);
+  EXPECT_EQ(as_text(H2Session::readable(stream)), "hell");
+}
+
+TEST_F(H2, TheLastByteOfAnAnswerComesWithItsEnd) {
+  start({.role = H2Role::kClient});
+  H2Stream& whole = ask();
+  sends("headers 1 | :status: 200 | content-length: 5");
+  sends("data 1 | hello");
+  EXPECT_EQ(as_text(H2Session::readable(whole)), "hell");
+  sends("data 1 end");
+  EXPECT_EQ(as_text(H2Session::readable(whole)), "hello");
+  H2Stream& wrong = ask();
+  sends("headers 3 | :status: 200 | content-length: 5");
+  sends("data 3 | hello");
+  sends("data 3 end | x");
+  EXPECT_TRUE(wrong.malformed);
+  EXPECT_EQ(as_text(H2Session::readable(wrong)), "hell");
+}
+
+TEST_F(H2, AHeadWithALengthOfZeroComesWithTheEnd) {
+  start();
+  sends("headers 1 | post | content-length: 0");
+  EXPECT_EQ(session_->next_ready(), nullptr);
+  sends("data 1 end");
+  const H2Stream* const stream = session_->next_ready();
+  ASSERT_NE(stream, nullptr);
+  EXPECT_TRUE(stream->head_complete && stream->peer_ended);
+  EXPECT_EQ(stream->request_framing.body, (BodyFraming{BodyKind::kLength, 0}));
+  sends("headers 3 | post | content-length: 0");
+  sends("data 3 | x");
+  EXPECT_EQ(session_->next_ready(), nullptr);
+  EXPECT_EQ(shared_.counters().streams_malformed, 1U);
+}
+
+TEST_F(H2, TrailersEndAMessageWithALengthOfZero) {
+  start();
+  sends("headers 1 | post | content-length: 0");
+  sends("headers 1 end | x-sum: 12");
+  const H2Stream* const stream = session_->next_ready();
+  ASSERT_NE(stream, nullptr);
+  EXPECT_TRUE(stream->head_complete && stream->peer_ended);
+  EXPECT_EQ(stream->trailers.find("x-sum"), "12");
+}
+
+TEST_F(H2, AnAnswerWithALengthOfZeroComesWithItsEnd) {
+  start({.role = H2Role::kClient});
+  const H2Stream& whole = ask();
+  sends("headers 1 | :status: 200 | content-length: 0");
+  EXPECT_FALSE(whole.head_complete);
+  sends("data 1 end");
+  EXPECT_TRUE(whole.head_complete && whole.peer_ended);
+  const H2Stream& wrong = ask();
+  sends("headers 3 | :status: 200 | content-length: 0");
+  sends("data 3 | x");
+  EXPECT_TRUE(wrong.malformed);
+  EXPECT_FALSE(wrong.head_complete);
+}
+
+TEST_F(H2, ALengthOfZeroKeepsNoTunnelWaiting) {
+  start();
+  EXPECT_TRUE(open("headers 1 | :method: CONNECT | :authority: a.example:443 | content-length: 0")
+                  .head_complete);
+}
+
 TEST_F(H2, TrailersEndABody) {
   start();
   H2Stream& stream = open();
