@@ -357,8 +357,12 @@ std::optional<control::Diagnostic> at_its_place(const Error& error,
 
 /// What is wrong with the certificates of a model, for who leaves out what cannot be used.
 std::vector<control::Diagnostic> certificate_problems(const control::Model& model,
-                                                      const control::SourceMap& source) {
-  const auto generation = proxy::Generation::create(proxy::build_snapshot(model, 0));
+                                                      const control::SourceMap& source,
+                                                      tls::CertificateStore& store) {
+  const std::shared_ptr<const proxy::Snapshot> snapshot = proxy::build_snapshot(model, 0);
+  const auto files = proxy::TlsFiles::load(*snapshot, store);
+  const auto generation = files ? proxy::Generation::create(snapshot, *files)
+                                : Result<std::unique_ptr<proxy::Generation>>{files.error()};
   if (generation) return {};
   auto diagnostic = at_its_place(generation.error(), source);
   return diagnostic ? std::vector{std::move(*diagnostic)} : std::vector<control::Diagnostic>{};
@@ -367,7 +371,7 @@ std::vector<control::Diagnostic> certificate_problems(const control::Model& mode
 }  // namespace
 
 Result<void> AdminApi::build(Prepared& prepared) {
-  auto files = proxy::TlsFiles::load(*prepared.snapshot);
+  auto files = proxy::TlsFiles::load(*prepared.snapshot, certificates_);
   if (!files) return std::move(files).error();
   prepared.files = std::move(*files);
   for (std::size_t i = 0; i < prepared.model.node.l7.workers; ++i) {
@@ -380,9 +384,13 @@ Result<void> AdminApi::build(Prepared& prepared) {
 
 std::variant<AdminApi::Prepared, AdminApi::Refused> AdminApi::prepare(
     const control::ConfigSubmission& submission, Names names) {
+  certificates_.forget_unused();  // what was only checked
+  const auto objections = [&](const control::Model& model, const control::SourceMap& source) {
+    return certificate_problems(model, source, certificates_);
+  };
   control::PartialOutcome parsed =
       submission.partial
-          ? control::parse_config_partially(submission.text, submission.file, certificate_problems)
+          ? control::parse_config_partially(submission.text, submission.file, objections)
           : control::PartialOutcome{control::parse_config(submission.text, submission.file), {}};
   control::ParseOutcome& outcome = parsed.outcome;
   if (!outcome.ok()) return Refused{std::move(outcome.diagnostics), std::nullopt};
@@ -399,7 +407,7 @@ std::variant<AdminApi::Prepared, AdminApi::Refused> AdminApi::prepare(
   Prepared prepared;
   prepared.model = std::move(outcome.model);
   prepared.left_out = std::move(parsed.left_out);
-  book_.forget_unused();  // what was only checked
+  book_.forget_unused();
   if (names == Names::kLookUp) names_.look_up(model_, prepared.model, kFirstLookupsMax);
   AddressedModel addressed = names_.with_addresses(prepared.model);
   prepared.snapshot = proxy::build_snapshot(addressed.model, revision_ + 1, book_);
@@ -546,6 +554,9 @@ control::AdminReply AdminApi::status() {
   for (const control::Vip& vip : control::l4_services(model_))
     if (vip.mode == control::ForwardMode::kL7)
       binds.push_back({{"vip", control::vip_text(vip.key())}, {"listener", vip.name}});
+  json addresses = json::array();
+  for (const wire::Prefix& prefix : model_.node.l7.addresses)
+    addresses.push_back(prefix.text());
   json reply = {{"version", kVersion},
                 {"pid", ::getpid()},
                 {"uptime_s", uptime.count()},
@@ -554,6 +565,7 @@ control::AdminReply AdminApi::status() {
                 {"file", submission_.file},
                 {"device", device_names(device_, workers_.size())},
                 {"lane", control::text_of(lane_)},
+                {"addresses", addresses},
                 {"workers", workers_.size()},
                 {"listeners", binds},
                 {"services", model_.services.size()},

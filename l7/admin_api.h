@@ -105,7 +105,7 @@ class AdminApi {
   /// What a person would want to read of it, one line each.
   [[nodiscard]] std::vector<std::string> changes_to(const Prepared& prepared) const;
   /// The generations: everything that is read from files.
-  static Result<void> build(Prepared& prepared);
+  Result<void> build(Prepared& prepared);
   Result<void> install(Prepared prepared, control::ConfigSubmission submission);
   void use(std::shared_ptr<const proxy::Snapshot> snapshot);
   void install_endpoints(const control::Model& addressed, Instant now);
@@ -121,6 +121,7 @@ class AdminApi {
   std::optional<WatchedProcess> holder_;  // is about to take over
   std::vector<proxy::Worker*> workers_;   // by number; none before start()
   proxy::EndpointBook book_;
+  tls::CertificateStore certificates_;
   EndpointHealth health_;
   std::shared_ptr<const proxy::Snapshot> snapshot_;  // what is in force
   proxy::TlsFiles files_;                            // of it

@@ -4,12 +4,12 @@
 
 namespace weir::proxy {
 
-Result<TlsFiles> TlsFiles::load(const Snapshot& snapshot) {
+Result<TlsFiles> TlsFiles::load(const Snapshot& snapshot, tls::CertificateStore& store) {
   TlsFiles files;
   for (const Bind& bind : snapshot.binds) {
     files.binds.emplace_back();
     if (!bind.tls) continue;
-    Result<tls::ServerFiles> loaded = tls::ServerFiles::load(bind.tls_options);
+    Result<tls::ServerFiles> loaded = tls::ServerFiles::load(bind.tls_options, store);
     if (!loaded) return std::move(loaded).error();
     files.binds.back() = std::move(*loaded);
   }
@@ -28,7 +28,8 @@ std::unique_ptr<Generation> Generation::of_same_configuration(
 }
 
 Result<std::unique_ptr<Generation>> Generation::create(std::shared_ptr<const Snapshot> snapshot) {
-  const Result<TlsFiles> files = TlsFiles::load(*snapshot);
+  tls::CertificateStore store;
+  const Result<TlsFiles> files = TlsFiles::load(*snapshot, store);
   if (!files) return Error{files.error()};
   return create(std::move(snapshot), *files);
 }

@@ -12,11 +12,13 @@
 
 namespace weir::proxy {
 
-/// The certificates of a snapshot, read once for all workers; by bind.
+/// The certificates of a snapshot, read once for all workers; by bind. Those that the store has are
+/// not read again.
 struct TlsFiles {
   std::vector<std::optional<tls::ServerFiles>> binds;
 
-  [[nodiscard]] static Result<TlsFiles> load(const Snapshot& snapshot);
+  [[nodiscard]] static Result<TlsFiles> load(const Snapshot& snapshot,
+                                             tls::CertificateStore& store);
 };
 
 class Generation;

@@ -286,7 +286,7 @@ SSL_CTX* ServerContext::State::context_of(std::uint32_t number) {
   for (const std::uint32_t entry : files->groups[number].entries) {
     if (entry == 0) continue;
     UniqueCertificate leaf;
-    if (!use_entry(library->library.get(), context->get(), files->entries[entry - 1], leaf)) {
+    if (!use_entry(library->library.get(), context->get(), *files->entries[entry - 1], leaf)) {
       loaded.certificates.clear();
       return nullptr;
     }
@@ -301,7 +301,7 @@ const CertificateEntry* ServerContext::State::entry_of(const SSL* ssl) const {
   const auto* const facts = static_cast<const SessionFacts*>(SSL_get_app_data(ssl));
   if (facts == nullptr) return nullptr;
   for (const LoadedGroup::Loaded& loaded : groups[facts->group].certificates)
-    if (loaded.certificate.get() == presented) return &files->entries[loaded.entry];
+    if (loaded.certificate.get() == presented) return files->entries[loaded.entry].get();
   return nullptr;
 }
 
@@ -361,7 +361,8 @@ Result<ServerContext> ServerContext::create(const ServerFiles& files, Library li
 }
 
 Result<ServerContext> ServerContext::create(const ServerOptions& options) {
-  auto files = ServerFiles::load(options);
+  CertificateStore store;
+  auto files = ServerFiles::load(options, store);
   if (!files) return std::move(files).error();
   auto library = Library::create();
   if (!library) return std::move(library).error();

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <ctime>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -40,15 +41,37 @@ struct CertificateSummary {
   Sha256 ocsp{};                   ///< of the response that is stapled; zero without one
 };
 
+/// Certificates that are in use, with their keys. One whose files are as they were is not read
+/// again: the next configuration, and other listeners, share it. For one thread at a time.
+class CertificateStore {
+ public:
+  CertificateStore();
+  CertificateStore(const CertificateStore&) = delete;
+  CertificateStore& operator=(const CertificateStore&) = delete;
+  ~CertificateStore();
+
+  /// Those that no ServerFiles has any more. They are gone from memory before; this forgets that
+  /// they were there.
+  void forget_unused();
+
+  struct State;
+  [[nodiscard]] State& state() { return *state_; }
+
+ private:
+  std::unique_ptr<State> state_;
+};
+
 /// The certificates of one TLS listener, read and checked, in memory: immutable, and shared by the
-/// contexts of all workers, none of which touches a file. Ten thousand of them are some 30 MB; what
-/// OpenSSL needs of one is made by each worker when a client first asks for it.
+/// contexts of all workers, none of which touches a file. Ten thousand with EC keys are some 20 MB;
+/// what OpenSSL needs of one is made by each worker when a client first asks for it.
 class ServerFiles {
  public:
   /// Reads and checks every file: readable, a certificate chain, a key that fits it. One that has
   /// expired is said in the log, and used.
   /// An encrypted key is refused: nobody is there to type its passphrase.
-  [[nodiscard]] static Result<ServerFiles> load(const ServerOptions& options);
+  [[nodiscard]] static Result<ServerFiles> load(const ServerOptions& options,
+                                                CertificateStore& store,
+                                                std::time_t now = std::time(nullptr));
 
   /// In the order of ServerOptions::certificates.
   [[nodiscard]] const std::vector<CertificateSummary>& certificates() const;

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 #include <openssl/evp.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <ctime>
@@ -37,10 +38,32 @@ Sha256 hash_of_chain(const Pair& pair) {
   return hash_of(text);
 }
 
+/// Clocks of file systems are coarse: a file that changed this shortly before it was read may
+/// change once more without a sign of it.
+constexpr std::int64_t kClockOfFilesS = 2;
+
+/// Of the files that a pair is in; empty where one cannot be looked at, or changed just now.
+std::vector<FileStamp> stamps_of(const control::CertificateRef& ref, std::int64_t now_s) {
+  std::vector<FileStamp> stamps;
+  for (const std::string* path : {&ref.certificate_file, &ref.key_file, &ref.ocsp_file}) {
+    if (path->empty() || (path == &ref.key_file && *path == ref.certificate_file)) continue;
+    struct stat status {};
+    if (::stat(path->c_str(), &status) != 0 || status.st_ctim.tv_sec + kClockOfFilesS > now_s)
+      return {};
+    stamps.push_back({.device = status.st_dev,
+                      .number = status.st_ino,
+                      .size = status.st_size,
+                      .changed_s = status.st_ctim.tv_sec,
+                      .changed_ns = status.st_ctim.tv_nsec});
+  }
+  return stamps;
+}
+
 /// Reads the pairs one after the other and puts them into a Content.
 class Loader {
  public:
-  explicit Loader(Content& content) : content_{content} {}
+  Loader(Content& content, CertificateStore::State& store, std::int64_t now_s)
+      : content_{content}, store_{store}, now_s_{now_s} {}
 
   Result<void> begin() {
     // Never serves anybody: it knows what OpenSSL objects to in a certificate or a key.
@@ -51,14 +74,19 @@ class Loader {
   }
 
   Result<void> add_pair(const control::CertificateRef& ref) {
-    if (auto plain = read_plain_pair(ref, now_s_); plain && knows_issuers(*plain)) {
-      keep(std::move(*plain), ref);
+    std::vector<FileStamp> stamps = stamps_of(ref, now_s_);
+    std::weak_ptr<const CertificateEntry>& stored = store_.entries[ref];
+    if (auto known = stored.lock();
+        known && !stamps.empty() && known->stamps == stamps && known->summary.not_after > now_s_) {
+      issuers_.insert(known->issuers.begin(), known->issuers.end());
+      keep(std::move(known));
       return {};
     }
-    auto pair = read_pair(ref, trial_.get());
+    auto pair = read(ref);
     if (!pair) return std::move(pair).error();
-    issuers_.insert(pair->issuers.begin(), pair->issuers.end());
-    keep(std::move(*pair), ref);
+    auto entry = entry_of(std::move(*pair), ref, std::move(stamps));
+    stored = entry;
+    keep(std::move(entry));
     return {};
   }
 
@@ -84,42 +112,58 @@ class Loader {
  private:
   using Entries = std::array<std::uint32_t, kKeyKinds>;
 
+  Result<Pair> read(const control::CertificateRef& ref) {
+    if (auto plain = read_plain_pair(ref, now_s_); plain && knows_issuers(*plain))
+      return std::move(*plain);
+    auto pair = read_pair(ref, trial_.get());
+    if (pair) issuers_.insert(pair->issuers.begin(), pair->issuers.end());
+    return pair;
+  }
+
   /// OpenSSL has tried out all of them, with another pair.
   [[nodiscard]] bool knows_issuers(const Pair& pair) const {
     return std::all_of(pair.issuers.begin(), pair.issuers.end(),
                        [&](const std::string& issuer) { return issuers_.contains(issuer); });
   }
 
-  void keep(Pair pair, const control::CertificateRef& ref) {
-    const auto kind = static_cast<std::size_t>(pair.kind);
-    content_.summaries.push_back(
-        {.file = ref.certificate_file,
-         .subject = std::move(pair.subject),
-         .names = pair.names,
-         .key_type = std::move(pair.key_type),
-         .not_after = pair.not_after,
-         .chain = hash_of_chain(pair),
-         .ocsp = pair.ocsp.der.empty() ? Sha256{} : hash_of(pair.ocsp.der)});
+  static std::shared_ptr<const CertificateEntry> entry_of(Pair pair,
+                                                          const control::CertificateRef& ref,
+                                                          std::vector<FileStamp> stamps) {
+    CertificateSummary summary{.file = ref.certificate_file,
+                               .subject = std::move(pair.subject),
+                               .names = std::move(pair.names),
+                               .key_type = std::move(pair.key_type),
+                               .not_after = pair.not_after,
+                               .chain = hash_of_chain(pair),
+                               .ocsp = pair.ocsp.der.empty() ? Sha256{} : hash_of(pair.ocsp.der)};
+    std::string display_name = std::move(pair.common_name);
+    if (display_name.empty() && !summary.names.empty()) display_name = summary.names.front();
+    return std::make_shared<const CertificateEntry>(
+        CertificateEntry{.summary = std::move(summary),
+                         .stamps = std::move(stamps),
+                         .leaf = std::move(pair.leaf),
+                         .issuers = std::move(pair.issuers),
+                         .key = std::move(pair.key),
+                         .kind = static_cast<std::size_t>(pair.kind),
+                         .addresses = std::move(pair.addresses),
+                         .display_name = std::move(display_name),
+                         .ocsp = std::move(pair.ocsp)});
+  }
+
+  void keep(std::shared_ptr<const CertificateEntry> entry) {
     const auto number = static_cast<std::uint32_t>(content_.entries.size()) + 1;
     // The first certificate with a name keeps it: the order in the configuration decides.
-    for (const std::string& name : pair.names)
-      if (std::uint32_t& place = entries_of_name_[name][kind]; place == 0) place = number;
-    std::string display_name = std::move(pair.common_name);
-    if (display_name.empty() && !pair.names.empty()) display_name = pair.names.front();
-    content_.entries.push_back({.leaf = std::move(pair.leaf),
-                                .issuers = std::move(pair.issuers),
-                                .key = std::move(pair.key),
-                                .kind = kind,
-                                .names = std::move(pair.names),
-                                .addresses = std::move(pair.addresses),
-                                .display_name = std::move(display_name),
-                                .ocsp = std::move(pair.ocsp)});
+    for (const std::string& name : entry->summary.names)
+      if (std::uint32_t& place = entries_of_name_[name][entry->kind]; place == 0) place = number;
+    content_.summaries.push_back(entry->summary);
+    content_.entries.push_back(std::move(entry));
   }
 
   /// A second certificate of the same kind for the same names would never be used.
   Result<void> check_double(std::uint32_t index) {
-    const CertificateEntry& entry = content_.entries[index];
-    const auto [first, is_first] = by_names_.emplace(std::pair{entry.names, entry.kind}, index);
+    const CertificateEntry& entry = *content_.entries[index];
+    const auto [first, is_first] =
+        by_names_.emplace(std::pair{entry.summary.names, entry.kind}, index);
     if (is_first) return {};
     return Error{ErrorCode::kConflict,
                  fmt::format("certificate file {}: an earlier certificate of this listener has the "
@@ -131,7 +175,7 @@ class Loader {
   /// The first certificate and those of another kind with the same names.
   [[nodiscard]] Entries default_entries() const {
     Entries entries{};
-    const std::vector<std::string>& names = content_.entries.front().names;
+    const std::vector<std::string>& names = content_.entries.front()->summary.names;
     for (std::size_t kind = 0; kind < kKeyKinds; ++kind)
       if (const auto found = by_names_.find({names, kind}); found != by_names_.end())
         entries[kind] = found->second + 1;
@@ -144,8 +188,8 @@ class Loader {
     bool is_first = true;
     for (const std::uint32_t number : numbers) {
       if (number == 0) continue;
-      const CertificateEntry& entry = content_.entries[number - 1];
-      keep_common(group.names, entry.names, is_first);
+      const CertificateEntry& entry = *content_.entries[number - 1];
+      keep_common(group.names, entry.summary.names, is_first);
       keep_common(group.addresses, entry.addresses, is_first);
       is_first = false;
     }
@@ -168,8 +212,9 @@ class Loader {
   }
 
   Content& content_;
+  CertificateStore::State& store_;
   UniqueContext trial_;
-  const std::int64_t now_s_ = std::time(nullptr);
+  const std::int64_t now_s_;
   std::set<std::string> issuers_;  // DER
   std::map<std::string, Entries> entries_of_name_;
   std::map<std::pair<std::vector<std::string>, std::size_t>, std::uint32_t> by_names_;
@@ -250,7 +295,15 @@ std::uint32_t Content::policy_for(std::string_view name) const {
   return best;
 }
 
-Result<ServerFiles> ServerFiles::load(const ServerOptions& options) {
+CertificateStore::CertificateStore() : state_{std::make_unique<State>()} {}
+CertificateStore::~CertificateStore() = default;
+
+void CertificateStore::forget_unused() {
+  std::erase_if(state_->entries, [](const auto& named) { return named.second.expired(); });
+}
+
+Result<ServerFiles> ServerFiles::load(const ServerOptions& options, CertificateStore& store,
+                                      std::time_t now) {
   // The machine's openssl.cnf is not read: what a listener accepts is written in one place.
   OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG, nullptr);
   if (options.certificates.empty())
@@ -261,7 +314,7 @@ Result<ServerFiles> ServerFiles::load(const ServerOptions& options) {
   auto protocols = alpn_wire_format(options.protocols);
   if (!protocols) return std::move(protocols).error();
   content->protocols = std::move(*protocols);
-  Loader loader{*content};
+  Loader loader{*content, store.state(), now};
   if (auto begun = loader.begin(); !begun) return std::move(begun).error();
   for (const control::CertificateRef& ref : options.certificates)
     if (auto added = loader.add_pair(ref); !added) return std::move(added).error();

@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <vector>
 
 #include "l7/tls/context.h"
@@ -19,13 +20,24 @@
 /// Inside of l7/tls only: what the classes of context.h hold.
 namespace weir::tls {
 
+/// What changes when a file does: its content, or another file in its place.
+struct FileStamp {
+  std::uint64_t device = 0;
+  std::uint64_t number = 0;
+  std::int64_t size = 0;
+  std::int64_t changed_s = 0;  // seconds since 1970
+  std::int64_t changed_ns = 0;
+  friend bool operator==(const FileStamp&, const FileStamp&) = default;
+};
+
 /// One pair of files.
 struct CertificateEntry {
+  CertificateSummary summary;        // its names are sorted
+  std::vector<FileStamp> stamps;     // from before they were read; empty: they are to be read again
   std::string leaf;                  // DER
   std::vector<std::string> issuers;  // DER
   SecretBytes key;                   // DER, as d2i_AutoPrivateKey() takes it
   std::size_t kind = 0;
-  std::vector<std::string> names;      // DNS, sorted, lower case
   std::vector<std::string> addresses;  // sorted
   std::string display_name;
   OcspResponse ocsp;  // empty: none
@@ -51,7 +63,7 @@ struct PolicyEntry {
 struct ServerFiles::Content {
   ServerOptions options;
   std::string protocols;  // ALPN wire format (RFC 7301, section 3.1), in our order
-  std::vector<CertificateEntry> entries;
+  std::vector<std::shared_ptr<const CertificateEntry>> entries;
   std::vector<CertificateSummary> summaries;
   std::vector<NameGroup> groups;                                // the first is the default
   std::map<std::string, std::uint32_t, std::less<>> exact;      // "a.example" to group
@@ -61,6 +73,16 @@ struct ServerFiles::Content {
   /// For a lower-case name: exact, then wildcard, then the default.
   [[nodiscard]] std::uint32_t group_for(std::string_view name) const;
   [[nodiscard]] std::uint32_t policy_for(std::string_view name) const;
+};
+
+struct CertificateStore::State {
+  struct Order {
+    bool operator()(const control::CertificateRef& a, const control::CertificateRef& b) const {
+      return std::tie(a.certificate_file, a.key_file, a.ocsp_file) <
+             std::tie(b.certificate_file, b.key_file, b.ocsp_file);
+    }
+  };
+  std::map<control::CertificateRef, std::weak_ptr<const CertificateEntry>, Order> entries;
 };
 
 struct Library::State {

@@ -1,5 +1,5 @@
-"""Ten thousand certificates at one listener: how long until the first request is answered, and until one
-that was changed is served."""
+"""Ten thousand certificates at one listener are served, and one that was changed is, by connections made from
+then on. Prints how long that takes; the benchmark has targets for it (l7.certificates*)."""
 
 import os
 import socket
@@ -9,7 +9,6 @@ import time
 from labcase import *
 
 COUNT = 10_000
-START_S, RELOAD_S = 2.0, 1.0  # of processor time, which is the clock's on a machine that does nothing else
 
 
 class Certificates(LabCase):
@@ -53,22 +52,25 @@ gateways:
   rules: [{{respond: {{status: 200}}}}]
 """
 
-    def serial_of(self, number):
-        """Of the certificate that a request to its name is answered with."""
+    def connect(self, number):
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         with self.lab.inside("client"):
             plain = socket.create_connection((VIP_EDGE4, 443), timeout=1)
-        with context.wrap_socket(plain, server_hostname=f"c{number}.example") as connection:
-            connection.sendall(f"GET / HTTP/1.1\r\nHost: c{number}.example\r\n\r\n".encode())
-            self.assertTrue(connection.recv(4096).startswith(b"HTTP/1.1 200 OK"))
-            pem = ssl.DER_cert_to_PEM_cert(connection.getpeercert(binary_form=True))
+        return context.wrap_socket(plain, server_hostname=f"c{number}.example")
+
+    def answered_with(self, connection, number):
+        """The serial number of the certificate behind a request to its name."""
+        connection.sendall(f"GET / HTTP/1.1\r\nHost: c{number}.example\r\n\r\n".encode())
+        self.assertTrue(connection.recv(4096).startswith(b"HTTP/1.1 200 OK"))
+        pem = ssl.DER_cert_to_PEM_cert(connection.getpeercert(binary_form=True))
         done = run("openssl", "x509", "-noout", "-serial", input=pem)
         return int(done.stdout.strip().partition("=")[2], 16)
 
     def is_served(self, number, serial):
         try:
-            return self.serial_of(number) == serial
+            with self.connect(number) as connection:
+                return self.answered_with(connection, number) == serial
         except OSError:
             return False
 
@@ -93,9 +95,9 @@ gateways:
         many = self.start(self.many)
         print(f"the first answer with 1 certificate after {few[0]:.2f} s ({few[1]:.2f} s of processor), "
               f"with {COUNT} after {many[0]:.2f} s ({many[1]:.2f} s)")
-        self.assertLess(many[1], START_S)
         self.assertTrue(self.is_served(1, 2))
-        # One of them is renewed.
+        # One of them is renewed, under a connection that it was shown to.
+        open_before = self.connect(7)
         before = self.processor_s()
         renewed = self.lab.directory / "renewed"
         self.make(renewed, 8, serial=COUNT * 2)
@@ -107,7 +109,9 @@ gateways:
         took, used = time.monotonic() - began, self.processor_s() - before
         print(f"a changed one was served {took:.2f} s after it was applied ({used:.2f} s of processor; "
               f"the command took {applied:.2f} s)")
-        self.assertLess(used, RELOAD_S)
+        with open_before:
+            self.assertEqual(self.answered_with(open_before, 7), 8)
+        self.assertTrue(self.is_served(8, 9))
 
 
 if __name__ == "__main__":

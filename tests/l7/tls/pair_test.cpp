@@ -4,12 +4,15 @@
 #include <gtest/gtest.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <array>
 #include <ctime>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <stdexcept>
 
 #include "l4/base/bytes.h"
 #include "l7/tls/context.h"
@@ -202,25 +205,93 @@ TEST_F(PlainPair, LeavesAPointThatIsOnNoCurveToTheThoroughReaderWhichRefusesIt) 
   EXPECT_FALSE(thorough({path, path}));
 }
 
-TEST(ServerFilesOfMany, MeetEachIssuerOnceAndServeThemAll) {
-  const TestFiles files;
-  const Authority authority = make_authority("ca", 5);
-  ServerOptions options;
-  for (int i = 0; i < 20; ++i) {
-    const std::string name = fmt::format("c{}.example", i);
-    const UniqueCertificate leaf =
-        make_certificate({.common_name = name, .names = {name}, .issuer = &authority});
-    const std::string file =
-        files.write(name, pem_of(leaf.get()) + pem_of(authority.certificate.get()) +
-                              pem_of(test_key(TestKey::kEc)));
-    options.certificates.push_back({file, file});
+class ServerFilesOfMany : public ::testing::Test {
+ protected:
+  static constexpr std::uint32_t kCount = 20;
+
+  ServerFilesOfMany() {
+    for (std::uint32_t i = 0; i < kCount; ++i) {
+      const std::string file = write(i, {});
+      options_.certificates.push_back({file, file});
+    }
   }
-  const auto loaded = ServerFiles::load(options);
-  ASSERT_TRUE(loaded) << loaded.error().text();
-  ASSERT_EQ(loaded->content()->entries.size(), 20U);
-  for (const CertificateEntry& entry : loaded->content()->entries)
-    ASSERT_EQ(entry.issuers.size(), 1U);
-  EXPECT_EQ(loaded->certificates()[7].names, std::vector<std::string>{"c7.example"});
+  [[nodiscard]] std::string write(std::uint32_t number, CertificateOptions made) const {
+    made.common_name = fmt::format("c{}.example", number);
+    made.names = {made.common_name};
+    made.issuer = &authority_;
+    const UniqueCertificate leaf = make_certificate(made);
+    return files_.write(
+        made.common_name,
+        pem_of(leaf.get()) + pem_of(authority_.certificate.get()) + pem_of(test_key(TestKey::kEc)));
+  }
+  [[nodiscard]] ServerFiles load() {
+    auto loaded = ServerFiles::load(options_, store_, now_);
+    if (!loaded) throw std::runtime_error{loaded.error().text()};
+    return std::move(*loaded);
+  }
+  /// Of the certificates that both have, those that were not read again.
+  [[nodiscard]] static std::size_t shared(const ServerFiles& one, const ServerFiles& other) {
+    const auto& entries = other.content()->entries;
+    return static_cast<std::size_t>(std::ranges::count_if(
+        one.content()->entries,
+        [&](const auto& entry) { return std::ranges::find(entries, entry) != entries.end(); }));
+  }
+
+  TestFiles files_;
+  Authority authority_ = make_authority("ca", 5);
+  ServerOptions options_;
+  CertificateStore store_;
+  std::time_t now_ = std::time(nullptr) + 60;  // the files are not of just now
+};
+
+TEST_F(ServerFilesOfMany, MeetEachIssuerOnceAndServeThemAll) {
+  const ServerFiles loaded = load();
+  ASSERT_EQ(loaded.content()->entries.size(), kCount);
+  for (const auto& entry : loaded.content()->entries)
+    ASSERT_EQ(entry->issuers.size(), 1U);
+  EXPECT_EQ(loaded.certificates()[7].names, std::vector<std::string>{"c7.example"});
+}
+
+TEST_F(ServerFilesOfMany, ReadAgainWhatHasChangedAlone) {
+  const ServerFiles first = load();
+  static_cast<void>(write(7, {.serial = 700}));
+  const ServerFiles second = load();
+  EXPECT_EQ(shared(second, first), kCount - 1);
+  EXPECT_NE(second.certificates()[7].chain, first.certificates()[7].chain);
+  EXPECT_EQ(second.certificates()[8].chain, first.certificates()[8].chain);
+  EXPECT_EQ(shared(load(), second), kCount);
+}
+
+TEST_F(ServerFilesOfMany, AreSharedByWhateverListenerShowsThem) {
+  const ServerFiles first = load();
+  options_.certificates.erase(options_.certificates.begin(), options_.certificates.begin() + 5);
+  EXPECT_EQ(shared(load(), first), kCount - 5);
+}
+
+TEST_F(ServerFilesOfMany, ReadAgainWhatMayHaveChangedWithoutASign) {
+  struct stat status {};  // the moment in which the first one was written
+  ASSERT_EQ(::stat(options_.certificates.front().certificate_file.c_str(), &status), 0);
+  now_ = status.st_ctim.tv_sec;
+  const ServerFiles first = load();
+  EXPECT_EQ(shared(load(), first), 0U);
+}
+
+TEST_F(ServerFilesOfMany, AreForgottenWithTheLastWhoShowsThem) {
+  { const ServerFiles first = load(); }
+  EXPECT_EQ(store_.state().entries.size(), kCount);
+  store_.forget_unused();
+  EXPECT_EQ(store_.state().entries.size(), 0U);
+  const ServerFiles second = load();
+  store_.forget_unused();
+  EXPECT_EQ(store_.state().entries.size(), kCount);
+}
+
+TEST_F(ServerFilesOfMany, SayWhatHasGoneSinceTheyWereRead) {
+  const ServerFiles first = load();
+  std::filesystem::remove(options_.certificates[3].certificate_file);
+  const auto loaded = ServerFiles::load(options_, store_, now_);
+  ASSERT_FALSE(loaded);
+  EXPECT_NE(loaded.error().text().find("c3.example"), std::string::npos);
 }
 
 }  // namespace
