@@ -137,7 +137,7 @@ class GuestCase(unittest.TestCase):
     @classmethod
     def verdicts(cls):
         """Packets by verdict, those that have any."""
-        rows = cls.lab.weir_json("stats")["verdicts"]
+        rows = cls.lab.weir_json("stats", "--total")["verdicts"]
         return {row["verdict"]: row["packets"] for row in rows if row["packets"]}
 
 

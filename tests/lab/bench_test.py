@@ -33,6 +33,10 @@ def left_behind():
             "directories": sorted(path.name for path in pathlib.Path(tempfile.gettempdir()).glob("*lab-*"))}
 
 
+def command_of(pid):
+    return pathlib.Path(f"/proc/{pid}/cmdline").read_text()
+
+
 class Bench(unittest.TestCase):
 
     def setUp(self):
@@ -79,7 +83,7 @@ class Bench(unittest.TestCase):
                     subprocess.Popen([WEIR_PROGRAM, "bench", "--rows", "l4.memory,l7.http_proxied", "--json", file],
                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as bench:
                 try:
-                    wait_until("a client to run", lambda: run("pgrep", "-x", "h2load", check=False).stdout, 60)
+                    wait_until("a client to run", lambda: run("pgrep", "-f", "h2load.* -c", check=False).stdout, 60)
                     bench.send_signal(number)
                     time.sleep(0.2)
                     bench.send_signal(number)
@@ -92,6 +96,20 @@ class Bench(unittest.TestCase):
                 self.assertRegex(out, r"(?m)^l4\.memory .* met$")
                 self.assertFalse(file.exists())
                 self.assert_nothing_is_left()
+
+    def test_stopped_before_anything_is_measured_it_says_so(self):
+        for delay in (0.05, 0.1, 0.2, 0.4):
+            with self.subTest(delay=delay), \
+                    subprocess.Popen([WEIR_PROGRAM, "bench", "--rows", "l4.memory"], stdout=subprocess.PIPE,
+                                     stderr=subprocess.PIPE, text=True) as bench:
+                wait_until("the suite", lambda: "suite" in command_of(bench.pid), 10)
+                time.sleep(delay)
+                bench.send_signal(signal.SIGINT)
+                _, err = bench.communicate(timeout=30)
+                self.assertEqual(bench.returncode, 130, err)
+                self.assertIn("interrupted", err)
+                self.assertNotIn("Traceback", err)
+        self.assert_nothing_is_left()
 
     def test_killed_it_leaves_nothing_that_the_next_run_does_not_remove(self):
         with subprocess.Popen([WEIR_PROGRAM, "bench", "l4", "--rows", "l4.live_*"], stdout=subprocess.DEVNULL,

@@ -60,7 +60,7 @@ class Flood(PathCase):
 
     def flood(self, meanwhile):
         """Returns what the balancer received per second."""
-        before = self.lab.weir_json("stats", f"{FLOODED}:{PORT}/tcp")["vips"][0]["packets"]
+        before = self.lab.weir_json("stats", f"{FLOODED}:{PORT}/tcp", "--total")["vips"][0]["packets"]
         sender = self.lab.start("flood", "flooder", "python3", HERE / "flood_sender.py",
                                 self.pins, "eth0", self.mac, FLOODED, PORT, SENT_PER_S,
                                 SECONDS)
@@ -68,7 +68,7 @@ class Flood(PathCase):
         self.assertEqual(sender.wait(SECONDS + 30), 0, self.lab.log("flood"))
         self.lab.stop("flood")
         sent = json.loads(self.lab.log("flood").splitlines()[-1])
-        after = self.lab.weir_json("stats", f"{FLOODED}:{PORT}/tcp")["vips"][0]["packets"]
+        after = self.lab.weir_json("stats", f"{FLOODED}:{PORT}/tcp", "--total")["vips"][0]["packets"]
         rate = (after - before) / sent["seconds"]
         print(f"\nflood: {sent['sent'] / sent['seconds']:,.0f}/s sent, {rate:,.0f}/s at the balancer",
               flush=True)
@@ -100,11 +100,11 @@ class Flood(PathCase):
         for name in (*BACKENDS, ""):  # what the daemon needs for a change it keeps
             self.configure(draining=name)
         self.start_connections()
-        table = self.lab.weir_json("stats")["flow_table"]
+        table = self.lab.weir_json("stats", "--total")["flow_table"]
         daemon, maps, held_back = self.daemon_kb(), self.maps_bytes(), self.held_back()
         self.flood(self.drain_one_after_the_other)
         daemon_after, maps_after = self.daemon_kb(), self.maps_bytes()
-        table_after = self.lab.weir_json("stats")["flow_table"]
+        table_after = self.lab.weir_json("stats", "--total")["flow_table"]
         broken, end = self.end_connections()
         moved = {name: count - table[name] for name, count in table_after.items()}
         print(f"daemon {daemon:,} kB before, {daemon_after:,} kB after; maps {maps / MB:.1f} MB before, "

@@ -85,12 +85,12 @@ class L4Path(LabCase):
         run("sysctl", "-qw", "kernel.bpf_stats_enabled=1")
         self.addCleanup(run, "sysctl", "-qw", "kernel.bpf_stats_enabled=0")
         self.connect_many(1, f"{VIP_WEB4}:80")
-        before = self.lab.weir_json("stats")
+        before = self.lab.weir_json("stats", "--total")
         self.connect_many(100, f"{VIP_WEB4}:80")
         self.lab.run_in("client", "ping", "-c3", "-i0.2", NODE4)
         self.connect_many(5, f"{VIP_WEB4}:81", patience=0.2)
         time.sleep(0.3)
-        after = self.lab.weir_json("stats")
+        after = self.lab.weir_json("stats", "--total")
         verdicts = {row["verdict"]: row["packets"] for row in after["verdicts"]}
         earlier = {row["verdict"]: row["packets"] for row in before["verdicts"]}
         self.assertEqual(sum(verdicts.values()), after["total"]["packets"])

@@ -53,7 +53,7 @@ class L7Path(LabCase):
         return lines[1], {line.split()[0]: line.split()[1:] for line in lines[3:]}
 
     def stats(self):
-        return {row["counter"]: row["value"] for row in self.lab.weir_json("stats")["weir-l7"]}
+        return {row["counter"]: row["value"] for row in self.lab.weir_json("stats", "--total")["weir-l7"]}
 
     def test_the_path_prefix_chooses_the_service(self):
         self.assertIn("x-service: cart", self.get("/cart/7"))

@@ -98,7 +98,7 @@ class Names(LabCase):
         self.wait_for("orders", "b1")
 
     def counters(self):
-        rows = self.lab.weir_json("stats")["weir-l7"]
+        rows = self.lab.weir_json("stats", "--total")["weir-l7"]
         return {row["counter"]: row["value"] for row in rows if row["counter"].startswith(("names.", "http."))}
 
     # ---- following ----------------------------------------------------------------------------

@@ -98,7 +98,7 @@ class Nat(unittest.TestCase):
         cls.lab.start_l4()
         # Without a VIP in mode nat there is no table; the first one brings it to a running balancer.
         cls.lab.weir("load", "eth0", "eth1", "--mode", "native")
-        cls.nat_before = cls.lab.weir_json("stats").get("nat")
+        cls.nat_before = cls.lab.weir_json("stats", "--total").get("nat")
         cls.lab.weir("apply", "-f", cls.lab.write_config(config()))
         for name in BACKEND:
             wait_until(f"the server on {name}", lambda n=name: cls.lab.log(f"server-{n}") == "ready\n")
@@ -144,7 +144,7 @@ class Nat(unittest.TestCase):
         self.wait_resolved()
 
     def stats(self):
-        return self.lab.weir_json("stats")
+        return self.lab.weir_json("stats", "--total")
 
     def verdicts(self):
         return {row["verdict"]: row["packets"] for row in self.stats()["verdicts"]}

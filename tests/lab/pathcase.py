@@ -156,7 +156,7 @@ class PathCase(LabCase):
         return counts
 
     def verdicts(self):
-        return {row["verdict"]: row["packets"] for row in self.lab.weir_json("stats")["verdicts"]}
+        return {row["verdict"]: row["packets"] for row in self.lab.weir_json("stats", "--total")["verdicts"]}
 
     @contextlib.contextmanager
     def assert_counted(self, verdict, least):

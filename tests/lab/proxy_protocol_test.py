@@ -136,7 +136,7 @@ defaults
         return [r for r in map(json.loads, lines) if all(r.get(k) == v for k, v in wanted.items())]
 
     def stats(self):
-        return {row["counter"]: row["value"] for row in self.lab.weir_json("stats")["weir-l7"]}
+        return {row["counter"]: row["value"] for row in self.lab.weir_json("stats", "--total")["weir-l7"]}
 
     def counter(self, name):
         return next(value for counter, value in self.stats().items() if counter.endswith(name))

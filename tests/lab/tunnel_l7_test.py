@@ -91,7 +91,7 @@ class TunnelToL7(LabCase):
     def network(self):
         prefix = "network."
         return {row["counter"].removeprefix(prefix): row["value"]
-                for row in self.lab.weir_json("stats")["weir-l7"] if row["counter"].startswith(prefix)}
+                for row in self.lab.weir_json("stats", "--total")["weir-l7"] if row["counter"].startswith(prefix)}
 
     def assert_moved(self, before, **wanted):
         """Exactly these of the counters of drops and tunnels."""

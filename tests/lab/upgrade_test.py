@@ -2,6 +2,7 @@
 of every kind: no request fails and no stream is cut. WEIR_UPGRADES and WEIR_CHANGES say how often.
 """
 
+import signal
 import threading
 import time
 
@@ -100,7 +101,7 @@ class Upgrade(MixedCase):
         self.lab.processes.pop("download")
         self.assertEqual(sha256(target), sha256(self.lab.directory / "www" / "64MiB"))
         self.wait_for_end(old)
-        moved = {row["counter"]: row["value"] for row in self.lab.weir_json("stats")["weir-l7"]}
+        moved = {row["counter"]: row["value"] for row in self.lab.weir_json("stats", "--total")["weir-l7"]}
         self.assertGreater(moved["steering.to_predecessor"], 1000)
 
     def test_what_lasts_too_long_is_cut_and_said(self):
@@ -131,7 +132,7 @@ class Upgrade(MixedCase):
         before = self.config.read_text()
         self.addCleanup(self.lab.weir, "apply", "-f", self.config)
         file = self.lab.directory / "meanwhile.yaml"
-        acknowledged, refused, stop = [], [], threading.Event()
+        acknowledged, refused, halves, stop = [], [], [], threading.Event()
 
         def apply():
             for number in range(10_000):
@@ -141,8 +142,10 @@ class Upgrade(MixedCase):
     matches: [{{path: {{exact: /version}}}}]
     respond: {{status: 200, body: "{number}", contentType: text/plain}}
 """)
-                done = self.lab.weir("apply", "-f", file, "--only", "l7", check=False)
-                if done.returncode == 0:
+                done = self.lab.weir("apply", "-f", file, check=False)
+                if "does not run" in done.stdout:
+                    halves.append(done.stdout)
+                elif done.returncode == 0:
                     acknowledged.append(str(number))
                 elif "is taking over" in done.stderr:
                     refused.append(number)
@@ -160,6 +163,45 @@ class Upgrade(MixedCase):
         answer = self.lab.curl("-H", f"Host: {HOST}", f"{CLEAR}/version").stdout
         self.assertEqual(answer, acknowledged[-1])
         self.assertTrue(refused, "nothing was applied while one took over")
+        self.assertEqual(halves, [], "weir-l4 alone was changed")
+
+    def test_one_that_would_speak_from_elsewhere_is_refused(self):
+        file = self.lab.directory / "elsewhere.yaml"
+        text = self.config.read_text()
+        file.write_text(text.replace(f"{L7_4}/24", "10.77.0.99/24"))
+        self.assertNotEqual(file.read_text(), text)
+        pid = self.status()["pid"]
+        done = self.lab.run_in("node", *self.lab.l7_command(file, "--take-over"), check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr, "node.l7.addresses are 10.77.0.99/24.* that runs, .*weir apply -f FILE")
+        self.assertEqual(self.status()["pid"], pid)
+        self.assertIn("x-service: cart", self.lab.curl("-i", "-H", f"Host: {HOST}", f"{CLEAR}/cart").stdout)
+        self.lab.weir("apply", "-f", self.config)  # nobody takes over any more
+
+    def test_nothing_is_changed_while_one_that_has_crashed_is_not_back(self):
+        self.lab.stop("weir-l7", signal.SIGKILL)
+        try:
+            for words in (("apply", "-f", self.config), ("rollback", "1")):
+                done = self.lab.weir(*words, check=False)
+                self.assertEqual(done.returncode, 1, done.stdout)
+                self.assertRegex(done.stderr, "has left the file there.*nothing was changed.*--only l4 changes")
+            self.lab.weir("apply", "-f", self.config, "--only", "l4")
+        finally:
+            self.lab.start_l7(self.config)
+        self.lab.weir("apply", "-f", self.config)
+
+    def test_one_that_hangs_is_said_and_keeps_nobody_from_the_other(self):
+        daemon = self.lab.processes["weir-l7"]
+        daemon.send_signal(signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            said = self.lab.weir("status").stdout
+            self.assertLess(time.monotonic() - began, 20)
+        finally:
+            daemon.send_signal(signal.SIGCONT)
+        self.assertIn("weir-l7: weir-l7 at", said)
+        self.assertIn("gave no answer", said)
+        self.assertIn("weir-l4", said)
 
     def test_traffic_goes_on_where_the_api_cannot_be_served_yet(self):
         taken = self.lab.start("taken", "node", PYTHON, "-m", "http.server", "--bind", "127.0.0.1", METRICS)

@@ -87,7 +87,7 @@ class Upstreams(LabCase):
             (self.lab.directory / f"{host}.mood").write_text(mood)
 
     def mirrors(self):
-        rows = {row["counter"]: row["value"] for row in self.lab.weir_json("stats")["weir-l7"]}
+        rows = {row["counter"]: row["value"] for row in self.lab.weir_json("stats", "--total")["weir-l7"]}
         prefix = "http.mirrors."
         return {name.removeprefix(prefix): rows[name] for name in rows if name.startswith(prefix)}
 
