@@ -2,6 +2,7 @@
 // Python, as one JSON document: options are described here and nowhere else.
 
 #include <fmt/format.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -75,6 +76,15 @@ nlohmann::ordered_json document_of(const Words& words, bool is_compare,
   return json;
 }
 
+/// Until the suite can be interrupted: it takes them once it knows what to say and to take down.
+void hold_interrupts() {
+  sigset_t interrupts;
+  sigemptyset(&interrupts);
+  for (const int number : {SIGINT, SIGTERM, SIGHUP})
+    sigaddset(&interrupts, number);
+  sigprocmask(SIG_BLOCK, &interrupts, nullptr);
+}
+
 int start(const nlohmann::ordered_json& json) {
   std::error_code error;
   const auto [suite, programs] = places_of(fs::read_symlink("/proc/self/exe", error));
@@ -86,6 +96,7 @@ int start(const nlohmann::ordered_json& json) {
   ::setenv("WEIR_BUILD", programs.c_str(), 0);  // what the user says goes first
   const std::string path = suite.string();
   const std::string words = json.dump();
+  hold_interrupts();
   ::execlp("python3", "python3", "-B", path.c_str(), words.c_str(), nullptr);
   fmt::print(stderr, "weir: python3 cannot be started: {}\n", std::strerror(errno));
   return kFailed;

@@ -213,6 +213,10 @@ class Doors {
   void close() {
     if (server_) server_->stop();
   }
+  /// To the process that takes over.
+  void hand_over() {
+    if (server_) server_->hand_over();
+  }
 
  private:
   static constexpr Duration kPause = std::chrono::milliseconds{100};
@@ -334,6 +338,9 @@ Result<void> run(const Options& options) {
   if (const auto* refused = std::get_if<AdminApi::Refused>(&outcome))
     return Error{ErrorCode::kInvalid, refused->text()};
   auto& prepared = std::get<AdminApi::Prepared>(outcome);
+  if (predecessor)
+    if (auto same = predecessor->check_addresses(prepared.model.node.l7.addresses); !same)
+      return same;
 
   Result<Tickets> tickets = Tickets::open(options.state_dir);
   if (!tickets) return std::move(tickets).error();
@@ -364,7 +371,7 @@ Result<void> run(const Options& options) {
   if (ended && !has_predecessor) ended = doors.open();
   if (ended) {
     const auto longest = supervise(signals->get(), caretaker, api, doors);
-    if (longest) doors.close();  // they are the other process's now
+    if (longest) doors.hand_over();
     if (longest) retire(signals->get(), caretaker, *longest);
     if (!longest)
       drain(signals->get(), caretaker, proxy::DrainKind::kPrompt,

@@ -3,10 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
+#include "l7/http/h1.h"
 #include "l7/http/semantics.h"
 #include "l7/proxy/access_log.h"
+#include "l7/proxy/client_connection.h"
 
 namespace weir::l7 {
 namespace {
@@ -41,6 +44,22 @@ Result<Place> place_of(const std::string& url) {
   if (place.authority.empty()) return wrong_url(url);
   if (!place.target.starts_with('/')) place.target.insert(0, "/");
   return place;
+}
+
+/// What a connection with these limits would say to these bytes before anybody looks for a route.
+std::optional<http::Refusal> refusal_of(const http::RequestHead& head, http::HeadLimits limits) {
+  std::string text = fmt::format("{} {} HTTP/1.1\r\n", head.method, head.target);
+  for (const http::Field field : head.fields)
+    text += fmt::format("{}: {}\r\n", field.name, field.value);
+  text += "\r\n";
+  http::RequestParser parser{limits};
+  const http::ParseResult read = parser.parse(std::as_bytes(std::span{text}));
+  if (read.outcome == http::ParseResult::Outcome::kError) return read.refusal;
+  const bool is_one = read.consumed == text.size() && parser.head().method == head.method &&
+                      parser.head().target == head.target &&
+                      parser.head().fields.size() == head.fields.size();
+  if (is_one) return std::nullopt;
+  return http::Refusal{http::Status::kBadRequest, "a line end in the head"};
 }
 
 const proxy::Bind* find_bind(const proxy::Snapshot& snapshot, const Place& place,
@@ -164,12 +183,15 @@ Result<Explanation> explain(const proxy::Snapshot& snapshot, const ExplainReques
   }
   http::RequestUri uri;
   Explanation result;
-  if (const auto refusal = uri.resolve(head)) {
+  const auto refuse_with = [&](const http::Refusal& refusal) {
     result.outcome = "refuse";
-    result.status = http::number_of(refusal->status);
-    result.reason = std::string{refusal->reason};
+    result.status = http::number_of(refusal.status);
+    result.reason = std::string{refusal.reason};
     return result;
-  }
+  };
+  constexpr std::uint32_t kAny = std::numeric_limits<std::uint32_t>::max();
+  if (const auto refusal = refusal_of(head, {kAny, kAny, kAny})) return refuse_with(*refusal);
+  if (const auto refusal = uri.resolve(head)) return refuse_with(*refusal);
   // The port is that of the URL, whatever Host says.
   http::RequestHead asked = head;
   asked.fields.set("Host", place->authority);
@@ -187,6 +209,8 @@ Result<Explanation> explain(const proxy::Snapshot& snapshot, const ExplainReques
     return result;
   }
   result.vip = bind->endpoint.text();
+  if (const auto refusal = refusal_of(head, proxy::head_limits(bind->limits)))
+    return refuse_with(*refusal);
   follow(result, snapshot, *bind, head, uri);
   return result;
 }

@@ -1,10 +1,12 @@
 #include "l7/take_over.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -24,8 +26,10 @@ constexpr std::uint16_t kGreenPortLast = 32767;
 /// The body of a reply that is none of an error.
 Result<json> ask(const control::AdminClient& client, const std::string& method,
                  const std::string& path, const json& body = nullptr) {
+  const auto patience =
+      method == "GET" ? control::AdminClient::kPrompt : control::AdminClient::kReplyTimeout;
   Result<control::AdminReply> reply =
-      client.request(method, path, body.is_null() ? "" : body.dump());
+      client.request(method, path, body.is_null() ? "" : body.dump(), patience);
   if (!reply) return std::move(reply).error();
   json answer = json::parse(reply->body, nullptr, false);
   if (reply->status == 200 && answer.is_object()) return answer;
@@ -37,6 +41,17 @@ std::optional<Lane> lane_in(const json& answer) {
   const auto lane = answer.find("lane");
   if (lane == answer.end() || !lane->is_string()) return std::nullopt;
   return control::parse_lane(lane->get_ref<const std::string&>());
+}
+
+/// Nothing where there is no such list.
+std::optional<std::vector<std::string>> sorted_strings(const json& answer, const char* name) {
+  const auto list = answer.find(name);
+  if (list == answer.end() || !list->is_array()) return std::nullopt;
+  std::vector<std::string> strings;
+  for (const json& one : *list)
+    if (one.is_string()) strings.push_back(one.get<std::string>());
+  std::ranges::sort(strings);
+  return strings;
 }
 
 }  // namespace
@@ -92,6 +107,23 @@ Result<std::optional<Predecessor>> Predecessor::find(const std::string& socket) 
   auto process = WatchedProcess::open(pid->get<pid_t>());
   if (!process) return std::move(process).error();
   return std::optional{Predecessor{std::move(client), *lane, *std::move(process)}};
+}
+
+Result<void> Predecessor::check_addresses(const std::vector<wire::Prefix>& ours) const {
+  const Result<json> status = ask(client_, "GET", "/v1/status");
+  if (!status) return Error{status.error()}.while_doing("asking the weir-l7 that runs");
+  const auto theirs = sorted_strings(*status, "addresses");
+  if (!theirs) return {};  // of a version that does not say
+  std::vector<std::string> wanted;
+  for (const wire::Prefix& prefix : ours)
+    wanted.push_back(prefix.text());
+  std::ranges::sort(wanted);
+  if (wanted == *theirs) return {};
+  return Error{ErrorCode::kConflict,
+               fmt::format("node.l7.addresses are {}, those of the weir-l7 that runs, to which "
+                           "weir-l4 sends, {}",
+                           fmt::join(wanted, ", "), fmt::join(*theirs, ", ")),
+               "have both change first: weir apply -f FILE"};
 }
 
 Result<void> Predecessor::hold() const {

@@ -22,6 +22,7 @@ from weirlab import LabError  # noqa: E402
 GROUPS = ("l4", "services", "tcp", "l7", "control")
 ROUNDS, QUICK_ROUNDS = 5, 3
 FAILED_MAX = 600  # letters of why something could not be measured
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = 130
 
 
@@ -93,6 +94,13 @@ def raise_interrupt(*_):
     raise KeyboardInterrupt
 
 
+def take_interrupts():
+    """weir-bench has held them back since before there was a handler."""
+    for number in INTERRUPTS:
+        signal.signal(number, raise_interrupt)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
+
+
 def check_interrupt():
     """Where taking something down has failed because of it, and that was the exception that came here."""
     if was_interrupted:
@@ -127,8 +135,6 @@ def measure(words):
         raise LabError("needs root, because it makes network namespaces and loads programs; run it as root")
     if os.cpu_count() < 2:
         raise LabError("needs two CPUs: one for what is measured, one for its load")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, raise_interrupt)
     run = Run(words)
     interrupted = False
     header = machine.header(words["command"], programs.BUILD, words["quick"], run.rounds)
@@ -167,6 +173,7 @@ def judge(results, before, words):
 
 def main():
     words = json.loads(sys.argv[1])
+    take_interrupts()
     if "compare" in words:
         print(compare.text(*(compare.read(path) for path in words["compare"])))
         return 0
@@ -177,3 +184,6 @@ try:
     sys.exit(main())
 except (LabError, compare.BadResults) as error:
     sys.exit(f"weir: bench: {error}")
+except KeyboardInterrupt:
+    print("\nweir bench: interrupted", file=sys.stderr)
+    sys.exit(INTERRUPTED)

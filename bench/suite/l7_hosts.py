@@ -67,7 +67,11 @@ class Group:
 
     def resident_mb(self):
         """Of its processes; huge pages are not in it, and are taken at the start."""
-        return sum(map(weirlab.resident_kb, (self.path / "cgroup.procs").read_text().split())) / 1024
+        total = 0
+        for pid in (self.path / "cgroup.procs").read_text().split():
+            with contextlib.suppress(OSError):  # one that has ended
+                total += weirlab.resident_kb(pid)
+        return total / 1024
 
     def processor_s(self):
         """What its processes have had of the processor, spinning and the softirqs in them included."""

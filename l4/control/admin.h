@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -123,6 +124,9 @@ class AdminServer {
   /// Removes the socket file, then waits for requests in progress: seconds, where a client reads
   /// slowly. May be called twice.
   void stop();
+  /// stop() for a process that another one is about to follow: the socket file stays, so that who
+  /// comes in between sees that a daemon belongs there (AdminClient::runs()).
+  void hand_over();
 
   /// The TCP port that it got; 0 where it serves the unix socket alone.
   [[nodiscard]] std::uint16_t tcp_port() const;
@@ -144,6 +148,12 @@ struct AdminRemote {
 /// One request per call over a connection of its own.
 class AdminClient {
  public:
+  /// Loading a program, or a configuration with ten thousand certificates, may take that long.
+  static constexpr std::chrono::seconds kReplyTimeout{60};
+  /// For questions that a daemon answers at once, so that one that hangs is found out; and until
+  /// one that starts again listens.
+  static constexpr std::chrono::seconds kPrompt{5};
+
   /// `daemon` ("weir-l4") is named in errors.
   AdminClient(std::string daemon, std::string socket_path);
   AdminClient(std::string daemon, AdminRemote remote);
@@ -151,7 +161,8 @@ class AdminClient {
   /// Any status is a reply; only a daemon that cannot be reached (kUnavailable, kDenied) or does
   /// not answer (kInternal: it may have done what it was asked for) is an error.
   [[nodiscard]] Result<AdminReply> request(const std::string& method, const std::string& path,
-                                           const std::string& body = {}) const;
+                                           const std::string& body = {},
+                                           std::chrono::seconds patience = kReplyTimeout) const;
 
   /// A reply without an end: `on_piece` gets its body as it comes, and ends it by returning false.
   /// A refusal, with its body, is a reply too; then `on_piece` is not called. An error is also what
@@ -161,6 +172,10 @@ class AdminClient {
 
   /// Whether somebody listens there.
   [[nodiscard]] bool reachable() const;
+  /// Whether the daemon runs here, or was named as one that runs elsewhere. A socket file that
+  /// nobody listens on is one of a daemon that is starting again or was followed by another: where
+  /// that lasts it is an error, and so is a socket that may not be used. False: there is none.
+  [[nodiscard]] Result<bool> runs(std::chrono::milliseconds patience = kPrompt) const;
 
   [[nodiscard]] const std::string& daemon() const { return daemon_; }
 

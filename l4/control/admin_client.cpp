@@ -7,7 +7,10 @@
 
 #include <charconv>
 #include <chrono>
+#include <filesystem>
 #include <memory>
+#include <system_error>
+#include <thread>
 #include <utility>
 
 #include "l4/control/admin.h"
@@ -17,7 +20,7 @@ namespace weir::control {
 namespace {
 
 constexpr auto kConnectTimeout = std::chrono::seconds{5};
-constexpr auto kReplyTimeout = std::chrono::seconds{60};  // loading a program may take that long
+constexpr auto kStartPause = std::chrono::milliseconds{50};
 
 httplib::Request request_for(const std::string& method, const std::string& path) {
   httplib::Request request;
@@ -104,8 +107,8 @@ Result<Client> tls_client(const AdminRemote& remote) {
 }
 
 /// Ready to ask; the caller has encoded in the path what needs it.
-Result<Client> make_client(const std::string& socket_path,
-                           const std::optional<AdminRemote>& remote) {
+Result<Client> make_client(const std::string& socket_path, const std::optional<AdminRemote>& remote,
+                           std::chrono::seconds patience) {
   Client client;
   if (remote) {
     Result<Client> made = tls_client(*remote);
@@ -117,7 +120,7 @@ Result<Client> make_client(const std::string& socket_path,
   }
   client->set_url_encode(false);
   client->set_connection_timeout(kConnectTimeout);
-  client->set_read_timeout(kReplyTimeout);
+  client->set_read_timeout(patience);
   return client;
 }
 
@@ -173,6 +176,26 @@ bool AdminClient::reachable() const {
   return !socket_path_.empty() && try_to_connect(socket_path_).has_value();
 }
 
+Result<bool> AdminClient::runs(std::chrono::milliseconds patience) const {
+  if (remote_) return true;
+  if (socket_path_.empty()) return false;
+  for (const auto deadline = std::chrono::steady_clock::now() + patience;;) {
+    Result<void> reached = check_reachable();
+    if (reached) return true;
+    if (reached.error().code() != ErrorCode::kUnavailable) return std::move(reached).error();
+    std::error_code error;
+    if (!std::filesystem::exists(socket_path_, error) && !error) return false;
+    if (std::chrono::steady_clock::now() >= deadline) break;
+    std::this_thread::sleep_for(kStartPause);
+  }
+  return Error{
+      ErrorCode::kUnavailable,
+      fmt::format("{} does not listen on {}, but has left the file there: it has crashed, "
+                  "or is starting again",
+                  daemon_, socket_path_),
+      fmt::format("start it, or, where it is not to run any more, remove {}", socket_path_)};
+}
+
 Result<void> AdminClient::check_reachable() const {
   if (remote_) return {};  // TLS tells more than a connection does
   if (socket_path_.empty()) {
@@ -193,9 +216,10 @@ Result<void> AdminClient::check_reachable() const {
 }
 
 Result<AdminReply> AdminClient::request(const std::string& method, const std::string& path,
-                                        const std::string& body) const {
+                                        const std::string& body,
+                                        std::chrono::seconds patience) const {
   if (Result<void> reached = check_reachable(); !reached) return std::move(reached).error();
-  Result<Client> client = make_client(socket_path_, remote_);
+  Result<Client> client = make_client(socket_path_, remote_, patience);
   if (!client) return std::move(client).error();
   httplib::Request request = request_for(method, path);
   request.body = body;
@@ -213,7 +237,7 @@ Result<AdminReply> AdminClient::request(const std::string& method, const std::st
 Result<AdminReply> AdminClient::stream(
     const std::string& path, const std::function<bool(std::string_view)>& on_piece) const {
   if (Result<void> reached = check_reachable(); !reached) return std::move(reached).error();
-  Result<Client> client = make_client(socket_path_, remote_);
+  Result<Client> client = make_client(socket_path_, remote_, kReplyTimeout);
   if (!client) return std::move(client).error();
   httplib::Request request = request_for("GET", path);
   AdminReply reply{0, {}};

@@ -315,6 +315,10 @@ void AdminServer::stop() {
   impl_->stop();
 }
 
+void AdminServer::hand_over() {
+  if (impl_ && impl_->thread.joinable()) impl_->stop();
+}
+
 std::uint16_t AdminServer::tcp_port() const {
   if (!impl_) return 0;
   const UniqueFd& fd = impl_->door_of(Entry::kTls).fd;

@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -114,6 +115,9 @@ Result<void> try_to_connect(const std::string& path) {
   if (!address) return address.error();
   const UniqueFd fd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
   if (!fd) return Error::from_errno("opening a unix socket");
+  // Connecting waits while as many wait already as the other side has room for (unix(7)).
+  constexpr timeval kLongest{.tv_sec = 5, .tv_usec = 0};
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &kLongest, sizeof(kLongest));
   // The socket interface takes every address family through the generic type.
   if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof(*address)) != 0)
     return Error::from_errno("connect");

@@ -103,6 +103,36 @@ INSTANTIATE_TEST_SUITE_P(, BadUrl,
                                            BadCase{"NoHost", "http:///cart"}),
                          [](const auto& param) { return std::string{param.param.name}; });
 
+struct NoRequest {
+  const char* name;
+  const char* method;
+  const char* path;
+  std::pair<std::string, std::string> header;
+  int status;
+};
+
+class ExplainOfNoRequest : public ::testing::TestWithParam<NoRequest> {};
+
+TEST_P(ExplainOfNoRequest, IsTheRefusalThatItWouldGet) {
+  const auto [name, method, path, header, status] = GetParam();
+  const auto said = explain(*proxy::build_snapshot(ProxyWorld::model_for({}), 1),
+                            {method, std::string{"http://a.example"} + path, {header}});
+  ASSERT_TRUE(said) << said.error().text();
+  EXPECT_EQ(said->outcome, "refuse");
+  EXPECT_EQ(said->status, status);
+  EXPECT_FALSE(said->reason.empty());
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    , ExplainOfNoRequest,
+    ::testing::Values(NoRequest{"NoMethod", "", "/", {"a", "b"}, 400},
+                      NoRequest{"AMethodOfTwoWords", "G T", "/", {"a", "b"}, 400},
+                      NoRequest{"AControlByteInThePath", "GET", "/\x01", {"a", "b"}, 400},
+                      NoRequest{"ALineEndInAField", "GET", "/", {"a", "b\r\nc: d"}, 400},
+                      NoRequest{"ALineEndInAMethod", "GET / HTTP/1.1\r\na:", "/", {"a", "b"}, 400},
+                      NoRequest{"AnotherExpectation", "GET", "/", {"expect", "x"}, 417}),
+    [](const auto& tested) { return tested.param.name; });
+
 TEST(Explain, NamesThePlaceWhereNobodyListens) {
   const auto said = explain(*proxy::build_snapshot(ProxyWorld::model_for({}), 1),
                             {"GET", "https://shop.example/", {}});

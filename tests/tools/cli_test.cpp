@@ -616,6 +616,16 @@ TEST_F(Cli, AppliesToL4AloneWhileL7DoesNotRunAndSaysWhatThatMeans) {
   EXPECT_THAT(run.out, HasSubstr("weir-l7: warning: it does not run"));
 }
 
+TEST_F(Cli, NamesTheWordThatIsNoCommand) {
+  for (const std::vector<std::string>& words : {std::vector<std::string>{"stauts"},
+                                                {"--l4-socket", "x", "stauts"},
+                                                {"--l4-socket=x", "stauts"}}) {
+    const Finished run = weir(words);
+    EXPECT_EQ(run.exit_code, 2);
+    EXPECT_THAT(run.err, HasSubstr("there is no command 'stauts'"));
+  }
+}
+
 TEST_F(Cli, SaysWhichDaemonHasAppliedWhenTheOtherFails) {
   StandIn l4{l4_socket()};
   StandIn l7{l7_socket()};

@@ -24,9 +24,9 @@ Failure failure_of(const std::vector<Diagnostic>& diagnostics, const std::string
 }
 
 Answer ask(const AdminClient& client, const std::string& method, const std::string& path,
-           const Json& body) {
+           const Json& body, std::chrono::seconds patience) {
   const std::string text = body.is_null() ? "" : control::json_text(body);
-  const Result<AdminReply> reply = client.request(method, path, text);
+  const Result<AdminReply> reply = client.request(method, path, text, patience);
   if (!reply) {
     Failure failure = failure_of(reply.error());
     failure.is_open = reply.error().code() == ErrorCode::kInternal;

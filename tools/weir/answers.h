@@ -19,7 +19,8 @@ Failure failure_of(const std::vector<control::Diagnostic>& diagnostics, const st
 
 /// A JSON object, or why there is none.
 Answer ask(const control::AdminClient& client, const std::string& method, const std::string& path,
-           const Json& body = {});
+           const Json& body = {},
+           std::chrono::seconds patience = control::AdminClient::kReplyTimeout);
 
 std::vector<Json> row_of(const Json& object, const std::vector<std::string>& columns);
 Section section_of(std::string name, std::vector<std::string> columns, const Json& objects);

@@ -28,15 +28,15 @@ std::variant<Handed, Failure> hand(const Daemons& daemons, const ApplyOptions& o
   joint.absolute = std::filesystem::absolute(joint.file, error).lexically_normal();
   Json body{{"file", joint.absolute}, {"text", *text}};
   if (options.partial) body["partial"] = true;
-  const bool asks_l7 =
-      options.to == ApplyTo::kL7 || (options.to == ApplyTo::kBoth && daemons.l7.reachable());
+  const Result<bool> asks_l7 = is_for_l7(daemons, options.to);
+  if (!asks_l7) return failure_of(asks_l7.error());
   const auto add = [&](const control::AdminClient& client) {
     joint.steps.push_back({&client, "/v1/check", body, "/v1/apply", body});
   };
-  if (asks_l7) add(daemons.l7);
+  if (*asks_l7) add(daemons.l7);
   if (options.to != ApplyTo::kL7) add(daemons.l4);
   // Without the word there is none, and a large file takes a second to read.
-  if (options.to == ApplyTo::kBoth && !asks_l7 && text->find("gateways") != std::string::npos)
+  if (options.to == ApplyTo::kBoth && !*asks_l7 && text->find("gateways") != std::string::npos)
     handed.l7_is_missing = !control::parse_config(*text, joint.absolute).model.gateways.empty();
   return handed;
 }

@@ -119,6 +119,15 @@ void take_back(const AdminClient& first, const std::optional<Json>& before, Fail
 
 }  // namespace
 
+Result<bool> is_for_l7(const Daemons& daemons, ApplyTo to) {
+  if (to != ApplyTo::kBoth) return to == ApplyTo::kL7;
+  Result<bool> runs = daemons.l7.runs();
+  if (runs) return runs;
+  const Error& why = runs.error();
+  return Error{why.code(), fmt::format("{}; nothing was changed", why.message()),
+               fmt::format("{}; --only l4 changes weir-l4 alone", why.remedy())};
+}
+
 std::variant<std::vector<Json>, Failure> ask_all(const Joint& joint) {
   Failure refused;
   std::vector<Json> answers;

@@ -31,6 +31,10 @@ struct Return {
 };
 std::variant<Return, Failure> way_back(const Daemons& daemons, std::uint64_t number, ApplyTo to);
 
+/// Whether weir-l7 is asked: where it alone is meant, and where both are and it runs. An error
+/// where it should run and does not answer, for half of a change is none.
+Result<bool> is_for_l7(const Daemons& daemons, ApplyTo to);
+
 /// The answers of all daemons to whether they would; or why one would not.
 std::variant<std::vector<Json>, Failure> ask_all(const Joint& joint);
 

@@ -231,10 +231,17 @@ std::string help_command(const CLI::App& app) {
   return command + " --help";
 }
 
-/// The first word, if it is neither a command nor an option; else empty.
+/// The first word that is neither an option nor an option's value, if no command was recognised;
+/// else empty.
 std::string unknown_command(const CLI::App& app, int argc, char** argv) {
-  if (argc < 2 || !app.get_subcommands().empty() || argv[1][0] == '-') return {};
-  return argv[1];
+  if (!app.get_subcommands().empty()) return {};
+  for (int i = 1; i < argc; ++i) {
+    const std::string word{argv[i]};
+    if (!word.starts_with('-')) return word;
+    const CLI::Option* option = app.get_option_no_throw(word);
+    if (option != nullptr && option->get_items_expected_max() > 0) ++i;
+  }
+  return {};
 }
 
 /// `weir __complete WORD… CURRENT`, which the completion scripts ask for each word.

@@ -53,10 +53,11 @@ std::variant<Return, Failure> way_back(const Daemons& daemons, std::uint64_t num
   Return back;
   back.joint.file = fmt::format("revision {}", number);
   back.joint.absolute = text_at(revision, "file");
-  const bool asks_l7 = to == ApplyTo::kL7 || (to == ApplyTo::kBoth && daemons.l7.reachable());
+  const Result<bool> asks_l7 = is_for_l7(daemons, to);
+  if (!asks_l7) return failure_of(asks_l7.error());
   const bool has_text = !text_at(revision, "text").empty();
-  back.leaves_l7 = asks_l7 && !has_text;
-  if (asks_l7 && has_text) back.joint.steps.push_back(l7_step(daemons, revision));
+  back.leaves_l7 = *asks_l7 && !has_text;
+  if (*asks_l7 && has_text) back.joint.steps.push_back(l7_step(daemons, revision));
   if (to != ApplyTo::kL7) {
     back.joint.steps.push_back({&daemons.l4,
                                 "/v1/rollback",

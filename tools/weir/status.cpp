@@ -87,7 +87,7 @@ void add_l4(const Json& json, Report& report) {
 void add_l7(const Json& json, Report& report) {
   Section daemon = record_of("weir-l7",
                              {"version", "pid", "uptime_s", "memory_bytes", "revision", "file",
-                              "device", "lane", "workers", "services", "http_routes"},
+                              "device", "lane", "addresses", "workers", "services", "http_routes"},
                              json);
   add_forms(daemon);
   report.sections.push_back(std::move(daemon));
@@ -99,8 +99,8 @@ void add_l7(const Json& json, Report& report) {
 
 Outcome status(const Daemons& daemons) {
   Report report;
-  Answer l4 = ask(daemons.l4, "GET", "/v1/status");
-  Answer l7 = ask(daemons.l7, "GET", "/v1/status");
+  Answer l4 = ask(daemons.l4, "GET", "/v1/status", {}, control::AdminClient::kPrompt);
+  Answer l7 = ask(daemons.l7, "GET", "/v1/status", {}, control::AdminClient::kPrompt);
   auto* l4_failure = std::get_if<Failure>(&l4);
   auto* l7_failure = std::get_if<Failure>(&l7);
   if (l4_failure != nullptr && l7_failure != nullptr) return std::move(*l4_failure);

@@ -117,6 +117,30 @@ TEST_F(Admin, TakesOverASocketThatNobodyListensOn) {
   EXPECT_TRUE(server) << server.error().text();
 }
 
+TEST_F(Admin, TellsADaemonThatShouldRunFromOneThatThereIsNot) {
+  using std::chrono_literals::operator""ms;
+  const auto answer = [&] {
+    const Result<bool> runs = client().runs(0ms);
+    if (!runs) return runs.error().text();
+    return std::string{*runs ? "runs" : "is none"};
+  };
+  EXPECT_EQ(answer(), "is none");
+  {
+    auto server = start(echo);
+    ASSERT_TRUE(server);
+    EXPECT_EQ(answer(), "runs");
+    server->hand_over();
+  }
+  EXPECT_TRUE(std::filesystem::exists(socket_));
+  EXPECT_NE(answer().find("has left the file there"), std::string::npos);
+  {
+    const auto server = start(echo);
+    ASSERT_TRUE(server);
+    EXPECT_EQ(answer(), "runs");
+  }
+  EXPECT_EQ(answer(), "is none");
+}
+
 TEST_F(Admin, NeverRemovesAFileThatIsNoSocket) {
   std::ofstream{socket_} << "precious";
   const auto server = start(echo);
