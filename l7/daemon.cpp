@@ -117,9 +117,11 @@ class Caretaker {
   Caretaker(std::vector<proxy::Worker*> workers, LogWriter& log, Tickets& tickets, AdminApi& api)
       : workers_{std::move(workers)}, log_{log}, tickets_{tickets}, api_{api} {}
 
-  void round() {
+  /// How long the next one may wait.
+  Duration round() {
+    std::size_t logged = 0;
     for (proxy::Worker* worker : workers_) {
-      log_.drain(worker->access_log());
+      logged = std::max(logged, log_.drain(worker->access_log()));
       worker->destroy_retired();
     }
     // Whoever has taken over makes the keys.
@@ -131,6 +133,7 @@ class Caretaker {
       set_predecessor(false);
       predecessor_.reset();
     }
+    return logged < proxy::AccessLog::kRingBytes / 16 ? kPause : kShortPause;
   }
   [[nodiscard]] bool has_predecessor() const { return predecessor_.has_value(); }
   void follow(Predecessor predecessor) { predecessor_.emplace(std::move(predecessor)); }
@@ -162,6 +165,9 @@ class Caretaker {
   }
 
  private:
+  static constexpr Duration kPause = std::chrono::milliseconds{50};
+  /// While so much is logged that the ring could be full after a pause.
+  static constexpr Duration kShortPause = std::chrono::milliseconds{5};
   std::vector<proxy::Worker*> workers_;
   LogWriter& log_;
   Tickets& tickets_;
@@ -240,8 +246,7 @@ std::optional<Duration> supervise(int signals, Caretaker& caretaker, const Admin
     }
     if (const auto longest = api.retirement()) return longest;
     doors.open_when_possible(monotonic_now());
-    caretaker.round();
-    std::this_thread::sleep_for(std::chrono::milliseconds{50});
+    std::this_thread::sleep_for(caretaker.round());
   }
 }
 
@@ -275,8 +280,7 @@ void retire(int signals, Caretaker& caretaker, Duration longest) {
   const Instant begin = monotonic_now() + std::min(longest, kHandshakes);
   while (monotonic_now() < begin) {
     if (next_signal(signals, caretaker)) return;
-    caretaker.round();
-    std::this_thread::sleep_for(std::chrono::milliseconds{50});
+    std::this_thread::sleep_for(caretaker.round());
   }
   drain(signals, caretaker, proxy::DrainKind::kPatient, longest);
 }

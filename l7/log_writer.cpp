@@ -32,11 +32,12 @@ Result<void> LogWriter::reopen() {
   return {};
 }
 
-void LogWriter::drain(proxy::AccessLog& log) {
+std::size_t LogWriter::drain(proxy::AccessLog& log) {
   buffer_.assign(cut_ ? 1 : 0, '\n');
   const std::size_t begun = buffer_.size();
   log.drain(buffer_);
-  if (buffer_.size() == begun) return;
+  const std::size_t found = buffer_.size() - begun;
+  if (found == 0) return found;
   cut_ = false;
   const int fd = path_ == "-" ? STDOUT_FILENO : file_.get();
   std::string_view rest = buffer_;
@@ -50,12 +51,13 @@ void LogWriter::drain(proxy::AccessLog& log) {
       cut_ = cut_ || rest.size() < buffer_.size();
       lost_bytes_ += rest.size();
       log.count_lost(static_cast<std::uint64_t>(std::ranges::count(rest, '\n')));
-      return;
+      return found;
     }
     rest.remove_prefix(static_cast<std::size_t>(written));
   }
   if (failing_) log_info("the access log is written again; {} bytes were lost", lost_bytes_);
   failing_ = false;
+  return found;
 }
 
 }  // namespace weir::l7

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -16,7 +17,8 @@ class LogWriter {
   /// `path` "-" is standard output.
   static Result<LogWriter> open(const std::string& path);
   Result<void> reopen();
-  void drain(proxy::AccessLog& log);
+  /// How many bytes there were.
+  std::size_t drain(proxy::AccessLog& log);
 
  private:
   std::string path_;

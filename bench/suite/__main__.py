@@ -89,8 +89,11 @@ was_interrupted = False
 
 
 def raise_interrupt(*_):
+    """Once: what begins then takes everything down, and another one would only keep it from that."""
     global was_interrupted  # pylint: disable=global-statement
     was_interrupted = True
+    for number in INTERRUPTS:
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

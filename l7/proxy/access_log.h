@@ -92,7 +92,10 @@ std::size_t format_record(const AccessRecord& record, std::span<char> out);
 /// counts.
 class AccessLog {
  public:
-  explicit AccessLog(std::size_t ring_bytes = 1 << 20);
+  explicit AccessLog(std::size_t ring_bytes = kRingBytes);
+
+  /// A fast core writes 15 MB in a second, and whoever empties it may have to wait for a processor.
+  static constexpr std::size_t kRingBytes = 4 << 20;
 
   /// Worker side.
   void record(const AccessRecord& record);
