@@ -141,8 +141,9 @@ class ClientFrames {
     BridgedMessage* const message = find(stream);
     if (type == kRst && message != nullptr) message->cancelled = true;
     if (type != kData) return true;
-    if (!strip(flags & ~kPriority, payload)) return false;
+    // What is in a frame of no open stream need not be looked at (RFC 9113, section 5.1).
     if (message == nullptr || message->complete) return true;
+    if (!strip(flags & ~kPriority, payload)) return false;
     message->body += payload;
     message->complete = (flags & kEnd) != 0;
     return true;
