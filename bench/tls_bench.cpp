@@ -240,7 +240,7 @@ nlohmann::ordered_json measure_many(std::size_t count) {
   static_cast<void>(
       files.pair("7.pem", {.common_name = "c7", .names = {"c7.example"}, .serial = 2}));
   const Ready renewed = make_ready(options, store, later);
-  WEIR_ASSERT(renewed.files.certificates()[7].chain != first_time.files.certificates()[7].chain);
+  WEIR_ASSERT(renewed.files.certificates()[7]->chain != first_time.files.certificates()[7]->chain);
   found["load_one_new_s"] = renewed.load.count();
   WeirServer server{*first_time.context};
   const std::size_t used = heap_bytes();

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 #include "l7/http/h1.h"
@@ -189,8 +188,6 @@ Result<Explanation> explain(const proxy::Snapshot& snapshot, const ExplainReques
     result.reason = std::string{refusal.reason};
     return result;
   };
-  constexpr std::uint32_t kAny = std::numeric_limits<std::uint32_t>::max();
-  if (const auto refusal = refusal_of(head, {kAny, kAny, kAny})) return refuse_with(*refusal);
   if (const auto refusal = uri.resolve(head)) return refuse_with(*refusal);
   // The port is that of the URL, whatever Host says.
   http::RequestHead asked = head;

@@ -13,6 +13,7 @@
 
 #include "l4/base/file.h"
 #include "l4/base/log.h"
+#include "l4/control/admin_socket.h"
 
 namespace weir::l7 {
 namespace {
@@ -94,8 +95,8 @@ Result<void> remember_lane(const std::filesystem::path& file, Lane lane) {
 }
 
 Result<std::optional<Predecessor>> Predecessor::find(const std::string& socket) {
+  if (!control::try_to_connect(socket)) return std::optional<Predecessor>{};
   control::AdminClient client{"weir-l7", socket};
-  if (!client.reachable()) return std::optional<Predecessor>{};
   const Result<json> status = ask(client, "GET", "/v1/status");
   if (!status) return Error{status.error()}.while_doing("asking the weir-l7 that runs");
   const auto lane = lane_in(*status);

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "l4/control/route_json.h"
 #include "l7/explain.h"
@@ -242,16 +243,16 @@ control::AdminReply certificates_reply(const proxy::Snapshot& snapshot,
   json rows = json::array();
   for (std::size_t bind = 0; bind < files.binds.size(); ++bind) {
     if (!files.binds[bind]) continue;
-    const auto& certificates = files.binds[bind]->certificates();
-    for (std::size_t i = 0; i < certificates.size(); ++i)
+    bool is_default = true;
+    for (const tls::CertificateSummary* certificate : files.binds[bind]->certificates())
       rows.push_back({{"vip", snapshot.binds[bind].endpoint.text()},
-                      {"names", certificates[i].names},
-                      {"subject", certificates[i].subject},
-                      {"key_type", certificates[i].key_type},
-                      {"not_after_unix_s", certificates[i].not_after},
-                      {"left_s", certificates[i].not_after - now_unix_s},
-                      {"is_default", i == 0},
-                      {"file", certificates[i].file}});
+                      {"names", certificate->names},
+                      {"subject", certificate->subject},
+                      {"key_type", certificate->key_type},
+                      {"not_after_unix_s", certificate->not_after},
+                      {"left_s", certificate->not_after - now_unix_s},
+                      {"is_default", std::exchange(is_default, false)},
+                      {"file", certificate->file}});
   }
   std::stable_sort(rows.begin(), rows.end(), [](const json& a, const json& b) {
     return a["not_after_unix_s"].get<std::int64_t>() < b["not_after_unix_s"].get<std::int64_t>();
@@ -264,18 +265,18 @@ std::vector<std::string> renewed_certificates(const proxy::TlsFiles& have,
   std::map<std::string_view, const tls::CertificateSummary*> before;
   for (const auto& bind : have.binds)
     if (bind)
-      for (const tls::CertificateSummary& certificate : bind->certificates())
-        before.emplace(certificate.file, &certificate);
+      for (const tls::CertificateSummary* certificate : bind->certificates())
+        before.emplace(certificate->file, certificate);
   std::vector<std::string> changes;
   for (const auto& bind : want.binds) {
     if (!bind) continue;
-    for (const tls::CertificateSummary& certificate : bind->certificates()) {
-      const auto old = before.find(certificate.file);
+    for (const tls::CertificateSummary* certificate : bind->certificates()) {
+      const auto old = before.find(certificate->file);
       if (old == before.end()) continue;
-      if (old->second->chain != certificate.chain)
-        changes.push_back(fmt::format("renew certificate {}", certificate.file));
-      else if (old->second->ocsp != certificate.ocsp)
-        changes.push_back(fmt::format("renew OCSP response of {}", certificate.file));
+      if (old->second->chain != certificate->chain)
+        changes.push_back(fmt::format("renew certificate {}", certificate->file));
+      else if (old->second->ocsp != certificate->ocsp)
+        changes.push_back(fmt::format("renew OCSP response of {}", certificate->file));
       before.erase(old);  // several listeners may show it
     }
   }

@@ -170,8 +170,6 @@ class AdminClient {
   [[nodiscard]] Result<AdminReply> stream(
       const std::string& path, const std::function<bool(std::string_view)>& on_piece) const;
 
-  /// Whether somebody listens there.
-  [[nodiscard]] bool reachable() const;
   /// Whether the daemon runs here, or was named as one that runs elsewhere. A socket file that
   /// nobody listens on is one of a daemon that is starting again or was followed by another: where
   /// that lasts it is an error, and so is a socket that may not be used. False: there is none.

@@ -171,11 +171,6 @@ AdminClient::AdminClient(std::string daemon, AdminRemote remote)
 
 std::string AdminClient::place() const { return remote_ ? remote_->url : socket_path_; }
 
-bool AdminClient::reachable() const {
-  if (remote_) return request("GET", "/v1/status").has_value();
-  return !socket_path_.empty() && try_to_connect(socket_path_).has_value();
-}
-
 Result<bool> AdminClient::runs(std::chrono::milliseconds patience) const {
   if (remote_) return true;
   if (socket_path_.empty()) return false;

@@ -322,10 +322,6 @@ ServerContext::~ServerContext() = default;
 
 void ServerContext::leave_thread() { OPENSSL_thread_stop_ex(state_->library->library.get()); }
 
-const std::vector<CertificateSummary>& ServerContext::certificates() const {
-  return state_->files->summaries;
-}
-
 std::size_t ServerContext::groups_in_use() const {
   return static_cast<std::size_t>(
       std::count_if(state_->groups.begin(), state_->groups.end(),

@@ -73,8 +73,8 @@ class ServerFiles {
                                                 CertificateStore& store,
                                                 std::time_t now = std::time(nullptr));
 
-  /// In the order of ServerOptions::certificates.
-  [[nodiscard]] const std::vector<CertificateSummary>& certificates() const;
+  /// In the order of ServerOptions::certificates; they live as long as this.
+  [[nodiscard]] std::vector<const CertificateSummary*> certificates() const;
 
   struct Content;
   [[nodiscard]] const std::shared_ptr<const Content>& content() const { return content_; }
@@ -121,8 +121,6 @@ class ServerContext {
   /// As Library's, of whose contexts this is.
   void leave_thread();
 
-  /// In the order of ServerOptions::certificates.
-  [[nodiscard]] const std::vector<CertificateSummary>& certificates() const;
   /// Certificates that OpenSSL has been given so far, by names.
   [[nodiscard]] std::size_t groups_in_use() const;
 

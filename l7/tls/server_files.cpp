@@ -155,7 +155,6 @@ class Loader {
     // The first certificate with a name keeps it: the order in the configuration decides.
     for (const std::string& name : entry->summary.names)
       if (std::uint32_t& place = entries_of_name_[name][entry->kind]; place == 0) place = number;
-    content_.summaries.push_back(entry->summary);
     content_.entries.push_back(std::move(entry));
   }
 
@@ -168,8 +167,8 @@ class Loader {
     return Error{ErrorCode::kConflict,
                  fmt::format("certificate file {}: an earlier certificate of this listener has the "
                              "same names and kind of key",
-                             content_.summaries[index].file),
-                 fmt::format("remove it or {}", content_.summaries[first->second].file)};
+                             entry.summary.file),
+                 fmt::format("remove it or {}", content_.entries[first->second]->summary.file)};
   }
 
   /// The first certificate and those of another kind with the same names.
@@ -323,8 +322,11 @@ Result<ServerFiles> ServerFiles::load(const ServerOptions& options, CertificateS
   return ServerFiles{std::move(content)};
 }
 
-const std::vector<CertificateSummary>& ServerFiles::certificates() const {
-  return content_->summaries;
+std::vector<const CertificateSummary*> ServerFiles::certificates() const {
+  std::vector<const CertificateSummary*> summaries;
+  for (const auto& entry : content_->entries)
+    summaries.push_back(&entry->summary);
+  return summaries;
 }
 
 }  // namespace weir::tls

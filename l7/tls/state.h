@@ -64,7 +64,6 @@ struct ServerFiles::Content {
   ServerOptions options;
   std::string protocols;  // ALPN wire format (RFC 7301, section 3.1), in our order
   std::vector<std::shared_ptr<const CertificateEntry>> entries;
-  std::vector<CertificateSummary> summaries;
   std::vector<NameGroup> groups;                                // the first is the default
   std::map<std::string, std::uint32_t, std::less<>> exact;      // "a.example" to group
   std::map<std::string, std::uint32_t, std::less<>> wildcards;  // ".example" to group

@@ -118,14 +118,23 @@ struct ExternalCall {
   std::vector<std::string> words;
 };
 
-/// The verb of another program and what follows it; nothing if it is one of this one's. Where the
-/// daemons listen does not matter to those, so these options are passed over.
-std::optional<ExternalCall> external_of(int argc, char** argv) {
-  const std::vector<std::string> words{argv + 1, argv + argc};
+/// Where the command stands: behind options with a value, which say where the daemons are.
+std::size_t place_of_command(const CLI::App& app, const std::vector<std::string>& words) {
   std::size_t at = 0;
-  while (at < words.size() &&
-         (words[at].starts_with("--l4-socket") || words[at].starts_with("--l7-socket")))
-    at += words[at].find('=') == std::string::npos ? 2 : 1;
+  while (at < words.size()) {
+    const std::size_t equals = words[at].find('=');
+    const CLI::Option* option = app.get_option_no_throw(words[at].substr(0, equals));
+    if (option == nullptr || option->get_items_expected_max() == 0) break;
+    at += equals == std::string::npos ? 2 : 1;
+  }
+  return at;
+}
+
+/// The verb of another program and what follows it; nothing if it is one of this one's. Where the
+/// daemons listen does not matter to those.
+std::optional<ExternalCall> external_of(const CLI::App& app,
+                                        const std::vector<std::string>& words) {
+  const std::size_t at = place_of_command(app, words);
   if (at >= words.size()) return std::nullopt;
   const auto* external = std::ranges::find(kExternals, words[at], &External::verb);
   if (external == kExternals.end()) return std::nullopt;
@@ -231,17 +240,11 @@ std::string help_command(const CLI::App& app) {
   return command + " --help";
 }
 
-/// The first word that is neither an option nor an option's value, if no command was recognised;
-/// else empty.
-std::string unknown_command(const CLI::App& app, int argc, char** argv) {
-  if (!app.get_subcommands().empty()) return {};
-  for (int i = 1; i < argc; ++i) {
-    const std::string word{argv[i]};
-    if (!word.starts_with('-')) return word;
-    const CLI::Option* option = app.get_option_no_throw(word);
-    if (option != nullptr && option->get_items_expected_max() > 0) ++i;
-  }
-  return {};
+/// The word in the command's place, if it is neither a command nor an option; else empty.
+std::string unknown_command(const CLI::App& app, const std::vector<std::string>& words) {
+  const std::size_t at = place_of_command(app, words);
+  if (!app.get_subcommands().empty() || at >= words.size() || words[at].starts_with('-')) return {};
+  return words[at];
 }
 
 /// `weir __complete WORD… CURRENT`, which the completion scripts ask for each word.
@@ -284,14 +287,15 @@ int finish(const Outcome& outcome, OutputFormat format) {
 }
 
 int run(int argc, char** argv) {
-  // Before anything is parsed: '--help' behind it is not for us either.
-  if (const auto call = external_of(argc, argv)) {
-    print(stderr, fmt::format("weir: {}\n", become(call->external->program, call->words).text()));
-    return kFailed;
-  }
+  const std::vector<std::string> words{argv + 1, argv + argc};
   Arguments arguments;
   CLI::App app{"Weir: an L4 load balancer in XDP and an L7 gateway, from one command."};
   set_up(app, arguments);
+  // Before anything is parsed: '--help' behind it is not for us either.
+  if (const auto call = external_of(app, words)) {
+    print(stderr, fmt::format("weir: {}\n", become(call->external->program, call->words).text()));
+    return kFailed;
+  }
   if (argc > 1 && argv[1] == kComplete) return complete(app, {argv + 2, argv + argc});
   try {
     app.parse(argc, argv);
@@ -299,7 +303,7 @@ int run(int argc, char** argv) {
     return app.exit(success);
   } catch (const CLI::ParseError& error) {
     // Of a command that there is not, CLI11 says only that one is wanted.
-    const std::string unknown = unknown_command(app, argc, argv);
+    const std::string unknown = unknown_command(app, words);
     print(stderr, fmt::format("weir: {}; see '{}'\n",
                               unknown.empty() ? error.what()
                                               : fmt::format("there is no command '{}'", unknown),

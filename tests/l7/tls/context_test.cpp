@@ -79,10 +79,11 @@ TEST(OldFiles, AreUsedAllTheSame) {
   const std::string key = testing::pem_of(testing::test_key(KeyKind::kEc));
   for (const std::string& certificate :
        {certificate_pem({.valid_to_s = -60}), certificate_pem({.valid_from_s = 60})}) {
-    const auto context = ServerContext::create(
-        {.certificates = {{files.write("c.pem", certificate), files.write("k.pem", key)}}});
-    ASSERT_TRUE(context) << context.error().text();
-    EXPECT_EQ(context->certificates().size(), 1U);
+    CertificateStore store;
+    const auto loaded = ServerFiles::load(
+        {.certificates = {{files.write("c.pem", certificate), files.write("k.pem", key)}}}, store);
+    ASSERT_TRUE(loaded) << loaded.error().text();
+    EXPECT_EQ(loaded->certificates().size(), 1U);
   }
 }
 
@@ -119,10 +120,11 @@ TEST(ServerContext, DescribesItsCertificates) {
   const auto ref = files.pair("a.pem", {.common_name = "Shop",
                                         .names = {"B.example", "a.example", "a.example"},
                                         .kind = KeyKind::kRsa});
-  const auto context = ServerContext::create({.certificates = {ref}});
-  ASSERT_TRUE(context) << context.error().text();
-  ASSERT_EQ(context->certificates().size(), 1U);
-  const CertificateSummary& summary = context->certificates().front();
+  CertificateStore store;
+  const auto loaded = ServerFiles::load({.certificates = {ref}}, store);
+  ASSERT_TRUE(loaded) << loaded.error().text();
+  ASSERT_EQ(loaded->certificates().size(), 1U);
+  const CertificateSummary& summary = *loaded->certificates().front();
   EXPECT_EQ(summary.file, ref.certificate_file);
   EXPECT_EQ(summary.subject, "CN=Shop");
   EXPECT_THAT(summary.names, ElementsAre("a.example", "b.example"));
@@ -136,9 +138,10 @@ TEST(ServerContext, IgnoresNamesThatCannotBeCompared) {
   const auto ref = files.pair(
       "a.pem", {.names = {"good.example", "evil.example\0.trusted.example"s, "a b", "", "*",
                           "*.com", "w*.example", "a.*.example", "*.ok.example", ".dot", "\xff"}});
-  const auto context = ServerContext::create({.certificates = {ref}});
-  ASSERT_TRUE(context) << context.error().text();
-  EXPECT_THAT(context->certificates().front().names, ElementsAre("*.ok.example", "good.example"));
+  CertificateStore store;
+  const auto loaded = ServerFiles::load({.certificates = {ref}}, store);
+  ASSERT_TRUE(loaded) << loaded.error().text();
+  EXPECT_THAT(loaded->certificates().front()->names, ElementsAre("*.ok.example", "good.example"));
 }
 
 class SniChoice : public ::testing::Test {

@@ -249,7 +249,7 @@ TEST_F(ServerFilesOfMany, MeetEachIssuerOnceAndServeThemAll) {
   ASSERT_EQ(loaded.content()->entries.size(), kCount);
   for (const auto& entry : loaded.content()->entries)
     ASSERT_EQ(entry->issuers.size(), 1U);
-  EXPECT_EQ(loaded.certificates()[7].names, std::vector<std::string>{"c7.example"});
+  EXPECT_EQ(loaded.certificates()[7]->names, std::vector<std::string>{"c7.example"});
 }
 
 TEST_F(ServerFilesOfMany, ReadAgainWhatHasChangedAlone) {
@@ -257,8 +257,8 @@ TEST_F(ServerFilesOfMany, ReadAgainWhatHasChangedAlone) {
   static_cast<void>(write(7, {.serial = 700}));
   const ServerFiles second = load();
   EXPECT_EQ(shared(second, first), kCount - 1);
-  EXPECT_NE(second.certificates()[7].chain, first.certificates()[7].chain);
-  EXPECT_EQ(second.certificates()[8].chain, first.certificates()[8].chain);
+  EXPECT_NE(second.certificates()[7]->chain, first.certificates()[7]->chain);
+  EXPECT_EQ(second.certificates()[8]->chain, first.certificates()[8]->chain);
   EXPECT_EQ(shared(load(), second), kCount);
 }
 
