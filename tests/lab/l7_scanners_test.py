@@ -13,26 +13,30 @@ OWN_CHAIN = re.compile(r"cert_(chain_of_trust|revocation|caIssuers|crl)")
 # What it says about the machine that it runs on: it knows no GOST.
 OWN_MACHINE = ("engine_problem",)
 SEVERE = ("MEDIUM", "HIGH", "CRITICAL", "WARN", "FATAL")
+# testssl.sh asks for a session by an s_client that has nothing to say and so leaves at once. Whether a ticket of
+# TLS 1.3, which follows the handshake, has come by then is chance: this one stays for half a second.
+PATIENT_OPENSSL = """#!/bin/sh
+case " $* " in
+  *" -sess_out "*) { cat; sleep 0.5; } | /usr/bin/openssl "$@" ;;
+  *) exec /usr/bin/openssl "$@" ;;
+esac
+"""
 SLOW_SECONDS = 15  # heads are waited for 10 s
 
 
 class Scanners(TlsCase):
 
-    def scan(self):
+    def test_testssl_finds_nothing_above_low(self):
+        openssl = self.lab.directory / "openssl"
+        openssl.write_text(PATIENT_OPENSSL)
+        openssl.chmod(0o755)
         report = self.lab.directory / "testssl.json"
-        report.unlink(missing_ok=True)
         done = self.lab.run_in(
             "client", "testssl", "--quiet", "--color", "0", "--warnings", "batch", "--nodns", "none",
-            "--openssl", "/usr/bin/openssl", "--add-ca", self.made.path("root.crt"),
+            "--openssl", openssl, "--add-ca", self.made.path("root.crt"),
             "-p", "-s", "-f", "-P", "-S", "-U", "--jsonfile", report, "--ip", VIP_EDGE4,
             "api.shop.example:443", check=False, timeout=280)
-        return done, json.loads(report.read_text())
-
-    def test_testssl_finds_nothing_above_low(self):
-        done, findings = self.scan()
-        # A check that could not be made: of resumption, where s_client left before its ticket had come.
-        if any(row["severity"] == "WARN" and row["id"] not in OWN_MACHINE for row in findings):
-            done, findings = self.scan()
+        findings = json.loads(report.read_text())
         offered = {row["id"]: row["finding"] for row in findings}
         for version in ("SSLv2", "SSLv3", "TLS1", "TLS1_1"):
             self.assertIn("not offered", offered[version], done.stdout)
