@@ -11,6 +11,8 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <string_view>
+#include <unordered_map>
 
 #include "l4/base/assert.h"
 #include "l4/base/file.h"
@@ -255,17 +257,23 @@ Error worker_hangs(std::size_t index, std::string_view what) {
 std::vector<std::string> describe_changes(const control::Model& have, const control::Model& want) {
   std::vector<std::string> changes;
   const auto compare = [&](std::string_view kind, const auto& before, const auto& after) {
-    const auto find = [](const auto& list, const std::string& name) {
-      return std::find_if(list.begin(), list.end(), [&](const auto& x) { return x.name == name; });
+    const auto by_name = [](const auto& list) {
+      std::unordered_map<std::string_view, decltype(list.data())> objects;
+      objects.reserve(list.size());
+      for (const auto& object : list)
+        objects.emplace(object.name, &object);
+      return objects;
     };
+    const auto old = by_name(before);
+    const auto now = by_name(after);
     for (const auto& object : before)
-      if (find(after, object.name) == after.end())
+      if (!now.contains(object.name))
         changes.push_back(fmt::format("remove {} {}", kind, object.name));
     for (const auto& object : after) {
-      const auto old = find(before, object.name);
-      if (old == before.end())
+      const auto found = old.find(object.name);
+      if (found == old.end())
         changes.push_back(fmt::format("add {} {}", kind, object.name));
-      else if (!(*old == object))
+      else if (!(*found->second == object))
         changes.push_back(fmt::format("change {} {}", kind, object.name));
     }
   };

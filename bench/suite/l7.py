@@ -143,9 +143,8 @@ def idle_memory(group):
 
 
 def changed(group, is_quick):
-    """`weir apply` of 10,000 routes, until a request gets the new answer."""
-    def measure(_kind):
-        lab = group.lab
+    """`weir apply` of 10,000 routes of which one has changed, until a request gets the new answer."""
+    def apply(lab):
         group.applied += 1
         config = lab.write_config(lab.configuration(ROUTES, f"answer {group.applied}"), "many.yaml")
         began = time.monotonic()
@@ -153,9 +152,14 @@ def changed(group, is_quick):
         while lab.answer_of("/changing") != f"answer {group.applied}":
             if time.monotonic() - began > 20:
                 raise programs.LabError("a configuration was not live 20 s after weir apply")
-        return {WEIR: {"apply": 1000 * (time.monotonic() - began)}}
+        return 1000 * (time.monotonic() - began)
+
+    def measure(_kind):
+        if group.applied == 0:
+            apply(group.lab)
+        return {WEIR: {"apply": apply(group.lab)}}
     return Series("apply", (WEIR,), measure,
-                  [Row("l7.apply_10k", "weir apply with 10,000 routes, until a request sees it", "ms", "apply", (),
+                  [Row("l7.apply_10k", "weir apply with 10,000 routes, one changed, until a request sees it", "ms", "apply", (),
                        "<= 50", more=False)], 1, once=is_quick)
 
 

@@ -268,7 +268,7 @@ ParseOutcome parse_config(std::string_view text, const std::string& file, std::s
     if (auto* problem = std::get_if<YamlProblem>(&tree)) {
       reader.report(problem->at, problem->message, problem->expectation, problem->hint);
     } else {
-      ConfigParser{reader, outcome}.parse_document(*std::get_if<YamlNode>(&tree));
+      ConfigParser{reader, outcome}.parse_document(std::get_if<YamlTree>(&tree)->root);
     }
   }
   outcome.warnings = reader.take_warnings();

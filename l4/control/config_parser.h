@@ -223,7 +223,10 @@ void ConfigParser::read_list(const Fields& fields, std::string_view key, std::st
                              std::size_t maximum, const Read& read, std::vector<Item>& into) {
   const YamlNode* list = fields.find(key);
   if (list == nullptr) return;
-  if (!reader_.is_list(*list, fields.label(key), fmt::format("a list of {}", kind))) return;
+  // Sentences are made when somebody is to read them: there are ten thousand routes in a file.
+  if (list->kind != YamlKind::kList &&
+      !reader_.is_list(*list, fields.label(key), fmt::format("a list of {}", kind)))
+    return;
   if (list->children.size() > maximum) {
     reader_.report(list->at,
                    fmt::format("{} has {} entries", fields.label(key), list->children.size()),

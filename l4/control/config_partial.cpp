@@ -64,8 +64,9 @@ std::string name_of(const YamlNode& root, Place place) {
 }
 
 /// False where a diagnostic is about no object: then nothing is taken out.
-bool take_out(YamlNode& root, const std::vector<Diagnostic>& diagnostics,
+bool take_out(YamlTree& tree, const std::vector<Diagnostic>& diagnostics,
               std::vector<LeftOut>& left_out) {
+  const YamlNode& root = tree.root;
   std::map<Place, std::vector<Diagnostic>> by_place;
   for (const Diagnostic& diagnostic : diagnostics) {
     const std::optional<Place> place = place_of(root, diagnostic);
@@ -74,11 +75,17 @@ bool take_out(YamlNode& root, const std::vector<Diagnostic>& diagnostics,
   }
   for (auto& [place, reasons] : by_place)
     left_out.push_back({name_of(root, place), std::move(reasons)});
-  for (auto entry = by_place.rbegin(); entry != by_place.rend(); ++entry) {  // places stay right
-    YamlNode& value = root.children[entry->first.section + 1];
-    const auto first = value.children.begin() + static_cast<std::ptrdiff_t>(entry->first.child);
-    value.children.erase(first, first + static_cast<std::ptrdiff_t>(step_of(value)));
+  std::vector<YamlNode> sections{root.children.begin(), root.children.end()};
+  for (std::size_t i = 0; i + 1 < sections.size(); i += 2) {
+    YamlNode& section = sections[i + 1];
+    std::vector<YamlNode> kept;
+    for (std::size_t k = 0; k < section.children.size(); k += step_of(section)) {
+      const auto object = section.children.subspan(k, step_of(section));
+      if (!by_place.contains({i, k})) kept.insert(kept.end(), object.begin(), object.end());
+    }
+    section.children = tree.keep(kept);
   }
+  tree.root.children = tree.keep(sections);
   return true;
 }
 
@@ -89,20 +96,20 @@ PartialOutcome parse_config_partially(std::string_view text, const std::string& 
   // Too large, or no YAML: there is nothing to take apart.
   if (text.size() > kConfigBytesMax) return {parse_config(text, file), {}};
   auto tree = parse_yaml(text);
-  auto* root = std::get_if<YamlNode>(&tree);
-  if (root == nullptr) return {parse_config(text, file), {}};
+  auto* whole = std::get_if<YamlTree>(&tree);
+  if (whole == nullptr) return {parse_config(text, file), {}};
   PartialOutcome result;
   std::vector<Diagnostic> diagnostics;
   for (int round = 0; round < kRoundsMax; ++round) {
     result.outcome = {};
     result.outcome.source.file = file;
     ConfigReader reader{file};
-    ConfigParser{reader, result.outcome}.parse_document(*root);
+    ConfigParser{reader, result.outcome}.parse_document(whole->root);
     result.outcome.warnings = reader.take_warnings();
     diagnostics = reader.take_diagnostics();
     if (diagnostics.empty()) diagnostics = objections(result.outcome.model, result.outcome.source);
     if (diagnostics.empty()) return result;
-    if (!take_out(*root, diagnostics, result.left_out)) break;
+    if (!take_out(*whole, diagnostics, result.left_out)) break;
   }
   set_diagnostics(result.outcome, std::move(diagnostics));
   return {std::move(result.outcome), {}};

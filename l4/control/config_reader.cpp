@@ -1,6 +1,7 @@
 #include "l4/control/config_reader.h"
 
 #include <algorithm>
+#include <functional>
 
 #include "l4/control/units.h"
 
@@ -66,6 +67,21 @@ std::string_view nearest_word(std::string_view word, std::span<const std::string
   return nearest;
 }
 
+namespace {
+
+/// Cut between characters: the bytes that continue one in UTF-8 are 0x80 to 0xbf.
+std::string shortened(std::string_view text) {
+  std::size_t length = std::min(text.size(), kQuotedMax);
+  while (length > 0 && length < text.size() &&
+         (static_cast<unsigned char>(text[length]) & 0xc0) == 0x80)
+    --length;
+  std::string shown{text.substr(0, length)};
+  if (length < text.size()) shown += "…";
+  return shown;
+}
+
+}  // namespace
+
 std::string found_text(const YamlNode& node) {
   switch (node.kind) {
     case YamlKind::kNull:
@@ -74,15 +90,8 @@ std::string found_text(const YamlNode& node) {
       return "a list";
     case YamlKind::kMap:
       return "a map";
-    case YamlKind::kScalar: {
-      // Cut between characters: the bytes that continue one in UTF-8 are 0x80 to 0xbf.
-      std::size_t length = std::min(node.text.size(), kQuotedMax);
-      while (length > 0 && length < node.text.size() &&
-             (static_cast<unsigned char>(node.text[length]) & 0xc0) == 0x80)
-        --length;
-      return fmt::format("'{}{}'", std::string_view{node.text}.substr(0, length),
-                         length < node.text.size() ? "…" : "");
-    }
+    case YamlKind::kScalar:
+      return fmt::format("'{}'", shortened(node.text));
   }
   WEIR_ASSERT(false);  // every kind is named above
   return {};
@@ -126,7 +135,7 @@ std::vector<Diagnostic> ConfigReader::take_diagnostics() {
 
 std::optional<std::string> ConfigReader::text(const YamlNode& node, std::string_view what,
                                               std::string_view expectation) {
-  if (node.kind == YamlKind::kScalar && !node.text.empty()) return node.text;
+  if (node.kind == YamlKind::kScalar && !node.text.empty()) return std::string{node.text};
   report(node.at, fmt::format("{} is {}", what, found_text(node)), std::string{expectation});
   return std::nullopt;
 }
@@ -279,6 +288,36 @@ std::optional<std::size_t> ConfigReader::word_index(const YamlNode& node, std::s
   return std::nullopt;
 }
 
+namespace {
+
+/// Of a key that is there twice the first is kept.
+void leave_out_repeated(ConfigReader& reader, std::string_view owner,
+                        std::vector<MapEntry>& entries) {
+  std::vector<std::pair<std::string_view, std::size_t>> order;
+  order.reserve(entries.size());
+  for (const MapEntry& entry : entries)
+    order.emplace_back(entry.key, order.size());
+  std::ranges::sort(order);
+  std::vector<std::size_t> repeated;
+  for (std::size_t i = 1, first = 0; i < order.size(); ++i) {
+    if (order[i].first != order[first].first) {
+      first = i;
+      continue;
+    }
+    const MapEntry& entry = entries[order[i].second];
+    reader.report(entry.at,
+                  fmt::format("key '{}' appears twice in {}; the first is in line {}",
+                              shortened(entry.key), owner, entries[order[first].second].at.line),
+                  "", "keep one of them");
+    repeated.push_back(order[i].second);
+  }
+  std::ranges::sort(repeated, std::greater{});
+  for (const std::size_t i : repeated)
+    entries.erase(entries.begin() + static_cast<std::ptrdiff_t>(i));
+}
+
+}  // namespace
+
 std::vector<MapEntry> entries_of(ConfigReader& reader, const YamlNode& node, std::string_view owner,
                                  std::string_view expectation) {
   std::vector<MapEntry> entries;
@@ -287,23 +326,15 @@ std::vector<MapEntry> entries_of(ConfigReader& reader, const YamlNode& node, std
                   std::string{expectation});
     return entries;
   }
-  std::map<std::string_view, Position> seen;
+  entries.reserve(node.children.size() / 2);
   for (std::size_t i = 0; i + 1 < node.children.size(); i += 2) {
     const YamlNode& key = node.children[i];
-    if (key.kind != YamlKind::kScalar) {
+    if (key.kind == YamlKind::kScalar)
+      entries.push_back({key.text, key.at, &node.children[i + 1]});
+    else
       reader.report(key.at, fmt::format("a key in {} is {}", owner, found_text(key)), "a word");
-      continue;
-    }
-    const auto [first, inserted] = seen.try_emplace(key.text, key.at);
-    if (!inserted) {
-      reader.report(key.at,
-                    fmt::format("key {} appears twice in {}; the first is in line {}",
-                                found_text(key), owner, first->second.line),
-                    "", "keep one of them");
-      continue;
-    }
-    entries.push_back({key.text, key.at, &node.children[i + 1]});
   }
+  leave_out_repeated(reader, owner, entries);
   return entries;
 }
 
@@ -312,8 +343,9 @@ Fields::Fields(ConfigReader& reader, const YamlNode& node, std::string owner, co
       at_{node.at},
       owner_{std::move(owner)},
       is_map_{node.kind == YamlKind::kMap},
-      entries_{entries_of(reader, node, owner_,
-                          fmt::format("a map with {}", fmt::join(words.known, ", ")))} {
+      entries_{
+          entries_of(reader, node, owner_,
+                     is_map_ ? "" : fmt::format("a map with {}", fmt::join(words.known, ", ")))} {
   for (const MapEntry& entry : entries_) {
     if (contains(words.known, entry.key)) continue;
     const auto refused = std::ranges::find(words.refused, entry.key, &Refused::word);
@@ -329,10 +361,7 @@ Fields::Fields(ConfigReader& reader, const YamlNode& node, std::string owner, co
           "remove it");
       continue;
     }
-    YamlNode key;
-    key.kind = YamlKind::kScalar;
-    key.text = entry.key;
-    reader.report(entry.at, fmt::format("unknown key {} in {}", found_text(key), owner_),
+    reader.report(entry.at, fmt::format("unknown key '{}' in {}", shortened(entry.key), owner_),
                   one_of(words.known), did_you_mean(entry.key, words.known));
     meant_.push_back(nearest_word(entry.key, words.known));
   }

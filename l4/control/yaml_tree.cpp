@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <vector>
 
 namespace weir::control {
 namespace {
@@ -14,9 +15,9 @@ using MaybeProblem = std::optional<YamlProblem>;
 
 Position position_of(const yaml_mark_t& mark) { return {mark.line + 1, mark.column + 1}; }
 
-std::string text_of(const yaml_char_t* text) {
+std::string_view text_of(const yaml_char_t* text) {
   // The library's bytes are unsigned; characters are what they are either way.
-  return text == nullptr ? std::string{} : std::string{reinterpret_cast<const char*>(text)};
+  return text == nullptr ? std::string_view{} : reinterpret_cast<const char*>(text);
 }
 
 /// YAML 1.2, section 10.3.2: what a plain scalar may say for "nothing".
@@ -60,10 +61,18 @@ class Parser {
   yaml_parser_t parser_{};
 };
 
-/// Builds the tree from parser events. Finished containers move into their parent.
+/// How much is to be read at a node, aliases expanded.
+struct Extent {
+  std::size_t nodes = 1;  ///< itself included
+  std::size_t text_bytes = 0;
+  std::size_t height = 1;  ///< levels
+};
+
+/// Builds the tree from parser events. The children of what is open lie one behind the other; those
+/// of a container that ends move into the tree.
 class TreeBuilder {
  public:
-  [[nodiscard]] YamlNode take_root() { return std::move(root_); }
+  explicit TreeBuilder(YamlTree& tree) : tree_{tree} {}
 
   MaybeProblem take(const Event& event) {
     const yaml_mark_t& mark = event->start_mark;
@@ -73,14 +82,13 @@ class TreeBuilder {
       case YAML_SCALAR_EVENT:
         return scalar(mark, event->data.scalar);
       case YAML_SEQUENCE_START_EVENT:
-        return open(YamlKind::kList, mark, text_of(event->data.sequence_start.tag),
-                    text_of(event->data.sequence_start.anchor));
+        return open(YamlKind::kList, mark, event->data.sequence_start);
       case YAML_MAPPING_START_EVENT:
-        return open(YamlKind::kMap, mark, text_of(event->data.mapping_start.tag),
-                    text_of(event->data.mapping_start.anchor));
+        return open(YamlKind::kMap, mark, event->data.mapping_start);
       case YAML_SEQUENCE_END_EVENT:
       case YAML_MAPPING_END_EVENT:
-        return close(mark);
+        close();
+        return {};
       case YAML_NO_EVENT:
       case YAML_STREAM_START_EVENT:
       case YAML_STREAM_END_EVENT:
@@ -92,34 +100,38 @@ class TreeBuilder {
   }
 
  private:
+  struct Anchored {
+    YamlNode node;
+    Extent extent;
+  };
   struct Open {
     YamlNode node;
+    Extent extent;
+    std::size_t first_child;
     std::string anchor;
   };
 
   static YamlNode new_node(YamlKind kind, const yaml_mark_t& mark) {
-    YamlNode node;
-    node.kind = kind;
-    node.at = position_of(mark);
-    return node;
+    return {.kind = kind, .at = position_of(mark), .text = {}, .children = {}};
   }
 
   static YamlProblem too_deep(const yaml_mark_t& mark) {
     return {position_of(mark), fmt::format("nested deeper than {} levels", kYamlDepthMax), "", ""};
   }
 
-  static MaybeProblem refuse_tag(const yaml_mark_t& mark, const std::string& tag) {
+  static MaybeProblem refuse_tag(const yaml_mark_t& mark, std::string_view tag) {
     if (tag.empty() || tag == "!") return {};  // "!" alone says that a scalar is text
     return YamlProblem{position_of(mark), fmt::format("tag '{}' means nothing here", tag),
                        "plain values without tags", ""};
   }
 
-  MaybeProblem alias(const yaml_mark_t& mark, const std::string& anchor) {
+  MaybeProblem alias(const yaml_mark_t& mark, std::string_view anchor) {
     const auto found = anchors_.find(anchor);
     if (found != anchors_.end()) {
-      if (open_.size() + found->second.height > kYamlDepthMax) return too_deep(mark);
-      if (MaybeProblem problem = count(found->second, mark)) return problem;
-      attach(found->second);
+      const auto& [node, extent] = found->second;
+      if (open_.size() + extent.height > kYamlDepthMax) return too_deep(mark);
+      if (MaybeProblem problem = count(extent, mark)) return problem;
+      attach(node, extent);
       return {};
     }
     if (std::ranges::find(open_, anchor, &Open::anchor) != open_.end())
@@ -132,41 +144,43 @@ class TreeBuilder {
   template <typename Scalar>
   MaybeProblem scalar(const yaml_mark_t& mark, const Scalar& event) {
     if (MaybeProblem problem = refuse_tag(mark, text_of(event.tag))) return problem;
-    std::string text{reinterpret_cast<const char*>(event.value), event.length};  // bytes again
+    // Bytes again.
+    const std::string_view text{reinterpret_cast<const char*>(event.value), event.length};
     const bool is_plain = event.style == YAML_PLAIN_SCALAR_STYLE;
     YamlNode node = new_node(YamlKind::kNull, mark);
     if (!(is_plain && event.plain_implicit != 0 && is_null_word(text))) {
       node.kind = YamlKind::kScalar;
-      node.text_bytes = text.size();
-      node.text = std::move(text);
+      node.text = tree_.keep(text);
     }
-    if (MaybeProblem problem = count(node, mark)) return problem;
-    if (MaybeProblem problem = remember(node, text_of(event.anchor), mark)) return problem;
-    attach(std::move(node));
+    const Extent extent{.text_bytes = node.text.size()};
+    if (MaybeProblem problem = count(extent, mark)) return problem;
+    remember(text_of(event.anchor), node, extent);
+    attach(node, extent);
     return {};
   }
 
-  MaybeProblem open(YamlKind kind, const yaml_mark_t& mark, const std::string& tag,
-                    std::string anchor) {
-    if (MaybeProblem problem = refuse_tag(mark, tag)) return problem;
+  template <typename Start>
+  MaybeProblem open(YamlKind kind, const yaml_mark_t& mark, const Start& event) {
+    if (MaybeProblem problem = refuse_tag(mark, text_of(event.tag))) return problem;
     if (open_.size() + 1 > kYamlDepthMax) return too_deep(mark);
-    YamlNode node = new_node(kind, mark);
-    if (MaybeProblem problem = count(node, mark)) return problem;
-    open_.push_back({std::move(node), std::move(anchor)});
+    if (MaybeProblem problem = count(Extent{}, mark)) return problem;
+    open_.push_back(
+        {new_node(kind, mark), {}, children_.size(), std::string{text_of(event.anchor)}});
     return {};
   }
 
-  MaybeProblem close(const yaml_mark_t& mark) {
+  void close() {
     Open done = std::move(open_.back());  // the parser ends only what it has begun
     open_.pop_back();
-    if (MaybeProblem problem = remember(done.node, done.anchor, mark)) return problem;
-    attach(std::move(done.node));
-    return {};
+    done.node.children = tree_.keep(std::span{children_}.subspan(done.first_child));
+    children_.resize(done.first_child);
+    remember(done.anchor, done.node, done.extent);
+    attach(done.node, done.extent);
   }
 
-  MaybeProblem count(const YamlNode& node, const yaml_mark_t& mark) {
-    nodes_ += node.nodes;
-    text_bytes_ += node.text_bytes;
+  MaybeProblem count(const Extent& extent, const yaml_mark_t& mark) {
+    nodes_ += extent.nodes;
+    text_bytes_ += extent.text_bytes;
     if (nodes_ <= kYamlNodesMax && text_bytes_ <= kYamlTextBytesMax) return {};
     return YamlProblem{position_of(mark),
                        fmt::format("the file has more than {} values or {} bytes of text once "
@@ -175,32 +189,30 @@ class TreeBuilder {
                        "", ""};
   }
 
-  /// The copy counts as well: anchors inside anchors would otherwise multiply for free.
-  MaybeProblem remember(const YamlNode& node, const std::string& anchor, const yaml_mark_t& mark) {
-    if (anchor.empty()) return {};
-    if (MaybeProblem problem = count(node, mark)) return problem;
-    anchors_[anchor] = node;
-    return {};
+  void remember(std::string_view anchor, const YamlNode& node, const Extent& extent) {
+    if (!anchor.empty()) anchors_.insert_or_assign(std::string{anchor}, Anchored{node, extent});
   }
 
-  void attach(YamlNode node) {
+  void attach(YamlNode node, const Extent& extent) {
     if (open_.empty()) {
-      root_ = std::move(node);
+      tree_.root = node;
       return;
     }
-    YamlNode& parent = open_.back().node;
+    Open& parent = open_.back();
     // The library places a value that is not there at whatever comes next; its key is better.
-    const bool is_value = parent.kind == YamlKind::kMap && parent.children.size() % 2 == 1;
-    if (node.kind == YamlKind::kNull && is_value) node.at = parent.children.back().at;
-    parent.nodes += node.nodes;
-    parent.text_bytes += node.text_bytes;
-    parent.height = std::max(parent.height, node.height + 1);
-    parent.children.push_back(std::move(node));
+    const bool is_value =
+        parent.node.kind == YamlKind::kMap && (children_.size() - parent.first_child) % 2 == 1;
+    if (node.kind == YamlKind::kNull && is_value) node.at = children_.back().at;
+    parent.extent.nodes += extent.nodes;
+    parent.extent.text_bytes += extent.text_bytes;
+    parent.extent.height = std::max(parent.extent.height, extent.height + 1);
+    children_.push_back(node);
   }
 
-  YamlNode root_;
+  YamlTree& tree_;
   std::vector<Open> open_;
-  std::map<std::string, YamlNode> anchors_;
+  std::vector<YamlNode> children_;
+  std::map<std::string, Anchored, std::less<>> anchors_;
   std::size_t nodes_ = 0;
   std::size_t text_bytes_ = 0;
 };
@@ -263,14 +275,28 @@ YamlProblem syntax_problem(std::string_view text, const yaml_parser_t& parser) {
 
 }  // namespace
 
-std::variant<YamlNode, YamlProblem> parse_yaml(std::string_view text) {
+std::string_view YamlTree::keep(std::string_view text) {
+  char* const copy = static_cast<char*>(memory_->allocate(text.size(), 1));
+  std::ranges::copy(text, copy);
+  return {copy, text.size()};
+}
+
+std::span<const YamlNode> YamlTree::keep(std::span<const YamlNode> nodes) {
+  std::pmr::polymorphic_allocator<YamlNode> allocator{memory_.get()};
+  YamlNode* const copy = allocator.allocate(nodes.size());
+  std::ranges::uninitialized_copy(nodes, std::span{copy, nodes.size()});
+  return {copy, nodes.size()};  // nothing to be destroyed: they own nothing
+}
+
+std::variant<YamlTree, YamlProblem> parse_yaml(std::string_view text) {
   if (MaybeProblem binary = find_binary(text)) return *std::move(binary);
   Parser parser{text};
-  TreeBuilder builder;
+  YamlTree tree{text.size()};
+  TreeBuilder builder{tree};
   for (int documents = 0;;) {
     Event event;
     if (!parser.next(event)) return syntax_problem(text, parser.state());
-    if (event->type == YAML_STREAM_END_EVENT) return builder.take_root();
+    if (event->type == YAML_STREAM_END_EVENT) return tree;
     if (event->type == YAML_DOCUMENT_START_EVENT && ++documents == 2)
       return YamlProblem{position_of(event->start_mark), "a second YAML document begins here",
                          "one document in a file", "remove the line '---'"};
