@@ -194,20 +194,27 @@ control::AdminReply routes_reply(const control::Model& model, const proxy::Snaps
   const auto wanted = wanted_rule(request);
   if (!wanted) return control::error_reply(wanted.error());
   json rows = json::array();
+  const auto add = [&](const control::HttpRoute& route, std::size_t i) -> json* {
+    const std::string name = route.name + "/" + rule_name(route, i);
+    if (*wanted && name != **wanted) return nullptr;
+    json row = rule_json(route, i);
+    const auto counted = totals.routes.find(name);
+    row["counters"] =
+        named(counted == totals.routes.end() ? proxy::RouteCounters{} : counted->second);
+    if (*wanted)
+      for (json& service : row["services"])
+        service["endpoints"] = endpoints_json(
+            snapshot.services[snapshot.service_names.at(service["service"].get<std::string>())],
+            totals.read_at);
+    return &rows.emplace_back(std::move(row));
+  };
   for (const control::HttpRoute& route : model.http_routes)
-    for (std::size_t i = 0; i < route.rules.size(); ++i) {
-      const std::string name = route.name + "/" + rule_name(route, i);
-      if (*wanted && name != **wanted) continue;
-      json row = rule_json(route, i);
-      const auto counted = totals.routes.find(name);
-      row["counters"] =
-          named(counted == totals.routes.end() ? proxy::RouteCounters{} : counted->second);
-      if (*wanted)
-        for (json& service : row["services"])
-          service["endpoints"] = endpoints_json(
-              snapshot.services[snapshot.service_names.at(service["service"].get<std::string>())],
-              totals.read_at);
-      rows.push_back(std::move(row));
+    for (std::size_t i = 0; i < route.rules.size(); ++i)
+      add(route, i);
+  for (const control::TlsRoute& route : model.tls_routes)
+    if (json* row = add(proxy::as_http_route(route), 0)) {
+      (*row)["answer"] = "passthrough";
+      (*row)["matches"] = {"TLS"};
     }
   if (*wanted && rows.empty())
     return control::error_reply(Error{ErrorCode::kNotFound,

@@ -18,8 +18,8 @@ namespace weir::l7 {
 /// GET /v1/explain?url=…&method=…&headers=…&vip=…; headers are lines of "Name: value".
 control::AdminReply explain_reply(const control::Model& model, const proxy::Snapshot& snapshot,
                                   const control::AdminRequest& request);
-/// GET /v1/routes: every rule in the order of the file, and what has become of its requests;
-/// ?rule=ROUTE/RULE: that one, with the endpoints of its services.
+/// GET /v1/routes: every rule in the order of the file, those of TLS routes last, and what has
+/// become of its requests; ?rule=ROUTE/RULE: that one, with the endpoints of its services.
 control::AdminReply routes_reply(const control::Model& model, const proxy::Snapshot& snapshot,
                                  const TrafficTotals& totals, const control::AdminRequest& request);
 /// GET /v1/endpoints: what is known of each, and of the names that have led to some.

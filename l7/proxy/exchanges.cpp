@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <charconv>
+#include <limits>
 #include <utility>
 
 #include "l4/base/bytes.h"
@@ -137,6 +140,7 @@ Exchanges::Outcome Exchanges::forward(Exchange& exchange, Instant now) {
   }
   if (exchange.is_connect())
     if (const auto refused = check_connect(exchange, now)) return *refused;
+  if (const auto refused = take_a_forward(exchange, now)) return *refused;
   const tls::Session* session = exchange.facts->tls;
   exchange.prepare_request(session != nullptr ? session->client() : std::nullopt, random_,
                            scratch_);
@@ -162,6 +166,31 @@ std::optional<Exchanges::Outcome> Exchanges::check_connect(Exchange& exchange, I
     exchange.detail = "CONNECT with a body";
     return refuse(exchange, http::Status::kBadRequest, Reason::kBadRequest, now);
   }
+  return std::nullopt;
+}
+
+/// RFC 9110, section 7.6.2: whoever looks for the proxies on a way counts them, and the last one
+/// answers. As an origin Weir has neither method.
+std::optional<Exchanges::Outcome> Exchanges::take_a_forward(Exchange& exchange, Instant now) {
+  http::RequestHead& head = exchange.head();
+  if (head.method != "OPTIONS" && head.method != "TRACE") return std::nullopt;
+  const std::optional<std::string_view> text = head.fields.find("Max-Forwards");
+  if (!text) return std::nullopt;
+  std::uint32_t left = 0;
+  const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), left);
+  // What is too large to count is the most that is counted.
+  if (error == std::errc::result_out_of_range) left = std::numeric_limits<std::uint32_t>::max();
+  if (error == std::errc::invalid_argument || end != text->data() + text->size()) {
+    exchange.detail = "Max-Forwards is no number";
+    return refuse(exchange, http::Status::kBadRequest, Reason::kBadRequest, now);
+  }
+  if (left == 0) {
+    exchange.detail = "Max-Forwards: 0";
+    return refuse(exchange, http::Status::kNotImplemented, Reason::kNotSupported, now);
+  }
+  std::array<char, std::numeric_limits<std::uint32_t>::digits10 + 1> digits{};
+  const auto written = std::to_chars(digits.begin(), digits.end(), left - 1);
+  head.fields.set("Max-Forwards", {digits.begin(), written.ptr});
   return std::nullopt;
 }
 

@@ -92,14 +92,6 @@ class SnapshotBuilder {
     return index;
   }
 
-  /// One rule for whatever is asked for by the name.
-  static control::HttpRoute as_http_route(const control::TlsRoute& route) {
-    return {.name = route.name,
-            .parents = route.parents,
-            .hostnames = route.hostnames,
-            .rules = {{.name = {}, .matches = {{}}, .timeouts = {}, .backends = route.backends}}};
-  }
-
   void add_rules(const control::HttpRoute& route) {
     const ErrorPages error_pages{route.error_pages};  // one for all
     for (std::size_t i = 0; i < route.rules.size(); ++i) {
@@ -273,6 +265,13 @@ class SnapshotBuilder {
 const ListenerEntry* Snapshot::listener_for(const Bind& bind, std::string_view host) const {
   const std::uint32_t* found = bind.listener_by_host.find(host);
   return found == nullptr ? nullptr : &listeners[*found - 1];
+}
+
+control::HttpRoute as_http_route(const control::TlsRoute& route) {
+  return {.name = route.name,
+          .parents = route.parents,
+          .hostnames = route.hostnames,
+          .rules = {{.name = {}, .matches = {{}}, .timeouts = {}, .backends = route.backends}}};
 }
 
 std::unique_ptr<const Snapshot> build_snapshot(const control::Model& model, std::uint64_t revision,

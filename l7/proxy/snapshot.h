@@ -112,6 +112,9 @@ struct Snapshot {
   [[nodiscard]] const ListenerEntry* listener_for(const Bind& bind, std::string_view host) const;
 };
 
+/// As what a snapshot has its rule: one, for whatever is asked for by the route's names.
+control::HttpRoute as_http_route(const control::TlsRoute& route);
+
 /// The same model gives an equal snapshot. The model is valid, so this cannot fail. What is known
 /// of services and endpoints goes on where the book has them.
 std::unique_ptr<const Snapshot> build_snapshot(const control::Model& model, std::uint64_t revision,

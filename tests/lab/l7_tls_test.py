@@ -179,6 +179,9 @@ class Tls(TlsCase):
         row = wait_until("the log", lambda: self.records(sni="orders.internal"))[-1]
         self.assertEqual((row["listener"], row["route"], row["service"], row["reason"]),
                          ("edge/passed", "orders", "passed", "ok"))
+        rows = [row for row in self.lab.weir_json("routes")["routes"] if row["rule"] == "orders/1"]
+        self.assertEqual([(row["hostnames"], row["match"], row["answer"]) for row in rows],
+                         [("*.internal", "TLS", "passed")])
 
     def test_a_name_that_leads_nowhere_is_told_so(self):
         for host in ("other.example", "internal"):
