@@ -20,9 +20,9 @@
 #include "l4/base/capabilities.h"
 #include "l4/base/log.h"
 #include "l4/base/signals.h"
-#include "l4/config_watch.h"
 #include "l4/control/admin.h"
 #include "l4/control/admin_flags.h"
+#include "l4/control/config_watch.h"
 #include "l4/control/prober.h"
 #include "l4/metrics.h"
 #include "l4/plane.h"
@@ -88,7 +88,8 @@ bool ends(const UniqueFd& signals, Plane& plane, std::mutex& mutex, const Reload
 
 /// Until the next tick, until health changes something by time alone, or until the configuration
 /// has settled.
-int wait_ms(const Plane& plane, std::mutex& mutex, const std::optional<ConfigWatch>& watch) {
+int wait_ms(const Plane& plane, std::mutex& mutex,
+            const std::optional<control::ConfigWatch>& watch) {
   const std::lock_guard lock{mutex};
   const Instant event = std::min(plane.next_health_event(), watch ? watch->deadline() : kNever);
   if (event == kNever) return kTickMs;
@@ -97,7 +98,7 @@ int wait_ms(const Plane& plane, std::mutex& mutex, const std::optional<ConfigWat
 }
 
 Result<void> run_loop(Plane& plane, std::mutex& mutex, const UniqueFd& signals,
-                      const ReloadOptions& options, std::optional<ConfigWatch>& watch) {
+                      const ReloadOptions& options, std::optional<control::ConfigWatch>& watch) {
   const int network = plane.network_fd();
   const int config = watch ? watch->fd() : -1;  // poll() passes over what is negative
   for (;;) {
@@ -133,9 +134,9 @@ bool is_metrics(const control::AdminRequest& request) {
 }
 
 /// What there is to watch; nothing where it was not asked for.
-Result<std::optional<ConfigWatch>> watch_of(const ReloadOptions& options) {
-  if (!options.watch) return std::optional<ConfigWatch>{};
-  Result<ConfigWatch> watch = ConfigWatch::open(options.config);
+Result<std::optional<control::ConfigWatch>> watch_of(const ReloadOptions& options) {
+  if (!options.watch) return std::optional<control::ConfigWatch>{};
+  Result<control::ConfigWatch> watch = control::ConfigWatch::open(options.config);
   if (!watch) return std::move(watch).error();
   return std::optional{*std::move(watch)};
 }
@@ -152,7 +153,8 @@ Result<void> run(const Options& options) {
   const Instant started = monotonic_now();
   Result<std::unique_ptr<Plane>> plane = Plane::open(options.plane);
   if (!plane) return std::move(plane).error();
-  Result<std::optional<ConfigWatch>> watch = watch_of(reloads);  // first: nothing is missed
+  Result<std::optional<control::ConfigWatch>> watch =
+      watch_of(reloads);  // first: nothing is missed
   if (!watch) return std::move(watch).error();
   if (!reloads.config.empty()) reload(**plane, reloads.config, "start with");
   std::error_code ignored;  // starting the server tells what is wrong with the place

@@ -124,8 +124,7 @@ control::AdminReply metrics_reply(Plane& plane, std::size_t series_max) {
   reading.backends_checked = health.backends_checked;
   reading.backends_down = health.backends_down;
   reading.vips_fail_open = health.vips_open;
-  if (const ReloadStatus& reload = plane.reload_status(); !reload.file.empty())
-    reading.reload = {reload.ok, reload.last_ok_unix_s, reload.ok_total, reload.failures_total};
+  reading.reload = plane.reload_status();
   if (plane.loaded()) {
     Result<Loaded> loaded = read_loaded(plane);
     if (!loaded) return control::error_reply(loaded.error());

@@ -63,17 +63,7 @@ void add_config(const MetricsReading& reading, Exposition& out) {
   add_gauge(out, "weir_health_vips_fail_open",
             "VIPs so many of whose backends are down that none of them counts as down",
             reading.vips_fail_open);
-  if (!reading.reload) return;
-  add_gauge(out, "weir_config_reload_success",
-            "Whether the file that weir-l4 reads by itself was applied the last time",
-            reading.reload->ok ? 1 : 0);
-  out.family("weir_config_reload_success_timestamp_seconds", MetricType::kGauge,
-             "When that file was last applied, since 1970; 0 is never");
-  out.sample(static_cast<std::uint64_t>(reading.reload->last_ok_unix_s));
-  out.family("weir_config_reloads_total", MetricType::kCounter,
-             "Readings of that file, by what became of it");
-  out.sample(std::array{MetricLabel{"result", "ok"}}, reading.reload->ok_total);
-  out.sample(std::array{MetricLabel{"result", "failed"}}, reading.reload->failures_total);
+  control::add_reload(out, "weir", reading.reload);
 }
 
 void add_verdicts(Exposition& out, std::string_view prefix, std::string_view what,

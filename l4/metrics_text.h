@@ -8,6 +8,7 @@
 
 #include "bpf/abi.h"
 #include "l4/control/process_facts.h"
+#include "l4/control/reload_status.h"
 
 /// What GET /metrics says of the L4 plane; pure. README.md has the table of names.
 namespace weir::l4 {
@@ -41,13 +42,6 @@ struct MetricsReading {
     bool up = false;
     std::uint32_t mtu_bytes = 0;
   };
-  /// Of the file that the daemon reads by itself.
-  struct Reload {
-    bool ok = true;
-    std::int64_t last_ok_unix_s = 0;  ///< 0: never
-    std::uint64_t ok_total = 0;
-    std::uint64_t failures_total = 0;
-  };
   struct Worker {
     std::uint32_t index = 0;
     bool up = false;
@@ -79,7 +73,7 @@ struct MetricsReading {
   std::uint64_t backends_checked = 0;  ///< for their health
   std::uint64_t backends_down = 0;
   std::uint64_t vips_fail_open = 0;
-  std::optional<Reload> reload = {};
+  control::ReloadStatus reload = {};  ///< of the file that the daemon reads by itself
   std::optional<Loaded> loaded = {};
 };
 

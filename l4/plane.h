@@ -12,6 +12,7 @@
 #include "l4/control/config.h"
 #include "l4/control/model.h"
 #include "l4/control/prober.h"
+#include "l4/control/reload_status.h"
 #include "l4/datapath.h"
 #include "l4/health_board.h"
 #include "l4/monitor.h"
@@ -36,19 +37,6 @@ struct VipEdit {
   std::optional<control::Vip> vip;  ///< of this key
   /// A backend about whose state `vip` has the newer word than an override.
   std::optional<wire::IpAddress> newer_state_of = {};
-};
-
-/// What became of the configuration file that was last read without anybody waiting for the answer:
-/// at start, on SIGHUP, because it changed.
-struct ReloadStatus {
-  std::string file;  ///< empty: none was read yet
-  bool ok = true;    ///< false: the state is that of an earlier file
-  std::int64_t at_unix_s = 0;
-  std::int64_t last_ok_unix_s = 0;  ///< 0: never
-  std::uint64_t revision = 0;       ///< that is in force since
-  std::uint64_t ok_total = 0;
-  std::uint64_t failures_total = 0;
-  std::vector<std::string> diagnostics;  ///< why it failed, one line each
 };
 
 /// The XDP plane of one node: desired state on disk, kernel state in pins, and the way from one to
@@ -90,8 +78,9 @@ class Plane {
   /// What is on disk: the newest revisions.
   [[nodiscard]] const Store& store() const { return store_; }
 
-  [[nodiscard]] const ReloadStatus& reload_status() const { return reload_; }
-  void set_reload_status(ReloadStatus status) { reload_ = std::move(status); }
+  /// Of the file that was last read at start, on SIGHUP, or because it changed.
+  [[nodiscard]] const control::ReloadStatus& reload_status() const { return reload_; }
+  [[nodiscard]] control::ReloadStatus& reload_status() { return reload_; }
 
   /// Also where the pinned state cannot be adopted.
   Result<void> unload();
@@ -184,7 +173,7 @@ class Plane {
   NetlinkSocket netlink_;
   NextHops next_hops_;
   DesiredState desired_;
-  ReloadStatus reload_;
+  control::ReloadStatus reload_;
   std::optional<Datapath> datapath_;
   // Set exactly while datapath_ is: adopt_programmer() gives both up when it fails.
   std::optional<Programmer> programmer_;

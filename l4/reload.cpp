@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include "l4/base/clock.h"
 #include "l4/base/log.h"
 #include "l4/control/config.h"
 #include "l4/proposal.h"
@@ -38,57 +37,37 @@ std::vector<std::string> try_file(Plane& plane, const std::string& file, std::st
   if (concerns_l7)
     log_warning(
         "gateways, services or routes of {0} have changed: weir-l7 takes them with 'weir "
-        "apply -f {0}'",
+        "apply -f {0}', or by itself where it runs with --watch",
         file);
   return {};
-}
-
-void failed(Plane& plane, const std::string& file, std::vector<std::string> lines) {
-  for (const std::string& line : lines)
-    log_error("{}", line);
-  log_error("{} was not applied: revision {} stays in force", file, plane.desired().revision);
-  ReloadStatus status = plane.reload_status();
-  status.file = file;
-  status.ok = false;
-  status.at_unix_s = unix_now_s();
-  status.revision = plane.desired().revision;
-  status.diagnostics = std::move(lines);
-  ++status.failures_total;
-  plane.set_reload_status(std::move(status));
-}
-
-void succeeded(Plane& plane, const std::string& file) {
-  ReloadStatus status = plane.reload_status();
-  status.file = file;
-  status.ok = true;
-  status.at_unix_s = status.last_ok_unix_s = unix_now_s();
-  status.revision = plane.desired().revision;
-  status.diagnostics.clear();
-  ++status.ok_total;
-  plane.set_reload_status(std::move(status));
 }
 
 }  // namespace
 
 void reload(Plane& plane, const std::string& file, std::string_view why) {
   std::vector<std::string> wrong = try_file(plane, file, why);
-  if (!wrong.empty()) return failed(plane, file, std::move(wrong));
-  succeeded(plane, file);
-  log_info("{} is in force: revision {}", file, plane.desired().revision);
+  const std::uint64_t revision = plane.desired().revision;
+  if (!wrong.empty()) return plane.reload_status().fail(file, revision, std::move(wrong));
+  plane.reload_status().succeed(file, revision);
+  log_info("{} is in force: revision {}", file, revision);
 }
 
 void reload_last(Plane& plane, std::string_view why) {
   const std::string file = plane.desired().file;
+  const std::uint64_t revision = plane.desired().revision;
+  control::ReloadStatus& status = plane.reload_status();
   if (file.ends_with("/<stdin>"))
-    return failed(plane, file, {"what was applied last came from standard input, which is gone"});
+    return status.fail(file, revision,
+                       {"what was applied last came from standard input, which is gone"});
   if (!file.empty()) return reload(plane, file, why);
-  failed(plane, "the configuration",
-         {"no configuration file was applied yet: weir apply -f FILE, or weir-l4 --config FILE"});
+  status.fail("the configuration", revision,
+              {"no configuration file was applied yet: weir apply -f FILE, or weir-l4 --config "
+               "FILE"});
 }
 
 void note_applied(Plane& plane, const std::string& file) {
-  const ReloadStatus& status = plane.reload_status();
-  if (!status.ok && status.file == file) succeeded(plane, file);
+  control::ReloadStatus& status = plane.reload_status();
+  if (!status.ok && status.file == file) status.succeed(file, plane.desired().revision);
 }
 
 }  // namespace weir::l4

@@ -163,16 +163,6 @@ Result<json> programs_json(const Plane& plane) {
   return out;
 }
 
-/// Null where no file was read without being asked to.
-json reload_json(const ReloadStatus& status) {
-  if (status.file.empty()) return {};
-  return {{"file", status.file},
-          {"state", status.ok ? "ok" : "failed"},
-          {"at", status.at_unix_s},
-          {"revision", status.revision},
-          {"diagnostics", status.diagnostics}};
-}
-
 Result<json> get_status(Plane& plane, Instant started) {
   Result<json> programs = programs_json(plane);
   if (!programs) return programs;
@@ -210,7 +200,7 @@ Result<json> get_status(Plane& plane, Instant started) {
               {"in_desired_state", plane.in_desired_state()},
               {"revision", desired.revision},
               {"file", desired.file.empty() ? json() : json(desired.file)},
-              {"reload", reload_json(plane.reload_status())},
+              {"reload", control::reload_json(plane.reload_status())},
               {"loaded", plane.loaded()},
               {"devices", *std::move(devices)},
               {"workers", *std::move(workers)},

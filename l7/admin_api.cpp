@@ -41,7 +41,7 @@ constexpr Duration kFirstLookupsMax = std::chrono::seconds{2};
 constexpr Duration kEndpointsPace = std::chrono::seconds{1};
 constexpr Duration kEndpointsSlowPace = std::chrono::seconds{30};
 constexpr std::size_t kSnapshotsMany = 16;
-constexpr std::size_t kRouteRowsMax = 500;  // of a worker's, in GET /v1/stats
+constexpr std::size_t kTrafficRowsMax = 500;  // of each kind, in GET /v1/stats
 
 json port_json(const port::PortCounters& c) {
   return {{"received_frames", c.received_frames},
@@ -140,12 +140,14 @@ json mirrors_json(const proxy::MirrorCounters& c) {
           {"too_large", c.too_large}, {"cut", c.cut},           {"crowded", c.crowded}};
 }
 
-/// The first of them: each is eleven series to who stores them.
-json route_rows_json(std::span<const proxy::RouteCounters> routes) {
+/// What has had requests, each with its name as `kind`; at most kTrafficRowsMax of them: to who
+/// stores them each is ten series.
+json traffic_rows_json(const char* kind, const TrafficTotals::ByName& all) {
   json rows = json::array();
-  for (const proxy::RouteCounters& route : routes.first(std::min(routes.size(), kRouteRowsMax))) {
-    json row = named(route);
-    row["route"] = route.name;
+  for (const auto& [name, counters] : all) {
+    if (rows.size() == kTrafficRowsMax) break;
+    json row = named(counters);
+    row[kind] = name;
     rows.push_back(std::move(row));
   }
   return rows;
@@ -159,9 +161,6 @@ json http_json(const proxy::WorkerReport& report) {
   json responses = json::object();
   for (std::size_t i = 1; i < c.responses.size(); ++i)
     responses[fmt::format("{}xx", i)] = c.responses[i];
-  json services = json::array();
-  for (const proxy::ServiceCounters& service : report.services)
-    services.push_back({{"service", service.name}, {"requests", service.requests}});
   return {{"connections", c.connections},
           {"connections_accepted", c.connections_accepted},
           {"connections_refused", c.connections_refused},
@@ -186,9 +185,6 @@ json http_json(const proxy::WorkerReport& report) {
           {"log_left_out", c.log_left_out},
           {"responses", responses},
           {"reasons", reasons},
-          {"services", services},
-          {"routes", route_rows_json(report.routes)},
-          {"routes_left_out", report.routes.size() - std::min(report.routes.size(), kRouteRowsMax)},
           {"buffers", c.buffers},
           {"buffer_refusals", c.buffer_refusals},
           {"log_dropped", report.log_dropped}};
@@ -264,14 +260,14 @@ std::vector<std::string> describe_changes(const control::Model& have, const cont
         objects.emplace(object.name, &object);
       return objects;
     };
-    const auto old = by_name(before);
-    const auto now = by_name(after);
+    const auto old_objects = by_name(before);
+    const auto new_objects = by_name(after);
     for (const auto& object : before)
-      if (!now.contains(object.name))
+      if (!new_objects.contains(object.name))
         changes.push_back(fmt::format("remove {} {}", kind, object.name));
     for (const auto& object : after) {
-      const auto found = old.find(object.name);
-      if (found == old.end())
+      const auto found = old_objects.find(object.name);
+      if (found == old_objects.end())
         changes.push_back(fmt::format("add {} {}", kind, object.name));
       else if (!(*found->second == object))
         changes.push_back(fmt::format("change {} {}", kind, object.name));
@@ -571,6 +567,7 @@ control::AdminReply AdminApi::status() {
                 {"memory_bytes", control::read_process_facts().resident_bytes},
                 {"revision", revision_},
                 {"file", submission_.file},
+                {"reload", control::reload_json(reload_)},
                 {"device", device_names(device_, workers_.size())},
                 {"lane", control::text_of(lane_)},
                 {"addresses", addresses},
@@ -646,7 +643,16 @@ control::AdminReply AdminApi::stats() {
   json workers = json::array();
   for (std::size_t i = 0; i < all->size(); ++i)
     workers.push_back(worker_json(i, (*all)[i]));
-  return control::ok_reply(json{{"workers", std::move(workers)}, {"names", names_json(names_)}});
+  const TrafficTotals totals = totals_of(*all, monotonic_now());
+  const auto left_out = [](const TrafficTotals::ByName& rows) {
+    return rows.size() - std::min(rows.size(), kTrafficRowsMax);
+  };
+  return control::ok_reply(json{{"workers", std::move(workers)},
+                                {"services", traffic_rows_json("service", totals.services)},
+                                {"services_left_out", left_out(totals.services)},
+                                {"routes", traffic_rows_json("route", totals.routes)},
+                                {"routes_left_out", left_out(totals.routes)},
+                                {"names", names_json(names_)}});
 }
 
 control::AdminReply AdminApi::routes(const control::AdminRequest& request) {
@@ -660,7 +666,8 @@ control::AdminReply AdminApi::metrics() {
   if (reply.status != 200) return reply;
   const DaemonFacts facts{.process = control::read_process_facts(),
                           .version = std::string{kVersion},
-                          .revision = revision_};
+                          .revision = revision_,
+                          .reload = reload_};
   return {200, metrics_text(reply.body, facts), std::string{control::kExpositionType}};
 }
 
@@ -699,25 +706,57 @@ control::AdminReply AdminApi::check(const control::AdminRequest& request) {
   return changes_reply(revision_, changes_to(prepared), prepared.left_out);
 }
 
-control::AdminReply AdminApi::apply(const control::AdminRequest& request) {
-  if (const auto reason = held()) return control::error_reply(*reason);
-  const auto submission = control::submission_from_json(request.body);
-  if (!submission) return control::error_reply(submission.error());
-  auto outcome = prepare(*submission, Names::kLookUp);
-  if (const Refused* refused = std::get_if<Refused>(&outcome)) {
+std::variant<AdminApi::Applied, AdminApi::Refused> AdminApi::put_in_force(
+    control::ConfigSubmission submission) {
+  auto outcome = prepare(submission, Names::kLookUp);
+  if (auto* refused = std::get_if<Refused>(&outcome)) {
     names_.keep(model_);
-    return refusal_reply(*refused);
+    return std::move(*refused);
   }
   Prepared& prepared = std::get<Prepared>(outcome);
-  const std::vector<std::string> changes = changes_to(prepared);
-  const std::vector<control::LeftOut> left_out = prepared.left_out;
+  Applied applied{changes_to(prepared), prepared.left_out};
   // Even without a change in words the file of an authority may have a new content: always a new
   // one.
-  if (auto installed = install(std::move(prepared), *submission); !installed) {
+  if (auto installed = install(std::move(prepared), std::move(submission)); !installed) {
     names_.keep(model_);
-    return control::error_reply(installed.error());
+    return Refused{{}, std::move(installed).error()};
   }
-  return changes_reply(revision_, changes, left_out);
+  return applied;
+}
+
+control::AdminReply AdminApi::apply(const control::AdminRequest& request) {
+  if (const auto reason = held()) return control::error_reply(*reason);
+  auto submission = control::submission_from_json(request.body);
+  if (!submission) return control::error_reply(submission.error());
+  const std::string file = submission->file;
+  const auto outcome = put_in_force(*std::move(submission));
+  if (const auto* refused = std::get_if<Refused>(&outcome)) return refusal_reply(*refused);
+  // Somebody has applied the file himself: an earlier failure with it is past.
+  if (!reload_.ok && reload_.file == file) reload_.succeed(file, revision_);
+  const Applied& applied = std::get<Applied>(outcome);
+  return changes_reply(revision_, applied.changes, applied.left_out);
+}
+
+bool AdminApi::follow_file(const std::string& file) {
+  const std::lock_guard lock{in_use_};
+  if (held()) return false;
+  Result<std::string> text = control::read_config_file(file);
+  if (!text) {
+    reload_.fail(file, revision_, {text.error().text()});
+    return true;
+  }
+  const auto outcome = put_in_force({file, *std::move(text)});
+  const auto* refused = std::get_if<Refused>(&outcome);
+  if (refused == nullptr) {
+    reload_.succeed(file, revision_);
+    return true;
+  }
+  std::vector<std::string> lines;
+  for (const control::Diagnostic& diagnostic : refused->diagnostics)
+    lines.push_back(diagnostic.text());
+  if (refused->error) lines.push_back(refused->error->text());
+  reload_.fail(file, revision_, std::move(lines));
+  return true;
 }
 
 }  // namespace weir::l7

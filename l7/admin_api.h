@@ -17,6 +17,7 @@
 #include "l4/control/config_partial.h"
 #include "l4/control/lane.h"
 #include "l4/control/model.h"
+#include "l4/control/reload_status.h"
 #include "l7/endpoint_health.h"
 #include "l7/endpoint_names.h"
 #include "l7/net/interface.h"
@@ -73,6 +74,9 @@ class AdminApi {
   Result<void> keep_state();
 
   control::AdminReply handle(const control::AdminRequest& request);
+  /// Applies the file, which has changed; whether it could be applied is in the log, and in
+  /// status() from then on. False where nothing may be changed now: try again.
+  [[nodiscard]] bool follow_file(const std::string& file);
   /// Goes on with looking names up, and gives workers the addresses that have changed. To be called
   /// again and again, by the control thread; while a request is being answered it does nothing.
   void follow_names(Instant now);
@@ -102,6 +106,11 @@ class AdminApi {
   control::AdminReply hold(const control::AdminRequest& request);
   /// Why nothing is changed now.
   [[nodiscard]] std::optional<Error> held();
+  struct Applied {
+    std::vector<std::string> changes;
+    std::vector<control::LeftOut> left_out;
+  };
+  std::variant<Applied, Refused> put_in_force(control::ConfigSubmission submission);
   /// What a person would want to read of it, one line each.
   [[nodiscard]] std::vector<std::string> changes_to(const Prepared& prepared) const;
   /// The generations: everything that is read from files.
@@ -126,6 +135,7 @@ class AdminApi {
   std::shared_ptr<const proxy::Snapshot> snapshot_;  // what is in force
   proxy::TlsFiles files_;                            // of it
   std::uint64_t revision_ = 0;
+  control::ReloadStatus reload_;          // of the file that is followed
   control::ConfigSubmission submission_;  // partial: something was left out, and is again
   control::Model model_;
   EndpointNames names_;

@@ -28,7 +28,9 @@
 #include "l4/control/admin.h"
 #include "l4/control/admin_flags.h"
 #include "l4/control/config.h"
+#include "l4/control/config_watch.h"
 #include "l7/admin_api.h"
+#include "l7/config_follower.h"
 #include "l7/log_writer.h"
 #include "l7/proxy/worker.h"
 #include "l7/take_over.h"
@@ -42,7 +44,8 @@ namespace {
 constexpr const char* kLaneFile = "l7-lane";  // in the state directory
 
 struct Options {
-  std::string config;
+  std::string config;  ///< absolute; empty: what was applied last
+  bool watch = false;
   control::AdminFlags admin{.socket = std::string{control::kL7SocketDefault}};
   std::string state_dir = "/var/lib/weir";
   std::string access_log = "/var/log/weir/access.log";
@@ -58,8 +61,7 @@ Result<control::ConfigSubmission> first_submission(const Options& options, const
   if (!options.config.empty()) {
     Result<std::string> text = control::read_config_file(options.config);
     if (!text) return std::move(text).error();
-    const std::string file = std::filesystem::absolute(options.config).lexically_normal().string();
-    return control::ConfigSubmission{file, std::move(*text)};
+    return control::ConfigSubmission{options.config, std::move(*text)};
   }
   auto kept = api.read_state();
   if (!kept) return std::move(kept).error();
@@ -237,8 +239,10 @@ class Doors {
 
 /// The control thread's life, until a signal, or another process, ends it: how long connections may
 /// last then.
-std::optional<Duration> supervise(int signals, Caretaker& caretaker, const AdminApi& api,
-                                  Doors& doors) {
+std::optional<Duration> supervise(int signals, Caretaker& caretaker, AdminApi& api, Doors& doors,
+                                  std::optional<control::ConfigWatch> watch) {
+  std::optional<ConfigFollower> follower;
+  if (watch) follower.emplace(*std::move(watch), api);
   while (true) {
     if (const auto signal = next_signal(signals, caretaker)) {
       log_info("stopping on signal {}", *signal);
@@ -321,12 +325,22 @@ Result<std::optional<Predecessor>> find_predecessor(const Options& options) {
   return found;
 }
 
+/// Nothing where it was not asked for.
+Result<std::optional<control::ConfigWatch>> watch_of(const Options& options) {
+  if (!options.watch) return std::optional<control::ConfigWatch>{};
+  Result<control::ConfigWatch> watch = control::ConfigWatch::open(options.config);
+  if (!watch) return std::move(watch).error();
+  return std::optional{*std::move(watch)};
+}
+
 Result<void> run(const Options& options) {
   Result<UniqueFd> signals = take_signals({SIGTERM, SIGINT, SIGHUP});
   if (!signals) return std::move(signals).error();
   Result<control::AdminServerOptions> admin = control::take_admin_flags(options.admin);
   if (!admin) return std::move(admin).error();
 
+  auto watch = watch_of(options);  // before the file is read: nothing is missed
+  if (!watch) return std::move(watch).error();
   auto found = find_predecessor(options);
   if (!found) return std::move(found).error();
   std::optional<Predecessor>& predecessor = *found;
@@ -374,7 +388,7 @@ Result<void> run(const Options& options) {
   // Who has taken over serves traffic already, and opens them as soon as the other one lets go.
   if (ended && !has_predecessor) ended = doors.open();
   if (ended) {
-    const auto longest = supervise(signals->get(), caretaker, api, doors);
+    const auto longest = supervise(signals->get(), caretaker, api, doors, *std::move(watch));
     if (longest) doors.hand_over();
     if (longest) retire(signals->get(), caretaker, *longest);
     if (!longest)
@@ -394,8 +408,10 @@ Result<void> run(const Options& options) {
 int main(int argc, char** argv) {
   weir::l7::Options options;
   CLI::App app{"weir-l7: terminates TLS and HTTP for the gateways of this node"};
-  app.add_option("--config", options.config,
-                 "configuration file; without it, the one that was applied last");
+  CLI::Option* config = app.add_option(
+      "--config", options.config, "configuration file; without it, the one that was applied last");
+  app.add_flag("--watch", options.watch, "apply the file again whenever it is replaced")
+      ->needs(config);
   weir::control::add_admin_flags(app, options.admin);
   app.add_option("--state-dir", options.state_dir, "what must survive a restart")
       ->capture_default_str();
@@ -428,6 +444,8 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
+  if (!options.config.empty())
+    options.config = std::filesystem::absolute(options.config).lexically_normal();
   weir::set_log_format(*weir::parse_log_format(options.log_format), "weir-l7");
   if (auto result = weir::l7::run(options); !result) {
     if (options.log_format == "json") {

@@ -21,10 +21,11 @@ using nlohmann::json;
 constexpr int kDepthMax = 8;
 
 /// Members that are levels.
-constexpr std::array<std::string_view, 17> kLevels{
-    "connections", "half_open",    "time_wait", "buffers",    "buffer_chunks", "open",
-    "idle",        "generations",  "revision",  "busy_share", "sessions",      "streams",
-    "exchanges",   "memory_bytes", "followed",  "failing",    "addresses"};
+constexpr std::array<std::string_view, 19> kLevels{
+    "connections", "half_open", "time_wait",         "buffers",        "buffer_chunks",
+    "open",        "idle",      "generations",       "revision",       "busy_share",
+    "sessions",    "streams",   "exchanges",         "memory_bytes",   "followed",
+    "failing",     "addresses", "services_left_out", "routes_left_out"};
 
 /// Members whose own members are names of one kind, and what a name is called as a label.
 struct NamedRow {
@@ -117,6 +118,7 @@ void add_daemon(const DaemonFacts& facts, Exposition& out) {
   out.sample(facts.process.cpu_s);
   out.family("process_start_time_seconds", MetricType::kGauge, "When weir-l7 began, since 1970");
   out.sample(facts.process.start_unix_s);
+  control::add_reload(out, "weir_l7", facts.reload);
 }
 
 void add_families(const MetricFamilies& families, Exposition& out) {
@@ -144,8 +146,14 @@ std::string metrics_text(std::string_view stats_json, const DaemonFacts& facts) 
         add_members(families, "", worker, worker["index"].dump(), 0);
     }
   }
-  if (stats.is_object() && stats.contains("names") && stats["names"].is_object())
-    add_members(families, "names", stats["names"], {}, 0);
+  if (stats.is_object()) {
+    json of_process = stats;
+    of_process.erase("workers");
+    if (const auto names = of_process.find("names");
+        names != of_process.end() && !names->is_object())
+      of_process.erase(names);
+    add_members(families, "", of_process, {}, 0);
+  }
   add_families(families, out);
   return out.text();
 }

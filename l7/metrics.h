@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "l4/control/process_facts.h"
+#include "l4/control/reload_status.h"
 
 namespace weir::l7 {
 
@@ -13,6 +14,7 @@ struct DaemonFacts {
   control::ProcessFacts process = {};
   std::string version = {};
   std::uint64_t revision = 0;
+  control::ReloadStatus reload = {};
 };
 
 /// Every number in the answer of GET /v1/stats, in Prometheus' text format: "tcp": {"resets_sent":

@@ -194,28 +194,28 @@ control::AdminReply routes_reply(const control::Model& model, const proxy::Snaps
   const auto wanted = wanted_rule(request);
   if (!wanted) return control::error_reply(wanted.error());
   json rows = json::array();
-  const auto add = [&](const control::HttpRoute& route, std::size_t i) -> json* {
-    const std::string name = route.name + "/" + rule_name(route, i);
-    if (*wanted && name != **wanted) return nullptr;
-    json row = rule_json(route, i);
+  const auto add = [&](json row) {
+    const std::string name = row["route"].get<std::string>() + "/" + row["rule"].get<std::string>();
+    if (*wanted && name != **wanted) return;
     const auto counted = totals.routes.find(name);
     row["counters"] =
-        named(counted == totals.routes.end() ? proxy::RouteCounters{} : counted->second);
+        named(counted == totals.routes.end() ? proxy::RequestCounters{} : counted->second);
     if (*wanted)
       for (json& service : row["services"])
         service["endpoints"] = endpoints_json(
             snapshot.services[snapshot.service_names.at(service["service"].get<std::string>())],
             totals.read_at);
-    return &rows.emplace_back(std::move(row));
+    rows.push_back(std::move(row));
   };
   for (const control::HttpRoute& route : model.http_routes)
     for (std::size_t i = 0; i < route.rules.size(); ++i)
-      add(route, i);
-  for (const control::TlsRoute& route : model.tls_routes)
-    if (json* row = add(proxy::as_http_route(route), 0)) {
-      (*row)["answer"] = "passthrough";
-      (*row)["matches"] = {"TLS"};
-    }
+      add(rule_json(route, i));
+  for (const control::TlsRoute& route : model.tls_routes) {
+    json row = rule_json(proxy::as_http_route(route), 0);
+    row["answer"] = "passthrough";
+    row["matches"] = json::array({"TLS"});
+    add(std::move(row));
+  }
   if (*wanted && rows.empty())
     return control::error_reply(Error{ErrorCode::kNotFound,
                                       fmt::format("there is no rule '{}'", **wanted),

@@ -24,20 +24,22 @@ TrafficTotals totals_of(std::span<const proxy::WorkerReport> reports, Instant re
     totals.log_dropped += report.log_dropped;
     totals.busy_time += report.busy_time;
     totals.idle_time += report.idle_time;
-    for (const proxy::RouteCounters& route : report.routes)
+    for (const proxy::RequestCounters& service : report.services)
+      totals.services[service.name].add(service);
+    for (const proxy::RequestCounters& route : report.routes)
       totals.routes[route.name].add(route);
   }
   return totals;
 }
 
-NamedNumbers named(const proxy::RouteCounters& counters) {
+NamedNumbers named(const proxy::RequestCounters& counters) {
   NamedNumbers row{{"requests", counters.requests()},
                    {"failures", counters.failures},
                    {"duration_us", counters.duration_us}};
   for (std::size_t i = 2; i < counters.responses.size(); ++i)
     row[fmt::format("responses_{}xx", i)] = counters.responses[i];
   for (std::size_t i = 0; i < counters.within.size(); ++i)
-    row[fmt::format("within_{}ms", proxy::RouteCounters::kBoundsMs[i])] = counters.within[i];
+    row[fmt::format("within_{}ms", proxy::RequestCounters::kBoundsMs[i])] = counters.within[i];
   return row;
 }
 

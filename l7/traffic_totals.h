@@ -5,7 +5,6 @@
 #include <map>
 #include <span>
 #include <string>
-#include <unordered_map>
 
 #include "l4/base/clock.h"
 #include "l7/proxy/worker.h"
@@ -22,16 +21,17 @@ struct TrafficTotals {
   std::uint64_t log_dropped = 0;             ///< lines
   Duration busy_time{};
   Duration idle_time{};
-  std::unordered_map<std::string, proxy::RouteCounters> routes =
-      {};  ///< "route/rule"; those with any
+  using ByName = std::map<std::string, proxy::RequestCounters>;
+  ByName services = {};  ///< those with any
+  ByName routes = {};    ///< "route/rule", likewise
 };
 
 TrafficTotals totals_of(std::span<const proxy::WorkerReport> reports, Instant read_at);
 
 /// Numbers by the names that they have in the API.
 using NamedNumbers = std::map<std::string, std::uint64_t>;
-NamedNumbers named(const proxy::RouteCounters& counters);
-/// Without the time and the routes.
+NamedNumbers named(const proxy::RequestCounters& counters);
+/// Without the time, services and routes.
 NamedNumbers named(const TrafficTotals& totals);
 
 }  // namespace weir::l7

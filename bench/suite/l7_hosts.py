@@ -135,7 +135,7 @@ class L7Lab(BenchLab):
 
     def need(self):
         for tool in ("ip", "nsenter", "bpftool", "ethtool", "nginx", "haproxy", "wrk", "h2load",
-                     "nghttpd", "openssl", "taskset"):
+                     "nghttpd", "openssl", "taskset", "chrt"):
             if shutil.which(tool) is None:
                 raise LabError(f"{tool} is not installed; run tools/setup")
         programs.need(*(weirlab.BUILD / part for part in ("l4/weir-l4", "l7/weir-l7", "tools/weir/weir",

@@ -188,11 +188,12 @@ void ConfigParser::check_snat_addresses() {
   }
 }
 
-void ConfigParser::claim_name(std::string_view kind, const std::string& name,
-                              const Fields& fields) {
+void ConfigParser::claim_name(std::string_view kind, const std::string& name, const Fields& fields,
+                              std::string_view among) {
   if (name.empty()) return;
   const Position at = fields.find("name")->at;
-  const auto [first, inserted] = names_.try_emplace({std::string{kind}, name}, at);
+  const auto [first, inserted] =
+      names_.try_emplace({std::string{among.empty() ? kind : among}, name}, at);
   if (inserted) return;
   reader_.report(
       at, fmt::format("{} '{}' has the name of another in line {}", kind, name, first->second.line),

@@ -186,7 +186,9 @@ class ConfigParser {
   void check_gateway_reference(const Reference& reference);
   void check_families();
   void check_snat_addresses();
-  void claim_name(std::string_view kind, const std::string& name, const Fields& fields);
+  /// `among`: what has different names, where that is more than one kind.
+  void claim_name(std::string_view kind, const std::string& name, const Fields& fields,
+                  std::string_view among = {});
   void claim_vip(const VipKey& key, const std::string& owner, Position at);
   void check_port_ranges();
   std::optional<std::string> readable_file(const YamlNode& node, std::string_view what);
@@ -223,10 +225,11 @@ void ConfigParser::read_list(const Fields& fields, std::string_view key, std::st
                              std::size_t maximum, const Read& read, std::vector<Item>& into) {
   const YamlNode* list = fields.find(key);
   if (list == nullptr) return;
-  // Sentences are made when somebody is to read them: there are ten thousand routes in a file.
-  if (list->kind != YamlKind::kList &&
-      !reader_.is_list(*list, fields.label(key), fmt::format("a list of {}", kind)))
+  // The sentence is made only where somebody is to read it: a file may have 10,000 routes.
+  if (list->kind != YamlKind::kList) {
+    reader_.report_no_list(*list, fields.label(key), fmt::format("a list of {}", kind));
     return;
+  }
   if (list->children.size() > maximum) {
     reader_.report(list->at,
                    fmt::format("{} has {} entries", fields.label(key), list->children.size()),

@@ -63,29 +63,54 @@ std::string name_of(const YamlNode& root, Place place) {
   return owner_of(kind, value.children[place.child], place.child);
 }
 
+/// A tree without the objects that were taken out of it, which stays as it is.
+class Remainder {
+ public:
+  explicit Remainder(const YamlNode& whole)
+      : root_{whole}, sections_{whole.children.begin(), whole.children.end()} {
+    root_.children = sections_;
+  }
+  Remainder(const Remainder&) = delete;
+  Remainder& operator=(const Remainder&) = delete;
+
+  [[nodiscard]] const YamlNode& root() const { return root_; }
+
+  void take_out(std::size_t section, const std::set<std::size_t>& children) {
+    YamlNode& value = sections_[section + 1];
+    const std::size_t step = step_of(value);
+    std::vector<YamlNode> rest;
+    rest.reserve(value.children.size());
+    for (std::size_t i = 0; i < value.children.size(); i += step) {
+      const auto object = value.children.subspan(i, step);
+      if (!children.contains(i)) rest.insert(rest.end(), object.begin(), object.end());
+    }
+    std::vector<YamlNode>& kept = kept_[section];
+    kept = std::move(rest);
+    value.children = kept;
+  }
+
+ private:
+  YamlNode root_;
+  std::vector<YamlNode> sections_;
+  std::map<std::size_t, std::vector<YamlNode>> kept_;  // by section: its children
+};
+
 /// False where a diagnostic is about no object: then nothing is taken out.
-bool take_out(YamlTree& tree, const std::vector<Diagnostic>& diagnostics,
+bool take_out(Remainder& tree, const std::vector<Diagnostic>& diagnostics,
               std::vector<LeftOut>& left_out) {
-  const YamlNode& root = tree.root;
   std::map<Place, std::vector<Diagnostic>> by_place;
   for (const Diagnostic& diagnostic : diagnostics) {
-    const std::optional<Place> place = place_of(root, diagnostic);
+    const std::optional<Place> place = place_of(tree.root(), diagnostic);
     if (!place) return false;
     by_place[*place].push_back(diagnostic);
   }
-  for (auto& [place, reasons] : by_place)
-    left_out.push_back({name_of(root, place), std::move(reasons)});
-  std::vector<YamlNode> sections{root.children.begin(), root.children.end()};
-  for (std::size_t i = 0; i + 1 < sections.size(); i += 2) {
-    YamlNode& section = sections[i + 1];
-    std::vector<YamlNode> kept;
-    for (std::size_t k = 0; k < section.children.size(); k += step_of(section)) {
-      const auto object = section.children.subspan(k, step_of(section));
-      if (!by_place.contains({i, k})) kept.insert(kept.end(), object.begin(), object.end());
-    }
-    section.children = tree.keep(kept);
+  std::map<std::size_t, std::set<std::size_t>> by_section;
+  for (auto& [place, reasons] : by_place) {
+    left_out.push_back({name_of(tree.root(), place), std::move(reasons)});
+    by_section[place.section].insert(place.child);
   }
-  tree.root.children = tree.keep(sections);
+  for (const auto& [section, children] : by_section)
+    tree.take_out(section, children);
   return true;
 }
 
@@ -95,21 +120,22 @@ PartialOutcome parse_config_partially(std::string_view text, const std::string& 
                                       const Objections& objections) {
   // Too large, or no YAML: there is nothing to take apart.
   if (text.size() > kConfigBytesMax) return {parse_config(text, file), {}};
-  auto tree = parse_yaml(text);
-  auto* whole = std::get_if<YamlTree>(&tree);
+  const auto parsed = parse_yaml(text);
+  const auto* whole = std::get_if<YamlTree>(&parsed);
   if (whole == nullptr) return {parse_config(text, file), {}};
+  Remainder tree{whole->root};
   PartialOutcome result;
   std::vector<Diagnostic> diagnostics;
   for (int round = 0; round < kRoundsMax; ++round) {
     result.outcome = {};
     result.outcome.source.file = file;
     ConfigReader reader{file};
-    ConfigParser{reader, result.outcome}.parse_document(whole->root);
+    ConfigParser{reader, result.outcome}.parse_document(tree.root());
     result.outcome.warnings = reader.take_warnings();
     diagnostics = reader.take_diagnostics();
     if (diagnostics.empty()) diagnostics = objections(result.outcome.model, result.outcome.source);
     if (diagnostics.empty()) return result;
-    if (!take_out(*whole, diagnostics, result.left_out)) break;
+    if (!take_out(tree, diagnostics, result.left_out)) break;
   }
   set_diagnostics(result.outcome, std::move(diagnostics));
   return {std::move(result.outcome), {}};

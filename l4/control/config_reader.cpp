@@ -1,7 +1,8 @@
 #include "l4/control/config_reader.h"
 
 #include <algorithm>
-#include <functional>
+#include <utility>
+#include <vector>
 
 #include "l4/control/units.h"
 
@@ -48,6 +49,17 @@ std::string did_you_mean(std::string_view word, std::span<const std::string_view
   return nearest.empty() ? std::string{} : fmt::format("did you mean '{}'?", nearest);
 }
 
+/// Cut between characters: the bytes that continue one in UTF-8 are 0x80 to 0xbf.
+std::string shortened(std::string_view text) {
+  std::size_t length = std::min(text.size(), kQuotedMax);
+  while (length > 0 && length < text.size() &&
+         (static_cast<unsigned char>(text[length]) & 0xc0) == 0x80)
+    --length;
+  std::string shown{text.substr(0, length)};
+  if (length < text.size()) shown += "…";
+  return shown;
+}
+
 }  // namespace
 
 std::string_view nearest_word(std::string_view word, std::span<const std::string_view> words) {
@@ -66,21 +78,6 @@ std::string_view nearest_word(std::string_view word, std::span<const std::string
   }
   return nearest;
 }
-
-namespace {
-
-/// Cut between characters: the bytes that continue one in UTF-8 are 0x80 to 0xbf.
-std::string shortened(std::string_view text) {
-  std::size_t length = std::min(text.size(), kQuotedMax);
-  while (length > 0 && length < text.size() &&
-         (static_cast<unsigned char>(text[length]) & 0xc0) == 0x80)
-    --length;
-  std::string shown{text.substr(0, length)};
-  if (length < text.size()) shown += "…";
-  return shown;
-}
-
-}  // namespace
 
 std::string found_text(const YamlNode& node) {
   switch (node.kind) {
@@ -263,8 +260,13 @@ std::optional<std::string> ConfigReader::hostname(const YamlNode& node, std::str
 bool ConfigReader::is_list(const YamlNode& node, std::string_view what,
                            std::string_view expectation) {
   if (node.kind == YamlKind::kList) return true;
-  report(node.at, fmt::format("{} is {}", what, found_text(node)), std::string{expectation});
+  report_no_list(node, what, expectation);
   return false;
+}
+
+void ConfigReader::report_no_list(const YamlNode& node, std::string_view what,
+                                  std::string_view expectation) {
+  report(node.at, fmt::format("{} is {}", what, found_text(node)), std::string{expectation});
 }
 
 bool ConfigReader::accept(Position at, std::string_view what, const MaybeObjection& objection) {
@@ -298,22 +300,23 @@ void leave_out_repeated(ConfigReader& reader, std::string_view owner,
   for (const MapEntry& entry : entries)
     order.emplace_back(entry.key, order.size());
   std::ranges::sort(order);
-  std::vector<std::size_t> repeated;
-  for (std::size_t i = 1, first = 0; i < order.size(); ++i) {
-    if (order[i].first != order[first].first) {
-      first = i;
-      continue;
-    }
-    const MapEntry& entry = entries[order[i].second];
-    reader.report(entry.at,
-                  fmt::format("key '{}' appears twice in {}; the first is in line {}",
-                              shortened(entry.key), owner, entries[order[first].second].at.line),
-                  "", "keep one of them");
-    repeated.push_back(order[i].second);
+  if (std::ranges::adjacent_find(order, {}, [](const auto& one) { return one.first; }) ==
+      order.end())
+    return;
+  std::vector<std::size_t> first_of(entries.size());
+  for (std::size_t i = 0, first = 0; i < order.size(); ++i) {
+    if (order[i].first != order[first].first) first = i;
+    first_of[order[i].second] = order[first].second;
   }
-  std::ranges::sort(repeated, std::greater{});
-  for (const std::size_t i : repeated)
-    entries.erase(entries.begin() + static_cast<std::ptrdiff_t>(i));
+  for (std::size_t i = 0; i < entries.size(); ++i) {  // in file order: not all may be shown
+    if (first_of[i] == i) continue;
+    reader.report(entries[i].at,
+                  fmt::format("key '{}' appears twice in {}; the first is in line {}",
+                              shortened(entries[i].key), owner, entries[first_of[i]].at.line),
+                  "", "keep one of them");
+    entries[i].value = nullptr;
+  }
+  std::erase_if(entries, [](const MapEntry& entry) { return entry.value == nullptr; });
 }
 
 }  // namespace
@@ -343,9 +346,9 @@ Fields::Fields(ConfigReader& reader, const YamlNode& node, std::string owner, co
       at_{node.at},
       owner_{std::move(owner)},
       is_map_{node.kind == YamlKind::kMap},
-      entries_{
-          entries_of(reader, node, owner_,
-                     is_map_ ? "" : fmt::format("a map with {}", fmt::join(words.known, ", ")))} {
+      entries_{entries_of(reader, node, owner_,
+                          is_map_ ? "" /* wanted only of what is none */
+                                  : fmt::format("a map with {}", fmt::join(words.known, ", ")))} {
   for (const MapEntry& entry : entries_) {
     if (contains(words.known, entry.key)) continue;
     const auto refused = std::ranges::find(words.refused, entry.key, &Refused::word);

@@ -3,7 +3,6 @@
 #include <cstdint>
 #include <initializer_list>
 #include <limits>
-#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -67,6 +66,7 @@ class ConfigReader {
   std::optional<std::string> name(const YamlNode& node, std::string_view what);
   std::optional<std::string> hostname(const YamlNode& node, std::string_view what);
   bool is_list(const YamlNode& node, std::string_view what, std::string_view expectation);
+  void report_no_list(const YamlNode& node, std::string_view what, std::string_view expectation);
 
   template <typename Enum>
   std::optional<Enum> choice(const YamlNode& node, std::string_view what,

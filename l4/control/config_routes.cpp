@@ -13,6 +13,8 @@ constexpr std::size_t kHostnamesMax = 256;
 constexpr std::size_t kRulesMax = 1024;
 constexpr std::size_t kMatchesMax = 256;
 constexpr std::size_t kBackendRefsMax = 256;
+/// What is counted, logged and listed goes by the name of the route, of whichever kind.
+constexpr std::string_view kRoutes = "route";
 
 }  // namespace
 
@@ -24,7 +26,7 @@ std::optional<HttpRoute> ConfigParser::parse_route(const YamlNode& node, std::si
   HttpRoute route;
   if (const YamlNode* name = fields.need("name", "a name that is unique among the routes")) {
     route.name = reader_.name(*name, fields.label("name")).value_or("");
-    claim_name("httpRoute", route.name, fields);
+    claim_name("httpRoute", route.name, fields, kRoutes);
   }
   fields.need("parentRefs", "the gateways it is attached to: [{name: edge}]");
   read_list(
@@ -64,7 +66,7 @@ std::optional<TlsRoute> ConfigParser::parse_tls_route(const YamlNode& node, std:
   TlsRoute route;
   if (const YamlNode* name = fields.need("name", "a name that is unique among the TLS routes")) {
     route.name = reader_.name(*name, fields.label("name")).value_or("");
-    claim_name("tlsRoute", route.name, fields);
+    claim_name("tlsRoute", route.name, fields, kRoutes);
   }
   fields.need("parentRefs", "the gateways it is attached to: [{name: edge, sectionName: tls}]");
   read_list(

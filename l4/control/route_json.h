@@ -15,6 +15,7 @@
 #include "l4/control/admin.h"
 #include "l4/control/config_partial.h"
 #include "l4/control/json_text.h"
+#include "l4/control/reload_status.h"
 
 /// What routes of the admin API read and say in the same way. For their sources alone: no other
 /// header has JSON in it.
@@ -68,6 +69,16 @@ inline nlohmann::json left_out_json(const std::vector<LeftOut>& left_out) {
     list.push_back({{"object", object.object}, {"diagnostics", std::move(lines)}});
   }
   return list;
+}
+
+/// Null where no file was read without being asked to.
+inline nlohmann::json reload_json(const ReloadStatus& status) {
+  if (status.file.empty()) return {};
+  return {{"file", status.file},
+          {"state", status.ok ? "ok" : "failed"},
+          {"at", status.at_unix_s},
+          {"revision", status.revision},
+          {"diagnostics", status.diagnostics}};
 }
 
 /// With nlohmann::json or ordered_json.

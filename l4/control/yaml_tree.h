@@ -17,7 +17,7 @@ namespace weir::control {
 
 enum class YamlKind : std::uint8_t { kNull, kScalar, kList, kMap };
 
-/// Text and children belong to the tree. An alias has the children of its anchor.
+/// Text and children belong to the tree.
 struct YamlNode {
   YamlKind kind = YamlKind::kNull;
   Position at;
@@ -29,9 +29,9 @@ struct YamlNode {
 /// is also freed one by one.
 class YamlTree {
  public:
-  /// `bytes`: as much as the text has, for a start.
-  explicit YamlTree(std::size_t bytes)
-      : memory_{std::make_unique<std::pmr::monotonic_buffer_resource>(4 * bytes + 1024)} {}
+  /// What a text of so many bytes begins with; nodes of dense YAML take some ten times its size.
+  explicit YamlTree(std::size_t text_bytes)
+      : memory_{std::make_unique<std::pmr::monotonic_buffer_resource>(4 * text_bytes + 1024)} {}
 
   YamlNode root;
 
@@ -55,7 +55,8 @@ inline constexpr std::size_t kYamlNodesMax = 4'000'000;
 inline constexpr std::size_t kYamlTextBytesMax = 2 * kConfigBytesMax;
 inline constexpr std::size_t kYamlDepthMax = 32;
 
-/// One document; an empty text is a null node. Aliases are expanded.
+/// One document; an empty text is a null node. An alias shares its anchor's children; readers see
+/// it as a copy, and the limits count it as one.
 std::variant<YamlTree, YamlProblem> parse_yaml(std::string_view text);
 
 }  // namespace weir::control

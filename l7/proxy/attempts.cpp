@@ -91,7 +91,6 @@ std::optional<Exchanges::Outcome> Exchanges::choose_service(Exchange& exchange, 
   if (session) exchange.sticky = session->endpoint;
   if (hashes(exchange.service->balancing.policy)) exchange.hash = request_hash(exchange);
   exchange.service->state->exchanges.fetch_add(1, kRelaxed);
-  if (!exchange.is_mirror()) ++services_[exchange.service_index].requests;
   if (exchange.service->endpoints.empty()) {
     exchange.detail = "no address of its endpoints' names is known";
     return refuse(exchange, http::Status::kServiceUnavailable, Reason::kNoEndpoint, now);

@@ -108,14 +108,20 @@ CoreCounters Core::counters() const {
   return counters;
 }
 
-std::vector<ServiceCounters> Core::service_counters() const { return exchanges_.services(); }
+namespace {
 
-std::vector<RouteCounters> Core::route_counters() const {
-  std::vector<RouteCounters> used;
-  for (const RouteCounters& route : exchanges_.routes())
-    if (route.requests() > 0) used.push_back(route);
+std::vector<RequestCounters> used(const std::vector<RequestCounters>& all) {
+  std::vector<RequestCounters> used;
+  std::ranges::copy_if(all, std::back_inserter(used),
+                       [](const RequestCounters& counters) { return counters.requests() > 0; });
   return used;
 }
+
+}  // namespace
+
+std::vector<RequestCounters> Core::service_counters() const { return used(exchanges_.services()); }
+
+std::vector<RequestCounters> Core::route_counters() const { return used(exchanges_.routes()); }
 
 // ---- events ------------------------------------------------------------------------------------
 

@@ -83,8 +83,8 @@ class Core {
   [[nodiscard]] UpstreamCounters upstream_counters() const {
     return exchanges_.upstreams().counters();
   }
-  [[nodiscard]] std::vector<ServiceCounters> service_counters() const;
-  [[nodiscard]] std::vector<RouteCounters> route_counters() const;
+  [[nodiscard]] std::vector<RequestCounters> service_counters() const;
+  [[nodiscard]] std::vector<RequestCounters> route_counters() const;
 
  private:
   // core.cpp: what all connections have in common.

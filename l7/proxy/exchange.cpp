@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
+#include <limits>
 
 #include "l4/base/bytes.h"
 #include "l4/base/random.h"
@@ -122,6 +124,7 @@ void Exchange::begin(GenerationRef with, const ClientFacts& from, Instant first,
   forwarded_for.reset();
   rule = nullptr;
   prefix_size = 0;
+  max_forwards.reset();
   service = nullptr;
   upstream = {};
   endpoint = {};
@@ -205,6 +208,12 @@ void Exchange::prepare_request(const std::optional<tls::ClientIdentity>& identit
   http::remove_hop_by_hop(head.fields);
   set_hop_by_hop(head.fields, random);
   head.fields.remove("Expect");
+  // Behind what Connection could take away.
+  if (max_forwards) {
+    std::array<char, std::numeric_limits<std::uint32_t>::digits10 + 1> digits{};
+    const auto written = std::to_chars(digits.data(), digits.data() + digits.size(), *max_forwards);
+    head.fields.set("Max-Forwards", {digits.data(), written.ptr});
+  }
   // RFC 9110, section 7.6.3: a gateway names itself and the version it was spoken to in.
   const std::string_view via = is_h2()                   ? "2 weir"
                                : head.minor_version == 1 ? "1.1 weir"

@@ -183,7 +183,8 @@ class Exchange {
   const ListenerEntry* listener = nullptr;
   std::optional<wire::IpAddress> forwarded_for;  ///< whom trusted proxies have named, if they have
   const Rule* rule = nullptr;
-  std::size_t prefix_size = 0;  ///< of the path, that the rule's prefix has matched
+  std::size_t prefix_size = 0;                ///< of the path, that the rule's prefix has matched
+  std::optional<std::uint32_t> max_forwards;  ///< to be written for the endpoint
   const ServiceEntry* service = nullptr;
   ServiceIndex service_index = 0;
   UpstreamId upstream;

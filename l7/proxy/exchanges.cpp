@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <limits>
 #include <utility>
@@ -92,15 +91,16 @@ void Exchanges::install(Generation& generation) {
   upstreams_.use(generation);
   // Whoever made the generation has laid them out, and destroys those that they replace with it.
   TrafficCounters& next = generation.traffic();
-  for (const ServiceCounters& before : services_)
-    if (const auto now = snapshot.service_names.find(before.name);
-        now != snapshot.service_names.end())
-      next.services[now->second].requests = before.requests;
-  for (RouteCounters& before : routes_) {
-    if (before.requests() == 0) continue;
-    if (const auto now = snapshot.rule_names.find(before.name); now != snapshot.rule_names.end())
-      std::swap(before, next.routes[now->second]);
-  }
+  const auto go_on = [](std::vector<RequestCounters>& before, const auto& names,
+                        std::vector<RequestCounters>& after) {
+    for (RequestCounters& counters : before) {
+      if (counters.requests() == 0) continue;
+      if (const auto now = names.find(counters.name); now != names.end())
+        std::swap(counters, after[now->second]);
+    }
+  };
+  go_on(services_, snapshot.service_names, next.services);
+  go_on(routes_, snapshot.rule_names, next.routes);
   services_.swap(next.services);
   routes_.swap(next.routes);
   current_ = &snapshot;
@@ -122,6 +122,7 @@ Exchanges::Outcome Exchanges::start(Exchange& exchange, Instant now) {
     return refuse(exchange, *refusal, now);
   }
   if (const auto answered = find_route(exchange, now)) return *answered;
+  if (const auto refused = check_max_forwards(exchange, now)) return *refused;
   exchange.body_bytes_max = exchange.listener->limits.body_bytes;
   const http::BodyFraming& body = exchange.framing().body;
   if (exchange.body_bytes_max != 0 && body.kind == http::BodyKind::kLength &&
@@ -140,7 +141,6 @@ Exchanges::Outcome Exchanges::forward(Exchange& exchange, Instant now) {
   }
   if (exchange.is_connect())
     if (const auto refused = check_connect(exchange, now)) return *refused;
-  if (const auto refused = take_a_forward(exchange, now)) return *refused;
   const tls::Session* session = exchange.facts->tls;
   exchange.prepare_request(session != nullptr ? session->client() : std::nullopt, random_,
                            scratch_);
@@ -169,28 +169,28 @@ std::optional<Exchanges::Outcome> Exchanges::check_connect(Exchange& exchange, I
   return std::nullopt;
 }
 
-/// RFC 9110, section 7.6.2: whoever looks for the proxies on a way counts them, and the last one
-/// answers. As an origin Weir has neither method.
-std::optional<Exchanges::Outcome> Exchanges::take_a_forward(Exchange& exchange, Instant now) {
-  http::RequestHead& head = exchange.head();
+/// RFC 9110, section 7.6.2: OPTIONS and TRACE may say how often they are to be forwarded. Weir
+/// counts down and answers at 0, with 501: it implements neither method itself.
+std::optional<Exchanges::Outcome> Exchanges::check_max_forwards(Exchange& exchange, Instant now) {
+  const http::RequestHead& head = exchange.head();
   if (head.method != "OPTIONS" && head.method != "TRACE") return std::nullopt;
   const std::optional<std::string_view> text = head.fields.find("Max-Forwards");
   if (!text) return std::nullopt;
+  const char* const text_end = text->data() + text->size();
   std::uint32_t left = 0;
-  const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), left);
+  const auto [end, error] = std::from_chars(text->data(), text_end, left);
   // What is too large to count is the most that is counted.
   if (error == std::errc::result_out_of_range) left = std::numeric_limits<std::uint32_t>::max();
-  if (error == std::errc::invalid_argument || end != text->data() + text->size()) {
-    exchange.detail = "Max-Forwards is no number";
+  const bool is_number = error != std::errc::invalid_argument && end == text_end;
+  if (!is_number || head.fields.count("Max-Forwards") > 1) {
+    exchange.detail = "Max-Forwards is not one number";
     return refuse(exchange, http::Status::kBadRequest, Reason::kBadRequest, now);
   }
   if (left == 0) {
     exchange.detail = "Max-Forwards: 0";
     return refuse(exchange, http::Status::kNotImplemented, Reason::kNotSupported, now);
   }
-  std::array<char, std::numeric_limits<std::uint32_t>::digits10 + 1> digits{};
-  const auto written = std::to_chars(digits.begin(), digits.end(), left - 1);
-  head.fields.set("Max-Forwards", {digits.begin(), written.ptr});
+  exchange.max_forwards = left - 1;
   return std::nullopt;
 }
 

@@ -88,8 +88,8 @@ class Exchanges {
   [[nodiscard]] AccessLog& access_log() { return access_log_; }
   [[nodiscard]] const AccessLog& access_log() const { return access_log_; }
   [[nodiscard]] const ExchangeCounters& counters() const { return counters_; }
-  [[nodiscard]] const std::vector<ServiceCounters>& services() const { return services_; }
-  [[nodiscard]] const std::vector<RouteCounters>& routes() const { return routes_; }
+  [[nodiscard]] const std::vector<RequestCounters>& services() const { return services_; }
+  [[nodiscard]] const std::vector<RequestCounters>& routes() const { return routes_; }
   [[nodiscard]] std::uint32_t size() const { return exchanges_.size(); }
 
  private:
@@ -97,7 +97,7 @@ class Exchanges {
 
   [[nodiscard]] std::optional<Outcome> find_route(Exchange& exchange, Instant now);
   [[nodiscard]] std::optional<Outcome> check_connect(Exchange& exchange, Instant now);
-  [[nodiscard]] std::optional<Outcome> take_a_forward(Exchange& exchange, Instant now);
+  [[nodiscard]] std::optional<Outcome> check_max_forwards(Exchange& exchange, Instant now);
   [[nodiscard]] bool is_ready(Exchange& exchange, UpstreamConnection& upstream);
   [[nodiscard]] Outcome step_tunnel(Exchange& exchange, UpstreamConnection& upstream, Instant now);
   [[nodiscard]] Outcome finish(Exchange& exchange, Instant now);
@@ -114,7 +114,7 @@ class Exchanges {
 
   // recording.cpp
   void record(Exchange& exchange, Instant now);
-  void count_route(const Exchange& exchange, Duration duration);
+  void count_traffic(const Exchange& exchange, Duration duration);
   [[nodiscard]] bool is_logged(const Exchange& exchange, Duration duration);
   void write_log(Exchange& exchange, Instant now);
   void name_request(Exchange& exchange);
@@ -184,8 +184,8 @@ class Exchanges {
   MirrorPool mirrors_;  // before exchanges, which refer to it
   Slab<Exchange> exchanges_{kExchangesMax};
   const Snapshot* current_ = nullptr;
-  std::vector<ServiceCounters> services_;  // by index of the current snapshot
-  std::vector<RouteCounters> routes_;      // likewise, by index of the rule
+  std::vector<RequestCounters> services_;  // by index of the current snapshot
+  std::vector<RequestCounters> routes_;    // likewise, by index of the rule
   /// Who waits for an endpoint with room, first come first; of each service that has any.
   std::unordered_map<const ServiceState*, std::deque<ExchangeId>> queues_;
   AccessLog access_log_;

@@ -33,27 +33,30 @@ bool Exchanges::is_logged(const Exchange& exchange, Duration duration) {
          chance(policy.sample);
 }
 
-void Exchanges::count_route(const Exchange& exchange, Duration duration) {
+/// The exchange may have begun under another configuration than that of the counters: then what has
+/// the same name counts.
+void Exchanges::count_traffic(const Exchange& exchange, Duration duration) {
   if (exchange.rule == nullptr) return;
   const Snapshot& its = exchange.generation->snapshot();
-  auto index = static_cast<std::size_t>(exchange.rule - its.rules.data());
-  if (&its != current_) {  // it began under another configuration
-    const auto now = current_->rule_names.find(exchange.rule->full_name());
-    if (now == current_->rule_names.end()) return;
-    index = now->second;
-  }
-  RouteCounters& counters = routes_[index];
-  ++counters.responses[static_cast<std::size_t>(exchange.status / 100) % 6];
-  if (is_failure(exchange.reason)) ++counters.failures;
-  counters.duration_us += static_cast<std::uint64_t>(
-      std::chrono::duration_cast<std::chrono::microseconds>(duration).count());
-  for (std::size_t i = 0; i < counters.within.size(); ++i)
-    if (duration <= milliseconds(RouteCounters::kBoundsMs[i])) ++counters.within[i];
+  const auto count = [&](std::vector<RequestCounters>& all, std::size_t index, const auto& names,
+                         const auto& name) {
+    if (&its != current_) {
+      const auto now = names.find(name());
+      if (now == names.end()) return;
+      index = now->second;
+    }
+    all[index].count(exchange.status, is_failure(exchange.reason), duration);
+  };
+  count(routes_, static_cast<std::size_t>(exchange.rule - its.rules.data()), current_->rule_names,
+        [&] { return exchange.rule->full_name(); });
+  if (exchange.service != nullptr)
+    count(services_, exchange.service_index, current_->service_names,
+          [&] { return exchange.service->name; });
 }
 
 void Exchanges::record(Exchange& exchange, Instant now) {
   if (exchange.is_mirror()) return record_mirror(exchange);
-  count_route(exchange, now - exchange.first_byte);
+  count_traffic(exchange, now - exchange.first_byte);
   const bool passes_through = exchange.passes_through();
   ++(passes_through ? counters_.passed_through : counters_.requests);
   if (exchange.is_h2()) ++counters_.requests_h2;

@@ -112,7 +112,7 @@ struct Snapshot {
   [[nodiscard]] const ListenerEntry* listener_for(const Bind& bind, std::string_view host) const;
 };
 
-/// As what a snapshot has its rule: one, for whatever is asked for by the route's names.
+/// The HTTP route that a TLS route is to a snapshot: one rule, for whatever asks for its hostnames.
 control::HttpRoute as_http_route(const control::TlsRoute& route);
 
 /// The same model gives an equal snapshot. The model is valid, so this cannot fail. What is known

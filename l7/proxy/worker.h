@@ -28,8 +28,8 @@ struct WorkerReport {
   tcp::StackCounters tcp;
   CoreCounters core;
   UpstreamCounters upstream;
-  std::vector<ServiceCounters> services;
-  std::vector<RouteCounters> routes;  ///< rules that have had requests
+  std::vector<RequestCounters> services;  ///< that have had requests
+  std::vector<RequestCounters> routes;    ///< likewise: rules
   MailCounters mail;
   std::uint64_t log_dropped = 0;
   std::uint64_t turns = 0;

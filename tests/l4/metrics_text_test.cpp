@@ -74,7 +74,11 @@ TEST(MetricsText, SaysWhichBackendsAreDownAndWhatBecameOfTheFile) {
   MetricsReading reading = loaded_reading();
   EXPECT_THAT(metrics_text(reading, kSeriesMaxDefault), Not(HasSubstr("weir_config_reload")));
   reading.backends_down = 1;
-  reading.reload = {false, 1764061200, 4, 2};
+  reading.reload = {.file = "/etc/weir.yaml",
+                    .ok = false,
+                    .last_ok_unix_s = 1764061200,
+                    .ok_total = 4,
+                    .failures_total = 2};
   reading.loaded->vips[0].backends[0].up = true;
   reading.loaded->vips[0].backends[1].up = false;
   const std::string text = metrics_text(reading, kSeriesMaxDefault);

@@ -153,6 +153,48 @@ TEST_F(AdminApiOfSeveralWorkers, ChangeNothingWhileAnotherProcessIsAboutToTakeOv
   EXPECT_EQ(post("/v1/hold", {{"pid", 1}, {"more", 1}}).status, 400);
 }
 
+TEST_F(AdminApiOfSeveralWorkers, FollowAFile) {
+  testing::ProxyWorld world{{}};
+  auto outcome = api_.prepare(config_with(1));
+  ASSERT_TRUE(api_.start(std::move(std::get<AdminApi::Prepared>(outcome)), config_with(1),
+                         {&world.worker(0)}));
+  world.run_for(std::chrono::milliseconds{1});
+  const std::filesystem::path file = directory_ / "weir.yaml";
+  const auto status = [&] {
+    return nlohmann::json::parse(api_.handle({"GET", "/v1/status", {}, {}}).body);
+  };
+  EXPECT_TRUE(status().at("reload").is_null());
+
+  EXPECT_TRUE(api_.follow_file(file));
+  EXPECT_EQ(status().at("reload").at("state"), "failed") << "there is none";
+  std::ofstream{file} << "version: 7\n";
+  EXPECT_TRUE(api_.follow_file(file));
+  const nlohmann::json failed = status().at("reload");
+  EXPECT_EQ(failed.at("file"), file.string());
+  EXPECT_EQ(failed.at("revision"), 1);
+  ASSERT_EQ(failed.at("diagnostics").size(), 1U);
+  EXPECT_TRUE(failed.at("diagnostics")[0].get<std::string>().starts_with(file.string() + ":1:10: "))
+      << failed;
+
+  std::ofstream{file} << config_with(1).text;
+  EXPECT_TRUE(api_.follow_file(file));
+  EXPECT_EQ(status().at("reload").at("state"), "ok");
+  EXPECT_EQ(status().at("reload").at("revision"), 2);
+  EXPECT_EQ(status().at("file"), file.string());
+
+  // Somebody else mends it.
+  std::ofstream{file} << "version: 7\n";
+  EXPECT_TRUE(api_.follow_file(file));
+  const nlohmann::json mended = {{"file", file.string()}, {"text", config_with(1).text}};
+  EXPECT_EQ(api_.handle({"POST", "/v1/apply", {}, mended.dump()}).status, 200);
+  EXPECT_EQ(status().at("reload").at("state"), "ok");
+
+  const Sleeper successor;
+  const nlohmann::json hold = {{"pid", successor.pid()}};
+  EXPECT_EQ(api_.handle({"POST", "/v1/hold", {}, hold.dump()}).status, 200);
+  EXPECT_FALSE(api_.follow_file(file)) << "another process is about to take over";
+}
+
 TEST_F(AdminApiOfSeveralWorkers, WriteNothingBeforeTheyAreTold) {
   testing::ProxyWorld world{{}};
   auto outcome = api_.prepare(config_with(1));

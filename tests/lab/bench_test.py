@@ -27,7 +27,8 @@ def programs():
     for process in pathlib.Path("/proc").glob("[0-9]*/fdinfo"):
         with contextlib.suppress(OSError):  # it has just ended
             for opened in process.iterdir():
-                loaded.difference_update(int(number) for number in PROGRAM.findall(opened.read_text()))
+                with contextlib.suppress(OSError):  # it was just closed
+                    loaded.difference_update(int(number) for number in PROGRAM.findall(opened.read_text()))
     return loaded
 
 
@@ -62,10 +63,17 @@ class Bench(unittest.TestCase):
         return {kind: new for kind, now in what_is_there().items() if (new := now - self.before[kind])}
 
     def assert_nothing_is_left(self):
+        left = {}
+
+        def is_clean():
+            left.clear()
+            left.update(self.left_behind())
+            return not left
+
         # The kernel frees programs and pages a moment after the last process that had them.
         with contextlib.suppress(weirlab.LabError):
-            wait_until("everything to be gone", lambda: not self.left_behind(), 15)
-        self.assertEqual(self.left_behind(), {})
+            wait_until("everything to be gone", is_clean, 15)
+        self.assertEqual(left, {})
 
     def test_every_group_is_measured_shown_and_kept_and_nothing_stays(self):
         file, report = self.directory / "a.json", self.directory / "report"

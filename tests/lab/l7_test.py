@@ -257,7 +257,21 @@ class L7Path(LabCase):
         self.names_of_endpoints(api, whole)
         self.hold(api, whole)
         self.retire(api)
+        self.follow(api)
         self.assertEqual(api.described.unseen(), [])
+
+    def follow(self, api):
+        file = self.lab.write_config(self.config.read_text(), "followed.yaml")
+        self.lab.stop("weir-l7")
+        self.lab.start_l7(file, "--watch")
+        try:
+            self.assertIsNone(api.ask("GET", "/v1/status", 200)["reload"])
+            file.write_text("version: 7\n")
+            reload = wait_until("the file to be read", lambda: api.ask("GET", "/v1/status", 200)["reload"])
+            self.assertEqual((reload["state"], len(reload["diagnostics"])), ("failed", 1))
+        finally:
+            self.lab.stop("weir-l7")
+            self.lab.start_l7(self.config)
 
     def hold(self, api, whole):
         """Of a process that is to take over, and ends before it has."""

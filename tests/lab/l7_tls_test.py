@@ -178,8 +178,8 @@ class Tls(TlsCase):
         self.assertEqual(sum(worker["http.tls_handshakes"] for worker in self.stats()), handshakes)
         row = wait_until("the log", lambda: self.records(sni="orders.internal"))[-1]
         self.assertEqual((row["listener"], row["route"], row["service"], row["reason"]),
-                         ("edge/passed", "orders", "passed", "ok"))
-        rows = [row for row in self.lab.weir_json("routes")["routes"] if row["rule"] == "orders/1"]
+                         ("edge/passed", "passing", "passed", "ok"))
+        rows = [row for row in self.lab.weir_json("routes")["routes"] if row["rule"] == "passing/1"]
         self.assertEqual([(row["hostnames"], row["match"], row["answer"]) for row in rows],
                          [("*.internal", "TLS", "passed")])
 

@@ -72,6 +72,51 @@ class DaemonLife(LabCase):
                                f"--connect-to={VIP_EDGE4}:443", "https://api.shop.example/cart")
         self.assertIn("500 succeeded", done.stdout)
 
+    def test_weir_l7_applies_a_file_that_is_replaced(self):
+        text = self.config.read_text()
+        file = self.lab.write_config(text, "followed.yaml")
+        new = self.lab.directory / "new.yaml"
+
+        def replace(content):
+            new.write_text(content)
+            new.rename(file)
+
+        def answer(path):
+            return self.lab.curl("-o", "/dev/null", "-w", "%{http_code}", "-H", "Host: any.shop.example",
+                                 f"http://{VIP_EDGE4}:8080{path}").stdout
+
+        def reload_of(state):
+            reload = self.lab.weir_json("status")["weir-l7 reload"]
+            return reload if reload and reload["state"] == state else None
+
+        self.lab.stop("weir-l7")
+        self.lab.start_l7(file, "--watch")
+        try:
+            self.assertEqual(answer("/new"), "404")
+            told = "  - {name: new, matches: [{path: {exact: /new}}], respond: {status: 418}}\n"
+            rule = "  - {name: cart,"
+            replace(text.replace(rule, told + rule))
+            wait_until("the new file", lambda: answer("/new") == "418")
+            first = wait_until("its report", lambda: reload_of("ok"))
+            # One that cannot be used changes nothing, and says why.
+            replace(text.replace("prefix: /cart", "prefix: cart"))
+            failed = wait_until("the refusal", lambda: reload_of("failed"))
+            self.assertEqual(failed["revision"], first["revision"])
+            self.assertIn("not applied: " + str(file), self.lab.weir("status").stdout)
+            self.assertEqual(answer("/new"), "418")
+            # Written in place; what is open is left alone until it is closed.
+            with open(file, "w", encoding="utf-8") as slow:
+                slow.write(text[:100])
+                slow.flush()
+                time.sleep(0.5)
+                self.assertEqual(reload_of("failed"), failed)
+                slow.write(text[100:])
+            wait_until("the old rules", lambda: answer("/new") == "404")
+            self.assertEqual(reload_of("ok")["revision"], first["revision"] + 1)
+        finally:
+            self.lab.stop("weir-l7")
+            self.lab.start_l7(self.config)
+
     def test_weir_l7_comes_back_after_a_kill(self):
         self.lab.stop("weir-l7", signal.SIGKILL)
         self.lab.start_l7(self.config)

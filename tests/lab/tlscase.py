@@ -153,7 +153,7 @@ services:
 {listed}
   passed: {{endpoints: ["{secure}"]}}
 tlsRoutes:
-- {{name: orders, parentRefs: [{{name: edge, sectionName: passed}}], hostnames: ["*.internal"], rules: [{{backendRefs: [{{name: passed}}]}}]}}
+- {{name: passing, parentRefs: [{{name: edge, sectionName: passed}}], hostnames: ["*.internal"], rules: [{{backendRefs: [{{name: passed}}]}}]}}
 httpRoutes:
 - name: all
   parentRefs: [{{name: edge}}]

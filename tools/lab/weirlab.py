@@ -350,8 +350,8 @@ http {{
                 "--l4-socket", self.l4_socket, "--state-dir", self.directory / "state",
                 "--access-log", self.directory / "access.log", *more)
 
-    def start_l7(self, config, host="node"):
-        process = self.start("weir-l7", host, *self.l7_command(config))
+    def start_l7(self, config, *more, host="node"):
+        process = self.start("weir-l7", host, *self.l7_command(config, *more))
         wait_until("weir-l7 to answer", lambda: self.alive("weir-l7") and self.l7_socket.exists(), 30)
         return process
 

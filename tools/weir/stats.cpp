@@ -122,7 +122,9 @@ Section l7_counters(const Json& json) {
   section.hide_zero_in = "value";
   for (const Json& worker : list_at(json, "workers"))
     add_counters(worker, "", at(worker, "index"), 0, section);
-  add_counters(at(json, "names"), "names", nullptr, 0, section);  // of the process
+  for (const char* member :
+       {"services", "services_left_out", "routes", "routes_left_out", "names"})  // of the process
+    add_counters(at(json, member), member, nullptr, 0, section);
   return section;
 }
 

@@ -41,10 +41,10 @@ std::string condition_of(const Json& status) {
   return condition;
 }
 
-/// What became of the file that weir-l4 reads by itself; what is wrong with it, line by line.
-void add_reload(const Json& reload, Report& report) {
+/// What became of the file that a daemon reads by itself; what is wrong with it, line by line.
+void add_reload(const std::string& section, const Json& reload, Report& report) {
   if (!reload.is_object()) return;
-  report.sections.push_back(record_of("reload", {"file", "state", "at", "revision"}, reload));
+  report.sections.push_back(record_of(section, {"file", "state", "at", "revision"}, reload));
   for (const Json& line : list_at(reload, "diagnostics")) {
     if (line.is_string())
       report.notes.push_back(fmt::format("not applied: {}", line.get<std::string>()));
@@ -61,7 +61,7 @@ void add_l4(const Json& json, Report& report) {
       shown);
   add_forms(daemon);
   report.sections.push_back(std::move(daemon));
-  add_reload(at(json, "reload"), report);
+  add_reload("reload", at(json, "reload"), report);
   if (const Json health = at(json, "health"); is_positive(at(health, "vips_checked")))
     report.sections.push_back(
         record_of("health",
@@ -91,6 +91,7 @@ void add_l7(const Json& json, Report& report) {
                              json);
   add_forms(daemon);
   report.sections.push_back(std::move(daemon));
+  add_reload("weir-l7 reload", at(json, "reload"), report);
   report.sections.push_back(
       section_of("listeners", {"vip", "listener"}, list_at(json, "listeners")));
 }

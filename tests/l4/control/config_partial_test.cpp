@@ -66,6 +66,21 @@ TEST(PartialConfig, ObjectsWithMistakesGoAndThoseThatReferToThem) {
   EXPECT_EQ(model.http_routes.size(), 1U);
 }
 
+TEST(PartialConfig, WhatIsLeftOutTakesNothingFromThoseThatShareItsAliases) {
+  const PartialOutcome partial = parse_config_partially(
+      "version: 1\nnode: {l7: {addresses: [10.0.0.5/24]}}\nvips:\n"
+      "- {name: a, address: 203.0.113.1, port: 0, protocol: UDP, forward: &f {mode: ipip}, "
+      "backends: &b [{address: 10.0.0.1}, {address: 10.0.0.2}]}\n"
+      "- {name: b, address: 203.0.113.2, port: 53, protocol: UDP, forward: *f, backends: *b}\n"
+      "- {name: c, address: 203.0.113.3, port: 0, protocol: UDP, forward: *f, backends: *b}\n",
+      "f", nothing);
+  EXPECT_TRUE(partial.outcome.ok());
+  EXPECT_EQ(objects_of(partial), (std::vector<std::string>{"vip 'a'", "vip 'c'"}));
+  ASSERT_EQ(partial.outcome.model.vips.size(), 1U);
+  EXPECT_EQ(partial.outcome.model.vips[0].name, "b");
+  EXPECT_EQ(partial.outcome.model.vips[0].backends.size(), 2U);
+}
+
 TEST(PartialConfig, WhatTheHostHasAgainstAnObjectLeavesItOut) {
   const auto objection = [](const Model& model, const SourceMap& source) {
     std::vector<Diagnostic> diagnostics;

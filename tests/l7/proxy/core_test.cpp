@@ -33,7 +33,7 @@ TEST_F(ProxyCore, TwoRequestsOnOneConnectionShareOneUpstreamConnection) {
   EXPECT_EQ(upstream.opened, 1U);
   EXPECT_EQ(upstream.reused, 1U);
   EXPECT_EQ(upstream.idle, 1U);
-  EXPECT_EQ(world_.report().services[0].requests, 2U);
+  EXPECT_EQ(world_.report().services[0].requests(), 2U);
 }
 
 /// Answers with the path that was asked for.
@@ -751,7 +751,7 @@ TEST_F(ProxyCore, TheNextRequestOnAnOldConnectionFollowsTheNewRoutes) {
   EXPECT_EQ(old_app.received(), at_backend());
   EXPECT_EQ(new_app.received(), at_backend());
   EXPECT_EQ(world_.report().revision, 2U);
-  EXPECT_EQ(world_.report().services[0].requests, 2U);
+  EXPECT_EQ(world_.report().services[0].requests(), 2U);
   // The connection was accepted under the old generation and keeps it; no longer than it lives.
   EXPECT_EQ(world_.report().core.generations, 2U);
   client.finish();

@@ -92,6 +92,28 @@ TEST_F(Faults, TheConfigurationMayChangeDuringADelay) {
   EXPECT_THAT(client.received, StartsWith("HTTP/1.1 200 OK"));
 }
 
+TEST_F(Faults, ServicesMayGoDuringADelayAndTheOneThatStaysIsCounted) {
+  Backend& backend = world_.add_backend(8001, answering(std::string{kOk}));
+  control::Model model = ProxyWorld::model_for({backend.endpoint});
+  const control::Model few = model;
+  for (int i = 0; i < 1000; ++i) {
+    control::Service other = model.services[0];
+    other.name = fmt::format("a{}", i);
+    model.services.insert(model.services.begin(), other);
+  }
+  model.http_routes[0].rules[0].fault = {.delay_ms = 500, .delay_share = kShareWhole};
+  world_.install(model);
+  Peer& client = connect_and_send(request());
+  world_.run_for(100ms);
+  world_.install(few);
+  world_.run_for(500ms);
+  EXPECT_THAT(client.received, StartsWith("HTTP/1.1 200 OK"));
+  const WorkerReport report = world_.report();
+  ASSERT_EQ(report.services.size(), 1U);
+  EXPECT_EQ(report.services[0].name, "app");
+  EXPECT_EQ(report.services[0].requests(), 1U);
+}
+
 TEST_F(Faults, MeetTheShareOfRequestsThatIsWanted) {
   serve_with_fault({.abort_status = 503, .abort_share = kShareWhole / 5});
   Peer& client = world_.connect();

@@ -98,7 +98,7 @@ TEST_F(Tracing, EachRuleHasItsRateErrorsAndDuration) {
   world_.install(model);
   connect_and_send(request());
   world_.run_for(10ms);
-  const std::vector<RouteCounters> routes = world_.report().routes;
+  const std::vector<RequestCounters> routes = world_.report().routes;
   ASSERT_EQ(routes.size(), 2U);
   EXPECT_EQ(routes[0].name, "main/none");
   EXPECT_EQ(routes[0].responses[5], 1U);

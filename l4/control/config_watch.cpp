@@ -1,4 +1,4 @@
-#include "l4/config_watch.h"
+#include "l4/control/config_watch.h"
 
 #include <sys/inotify.h>
 #include <sys/stat.h>
@@ -13,7 +13,7 @@
 
 #include "l4/base/log.h"
 
-namespace weir::l4 {
+namespace weir::control {
 namespace {
 
 namespace fs = std::filesystem;
@@ -146,4 +146,4 @@ bool ConfigWatch::take_change(Instant now) {
   return !was_lost;
 }
 
-}  // namespace weir::l4
+}  // namespace weir::control

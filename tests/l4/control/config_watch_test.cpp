@@ -1,4 +1,4 @@
-#include "l4/config_watch.h"
+#include "l4/control/config_watch.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -8,7 +8,7 @@
 #include <filesystem>
 #include <fstream>
 
-namespace weir::l4 {
+namespace weir::control {
 namespace {
 
 namespace fs = std::filesystem;
@@ -140,4 +140,4 @@ TEST_F(ConfigWatchTest, ADirectoryThatIsNotThereIsAnError) {
 }
 
 }  // namespace
-}  // namespace weir::l4
+}  // namespace weir::control

@@ -8,7 +8,7 @@
 #include "l4/base/fd.h"
 #include "l4/base/result.h"
 
-namespace weir::l4 {
+namespace weir::control {
 
 /// Notices that a file was replaced: written and closed, renamed into its place, or reached by
 /// another symbolic link, as Kubernetes swaps the directory of a mounted ConfigMap. One that is
@@ -49,4 +49,4 @@ class ConfigWatch {
   bool is_lost_ = false;     // a directory on the way is not there
 };
 
-}  // namespace weir::l4
+}  // namespace weir::control
