@@ -98,6 +98,11 @@ def resident_kb(pid):
     return int(re.search(r"VmRSS:\s+(\d+)", status)[1])
 
 
+def is_listened_on(path):
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
+
+
 class Lab:
     """Namespaces, links, servers and daemons of one run."""
 
@@ -352,7 +357,7 @@ http {{
 
     def start_l7(self, config, *more, host="node"):
         process = self.start("weir-l7", host, *self.l7_command(config, *more))
-        wait_until("weir-l7 to answer", lambda: self.alive("weir-l7") and self.l7_socket.exists(), 30)
+        wait_until("weir-l7 to answer", lambda: self.alive("weir-l7") and is_listened_on(self.l7_socket), 30)
         return process
 
     def alive(self, name):
