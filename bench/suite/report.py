@@ -74,21 +74,31 @@ def balance(rows):
     return lines
 
 
+def missed(rows):
+    return [row for row in rows if row["target"] and row["verdict"] in ("missed", "client-bound")]
+
+
 def misses(rows):
-    """Each target that was missed, by how much, and what bounds it."""
-    known, told, lines = findings(), set(), []
-    missed = [row for row in rows if row["target"] and row["verdict"] in ("missed", "client-bound")]
-    for row in missed:
-        judged = table.short(row["ratio"] if (row["target"] or "").endswith("x") else row["value"])
+    """Each target that was missed, and by how much."""
+    lines = []
+    for row in missed(rows):
+        judged = table.short(row["ratio"] if row["target"].endswith("x") else row["value"])
         lines.append(f"- `{row['id']}`, {row['what']}: {judged}, target {row['target']}: {table.verdict(row)}")
-    for row in missed:
-        heading, body = known.get(row["id"], (None, None))
-        if heading is None:
-            lines += ["", f"### `{row['id']}`", "", "Not looked into yet."]
-        elif heading not in told:
-            told.add(heading)
-            lines += ["", f"### {heading}", "", body]
     return lines or ["None."]
+
+
+def bounds(rows):
+    """What is known about rows that miss their target, and about others that are behind their rival."""
+    known, told, lines = findings(), set(), []
+    behind = [row for row in rows if row["reference"] not in NO_RIVALS and advantage(row) and side(row) < 0]
+    for row in missed(rows) + behind:
+        heading, body = known.get(row["id"], (None, None))
+        if heading is None and row["target"]:
+            lines += [f"### `{row['id']}`", "", "Not looked into yet.", ""]
+        elif heading is not None and heading not in told:
+            told.add(heading)
+            lines += [f"### {heading}", "", body, ""]
+    return lines or ["Nothing.", ""]
 
 
 def text(results, pictures):
@@ -101,7 +111,8 @@ def text(results, pictures):
              ", ".join(f"{name}: {version}" for name, version in results["versions"].items()) + ".", "",
              table.summary(rows) + ".", ""]
     lines += balance(rows)
-    lines += ["## Targets that are missed, and what bounds them", "", *misses(rows), ""]
+    lines += ["## Targets that are missed", "", *misses(rows), "", "## What bounds them, and what else is behind", "",
+              *bounds(rows)]
     failed = [row for row in rows if row["failed"]]
     if failed:
         lines += ["## Not measured", "", *(f"- `{row['id']}`: {row['failed']}" for row in failed), ""]
