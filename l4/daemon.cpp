@@ -156,7 +156,7 @@ Result<void> run(const Options& options) {
   Result<std::optional<control::ConfigWatch>> watch =
       watch_of(reloads);  // first: nothing is missed
   if (!watch) return std::move(watch).error();
-  if (!reloads.config.empty()) reload(**plane, reloads.config, "start with");
+  if (!reloads.config.empty()) reload(**plane, reloads.config, kAtStart);
   std::error_code ignored;  // starting the server tells what is wrong with the place
   std::filesystem::create_directories(std::filesystem::path{socket}.parent_path(), ignored);
   std::mutex mutex;

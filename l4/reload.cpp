@@ -29,6 +29,9 @@ std::vector<std::string> try_file(Plane& plane, const std::string& file, std::st
   Result<Proposal> proposal = propose(plane, {file, *std::move(text)});
   if (!proposal) return {proposal.error().text()};
   if (!proposal->diagnostics.empty()) return lines_of(proposal->diagnostics);
+  const std::vector<wire::Prefix>& in_use = plane.desired().model.node.l7.addresses;
+  if (why != kAtStart && !in_use.empty() && proposal->next.model.node.l7.addresses != in_use)
+    return {control::other_l7_addresses(file).text()};
   const bool concerns_l7 = has_other_l7_part(plane.desired().model, proposal->next.model);
   const auto done = plane.change(std::move(proposal->next), fmt::format("{} {}", why, file));
   if (!done) return {done.error().text()};

@@ -9,7 +9,9 @@
 /// what runs as it is; the log and Plane::reload_status() say so.
 namespace weir::l4 {
 
-/// `why` begins the cause in the history: "start with", "SIGHUP", "changed".
+inline constexpr std::string_view kAtStart = "start with";
+
+/// `why` begins the cause in the history: kAtStart, "SIGHUP", "changed".
 void reload(Plane& plane, const std::string& file, std::string_view why);
 
 /// The file that was applied last; that there is none is a failure like others.

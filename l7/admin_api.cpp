@@ -8,6 +8,7 @@
 #include <array>
 #include <ctime>
 #include <fstream>
+#include <functional>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -140,14 +141,21 @@ json mirrors_json(const proxy::MirrorCounters& c) {
           {"too_large", c.too_large}, {"cut", c.cut},           {"crowded", c.crowded}};
 }
 
-/// What has had requests, each with its name as `kind`; at most kTrafficRowsMax of them: to who
-/// stores them each is ten series.
+/// What has had requests, each with its name as `kind`; of many, the kTrafficRowsMax that had most:
+/// to who stores them each is ten series.
 json traffic_rows_json(const char* kind, const TrafficTotals::ByName& all) {
+  std::vector<const proxy::RequestCounters*> order;
+  for (const auto& [name, counters] : all)
+    order.push_back(&counters);
+  if (order.size() > kTrafficRowsMax) {
+    std::ranges::stable_sort(order, std::greater{}, &proxy::RequestCounters::requests);
+    order.resize(kTrafficRowsMax);
+    std::ranges::sort(order, {}, &proxy::RequestCounters::name);
+  }
   json rows = json::array();
-  for (const auto& [name, counters] : all) {
-    if (rows.size() == kTrafficRowsMax) break;
-    json row = named(counters);
-    row[kind] = name;
+  for (const proxy::RequestCounters* counters : order) {
+    json row = named(*counters);
+    row[kind] = counters->name;
     rows.push_back(std::move(row));
   }
   return rows;
@@ -540,7 +548,7 @@ control::AdminReply AdminApi::answer(const control::AdminRequest& request) {
   if (request.method == "POST" && request.path == "/v1/retire") return retire(request);
   if (request.method == "GET" && request.path == "/v1/config") return config();
   if (request.method == "GET" && request.path == "/v1/explain")
-    return explain_reply(model_, *snapshot_, request);
+    return explain_reply(model_, *snapshot_, files_, request);
   if (request.method == "GET" && request.path == "/v1/routes") return routes(request);
   if (request.method == "GET" && request.path == "/v1/endpoints")
     return endpoints_reply(*snapshot_, health_, names_.views(model_, monotonic_now()),
@@ -707,13 +715,19 @@ control::AdminReply AdminApi::check(const control::AdminRequest& request) {
 }
 
 std::variant<AdminApi::Applied, AdminApi::Refused> AdminApi::put_in_force(
-    control::ConfigSubmission submission) {
+    control::ConfigSubmission submission, Source source) {
   auto outcome = prepare(submission, Names::kLookUp);
   if (auto* refused = std::get_if<Refused>(&outcome)) {
     names_.keep(model_);
     return std::move(*refused);
   }
   Prepared& prepared = std::get<Prepared>(outcome);
+  // weir-l4 sends there, and may not follow the file, or not yet.
+  if (source == Source::kFollowedFile &&
+      prepared.model.node.l7.addresses != model_.node.l7.addresses) {
+    names_.keep(model_);
+    return Refused{{}, control::other_l7_addresses(submission.file)};
+  }
   Applied applied{changes_to(prepared), prepared.left_out};
   // Even without a change in words the file of an authority may have a new content: always a new
   // one.
@@ -729,7 +743,7 @@ control::AdminReply AdminApi::apply(const control::AdminRequest& request) {
   auto submission = control::submission_from_json(request.body);
   if (!submission) return control::error_reply(submission.error());
   const std::string file = submission->file;
-  const auto outcome = put_in_force(*std::move(submission));
+  const auto outcome = put_in_force(*std::move(submission), Source::kCommand);
   if (const auto* refused = std::get_if<Refused>(&outcome)) return refusal_reply(*refused);
   // Somebody has applied the file himself: an earlier failure with it is past.
   if (!reload_.ok && reload_.file == file) reload_.succeed(file, revision_);
@@ -745,7 +759,7 @@ bool AdminApi::follow_file(const std::string& file) {
     reload_.fail(file, revision_, {text.error().text()});
     return true;
   }
-  const auto outcome = put_in_force({file, *std::move(text)});
+  const auto outcome = put_in_force({file, *std::move(text)}, Source::kFollowedFile);
   const auto* refused = std::get_if<Refused>(&outcome);
   if (refused == nullptr) {
     reload_.succeed(file, revision_);

@@ -110,7 +110,8 @@ class AdminApi {
     std::vector<std::string> changes;
     std::vector<control::LeftOut> left_out;
   };
-  std::variant<Applied, Refused> put_in_force(control::ConfigSubmission submission);
+  enum class Source : std::uint8_t { kCommand, kFollowedFile };
+  std::variant<Applied, Refused> put_in_force(control::ConfigSubmission submission, Source source);
   /// What a person would want to read of it, one line each.
   [[nodiscard]] std::vector<std::string> changes_to(const Prepared& prepared) const;
   /// The generations: everything that is read from files.

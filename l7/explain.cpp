@@ -115,13 +115,19 @@ void describe_forwarding(Explanation& result, const proxy::Rule& rule, const htt
 }
 
 void follow(Explanation& result, const proxy::Snapshot& snapshot, const proxy::Bind& bind,
-            const http::RequestHead& head, const http::RequestUri& uri) {
+            const http::RequestHead& head, const http::RequestUri& uri,
+            const proxy::TlsFiles* files) {
   const proxy::ListenerEntry* listener = snapshot.listener_for(bind, uri.host());
   if (listener == nullptr) {
     return refuse(result, bind.tls ? http::Status::kMisdirectedRequest : http::Status::kNotFound,
                   proxy::Reason::kNoRoute);
   }
   result.listener = listener->name;
+  // Whoever means this host asks for it by TLS as well.
+  const auto index = static_cast<std::size_t>(&bind - snapshot.binds.data());
+  if (files != nullptr && files->binds[index] && !uri.host().empty() &&
+      !files->binds[index]->serves(uri.host()))
+    return refuse(result, http::Status::kMisdirectedRequest, proxy::Reason::kMisdirected);
   const proxy::RedirectFrom from{
       bind.tls, bind.endpoint.port.value(), uri.host(), uri.path(), uri.query(), 0};
   if (listener->redirect_port)
@@ -143,6 +149,10 @@ void follow(Explanation& result, const proxy::Snapshot& snapshot, const proxy::B
     result.outcome = "respond";
     result.status = rule.respond->status;
     result.reason = std::string{proxy::text_of(proxy::Reason::kFixed)};
+  } else if (const auto forwards = http::max_forwards(head); !forwards) {
+    const bool ends_here = forwards.refusal().status == http::Status::kNotImplemented;
+    refuse(result, forwards.refusal().status,
+           ends_here ? proxy::Reason::kNotSupported : proxy::Reason::kBadRequest);
   } else {
     describe_forwarding(result, rule, uri, choice->prefix_size);
   }
@@ -167,7 +177,8 @@ std::string match_text(const control::RouteMatch& match) {
   return text;
 }
 
-Result<Explanation> explain(const proxy::Snapshot& snapshot, const ExplainRequest& request) {
+Result<Explanation> explain(const proxy::Snapshot& snapshot, const ExplainRequest& request,
+                            const proxy::TlsFiles* files) {
   Result<Place> place = place_of(request.url);
   if (!place) return std::move(place).error();
   http::RequestHead head;
@@ -208,7 +219,7 @@ Result<Explanation> explain(const proxy::Snapshot& snapshot, const ExplainReques
   result.vip = bind->endpoint.text();
   if (const auto refusal = refusal_of(head, proxy::head_limits(bind->limits)))
     return refuse_with(*refusal);
-  follow(result, snapshot, *bind, head, uri);
+  follow(result, snapshot, *bind, head, uri, files);
   return result;
 }
 

@@ -6,6 +6,7 @@
 
 #include "l4/base/result.h"
 #include "l7/http/message.h"
+#include "l7/proxy/generation.h"
 #include "l7/proxy/snapshot.h"
 
 namespace weir::l7 {
@@ -47,7 +48,9 @@ struct Explanation {
 /// "path prefix /cart, method GET, header x-canary = yes".
 std::string match_text(const control::RouteMatch& match);
 
-/// kInvalid where the URL or a header cannot be read.
-Result<Explanation> explain(const proxy::Snapshot& snapshot, const ExplainRequest& request);
+/// kInvalid where the URL or a header cannot be read. Without `files`, the snapshot's, certificates
+/// are taken to be for every name.
+Result<Explanation> explain(const proxy::Snapshot& snapshot, const ExplainRequest& request,
+                            const proxy::TlsFiles* files = nullptr);
 
 }  // namespace weir::l7

@@ -13,6 +13,7 @@
 
 #include "l4/control/route_json.h"
 #include "l7/explain.h"
+#include "l7/http/semantics.h"
 #include "l7/rule_effects.h"
 
 namespace weir::l7 {
@@ -44,9 +45,7 @@ Result<ExplainRequest> explain_request(const control::AdminRequest& request) {
           return Error{ErrorCode::kInvalid, fmt::format("the header is '{}'", line),
                        "Name: value, such as x-canary: yes"};
         std::string_view text = line.substr(colon + 1);
-        while (text.starts_with(' '))
-          text.remove_prefix(1);
-        asked.headers.emplace_back(line.substr(0, colon), text);
+        asked.headers.emplace_back(line.substr(0, colon), http::trim_white_space(text));
       }
     } else {
       return Error{ErrorCode::kInvalid, fmt::format("the query has '{}'", name),
@@ -115,10 +114,11 @@ json services_json(const proxy::Snapshot& snapshot, const proxy::Rule& rule, Ins
 }  // namespace
 
 control::AdminReply explain_reply(const control::Model& model, const proxy::Snapshot& snapshot,
+                                  const proxy::TlsFiles& files,
                                   const control::AdminRequest& request) {
   const Result<ExplainRequest> asked = explain_request(request);
   if (!asked) return control::error_reply(asked.error());
-  const Result<Explanation> found = explain(snapshot, *asked);
+  const Result<Explanation> found = explain(snapshot, *asked, &files);
   if (!found) return control::error_reply(found.error());
   json candidates = json::array();
   for (const ExplainedCandidate& candidate : found->candidates)

@@ -17,6 +17,7 @@ namespace weir::l7 {
 
 /// GET /v1/explain?url=…&method=…&headers=…&vip=…; headers are lines of "Name: value".
 control::AdminReply explain_reply(const control::Model& model, const proxy::Snapshot& snapshot,
+                                  const proxy::TlsFiles& files,
                                   const control::AdminRequest& request);
 /// GET /v1/routes: every rule in the order of the file, those of TLS routes last, and what has
 /// become of its requests; ?rule=ROUTE/RULE: that one, with the endpoints of its services.

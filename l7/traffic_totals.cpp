@@ -25,9 +25,11 @@ TrafficTotals totals_of(std::span<const proxy::WorkerReport> reports, Instant re
     totals.busy_time += report.busy_time;
     totals.idle_time += report.idle_time;
     for (const proxy::RequestCounters& service : report.services)
-      totals.services[service.name].add(service);
+      totals.services.try_emplace(service.name, proxy::RequestCounters{.name = service.name})
+          .first->second.add(service);
     for (const proxy::RequestCounters& route : report.routes)
-      totals.routes[route.name].add(route);
+      totals.routes.try_emplace(route.name, proxy::RequestCounters{.name = route.name})
+          .first->second.add(route);
   }
   return totals;
 }

@@ -22,7 +22,7 @@ from weirlab import LabError  # noqa: E402
 GROUPS = ("l4", "services", "tcp", "l7", "control")
 ROUNDS, QUICK_ROUNDS = 5, 3
 FAILED_MAX = 600  # letters of why something could not be measured
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 INTERRUPTED = 130
 
 
@@ -121,10 +121,17 @@ def check_words(words):
                               ("report", pathlib.Path(words["report"]).absolute().parent)):
         if words[option] and not os.access(directory, os.W_OK):
             raise LabError(f"--{option} {words[option]}: {directory} is not a directory that can be written to")
-    if words["json"] and pathlib.Path(words["json"]).is_dir():
-        raise LabError(f"--json {words['json']}: is a directory; expected a file")
+    if words["json"]:
+        file = pathlib.Path(words["json"])
+        if file.is_dir():
+            raise LabError(f"--json {words['json']}: is a directory; expected a file")
+        if file.exists() and not file.is_file():  # it is replaced by a new one, which a device must not be
+            raise LabError(f"--json {words['json']}: is no regular file; expected one, or a new name")
     if words["report"]:
         plots.need()
+        place = pathlib.Path(words["report"])
+        if place.exists() and not (place.is_dir() and os.access(place, os.W_OK)):
+            raise LabError(f"--report {words['report']}: is not a directory that can be written to")
     before = compare.read(words["against"]) if words["against"] else None
     if before and before.get("quick") != words["quick"]:
         raise compare.BadResults(f"{words['against']}: was measured {'with' if before.get('quick') else 'without'} "
@@ -169,7 +176,7 @@ def judge(results, before, words):
     if before is not None:
         worse = compare.regressions(before, results)
         print(compare.regressions_text(worse, compare.unguarded(before, results), words["against"]))
-        if worse:
+        if worse or not compare.guarded(before, results):
             return 1
     return 1 if any(row["failed"] for row in results["rows"]) else 0
 
@@ -178,13 +185,17 @@ def main():
     words = json.loads(sys.argv[1])
     take_interrupts()
     if "compare" in words:
-        print(compare.text(*(compare.read(path) for path in words["compare"])))
+        paths = words["compare"]
+        print(compare.text(*(compare.read(path) for path in paths), paths))
         return 0
     return measure(words)
 
 
 try:
     sys.exit(main())
+except BrokenPipeError:  # whoever read this has seen enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)
 except (LabError, compare.BadResults) as error:
     sys.exit(f"weir: bench: {error}")
 except KeyboardInterrupt:

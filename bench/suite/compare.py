@@ -15,21 +15,42 @@ class BadResults(Exception):
     """A file that is no results of weir bench; the text says what is wrong with it."""
 
 
+def is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15  # NaN is not
+
+
+def is_spread(value):
+    return isinstance(value, list) and len(value) == 2 and all(is_number(one) for one in value)
+
+
+CHECKS = {"id": lambda value: isinstance(value, str) and value.isprintable(),
+          "value": lambda value: value is None or is_number(value), "ratio": lambda value: value is None or is_number(value),
+          "spread": lambda value: value is None or is_spread(value),
+          "more_is_better": lambda value: isinstance(value, bool),
+          "rounds": lambda value: isinstance(value, int) and not isinstance(value, bool)}
+
+
 def read(path):
+    def bad(what):
+        return BadResults(f"{path}: {what}; expected what weir bench --json has written")
+
     try:
         results = json.loads(pathlib.Path(path).read_text())
     except OSError as error:
         raise BadResults(f"{path}: {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BadResults(f"{path}: not JSON ({error}); expected what weir bench --json has written") from None
+    except (ValueError, RecursionError) as error:
+        raise bad(f"not JSON ({error})") from None
     rows = results.get("rows") if isinstance(results, dict) else None
     if not isinstance(rows, list):
-        raise BadResults(f"{path}: has no list 'rows'; expected what weir bench --json has written")
+        raise bad("has no list 'rows'")
+    if not isinstance(results.get("versions", {}), dict):
+        raise bad("has 'versions' that are none")
     for number, row in enumerate(rows):
-        missing = [field for field in FIELDS if not isinstance(row, dict) or field not in row]
-        if missing:
-            raise BadResults(f"{path}: row {number} has no '{missing[0]}'; expected what weir bench --json "
-                             "has written")
+        for field in FIELDS:
+            if not isinstance(row, dict) or field not in row:
+                raise bad(f"row {number} has no '{field}'")
+            if not CHECKS[field](row[field]):
+                raise bad(f"row {number} has '{field}' {json.dumps(row[field])[:60]}")
     return results
 
 
@@ -67,11 +88,19 @@ def pairs(before, after):
     return [(row, found[row["id"]]) for row in before["rows"] if row["id"] in found]
 
 
-def text(before, after):
-    lines = [f"before: {before.get('date')}, {before.get('machine')}, {before.get('versions', {}).get('weir')}",
-             f"after:  {after.get('date')}, {after.get('machine')}, {after.get('versions', {}).get('weir')}", "",
-             f"{'ROW':<28} {'BEFORE':<12} {'AFTER':<12} {'CHANGE':<9} {'NOISE':<8} VERDICT"]
-    for old, new in pairs(before, after):
+def text(before, after, paths):
+    """For people. `paths`: where the two come from."""
+    if before.get("quick") != after.get("quick"):
+        raise BadResults(f"{paths[0]} and {paths[1]}: one was measured with --quick, the other without; turns of other "
+                         "lengths cannot be compared")
+    both = pairs(before, after)
+    if not both:
+        raise BadResults(f"{paths[0]} and {paths[1]}: no row is in both")
+    lines = [f"{name} {results.get('date')}, {results.get('machine')}, {results.get('versions', {}).get('weir')}"
+             + (", interrupted" if results.get("interrupted") else "")
+             for name, results in (("before:", before), ("after: ", after))]
+    lines += ["", f"{'ROW':<28} {'BEFORE':<12} {'AFTER':<12} {'CHANGE':<9} {'NOISE':<8} VERDICT"]
+    for old, new in both:
         word, change = judge(old, new)
         changed = "-" if change is None else f"{100 * change:+.1f} %"
         lines.append(f"{old['id']:<28} {shown(old):<12} {shown(new):<12} {changed:<9} "
@@ -94,16 +123,23 @@ def regressions(before, after):
             if old["ratio"] is not None and judge(old, new)[0] == "worse"]
 
 
+def is_guarded(before, after):
+    return judge(before, after)[0] in ("same", "better", "worse")
+
+
+def guarded(before, after):
+    """Ratios that something can be said of."""
+    return [old["id"] for old, new in pairs(before, after) if old["ratio"] is not None and is_guarded(old, new)]
+
+
 def unguarded(before, after):
     """Ratios of before that nothing can be said of now."""
-    found = {row["id"]: row for row in after["rows"]}
-    guarded = ("same", "better", "worse")
-    return [row["id"] for row in before["rows"] if row["ratio"] is not None
-            and (row["id"] not in found or judge(row, found[row["id"]])[0] not in guarded)]
+    known = set(guarded(before, after))
+    return [row["id"] for row in before["rows"] if row["ratio"] is not None and row["id"] not in known]
 
 
 def regressions_text(found, left_out, path):
-    lines = [f"\nno ratio is worse than in {path} by more than its noise"]
+    lines = [f"\nno ratio that can be compared is worse than in {path} by more than its noise"]
     if found:
         lines = [f"\nworse than in {path} by more than its noise:"]
         lines += [f"  {old['id']}: {old['ratio']:.3g}x before, {new['ratio']:.3g}x now ({100 * change:+.1f} %)"

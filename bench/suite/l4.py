@@ -101,10 +101,10 @@ class Group(group.Group):
     name = "l4"
 
     def __init__(self, quick):
-        share = 0.03 if quick else 0.5
+        share = 0.1 if quick else 0.5
         self.series = [
             Series("test-run", (WEIR,), test_run(3 if quick else 9), test_run_rows(), 5 if quick else 12),
-            Series("live", (WEIR,), live(share), live_rows(), 2 if quick else 8),
+            Series("live", (WEIR,), live(share), live_rows(), 3 if quick else 8),
             Series("memory", (WEIR,), memory,
                    [Row("l4.memory", "100 VIPs, 1,000 backends, a table of 1 Mi flows: maps and daemon", "MB",
                         "memory", (), "<= 150", more=False)], 3, once=True),

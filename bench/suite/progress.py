@@ -1,5 +1,6 @@
 """What is being done, how far it is, and about how long it still takes: on standard error."""
 
+import shutil
 import sys
 import time
 
@@ -29,7 +30,7 @@ class Progress:
         head = f"[{share:2} %] {series}"
         if self.is_terminal:
             text = f"{head}: {what}; about {duration(self.left_s())} left"
-            print(f"\r{text[:100]:<100}\r", end="", file=self.stream, flush=True)
+            self.write_over(text)
         elif series != self.last:
             print(f"{head}; about {duration(self.left_s())} left", file=self.stream, flush=True)
         self.last = series
@@ -39,4 +40,8 @@ class Progress:
 
     def clear(self):
         if self.is_terminal:
-            print(f"\r{'':<100}\r", end="", file=self.stream, flush=True)
+            self.write_over("")
+
+    def write_over(self, text):
+        width = shutil.get_terminal_size().columns - 1
+        print(f"\r{text[:width]:<{width}}\r", end="", file=self.stream, flush=True)

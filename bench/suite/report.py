@@ -16,7 +16,7 @@ NO_RIVALS = (None, "floor", "openssl")  # what a row is held against, but nobody
 
 def keep(path, text):
     """All or nothing: what was there stays until the new text is on the disk."""
-    path = pathlib.Path(path)
+    path = pathlib.Path(path).resolve()  # of a link, what it leads to
     new = path.with_name(path.name + ".new")
     new.write_text(text)
     new.replace(path)
@@ -47,6 +47,12 @@ def advantage(row):
     return row["ratio"] if row["more_is_better"] else 1 / row["ratio"]
 
 
+def is_rivalry(row):
+    """Whether somebody is ahead in it. To have left more of a core idle is no merit where the client was the limit."""
+    return (row["reference"] not in NO_RIVALS and advantage(row) and not row["failed"]
+            and not row["id"].endswith("_core"))
+
+
 def side(row):
     """1 where every round had Weir ahead, -1 behind, 0 where rounds differ."""
     low, high = row["spread"]
@@ -63,7 +69,7 @@ def sentence(row):
 
 def balance(rows):
     """Plain words: where Weir is ahead, level, behind."""
-    rivals = [row for row in rows if row["reference"] not in NO_RIVALS and advantage(row)]
+    rivals = [row for row in rows if is_rivalry(row)]
     ordered = sorted(rivals, key=advantage, reverse=True)
     groups = (("## Where Weir is ahead, in every round", [r for r in ordered if side(r) > 0]),
               ("## Now ahead, now behind", [r for r in ordered if side(r) == 0]),
@@ -90,7 +96,7 @@ def misses(rows):
 def bounds(rows):
     """What is known about rows that miss their target, and about others that are behind their rival."""
     known, told, lines = findings(), set(), []
-    behind = [row for row in rows if row["reference"] not in NO_RIVALS and advantage(row) and side(row) < 0]
+    behind = [row for row in rows if is_rivalry(row) and side(row) < 0]
     for row in missed(rows) + behind:
         heading, body = known.get(row["id"], (None, None))
         if heading is None and row["target"]:

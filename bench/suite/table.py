@@ -25,6 +25,8 @@ def cells(row):
     if row["value"] is None:
         return ["-", "-", "-", "-", row["target"] or "-", verdict(row)]
     spread = "-" if row["spread"] is None else "..".join(short(v) for v in row["spread"])
+    if row["rounds"] < 2:
+        spread = "once"
     reference = f"{row['reference']} {short(row['reference_value'])}" if row["reference"] else "-"
     ratio = "-" if row["ratio"] is None else f"{row['ratio']:.2f}"
     return [f"{short(row['value'])} {row['unit']}", reference, ratio, spread, row["target"] or "-", verdict(row)]

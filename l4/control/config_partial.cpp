@@ -15,6 +15,9 @@ namespace {
 constexpr int kRoundsMax = 64;
 
 /// The place of an object in the tree: of a section's value, which child.
+/// Each round reads all that is left, so there should be few of them.
+constexpr std::size_t kPartialCollectedMax = 100'000;
+
 struct Place {
   std::size_t section = 0;
   std::size_t child = 0;
@@ -33,27 +36,50 @@ std::string_view kind_of(std::string_view section) {
 /// A map has its keys at even places and a value behind each: objects of `services`.
 std::size_t step_of(const YamlNode& section) { return section.kind == YamlKind::kMap ? 2 : 1; }
 
-/// The last child that begins no later than there.
-std::optional<std::size_t> child_at(const YamlNode& node, Position at) {
-  std::optional<std::size_t> found;
-  for (std::size_t i = 0; i < node.children.size(); i += step_of(node)) {
-    if (at < node.children[i].at) break;
-    found = i;
+/// Objects by the places where they begin. Made anew for each round: it is asked for every
+/// diagnostic.
+class Places {
+ public:
+  explicit Places(const YamlNode& root) {
+    if (root.kind != YamlKind::kMap) return;
+    for (std::size_t i = 0; i + 1 < root.children.size(); i += 2) {
+      sections_.emplace_back(root.children[i].at, i);
+      if (!kind_of(root.children[i].text).empty()) add_objects(i, root.children[i + 1]);
+    }
+    std::ranges::sort(sections_);
   }
-  return found;
-}
 
-/// The object that the diagnostic is about; nothing where it is about something else.
-std::optional<Place> place_of(const YamlNode& root, const Diagnostic& diagnostic) {
-  if (root.kind != YamlKind::kMap || diagnostic.line == 0) return std::nullopt;
-  const Position at{diagnostic.line, diagnostic.column};
-  const auto section = child_at(root, at);
-  if (!section || kind_of(root.children[*section].text).empty()) return std::nullopt;
-  const YamlNode& value = root.children[*section + 1];
-  if (value.kind != YamlKind::kMap && value.kind != YamlKind::kList) return std::nullopt;
-  const auto child = child_at(value, at);
-  return child ? std::optional{Place{*section, *child}} : std::nullopt;
-}
+  /// The object that the diagnostic is about; nothing where it is about something else.
+  [[nodiscard]] std::optional<Place> of(const Diagnostic& diagnostic) const {
+    if (diagnostic.line == 0) return std::nullopt;
+    const Position at{diagnostic.line, diagnostic.column};
+    const auto section = last_before(sections_, at);
+    const auto objects = section ? objects_.find(*section) : objects_.end();
+    if (objects == objects_.end()) return std::nullopt;
+    const auto child = last_before(objects->second, at);
+    return child ? std::optional{Place{*section, *child}} : std::nullopt;
+  }
+
+ private:
+  using Begins = std::vector<std::pair<Position, std::size_t>>;
+
+  void add_objects(std::size_t section, const YamlNode& value) {
+    Begins& begins = objects_[section];
+    for (std::size_t i = 0; i < value.children.size(); i += step_of(value))
+      begins.emplace_back(value.children[i].at, i);
+    std::ranges::sort(begins);
+  }
+
+  /// The last that begins no later than there.
+  static std::optional<std::size_t> last_before(const Begins& begins, Position at) {
+    const auto after =
+        std::ranges::upper_bound(begins, at, {}, [](const auto& one) { return one.first; });
+    return after == begins.begin() ? std::nullopt : std::optional{std::prev(after)->second};
+  }
+
+  Begins sections_;
+  std::map<std::size_t, Begins> objects_;  // by section
+};
 
 std::string name_of(const YamlNode& root, Place place) {
   const YamlNode& value = root.children[place.section + 1];
@@ -99,8 +125,9 @@ class Remainder {
 bool take_out(Remainder& tree, const std::vector<Diagnostic>& diagnostics,
               std::vector<LeftOut>& left_out) {
   std::map<Place, std::vector<Diagnostic>> by_place;
+  const Places places{tree.root()};
   for (const Diagnostic& diagnostic : diagnostics) {
-    const std::optional<Place> place = place_of(tree.root(), diagnostic);
+    const std::optional<Place> place = places.of(diagnostic);
     if (!place) return false;
     by_place[*place].push_back(diagnostic);
   }
@@ -129,7 +156,7 @@ PartialOutcome parse_config_partially(std::string_view text, const std::string& 
   for (int round = 0; round < kRoundsMax; ++round) {
     result.outcome = {};
     result.outcome.source.file = file;
-    ConfigReader reader{file};
+    ConfigReader reader{file, kPartialCollectedMax};
     ConfigParser{reader, result.outcome}.parse_document(tree.root());
     result.outcome.warnings = reader.take_warnings();
     diagnostics = reader.take_diagnostics();

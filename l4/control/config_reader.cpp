@@ -9,8 +9,6 @@
 namespace weir::control {
 namespace {
 
-/// More than anyone reads; sorting needs them all before the first kDiagnosticsMax are kept.
-constexpr std::size_t kCollectedMax = 1000;
 constexpr std::size_t kQuotedMax = 80;
 
 /// Optimal string alignment: insertions, deletions, substitutions, swaps of neighbours.
@@ -105,7 +103,7 @@ std::string owner_of(std::string_view kind, const YamlNode& node, std::size_t in
 
 void ConfigReader::report(Position at, std::string message, std::string expectation,
                           std::string hint) {
-  if (diagnostics_.size() >= kCollectedMax) return;
+  if (diagnostics_.size() >= collected_max_) return;
   // A diagnostic is one line, whatever the file has in its strings.
   std::ranges::replace_if(
       message, [](char c) { return static_cast<unsigned char>(c) < ' ' || c == 0x7f; }, ' ');

@@ -27,7 +27,11 @@ struct Choice {
 
 class ConfigReader {
  public:
-  explicit ConfigReader(std::string file) : file_{std::move(file)} {}
+  /// More diagnostics than anyone reads: sorting needs them all before the first are kept.
+  static constexpr std::size_t kCollectedMax = 1000;
+
+  explicit ConfigReader(std::string file, std::size_t collected_max = kCollectedMax)
+      : file_{std::move(file)}, collected_max_{collected_max} {}
 
   void report(Position at, std::string message, std::string expectation = {},
               std::string hint = {});
@@ -88,6 +92,7 @@ class ConfigReader {
                                         std::initializer_list<std::string_view> later);
 
   std::string file_;
+  std::size_t collected_max_;
   std::vector<Diagnostic> diagnostics_;
   std::vector<Diagnostic> warnings_;
 };

@@ -39,9 +39,10 @@ bool is_link(const std::string& path) {
 struct Step {
   std::string directory;
   std::string name;
+  bool is_needed;  ///< a link, or the file; others may be where nobody may look
 };
 
-/// Every name that is looked up where a link stands, and the last one.
+/// Every name that is looked up: a directory on the way may be exchanged as well as a link.
 std::vector<Step> steps_to(const std::string& path) {
   std::vector<Step> steps;
   std::vector<std::string> rest;  // components still to go, the last first
@@ -64,7 +65,7 @@ std::vector<Step> steps_to(const std::string& path) {
     std::error_code error;
     const fs::path target = fs::read_symlink(at / name, error);
     const bool link = !error;
-    if (link || rest.empty()) steps.push_back({at.string(), name});
+    steps.push_back({at.string(), name, link || rest.empty()});
     if (!link) {
       at /= name;
       continue;
@@ -94,6 +95,7 @@ Result<void> ConfigWatch::follow_path() {
   Result<void> outcome;
   for (const Step& step : steps) {
     const int watch = ::inotify_add_watch(inotify_.get(), step.directory.c_str(), kEvents);
+    if (watch < 0 && !step.is_needed) continue;
     if (watch < 0) {
       outcome = Error::from_errno(fmt::format("watching {}", step.directory));
       continue;

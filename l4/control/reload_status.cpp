@@ -32,6 +32,15 @@ void ReloadStatus::fail(const std::string& refused, std::uint64_t in_force,
   ++failures_total;
 }
 
+Error other_l7_addresses(const std::string& file) {
+  return Error{
+      ErrorCode::kConflict,
+      fmt::format("{} has other node.l7.addresses than are in use, and both daemons have to "
+                  "change them at once",
+                  file),
+      fmt::format("weir apply -f {}", file)};
+}
+
 void add_reload(Exposition& out, std::string_view prefix, const ReloadStatus& status) {
   if (status.file.empty()) return;
   const std::string name = fmt::format("{}_config_reload", prefix);

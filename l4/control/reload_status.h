@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "l4/base/result.h"
 #include "l4/control/exposition.h"
 
 namespace weir::control {
@@ -25,6 +26,10 @@ struct ReloadStatus {
   /// Says so in the log as well.
   void fail(const std::string& refused, std::uint64_t in_force, std::vector<std::string> lines);
 };
+
+/// Why a daemon does not take other node.l7.addresses from a file by itself: weir-l4 sends to them
+/// and weir-l7 listens on them, so that one alone would leave all requests unanswered.
+Error other_l7_addresses(const std::string& file);
 
 /// Nothing where no file was read. `prefix` begins the names: "weir", "weir_l7".
 void add_reload(Exposition& out, std::string_view prefix, const ReloadStatus& status);

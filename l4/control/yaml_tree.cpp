@@ -291,6 +291,8 @@ std::span<const YamlNode> YamlTree::keep(std::span<const YamlNode> nodes) {
 }
 
 std::variant<YamlTree, YamlProblem> parse_yaml(std::string_view text) {
+  if (text.starts_with("\xef\xbb\xbf"))
+    text.remove_prefix(3);  // what some editors begin UTF-8 with
   if (MaybeProblem binary = find_binary(text)) return *std::move(binary);
   Parser parser{text};
   YamlTree tree{text.size()};

@@ -293,6 +293,21 @@ std::size_t resolve_segment(std::string& path, std::size_t begin, std::size_t en
 
 }  // namespace
 
+Checked<std::optional<std::uint32_t>> max_forwards(const RequestHead& head) {
+  if (head.method != "OPTIONS" && head.method != "TRACE") return std::optional<std::uint32_t>{};
+  const std::optional<std::string_view> text = head.fields.find("Max-Forwards");
+  if (!text) return std::optional<std::uint32_t>{};
+  const char* const text_end = text->data() + text->size();
+  std::uint32_t left = 0;
+  const auto [end, error] = std::from_chars(text->data(), text_end, left);
+  if (error == std::errc::result_out_of_range) left = std::numeric_limits<std::uint32_t>::max();
+  const bool is_number = error != std::errc::invalid_argument && end == text_end;
+  if (!is_number || head.fields.count("Max-Forwards") > 1)
+    return bad_request("Max-Forwards is not one number");
+  if (left == 0) return Refusal{Status::kNotImplemented, "Max-Forwards: 0"};
+  return std::optional{left - 1};
+}
+
 Checked<RequestFraming> request_framing(const RequestHead& head) {
   const FramingFields found = framing_fields(head.fields);
   if (const auto refusal = check_host(found, head.minor_version)) return *refusal;

@@ -136,6 +136,12 @@ struct Authority {
 };
 Checked<Authority> parse_authority(std::string_view text);
 
+/// How often OPTIONS and TRACE may be forwarded from here on (RFC 9110, section 7.6.2), or nothing
+/// where nobody counts. Refused with 501 where that is not once, since Weir implements neither
+/// method itself, and with 400 what is not one number. What is too large to count is the most that
+/// is.
+[[nodiscard]] Checked<std::optional<std::uint32_t>> max_forwards(const RequestHead& head);
+
 /// Brings a path into its only spelling, in place (it never grows): unreserved characters are
 /// decoded, other escapes in upper case, path parameters (";x=1") removed, "//" merged, "." and
 /// ".." resolved, with ".." at the root staying there (RFC 3986, sections 5.2.4 and 6.2.2).

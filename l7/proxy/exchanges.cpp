@@ -3,12 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
-#include <limits>
 #include <utility>
 
 #include "l4/base/bytes.h"
 #include "l7/http/proxy_protocol.h"
+#include "l7/http/semantics.h"
 #include "l7/proxy/balancer.h"
 #include "l7/proxy/forwarded.h"
 #include "l7/proxy/grpc.h"
@@ -122,7 +121,9 @@ Exchanges::Outcome Exchanges::start(Exchange& exchange, Instant now) {
     return refuse(exchange, *refusal, now);
   }
   if (const auto answered = find_route(exchange, now)) return *answered;
-  if (const auto refused = check_max_forwards(exchange, now)) return *refused;
+  const auto forwards = http::max_forwards(exchange.head());
+  if (!forwards) return refuse(exchange, forwards.refusal(), now);
+  exchange.max_forwards = *forwards;
   exchange.body_bytes_max = exchange.listener->limits.body_bytes;
   const http::BodyFraming& body = exchange.framing().body;
   if (exchange.body_bytes_max != 0 && body.kind == http::BodyKind::kLength &&
@@ -166,31 +167,6 @@ std::optional<Exchanges::Outcome> Exchanges::check_connect(Exchange& exchange, I
     exchange.detail = "CONNECT with a body";
     return refuse(exchange, http::Status::kBadRequest, Reason::kBadRequest, now);
   }
-  return std::nullopt;
-}
-
-/// RFC 9110, section 7.6.2: OPTIONS and TRACE may say how often they are to be forwarded. Weir
-/// counts down and answers at 0, with 501: it implements neither method itself.
-std::optional<Exchanges::Outcome> Exchanges::check_max_forwards(Exchange& exchange, Instant now) {
-  const http::RequestHead& head = exchange.head();
-  if (head.method != "OPTIONS" && head.method != "TRACE") return std::nullopt;
-  const std::optional<std::string_view> text = head.fields.find("Max-Forwards");
-  if (!text) return std::nullopt;
-  const char* const text_end = text->data() + text->size();
-  std::uint32_t left = 0;
-  const auto [end, error] = std::from_chars(text->data(), text_end, left);
-  // What is too large to count is the most that is counted.
-  if (error == std::errc::result_out_of_range) left = std::numeric_limits<std::uint32_t>::max();
-  const bool is_number = error != std::errc::invalid_argument && end == text_end;
-  if (!is_number || head.fields.count("Max-Forwards") > 1) {
-    exchange.detail = "Max-Forwards is not one number";
-    return refuse(exchange, http::Status::kBadRequest, Reason::kBadRequest, now);
-  }
-  if (left == 0) {
-    exchange.detail = "Max-Forwards: 0";
-    return refuse(exchange, http::Status::kNotImplemented, Reason::kNotSupported, now);
-  }
-  exchange.max_forwards = left - 1;
   return std::nullopt;
 }
 

@@ -97,7 +97,6 @@ class Exchanges {
 
   [[nodiscard]] std::optional<Outcome> find_route(Exchange& exchange, Instant now);
   [[nodiscard]] std::optional<Outcome> check_connect(Exchange& exchange, Instant now);
-  [[nodiscard]] std::optional<Outcome> check_max_forwards(Exchange& exchange, Instant now);
   [[nodiscard]] bool is_ready(Exchange& exchange, UpstreamConnection& upstream);
   [[nodiscard]] Outcome step_tunnel(Exchange& exchange, UpstreamConnection& upstream, Instant now);
   [[nodiscard]] Outcome finish(Exchange& exchange, Instant now);

@@ -56,6 +56,7 @@ Result<std::unique_ptr<Generation>> Generation::create(std::shared_ptr<const Sna
     if (!context) return std::move(context).error();
     generation->trusts_.push_back(std::move(*context));
   }
+  library->leave_thread();  // this one may outlive the generation
   return generation;
 }
 

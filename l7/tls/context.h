@@ -75,6 +75,8 @@ class ServerFiles {
 
   /// In the order of ServerOptions::certificates; they live as long as this.
   [[nodiscard]] std::vector<const CertificateSummary*> certificates() const;
+  /// Whether the certificate that a client is shown who asks for this name is for it.
+  [[nodiscard]] bool serves(std::string_view name) const;
 
   struct Content;
   [[nodiscard]] const std::shared_ptr<const Content>& content() const { return content_; }

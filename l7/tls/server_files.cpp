@@ -329,4 +329,8 @@ std::vector<const CertificateSummary*> ServerFiles::certificates() const {
   return summaries;
 }
 
+bool ServerFiles::serves(std::string_view name) const {
+  return content_->groups[content_->group_for(name)].covers(name);
+}
+
 }  // namespace weir::tls

@@ -160,9 +160,23 @@ class Comparisons(unittest.TestCase):
             compare.regressions(before, after), ["a.other"], "x"))
 
     def test_rows_that_only_one_has_are_named(self):
-        text = compare.text({"rows": [result("a.gone")]}, {"rows": [result("a.new")]})
+        text = compare.text({"rows": [result("a.gone"), result()]}, {"rows": [result("a.new"), result()]}, ("a", "b"))
         self.assertIn("only before: a.gone", text)
         self.assertIn("only after: a.new", text)
+
+    def test_what_cannot_be_compared_is_refused(self):
+        for before, after, complaint in (({"rows": [result("a.gone")]}, {"rows": [result()]}, "no row is in both"),
+                                         ({"rows": [result()], "quick": True}, {"rows": [result()], "quick": False},
+                                          "one was measured with --quick")):
+            with self.subTest(complaint), self.assertRaisesRegex(compare.BadResults, f"a and b: .*{complaint}"):
+                compare.text(before, after, ("a", "b"))
+        interrupted = {"rows": [result()], "interrupted": True}
+        self.assertIn(", interrupted\n", compare.text(interrupted, {"rows": [result()]}, ("a", "b")))
+
+    def test_a_check_that_compares_nothing_is_none(self):
+        self.assertEqual(compare.guarded({"rows": []}, {"rows": [result()]}), [])
+        self.assertEqual(compare.guarded({"rows": [result(rounds=1)]}, {"rows": [result()]}), [])
+        self.assertEqual(compare.guarded({"rows": [result()]}, {"rows": [result()]}), ["a.b"])
 
     def test_what_was_not_measured_is_not_judged(self):
         self.assertEqual(self.judge(result(), result(value=None, ratio=None, spread=None)), "not measured")
@@ -170,7 +184,12 @@ class Comparisons(unittest.TestCase):
 
     def test_files_that_are_no_results_are_refused_by_name(self):
         cases = {"": "not JSON", "[]": "has no list 'rows'", '{"rows": [{"id": "a"}]}': "row 0 has no 'value'",
-                 '{"rows": [3]}': "row 0 has no 'id'"}
+                 '{"rows": [3]}': "row 0 has no 'id'", "[" * 100_000: "not JSON",
+                 '{"rows": [], "versions": []}': "has 'versions' that are none"}
+        cases |= {json.dumps({"rows": [result() | {field: value}]}): f"row 0 has '{field}' {json.dumps(value)[:60]}"
+                  for field, value in (("value", "abc"), ("ratio", "1.2"), ("ratio", True), ("ratio", float("nan")),
+                                       ("ratio", 10 ** 400), ("spread", [1]), ("spread", "ab"), ("rounds", "3"),
+                                       ("id", [1]), ("id", "\x1b[31m"), ("more_is_better", None))}
         with tempfile.TemporaryDirectory() as directory:
             for number, (text, complaint) in enumerate(cases.items()):
                 path = pathlib.Path(directory) / f"{number}.json"
@@ -263,9 +282,8 @@ class Reports(unittest.TestCase):
             told = wanted
         self.assertEqual(told, wanted)
 
-    def test_every_finding_is_of_a_row_that_has_a_target(self):
-        with_target = {row.id for row in all_rows() if row.target}
-        self.assertEqual(set(report.findings()) - with_target, set())
+    def test_every_finding_is_of_a_row(self):
+        self.assertEqual(set(report.findings()) - {row.id for row in all_rows()}, set())
 
     def test_a_report_tells_who_wins_who_loses_and_what_bounds_it(self):
         rows = [result("l7.https_direct", ratio=1.1, spread=(0.9, 1.3), what="even", unit="requests/s", bound=["nginx"]),

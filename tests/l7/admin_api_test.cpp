@@ -6,10 +6,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <barrier>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <thread>
 #include <variant>
 
 #include "tests/l7/tls/certificates.h"
@@ -193,6 +195,56 @@ TEST_F(AdminApiOfSeveralWorkers, FollowAFile) {
   const nlohmann::json hold = {{"pid", successor.pid()}};
   EXPECT_EQ(api_.handle({"POST", "/v1/hold", {}, hold.dump()}).status, 200);
   EXPECT_FALSE(api_.follow_file(file)) << "another process is about to take over";
+}
+
+/// OpenSSL keeps clean-up work for each thread that has used a library context, here the thread
+/// that makes one for every configuration, and ends after most of them are gone.
+TEST_F(AdminApiOfSeveralWorkers, FollowAFileWithTlsInAThreadThatOutlivesConfigurations) {
+  const tls::testing::TestFiles files;
+  files.pair("shop.pem", {.names = {"shop.example"}});
+  const auto submission = config_with_tls(
+      directory_, fmt::format("certificateRefs: [{{file: {}}}]", files.path("shop.pem")), "");
+  std::ofstream{submission.file} << submission.text;
+  testing::ProxyWorld world{{}};
+  auto outcome = api_.prepare(submission);
+  ASSERT_TRUE(
+      api_.start(std::move(std::get<AdminApi::Prepared>(outcome)), submission, {&world.worker(0)}));
+  std::barrier turn{2};
+  std::thread follower{[&] {
+    for (int i = 0; i < 4; ++i) {
+      EXPECT_TRUE(api_.follow_file(submission.file));
+      turn.arrive_and_wait();
+      turn.arrive_and_wait();
+    }
+  }};
+  for (int i = 0; i < 4; ++i) {
+    turn.arrive_and_wait();
+    world.run_for(std::chrono::milliseconds{1});
+    world.worker(0).destroy_retired();
+    turn.arrive_and_wait();
+  }
+  follower.join();
+  EXPECT_EQ(world.report(0).revision, 5U);
+}
+
+/// weir-l4 sends to them, and would have to change with it.
+TEST_F(AdminApiOfSeveralWorkers, DoNotFollowAFileToOtherAddresses) {
+  testing::ProxyWorld world{{}};
+  auto outcome = api_.prepare(config_with(1));
+  ASSERT_TRUE(api_.start(std::move(std::get<AdminApi::Prepared>(outcome)), config_with(1),
+                         {&world.worker(0)}));
+  const std::filesystem::path file = directory_ / "weir.yaml";
+  std::string text = config_with(1).text;
+  text.replace(text.find("10.77.0.2/"), 10, "10.77.0.3/");
+  std::ofstream{file} << text;
+  EXPECT_TRUE(api_.follow_file(file));
+  const nlohmann::json reload =
+      nlohmann::json::parse(api_.handle({"GET", "/v1/status", {}, {}}).body).at("reload");
+  EXPECT_EQ(reload.at("state"), "failed");
+  EXPECT_NE(reload.at("diagnostics").dump().find("other node.l7.addresses"), std::string::npos);
+  // By command both daemons get it.
+  const nlohmann::json body = {{"file", file.string()}, {"text", text}};
+  EXPECT_EQ(api_.handle({"POST", "/v1/apply", {}, body.dump()}).status, 200);
 }
 
 TEST_F(AdminApiOfSeveralWorkers, WriteNothingBeforeTheyAreTold) {

@@ -130,7 +130,10 @@ INSTANTIATE_TEST_SUITE_P(
                       NoRequest{"AControlByteInThePath", "GET", "/\x01", {"a", "b"}, 400},
                       NoRequest{"ALineEndInAField", "GET", "/", {"a", "b\r\nc: d"}, 400},
                       NoRequest{"ALineEndInAMethod", "GET / HTTP/1.1\r\na:", "/", {"a", "b"}, 400},
-                      NoRequest{"AnotherExpectation", "GET", "/", {"expect", "x"}, 417}),
+                      NoRequest{"AnotherExpectation", "GET", "/", {"expect", "x"}, 417},
+                      NoRequest{"NoForwardLeft", "TRACE", "/", {"max-forwards", "0"}, 501},
+                      NoRequest{
+                          "ForwardsThatAreNoNumber", "OPTIONS", "/", {"max-forwards", "x"}, 400}),
     [](const auto& tested) { return tested.param.name; });
 
 TEST(Explain, NamesThePlaceWhereNobodyListens) {

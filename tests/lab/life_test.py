@@ -113,8 +113,18 @@ class DaemonLife(LabCase):
                 slow.write(text[100:])
             wait_until("the old rules", lambda: answer("/new") == "404")
             self.assertEqual(reload_of("ok")["revision"], first["revision"] + 1)
+            # weir-l4 sends to these addresses: one daemon alone must not have others.
+            replace(text.replace(L7_4, "10.77.0.99"))
+            wait_until("the refusal", lambda: reload_of("failed"))
+            self.assertIn("other node.l7.addresses", self.lab.weir("status").stdout)
+            replace(text)
+            wait_until("the old addresses", lambda: reload_of("ok"))
+            daemon = self.lab.processes.pop("weir-l7")
+            daemon.send_signal(signal.SIGTERM)
+            self.assertEqual(daemon.wait(40), 0)
         finally:
-            self.lab.stop("weir-l7")
+            if "weir-l7" in self.lab.processes:
+                self.lab.stop("weir-l7")
             self.lab.start_l7(self.config)
 
     def test_weir_l7_comes_back_after_a_kill(self):

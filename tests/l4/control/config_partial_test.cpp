@@ -1,5 +1,6 @@
 #include "l4/control/config_partial.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 namespace weir::control {
@@ -79,6 +80,25 @@ TEST(PartialConfig, WhatIsLeftOutTakesNothingFromThoseThatShareItsAliases) {
   ASSERT_EQ(partial.outcome.model.vips.size(), 1U);
   EXPECT_EQ(partial.outcome.model.vips[0].name, "b");
   EXPECT_EQ(partial.outcome.model.vips[0].backends.size(), 2U);
+}
+
+TEST(PartialConfig, TenThousandObjectsWithMistakesAreLeftOut) {
+  constexpr std::size_t kMany = 5'000;
+  std::string text =
+      "version: 1\nnode: {l7: {addresses: [10.0.0.5/24]}}\n"
+      "gateways: [{name: edge, addresses: [203.0.113.10], "
+      "listeners: [{name: http, port: 80, protocol: HTTP}]}]\nservices:\n";
+  for (std::size_t i = 0; i < kMany; ++i)
+    text += fmt::format("  z{}: {{endpoints: [bad]}}\n", i);
+  text += "httpRoutes:\n";
+  for (std::size_t i = 0; i < kMany; ++i)
+    text += fmt::format(
+        "- {{name: r{0}, parentRefs: [{{name: edge}}], rules: [{{backendRefs: "
+        "[{{name: z{0}}}]}}]}}\n",
+        i);
+  const PartialOutcome partial = parse_config_partially(text, "f", nothing);
+  EXPECT_TRUE(partial.outcome.ok());
+  EXPECT_EQ(partial.left_out.size(), 2 * kMany);
 }
 
 TEST(PartialConfig, WhatTheHostHasAgainstAnObjectLeavesItOut) {

@@ -121,6 +121,23 @@ TEST_F(ConfigWatchTest, AFileBehindALinkIsFollowedToWhereItLies) {
   EXPECT_TRUE(sees(watch)) << "another link, whatever it leads to";
 }
 
+TEST_F(ConfigWatchTest, ADirectoryFurtherUpMayBeExchanged) {
+  for (const char* tree : {"now", "next"}) {
+    fs::create_directories(directory_ / tree / "conf");
+    write(directory_ / tree / "conf" / "weir.yaml", tree);
+  }
+  Result<ConfigWatch> watch = ConfigWatch::open(directory_ / "now" / "conf" / "weir.yaml");
+  ASSERT_TRUE(watch);
+  fs::rename(directory_ / "now", directory_ / "before");
+  EXPECT_TRUE(sees(*watch)) << "that nothing is there";
+  fs::rename(directory_ / "next", directory_ / "now");
+  EXPECT_TRUE(sees(*watch));
+  write(directory_ / "now" / "conf" / "weir.yaml", "again");
+  EXPECT_TRUE(sees(*watch));
+  write(directory_ / "before" / "conf" / "weir.yaml", "whose?");
+  EXPECT_FALSE(sees(*watch));
+}
+
 TEST_F(ConfigWatchTest, WritesThatFollowEachOtherAreOneChangeButNotForever) {
   ConfigWatch watch = open();
   const Instant began = clock_.now();
