@@ -133,14 +133,6 @@ bool is_metrics(const control::AdminRequest& request) {
   return request.method == kMetricsOperation.method && request.path == kMetricsOperation.path;
 }
 
-/// What there is to watch; nothing where it was not asked for.
-Result<std::optional<control::ConfigWatch>> watch_of(const ReloadOptions& options) {
-  if (!options.watch) return std::optional<control::ConfigWatch>{};
-  Result<control::ConfigWatch> watch = control::ConfigWatch::open(options.config);
-  if (!watch) return std::move(watch).error();
-  return std::optional{*std::move(watch)};
-}
-
 Result<void> run(const Options& options) {
   const std::string& socket = options.admin.socket;
   const ReloadOptions& reloads = options.reloads;
@@ -153,8 +145,8 @@ Result<void> run(const Options& options) {
   const Instant started = monotonic_now();
   Result<std::unique_ptr<Plane>> plane = Plane::open(options.plane);
   if (!plane) return std::move(plane).error();
-  Result<std::optional<control::ConfigWatch>> watch =
-      watch_of(reloads);  // first: nothing is missed
+  // First: nothing is missed.
+  auto watch = control::ConfigWatch::open_if(reloads.watch, reloads.config);
   if (!watch) return std::move(watch).error();
   if (!reloads.config.empty()) reload(**plane, reloads.config, kAtStart);
   std::error_code ignored;  // starting the server tells what is wrong with the place

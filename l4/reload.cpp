@@ -9,13 +9,6 @@
 namespace weir::l4 {
 namespace {
 
-std::vector<std::string> lines_of(const std::vector<control::Diagnostic>& diagnostics) {
-  std::vector<std::string> lines;
-  for (const control::Diagnostic& diagnostic : diagnostics)
-    lines.push_back(diagnostic.text());
-  return lines;
-}
-
 bool has_other_l7_part(const control::Model& left, const control::Model& right) {
   return left.gateways != right.gateways || left.services != right.services ||
          left.http_routes != right.http_routes || left.tls_routes != right.tls_routes ||
@@ -28,7 +21,7 @@ std::vector<std::string> try_file(Plane& plane, const std::string& file, std::st
   if (!text) return {text.error().text()};
   Result<Proposal> proposal = propose(plane, {file, *std::move(text)});
   if (!proposal) return {proposal.error().text()};
-  if (!proposal->diagnostics.empty()) return lines_of(proposal->diagnostics);
+  if (!proposal->diagnostics.empty()) return control::texts_of(proposal->diagnostics);
   const std::vector<wire::Prefix>& in_use = plane.desired().model.node.l7.addresses;
   if (why != kAtStart && !in_use.empty() && proposal->next.model.node.l7.addresses != in_use)
     return {control::other_l7_addresses(file).text()};
@@ -69,8 +62,7 @@ void reload_last(Plane& plane, std::string_view why) {
 }
 
 void note_applied(Plane& plane, const std::string& file) {
-  control::ReloadStatus& status = plane.reload_status();
-  if (!status.ok && status.file == file) status.succeed(file, plane.desired().revision);
+  plane.reload_status().note_applied(file, plane.desired().revision);
 }
 
 }  // namespace weir::l4

@@ -1,6 +1,7 @@
 #include "l7/admin_api.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -306,13 +307,11 @@ net::InterfaceConfig interface_config(const control::Model& model, std::size_t w
   return config;
 }
 
-std::string AdminApi::Refused::text() const {
-  if (error) return error->text();
-  std::string text;
-  for (const control::Diagnostic& diagnostic : diagnostics)
-    text += (text.empty() ? "" : "\n") + diagnostic.text();
-  return text;
+std::vector<std::string> AdminApi::Refused::lines() const {
+  return error ? std::vector{error->text()} : control::texts_of(diagnostics);
 }
+
+std::string AdminApi::Refused::text() const { return fmt::format("{}", fmt::join(lines(), "\n")); }
 
 AdminApi::AdminApi(std::filesystem::path state_file, std::string device, control::Lane lane,
                    ResolverOptions resolver)
@@ -745,8 +744,7 @@ control::AdminReply AdminApi::apply(const control::AdminRequest& request) {
   const std::string file = submission->file;
   const auto outcome = put_in_force(*std::move(submission), Source::kCommand);
   if (const auto* refused = std::get_if<Refused>(&outcome)) return refusal_reply(*refused);
-  // Somebody has applied the file himself: an earlier failure with it is past.
-  if (!reload_.ok && reload_.file == file) reload_.succeed(file, revision_);
+  reload_.note_applied(file, revision_);
   const Applied& applied = std::get<Applied>(outcome);
   return changes_reply(revision_, applied.changes, applied.left_out);
 }
@@ -760,16 +758,10 @@ bool AdminApi::follow_file(const std::string& file) {
     return true;
   }
   const auto outcome = put_in_force({file, *std::move(text)}, Source::kFollowedFile);
-  const auto* refused = std::get_if<Refused>(&outcome);
-  if (refused == nullptr) {
+  if (const auto* refused = std::get_if<Refused>(&outcome))
+    reload_.fail(file, revision_, refused->lines());
+  else
     reload_.succeed(file, revision_);
-    return true;
-  }
-  std::vector<std::string> lines;
-  for (const control::Diagnostic& diagnostic : refused->diagnostics)
-    lines.push_back(diagnostic.text());
-  if (refused->error) lines.push_back(refused->error->text());
-  reload_.fail(file, revision_, std::move(lines));
   return true;
 }
 

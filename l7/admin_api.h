@@ -56,6 +56,7 @@ class AdminApi {
   struct Refused {
     std::vector<control::Diagnostic> diagnostics;
     std::optional<Error> error;
+    [[nodiscard]] std::vector<std::string> lines() const;
     [[nodiscard]] std::string text() const;
   };
   enum class Names : std::uint8_t {

@@ -325,21 +325,14 @@ Result<std::optional<Predecessor>> find_predecessor(const Options& options) {
   return found;
 }
 
-/// Nothing where it was not asked for.
-Result<std::optional<control::ConfigWatch>> watch_of(const Options& options) {
-  if (!options.watch) return std::optional<control::ConfigWatch>{};
-  Result<control::ConfigWatch> watch = control::ConfigWatch::open(options.config);
-  if (!watch) return std::move(watch).error();
-  return std::optional{*std::move(watch)};
-}
-
 Result<void> run(const Options& options) {
   Result<UniqueFd> signals = take_signals({SIGTERM, SIGINT, SIGHUP});
   if (!signals) return std::move(signals).error();
   Result<control::AdminServerOptions> admin = control::take_admin_flags(options.admin);
   if (!admin) return std::move(admin).error();
 
-  auto watch = watch_of(options);  // before the file is read: nothing is missed
+  // Before the file is read: nothing is missed.
+  auto watch = control::ConfigWatch::open_if(options.watch, options.config);
   if (!watch) return std::move(watch).error();
   auto found = find_predecessor(options);
   if (!found) return std::move(found).error();

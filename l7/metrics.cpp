@@ -138,22 +138,20 @@ void add_families(const MetricFamilies& families, Exposition& out) {
 std::string metrics_text(std::string_view stats_json, const DaemonFacts& facts) {
   Exposition out;
   add_daemon(facts, out);
-  const json stats = json::parse(stats_json, nullptr, false);
+  json stats = json::parse(stats_json, nullptr, false);
+  if (!stats.is_object()) stats = json::object();
+  const json workers = std::move(stats["workers"]);
+  stats.erase("workers");
+  if (const auto names = stats.find("names"); names != stats.end() && !names->is_object())
+    stats.erase(names);
   MetricFamilies families;
-  if (stats.is_object() && stats.contains("workers") && stats["workers"].is_array()) {
-    for (const json& worker : stats["workers"]) {
+  if (workers.is_array()) {
+    for (const json& worker : workers) {
       if (worker.is_object() && worker.contains("index"))
         add_members(families, "", worker, worker["index"].dump(), 0);
     }
   }
-  if (stats.is_object()) {
-    json of_process = stats;
-    of_process.erase("workers");
-    if (const auto names = of_process.find("names");
-        names != of_process.end() && !names->is_object())
-      of_process.erase(names);
-    add_members(families, "", of_process, {}, 0);
-  }
+  add_members(families, "", stats, {}, 0);  // of the process
   add_families(families, out);
   return out.text();
 }

@@ -277,6 +277,14 @@ ParseOutcome parse_config(std::string_view text, const std::string& file, std::s
   return outcome;
 }
 
+std::vector<std::string> texts_of(const std::vector<Diagnostic>& diagnostics) {
+  std::vector<std::string> texts;
+  texts.reserve(diagnostics.size());
+  for (const Diagnostic& diagnostic : diagnostics)
+    texts.push_back(diagnostic.text());
+  return texts;
+}
+
 void set_diagnostics(ParseOutcome& outcome, std::vector<Diagnostic> diagnostics) {
   outcome.diagnostics = std::move(diagnostics);
   if (outcome.diagnostics.size() <= kDiagnosticsMax) return;

@@ -30,6 +30,9 @@ struct Diagnostic {
   friend auto operator<=>(const Diagnostic&, const Diagnostic&) = default;
 };
 
+/// One line each.
+std::vector<std::string> texts_of(const std::vector<Diagnostic>& diagnostics);
+
 struct Position {
   std::size_t line = 0;
   std::size_t column = 0;

@@ -14,10 +14,10 @@ namespace {
 /// objects, and who comes second to a name may come second to a port as well.
 constexpr int kRoundsMax = 64;
 
-/// The place of an object in the tree: of a section's value, which child.
 /// Each round reads all that is left, so there should be few of them.
 constexpr std::size_t kPartialCollectedMax = 100'000;
 
+/// The place of an object in the tree: of a section's value, which child.
 struct Place {
   std::size_t section = 0;
   std::size_t child = 0;

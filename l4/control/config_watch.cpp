@@ -87,6 +87,13 @@ Result<ConfigWatch> ConfigWatch::open(std::string path) {
   return watch;
 }
 
+Result<std::optional<ConfigWatch>> ConfigWatch::open_if(bool wanted, std::string path) {
+  if (!wanted) return std::optional<ConfigWatch>{};
+  Result<ConfigWatch> watch = open(std::move(path));
+  if (!watch) return std::move(watch).error();
+  return std::optional{*std::move(watch)};
+}
+
 /// Watches the directories that the path leads through now. Anew each time: inotify watches what a
 /// directory was, not what its name leads to.
 Result<void> ConfigWatch::follow_path() {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -11,13 +12,15 @@
 namespace weir::control {
 
 /// Notices that a file was replaced: written and closed, renamed into its place, or reached by
-/// another symbolic link, as Kubernetes swaps the directory of a mounted ConfigMap. One that is
-/// only opened, or half written, is not looked at. Time is an argument; wait for fd() at most until
-/// deadline().
+/// another directory or symbolic link, as Kubernetes swaps the directory of a mounted ConfigMap.
+/// One that is only opened, or half written, is not looked at. Time is an argument; wait for fd()
+/// at most until deadline().
 class ConfigWatch {
  public:
   /// `path` is absolute; its directory exists.
   static Result<ConfigWatch> open(std::string path);
+  /// Nothing where it is not wanted.
+  static Result<std::optional<ConfigWatch>> open_if(bool wanted, std::string path);
 
   /// Readable when something happened in one of the directories on the way to the file.
   [[nodiscard]] int fd() const { return inotify_.get(); }

@@ -32,6 +32,10 @@ void ReloadStatus::fail(const std::string& refused, std::uint64_t in_force,
   ++failures_total;
 }
 
+void ReloadStatus::note_applied(const std::string& applied, std::uint64_t in_force) {
+  if (!ok && file == applied) succeed(applied, in_force);
+}
+
 Error other_l7_addresses(const std::string& file) {
   return Error{
       ErrorCode::kConflict,

@@ -25,6 +25,8 @@ struct ReloadStatus {
   void succeed(const std::string& applied, std::uint64_t in_force);
   /// Says so in the log as well.
   void fail(const std::string& refused, std::uint64_t in_force, std::vector<std::string> lines);
+  /// Somebody has applied a file himself: an earlier failure with it is past.
+  void note_applied(const std::string& applied, std::uint64_t in_force);
 };
 
 /// Why a daemon does not take other node.l7.addresses from a file by itself: weir-l4 sends to them

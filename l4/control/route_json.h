@@ -62,12 +62,8 @@ inline std::string hex64(std::uint64_t value) { return fmt::format("{:016x}", va
 
 inline nlohmann::json left_out_json(const std::vector<LeftOut>& left_out) {
   nlohmann::json list = nlohmann::json::array();
-  for (const LeftOut& object : left_out) {
-    nlohmann::json lines = nlohmann::json::array();
-    for (const Diagnostic& diagnostic : object.diagnostics)
-      lines.push_back(diagnostic.text());
-    list.push_back({{"object", object.object}, {"diagnostics", std::move(lines)}});
-  }
+  for (const LeftOut& object : left_out)
+    list.push_back({{"object", object.object}, {"diagnostics", texts_of(object.diagnostics)}});
   return list;
 }
 

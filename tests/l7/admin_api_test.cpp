@@ -34,6 +34,13 @@ class AdminApiOfSeveralWorkers : public ::testing::Test {
   AdminApiOfSeveralWorkers() { std::filesystem::create_directories(directory_); }
   ~AdminApiOfSeveralWorkers() override { std::filesystem::remove_all(directory_); }
 
+  /// Serves this with the one worker of the world.
+  void start(testing::ProxyWorld& world, const control::ConfigSubmission& submission) {
+    auto outcome = api_.prepare(submission);
+    ASSERT_TRUE(api_.start(std::move(std::get<AdminApi::Prepared>(outcome)), submission,
+                           {&world.worker(0)}));
+  }
+
   std::filesystem::path directory_ =
       std::filesystem::path{::testing::TempDir()} / fmt::format("weir-admin-{}", ::getpid());
   AdminApi api_{directory_ / "l7.json", "weir-w", control::Lane::kBlue};
@@ -126,9 +133,7 @@ class Sleeper {
 
 TEST_F(AdminApiOfSeveralWorkers, ChangeNothingWhileAnotherProcessIsAboutToTakeOver) {
   testing::ProxyWorld world{{}};
-  auto outcome = api_.prepare(config_with(1));
-  ASSERT_TRUE(api_.start(std::move(std::get<AdminApi::Prepared>(outcome)), config_with(1),
-                         {&world.worker(0)}));
+  start(world, config_with(1));
   world.run_for(std::chrono::milliseconds{1});
   const auto post = [&](const std::string& path, const nlohmann::json& body) {
     return api_.handle({"POST", path, {}, body.dump()});
@@ -157,9 +162,7 @@ TEST_F(AdminApiOfSeveralWorkers, ChangeNothingWhileAnotherProcessIsAboutToTakeOv
 
 TEST_F(AdminApiOfSeveralWorkers, FollowAFile) {
   testing::ProxyWorld world{{}};
-  auto outcome = api_.prepare(config_with(1));
-  ASSERT_TRUE(api_.start(std::move(std::get<AdminApi::Prepared>(outcome)), config_with(1),
-                         {&world.worker(0)}));
+  start(world, config_with(1));
   world.run_for(std::chrono::milliseconds{1});
   const std::filesystem::path file = directory_ / "weir.yaml";
   const auto status = [&] {
@@ -230,9 +233,7 @@ TEST_F(AdminApiOfSeveralWorkers, FollowAFileWithTlsInAThreadThatOutlivesConfigur
 /// weir-l4 sends to them, and would have to change with it.
 TEST_F(AdminApiOfSeveralWorkers, DoNotFollowAFileToOtherAddresses) {
   testing::ProxyWorld world{{}};
-  auto outcome = api_.prepare(config_with(1));
-  ASSERT_TRUE(api_.start(std::move(std::get<AdminApi::Prepared>(outcome)), config_with(1),
-                         {&world.worker(0)}));
+  start(world, config_with(1));
   const std::filesystem::path file = directory_ / "weir.yaml";
   std::string text = config_with(1).text;
   text.replace(text.find("10.77.0.2/"), 10, "10.77.0.3/");
@@ -249,9 +250,7 @@ TEST_F(AdminApiOfSeveralWorkers, DoNotFollowAFileToOtherAddresses) {
 
 TEST_F(AdminApiOfSeveralWorkers, WriteNothingBeforeTheyAreTold) {
   testing::ProxyWorld world{{}};
-  auto outcome = api_.prepare(config_with(1));
-  ASSERT_TRUE(api_.start(std::move(std::get<AdminApi::Prepared>(outcome)), config_with(1),
-                         {&world.worker(0)}));
+  start(world, config_with(1));
   EXPECT_FALSE(std::filesystem::exists(directory_ / "l7.json"));
   ASSERT_TRUE(api_.keep_state());
   EXPECT_TRUE(std::filesystem::exists(directory_ / "l7.json"));
