@@ -1,6 +1,7 @@
 // weir-bench: what `weir bench` runs. It reads the command line and hands it to the suite, which is
 // Python, as one JSON document: options are described here and nowhere else.
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
 #include <unistd.h>
@@ -49,7 +50,7 @@ void add_options(CLI::App& app, Words& words) {
   app.add_option("--report", words.report,
                  "RESULTS.md, SCALING.md, results.json and plots, into this directory");
   app.add_option("--against", words.against,
-                 "results of before; ends with 1 where a ratio is worse than its noise");
+                 "results of before; ends with 3 where a ratio is worse by more than the noise");
 }
 
 /// Where the suite and the programs that it starts are.
@@ -80,9 +81,15 @@ nlohmann::ordered_json document_of(const Words& words, bool is_compare,
 void hold_interrupts() {
   sigset_t interrupts;
   sigemptyset(&interrupts);
-  for (const int number : {SIGINT, SIGTERM, SIGHUP})
+  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT})
     sigaddset(&interrupts, number);
   sigprocmask(SIG_BLOCK, &interrupts, nullptr);
+}
+
+/// So that no file of the suite's gets the number of a closed one, and with it what is said.
+void open_standard_files() {
+  for (const int file : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (::fcntl(file, F_GETFD) < 0) static_cast<void>(::open("/dev/null", O_RDWR));
 }
 
 int start(const nlohmann::ordered_json& json) {
@@ -96,6 +103,7 @@ int start(const nlohmann::ordered_json& json) {
   ::setenv("WEIR_BUILD", programs.c_str(), 0);  // what the user says goes first
   const std::string path = suite.string();
   const std::string words = json.dump();
+  open_standard_files();
   hold_interrupts();
   ::execlp("python3", "python3", "-B", path.c_str(), words.c_str(), nullptr);
   fmt::print(stderr, "weir: python3 cannot be started: {}\n", std::strerror(errno));

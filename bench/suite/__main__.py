@@ -1,203 +1,124 @@
-"""weir bench: measures in rounds, shows, keeps, compares. Started by weir-bench, with what its command
+"""weir bench: measures in rounds, keeps, shows, compares. Started by weir-bench, with what its command
 line says as JSON."""
 
-import fnmatch
-import importlib
 import json
 import os
 import pathlib
-import signal
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-import compare  # noqa: E402 the path comes first
+import checks  # noqa: E402 the path comes first
+import compare  # noqa: E402
+import group  # noqa: E402
+import interrupts  # noqa: E402
 import machine  # noqa: E402
-import plots  # noqa: E402
 import programs  # noqa: E402
 import report  # noqa: E402
 import table  # noqa: E402
-from progress import Progress  # noqa: E402
-from weirlab import LabError  # noqa: E402
+from programs import LabError  # noqa: E402
+from run import Run  # noqa: E402
 
-GROUPS = ("l4", "services", "tcp", "l7", "control")
-ROUNDS, QUICK_ROUNDS = 5, 3
-FAILED_MAX = 600  # letters of why something could not be measured
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-INTERRUPTED = 130
-
-
-class Run:
-    """The groups that were asked for, and what they have told so far."""
-
-    def __init__(self, words):
-        self.words = words
-        self.rounds = words["rounds"] or (QUICK_ROUNDS if words["quick"] else ROUNDS)
-        self.groups = []
-        for name in GROUPS:
-            if not words["groups"] or name in words["groups"]:
-                group = importlib.import_module(name).Group(words["quick"])
-                group.series = [series for series in group.series if self.wants(series)]
-                if group.series:
-                    self.groups.append(group)
-        if not self.groups:
-            raise LabError(f"--rows {','.join(words['rows'])}: no row has such an id; they are in "
-                           "bench/README.md")
-        self.progress = Progress(sum(self.planned_s(s) for group in self.groups for s in group.series))
-
-    def wants(self, series):
-        if not self.words["rows"]:
-            return series.in_quick or not self.words["quick"]
-        return any(fnmatch.fnmatchcase(row.id, pattern)
-                   for row in series.rows for pattern in self.words["rows"])
-
-    def planned_s(self, series):
-        return series.seconds * len(series.kinds) * series.count(self.rounds)
-
-    def measure(self):
-        for group in self.groups:
-            self.progress.show(group.name, "making its hosts")
-            try:
-                with group:
-                    for series in group.series:
-                        self.measure_series(group, series)
-            except Exception as error:  # pylint: disable=broad-except
-                # Of hosts that could not be made, or not taken down; rows that are there must not be lost for it.
-                check_interrupt()
-                for series in group.series:
-                    if not series.rounds:
-                        series.failed = series.failed or words_of(error)
-            check_interrupt()
-        self.progress.clear()
-
-    def measure_series(self, group, series):
-        try:
-            for number, kind in series.turns(self.rounds):
-                self.progress.show(f"{group.name}: {series.name}",
-                                   f"round {number + 1} of {series.count(self.rounds)}, {kind}")
-                series.rounds[-1] |= series.measure(kind)
-                self.progress.advance(series.seconds)
-                check_interrupt()
-        except Exception as error:  # pylint: disable=broad-except
-            check_interrupt()
-            series.failed = words_of(error)  # what others print may be anything
-
-    def documents(self):
-        return [row for group in self.groups for series in group.series for row in series.documents()]
-
-
-was_interrupted = False
-
-
-def raise_interrupt(*_):
-    """Once: what begins then takes everything down, and another one would only keep it from that."""
-    global was_interrupted  # pylint: disable=global-statement
-    was_interrupted = True
-    for number in INTERRUPTS:
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
-def take_interrupts():
-    """weir-bench has held them back since before there was a handler."""
-    for number in INTERRUPTS:
-        signal.signal(number, raise_interrupt)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
-
-
-def check_interrupt():
-    """Where taking something down has failed because of it, and that was the exception that came here."""
-    if was_interrupted:
-        raise KeyboardInterrupt
-
-
-def words_of(error):
-    text = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
-    return text[:FAILED_MAX]
-
-
-def check_words(words):
-    """Before anything is measured: nothing is worse than half an hour for a file that cannot be written."""
-    for option, directory in (("json", pathlib.Path(words["json"]).absolute().parent),
-                              ("report", pathlib.Path(words["report"]).absolute().parent)):
-        if words[option] and not os.access(directory, os.W_OK):
-            raise LabError(f"--{option} {words[option]}: {directory} is not a directory that can be written to")
-    if words["json"]:
-        file = pathlib.Path(words["json"])
-        if file.is_dir():
-            raise LabError(f"--json {words['json']}: is a directory; expected a file")
-        if file.exists() and not file.is_file():  # it is replaced by a new one, which a device must not be
-            raise LabError(f"--json {words['json']}: is no regular file; expected one, or a new name")
-    if words["report"]:
-        plots.need()
-        place = pathlib.Path(words["report"])
-        if place.exists() and not (place.is_dir() and os.access(place, os.W_OK)):
-            raise LabError(f"--report {words['report']}: is not a directory that can be written to")
-    before = compare.read(words["against"]) if words["against"] else None
-    if before and before.get("quick") != words["quick"]:
-        raise compare.BadResults(f"{words['against']}: was measured {'with' if before.get('quick') else 'without'} "
-                                 "--quick; turns of other lengths cannot be compared")
-    return before
+DONE, FAILED, BAD_WORDS, WORSE, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def measure(words):
-    before = check_words(words)
+    before = checks.check(words)
+    run = Run(words["quick"], words["rounds"], words["groups"], words["rows"])
     if os.geteuid() != 0:
         raise LabError("needs root, because it makes network namespaces and loads programs; run it as root")
     if os.cpu_count() < 2:
         raise LabError("needs two CPUs: one for what is measured, one for its load")
-    run = Run(words)
-    interrupted = False
-    header = machine.header(words["command"], programs.BUILD, words["quick"], run.rounds)
+    with group.only_run():
+        header = machine.header(words["command"], programs.BUILD, words["quick"], run.rounds)
+        interrupted = False
+        try:
+            run.measure()
+        except KeyboardInterrupt:
+            interrupted = True
+            print("\nweir bench: interrupted; everything is taken down, and this is what was measured so far. No file "
+                  "is written.", file=sys.stderr)
+        results = header | {"interrupted": interrupted, "rows": run.documents()}
+        # Files first: a terminal that is gone must not cost them.
+        all_kept = interrupted or keep(results, words)
+        show(results)
+        if interrupted:
+            return INTERRUPTED
+        status = judge(results, before, words) if before is not None else DONE
+    failed = any(row["failed"] for row in results["rows"]) or not all_kept
+    return status or (FAILED if failed else DONE)
+
+
+def keep(results, words):
+    """Whether everything that was asked for is on the disk. What is not is said."""
+    kept = True
+    if words["json"]:
+        kept = said(words["json"], report.keep_json, words["json"], results)
+        if not kept:
+            said("results of this run", report.keep_elsewhere, results)
+    if words["report"]:
+        kept = said(words["report"], report.write, pathlib.Path(words["report"]), results) and kept
+    return kept
+
+
+def said(what, act, *arguments):
     try:
-        run.measure()
-    except KeyboardInterrupt:
-        interrupted = True
-        print("\nweir bench: interrupted; everything is taken down, and this is what was measured so far. No file "
-              "is written.", file=sys.stderr)
-    results = header | {"interrupted": interrupted, "rows": run.documents()}
-    show(results, words)
-    return INTERRUPTED if interrupted else judge(results, before, words)
+        act(*arguments)
+    except (OSError, LabError) as error:
+        print(f"weir: bench: {what} cannot be written: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
+        return False
+    return True
 
 
-def show(results, words):
+def show(results):
     print(f"{results['date']}, {results['machine']}, {results['kernel']}, load {results['load']:.2f}")
     print(", ".join(f"{name}: {version}" for name, version in results["versions"].items()))
-    print(f"{results['rounds']} rounds by turns, medians; SPREAD is of the ratio, or of the value where "
-          "there is no reference\n")
+    print(f"{results['rounds']} rounds, in which contenders take turns; medians; SPREAD is where the ratio of another "
+          "run is to be expected, 19 times of 20 (the value, where there is no reference)\n")
     print(table.text(results["rows"]))
-    print(f"\n{table.summary(results['rows'])}")
-    if words["json"] and not results["interrupted"]:
-        report.keep(words["json"], json.dumps(results, indent=1) + "\n")
-    if words["report"] and not results["interrupted"]:
-        report.write(pathlib.Path(words["report"]), results)
+    print(f"\n{table.summary(results['rows'])}", flush=True)
 
 
 def judge(results, before, words):
-    if before is not None:
-        worse = compare.regressions(before, results)
-        print(compare.regressions_text(worse, compare.unguarded(before, results), words["against"]))
-        if worse or not compare.guarded(before, results):
-            return 1
-    return 1 if any(row["failed"] for row in results["rows"]) else 0
+    """What seems to be worse is measured again: it has to be so twice."""
+    worse = compare.regressions(before, results)
+    if worse:
+        names = [old["id"] for old, *_ in worse]
+        print(f"\nworse than in {words['against']} by more than the noise, and measured again: {', '.join(names)}",
+              flush=True)
+        run = Run(words["quick"], words["rounds"], rows=names)
+        run.measure()
+        worse = compare.confirmed(worse, run.documents())
+    print(compare.regressions_text(worse, before, results, words["against"]))
+    return WORSE if worse else DONE if compare.guarded(before, results) else FAILED
 
 
 def main():
     words = json.loads(sys.argv[1])
-    take_interrupts()
+    interrupts.take()
     if "compare" in words:
         paths = words["compare"]
-        print(compare.text(*(compare.read(path) for path in paths), paths))
-        return 0
+        print(compare.text(*(compare.read(path) for path in paths), paths), flush=True)
+        return DONE
     return measure(words)
+
+
+def end(status, error=None):
+    """Ends without another attempt to write what was not taken."""
+    if error is not None:
+        print(f"weir: bench: {error}", file=sys.stderr, flush=True)
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(status)
 
 
 try:
     sys.exit(main())
 except BrokenPipeError:  # whoever read this has seen enough
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(1)
-except (LabError, compare.BadResults) as error:
-    sys.exit(f"weir: bench: {error}")
+    end(FAILED)
+except (checks.BadWords, compare.BadResults) as error:
+    end(BAD_WORDS, error)
+except (LabError, OSError) as error:
+    end(FAILED, error)
 except KeyboardInterrupt:
     print("\nweir bench: interrupted", file=sys.stderr)
     sys.exit(INTERRUPTED)

@@ -1,14 +1,16 @@
-"""Two results, row by row: what changed by more than its noise."""
+"""Two results, row by row: what changed by more than the noise of both."""
 
 import json
 import pathlib
 
 import table
 
-# Two runs of few rounds can be this far apart though nothing has changed.
+# What rounds do not show: how a build happens to lay out its code.
 LEAST_NOISE = 0.1
 LEAST_ROUNDS = 3  # fewer do not tell what the noise is
-FIELDS = ("id", "value", "ratio", "spread", "more_is_better", "rounds")
+FIELDS = ("id", "value", "ratio", "spread", "samples", "more_is_better", "rounds")
+# Held against another row, but without anything of Weir's in it.
+NOT_OURS = ("l4.floor_line",)
 
 
 class BadResults(Exception):
@@ -26,6 +28,7 @@ def is_spread(value):
 CHECKS = {"id": lambda value: isinstance(value, str) and value.isprintable(),
           "value": lambda value: value is None or is_number(value), "ratio": lambda value: value is None or is_number(value),
           "spread": lambda value: value is None or is_spread(value),
+          "samples": lambda value: isinstance(value, list) and all(map(is_number, value)),
           "more_is_better": lambda value: isinstance(value, bool),
           "rounds": lambda value: isinstance(value, int) and not isinstance(value, bool)}
 
@@ -59,26 +62,29 @@ def number_of(row):
     return row["ratio"] if row["ratio"] is not None else row["value"]
 
 
-def noise(row):
-    """How far a run of the same could be off, as a share: what the rounds were."""
-    number = number_of(row)
-    if not number or not row["spread"]:
-        return LEAST_NOISE
-    low, high = row["spread"]
-    return max(LEAST_NOISE, (high - low) / abs(number))
+def noise(before, after):
+    """How far the two could be apart though nothing has changed, as a share of before: until their spreads do not
+    meet any more. None where one of them does not know."""
+    if min(before["rounds"], after["rounds"]) < LEAST_ROUNDS or not before["spread"] or not after["spread"]:
+        return None
+    old, new = number_of(before), number_of(after)
+    upwards, downwards = before["spread"][1] - old, old - before["spread"][0]
+    new_upwards, new_downwards = after["spread"][1] - new, new - after["spread"][0]
+    return max(LEAST_NOISE, (upwards + new_downwards if new > old else downwards + new_upwards) / abs(old))
 
 
 def judge(before, after):
-    """(verdict, change): better, worse, or the same within the noise that was recorded before; as a share."""
+    """(verdict, change): better, worse, or the same within the noise; as a share."""
     old, new = number_of(before), number_of(after)
     if old is None or new is None:
         return "not measured", None
     if (before["ratio"] is None) != (after["ratio"] is None) or old == 0:
         return "not comparable", None
     change = (new - old) / abs(old)
-    if min(before["rounds"], after["rounds"]) < LEAST_ROUNDS:
+    apart = noise(before, after)
+    if apart is None:
         return "too few rounds", change
-    if abs(change) <= noise(before):
+    if abs(change) <= apart:
         return "same", change
     return "better" if (change > 0) == before["more_is_better"] else "worse", change
 
@@ -103,8 +109,11 @@ def text(before, after, paths):
     for old, new in both:
         word, change = judge(old, new)
         changed = "-" if change is None else f"{100 * change:+.1f} %"
-        lines.append(f"{old['id']:<28} {shown(old):<12} {shown(new):<12} {changed:<9} "
-                     f"{100 * noise(old):<6.0f} % {word}")
+        apart = None if change is None else noise(old, new)
+        allowed = "-" if apart is None else f"{100 * apart:.0f} %"
+        lines.append(f"{old['id']:<28} {shown(old):<12} {shown(new):<12} {changed:<9} {allowed:<8} {word}")
+    words = [judge(old, new)[0] for old, new in both]
+    lines += ["", ", ".join(f"{words.count(word)} {word}" for word in sorted(set(words)))]
     for name, rows, others in (("before", before, after), ("after", after, before)):
         known = {row["id"] for row in others["rows"]}
         alone = [row["id"] for row in rows["rows"] if row["id"] not in known]
@@ -120,7 +129,18 @@ def shown(row):
 def regressions(before, after):
     """Only ratios to what was measured in the same run: a value is the machine's as much as ours."""
     return [(old, new, judge(old, new)[1]) for old, new in pairs(before, after)
-            if old["ratio"] is not None and judge(old, new)[0] == "worse"]
+            if is_ours(old) and judge(old, new)[0] == "worse"]
+
+
+def confirmed(worse, again):
+    """Those that another measurement has not shown to be the same or better."""
+    found = {row["id"]: row for row in again}
+    newer = [(old, found.get(old["id"], new)) for old, new, _ in worse]
+    return [(old, new, judge(old, new)[1]) for old, new in newer if judge(old, new)[0] not in ("same", "better")]
+
+
+def is_ours(row):
+    return row["ratio"] is not None and row["id"] not in NOT_OURS
 
 
 def is_guarded(before, after):
@@ -129,21 +149,28 @@ def is_guarded(before, after):
 
 def guarded(before, after):
     """Ratios that something can be said of."""
-    return [old["id"] for old, new in pairs(before, after) if old["ratio"] is not None and is_guarded(old, new)]
+    return [old["id"] for old, new in pairs(before, after) if is_ours(old) and is_guarded(old, new)]
 
 
 def unguarded(before, after):
     """Ratios of before that nothing can be said of now."""
     known = set(guarded(before, after))
-    return [row["id"] for row in before["rows"] if row["ratio"] is not None and row["id"] not in known]
+    return [row["id"] for row in before["rows"] if is_ours(row) and row["id"] not in known]
 
 
-def regressions_text(found, left_out, path):
-    lines = [f"\nno ratio that can be compared is worse than in {path} by more than its noise"]
-    if found:
-        lines = [f"\nworse than in {path} by more than its noise:"]
-        lines += [f"  {old['id']}: {old['ratio']:.3g}x before, {new['ratio']:.3g}x now ({100 * change:+.1f} %)"
-                  for old, new, change in found]
+def change_text(old, new, change):
+    now = "not measured now" if new["ratio"] is None else f"{new['ratio']:.3g}x now"
+    return f"  {old['id']}: {old['ratio']:.3g}x before, {now}" + (f" ({100 * change:+.1f} %)" if change is not None else "")
+
+
+def regressions_text(worse, before, after, path):
+    count, left_out = len(guarded(before, after)), unguarded(before, after)
+    lines = [f"\n{count} ratios compared with {path}: none is worse by more than the noise"]
+    if worse:
+        lines = [f"\n{count} ratios compared with {path}: {len(worse)} worse by more than the noise, twice:",
+                 *(change_text(*one) for one in worse)]
+    if before.get("machine") != after.get("machine"):
+        lines.append(f"{path} is of another machine, {before.get('machine')}, on which ratios may be others")
     if left_out:
         lines.append(f"not compared: {', '.join(left_out)}")
     return "\n".join(lines)

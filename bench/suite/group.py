@@ -1,6 +1,23 @@
 """What a group of rows stands on."""
 
+import contextlib
+
 from programs import weirlab  # whose folder it knows
+import processor_group
+
+# Of all that make hosts.
+LABS = ("benchctl", "benchmem", "weirsvc", "stacklab", "l7lab")
+
+
+@contextlib.contextmanager
+def only_run():
+    """Two would measure each other. What a run before this one has not taken down, because it was killed, goes."""
+    with weirlab.hold("weir bench"):
+        for name in LABS:
+            with contextlib.suppress(weirlab.LabError), BenchLab(name):  # a test may have it
+                pass
+        processor_group.remove_leftovers()
+        yield
 
 
 class Group:
@@ -8,6 +25,7 @@ class Group:
 
     name = ""
     series = ()
+    setup_s = 0.0  # about what it takes to make the hosts
 
     def __enter__(self):
         return self
@@ -15,9 +33,13 @@ class Group:
     def __exit__(self, *unused):
         pass
 
+    def why(self):
+        """What a series has failed of, where the hosts know."""
+
 
 class LabGroup(Group):
-    """Series that share the hosts of one laboratory, a class of BenchLab's."""
+    """Series that share the hosts of one laboratory, a class of BenchLab's. They are made anew in each round: how
+    memory happens to lie is part of what differs between two runs."""
 
     make_lab = None
     lab = None
@@ -30,9 +52,14 @@ class LabGroup(Group):
     def __exit__(self, *unused):
         self.lab.close()
 
+    def why(self):
+        """Nothing that a turn starts is left when it has failed, so what has ended was meant to stay."""
+        ended = [name for name, process in self.lab.processes.items() if process.poll() is not None] if self.lab else []
+        return "; ".join(f"{name} has ended: {self.lab.log(name)[-200:].strip() or 'without a word'}" for name in ended)
+
 
 class BenchLab(weirlab.Lab):
-    """Hosts that can hold many connections. What is in prepare() stands when a `with` begins, or nothing does."""
+    """Hosts that can hold many connections. What prepare() makes stands when a `with` begins, or nothing does."""
 
     settings = ("net.ipv4.ip_local_port_range=10000 65535", "net.ipv4.tcp_tw_reuse=1",
                 "net.core.somaxconn=4096", "net.ipv4.tcp_max_syn_backlog=4096")
@@ -47,7 +74,7 @@ class BenchLab(weirlab.Lab):
         return self
 
     def prepare(self):
-        raise NotImplementedError
+        """Makes hosts and starts what runs on them."""
 
     def add_host(self, host):
         super().add_host(host)

@@ -53,14 +53,13 @@ class Load:
 
     def rows(self, quota):
         suffix = "" if quota == QUOTA else f"_{quota}"
-        rows = [Row(f"l7.{self.id}{suffix}", f"{self.what}; {quota} % of a core", self.unit, "capacity", PEERS,
-                    self.target if quota <= QUOTA else "")]
-        if quota == 100:
-            rows += [Row(f"l7.{self.id}_rate", f"{self.what}; by the clock, a whole core", self.unit, "rate", PEERS),
-                     Row(f"l7.{self.id}_busy", "the worker's own busy share meanwhile", "x", "worker_busy", more=False),
-                     Row(f"l7.{self.id}_core", "core 0 not idle meanwhile, by /proc/stat", "x", "core0_busy", PEERS,
-                         more=False)]
-        return rows
+        if quota < 100:
+            return [Row(f"l7.{self.id}{suffix}", f"{self.what}; {quota} % of a core", self.unit, "capacity", PEERS,
+                        self.target)]
+        return [Row(f"l7.{self.id}_rate", f"{self.what}; by the clock, a whole core", self.unit, "rate", PEERS),
+                Row(f"l7.{self.id}_busy", "the worker's own busy share meanwhile", "x", "worker_busy", more=False),
+                Row(f"l7.{self.id}_core", "core 0 not idle meanwhile, by /proc/stat", "x", "core0_busy", PEERS,
+                    more=False)]
 
 
 def loads(seconds):
@@ -144,7 +143,7 @@ def idle_memory(group):
                        PEERS, more=False)], 3, once=True, in_quick=False)
 
 
-def changed(group, is_quick):
+def changed(group):
     """`weir apply` of 10,000 routes of which one has changed, until a request gets the new answer."""
     def apply(lab):
         group.applied += 1
@@ -157,13 +156,11 @@ def changed(group, is_quick):
         return 1000 * (time.monotonic() - began)
 
     def measure(_kind):
-        if not group.has_many:
-            apply(group.lab)
-            group.has_many = True
+        apply(group.lab)  # of hosts that are new
         return {WEIR: {"apply": apply(group.lab)}}
     return Series("apply", (WEIR,), measure,
                   [Row("l7.apply_10k", "weir apply with 10,000 routes, one changed, until a request sees it", "ms",
-                       "apply", (), "<= 50", more=False)], 1, once=is_quick)
+                       "apply", (), "<= 50", more=False)], 1.5)
 
 
 # ---- programs that measure by themselves --------------------------------------------------------
@@ -181,30 +178,39 @@ def parser(seconds):
             Row("l7.parser_ratio", "the same, speed beside llhttp", "1/ns", "speed", ("llhttp",), ">= 3x"),
             Row("l7.forward", "the same, parsed, fields removed and written for the endpoint", "ns", "forward", (),
                 more=False)]
-    return Series("parser", (WEIR,), measure, rows, 3 * seconds + 0.5)
+    return Series("parser", (WEIR,), measure, rows, 3 * seconds + 0.5, needs_hosts=False)
 
 
-def tls(seconds, certificates):
+def tls_bench(seconds, certificates):
+    return json.loads(programs.output_of("/usr/bin/taskset", "-c", "0", BENCH / "tls_bench", f"{seconds:g}",
+                                         certificates, timeout=120))
+
+
+def tls(seconds):
     def measure(_kind):
-        found = json.loads(programs.output_of(
-            "/usr/bin/taskset", "-c", "0", BENCH / "tls_bench", f"{seconds:g}", certificates, timeout=120))
+        found = tls_bench(seconds, 200)  # as few as it takes
         bare = {key: value["bare"] for key, value in found["rates"].items()}
         weir = {key: value["weir"] for key, value in found["rates"].items()}
-        weir |= {"idle": max(found["idle_bytes"].values()) / 1024} | {
-            key: found[load] * 10_000 / certificates + found["create_s"]
-            for key, load in (("start", "load_s"), ("renewed", "load_one_new_s"))}
-        return {WEIR: weir, "openssl": bare}
+        return {WEIR: weir | {"idle": max(found["idle_bytes"].values()) / 1024}, "openssl": bare}
     rows = [Row(f"l7.tls_{key}", f"{what} in memory, beside a bare OpenSSL loop", "1/s", key, ("openssl",), target)
             for key, what, target in (("full_12", "full handshakes of TLS 1.2", ">= 0.9x"),
                                       ("full_13", "full handshakes of TLS 1.3", ">= 0.9x"),
                                       ("resumed_12", "resumed sessions of TLS 1.2", ">= 0.7x"),
                                       ("resumed_13", "resumed sessions of TLS 1.3", ">= 0.7x"))]
-    rows += [Row("l7.tls_idle", "an idle TLS session", "KB", "idle", (), "<= 20", more=False),
-             Row("l7.certificates", f"10,000 certificates read at the start (from {certificates})", "s", "start",
-                 (), "<= 2", more=False),
-             Row("l7.certificates_renewed", f"the same at an apply, one of them new (from {certificates})", "s",
-                 "renewed", (), "<= 1", more=False)]
-    return Series("tls", (WEIR,), measure, rows, 8 * seconds + certificates / 2500, once=certificates > 1000)
+    rows.append(Row("l7.tls_idle", "an idle TLS session", "KB", "idle", (), "<= 20", more=False))
+    return Series("tls", (WEIR,), measure, rows, 8 * seconds + 0.2, needs_hosts=False)
+
+
+def certificates(count):
+    def measure(_kind):
+        found = tls_bench(0.01, count)
+        return {WEIR: {key: found[load] * 10_000 / count + found["create_s"]
+                       for key, load in (("start", "load_s"), ("renewed", "load_one_new_s"))}}
+    rows = [Row("l7.certificates", f"10,000 certificates read at the start (from {count})", "s", "start", (), "<= 2",
+                more=False),
+            Row("l7.certificates_renewed", f"the same at an apply, one of them new (from {count})", "s", "renewed", (),
+                "<= 1", more=False)]
+    return Series("certificates", (WEIR,), measure, rows, 0.2 + count / 2000, needs_hosts=False)
 
 
 def router(seconds):
@@ -217,7 +223,7 @@ def router(seconds):
             Row("l7.routes_memory", "10,000 routes in memory", "MB", "mb", (), "<= 50", more=False),
             Row("l7.allocations", "allocations of a proxied request on kept connections, HTTP/1.1", "1", "allocations",
                 (), "<= 0", more=False)]
-    return Series("router", (WEIR,), measure, rows, 2)
+    return Series("router", (WEIR,), measure, rows, 2, needs_hosts=False)
 
 
 class Group(LabGroup):
@@ -225,19 +231,20 @@ class Group(LabGroup):
 
     name = "l7"
     make_lab = L7Lab
+    setup_s = 4.0
 
     def __init__(self, quick):
         seconds = 0.35 if quick else 1
-        self.half_rate, self.applied, self.has_many = None, 0, False
+        self.half_rate, self.applied = None, 0
         bars, more = loads(seconds)
         self.loads = {load.id: load for load in bars}
         self.series = [idle_memory(self)]  # first: what is freed later is not always given back
         self.series += [self.turns(load, quota, seconds, in_quick=quota == QUOTA)
                         for load in bars for quota in (25, 50, 100)]
         self.series += [self.turns(load, QUOTA, seconds, in_quick=False) for load in more]
-        self.series += [latency_series(self, 0.3 if quick else 3), changed(self, quick),
-                        parser(0.05 if quick else 0.5), tls(0.1 if quick else 1, 1000 if quick else 10_000),
-                        router(0.02 if quick else 0.5)]
+        self.series += [latency_series(self, 0.3 if quick else 3), changed(self),
+                        parser(0.05 if quick else 0.5), tls(0.1 if quick else 1),
+                        certificates(1000 if quick else 10_000), router(0.02 if quick else 0.5)]
 
     def turns(self, load, quota, seconds, in_quick=True):
         return Series(f"{load.id}, {quota} %", PROXIES,

@@ -7,7 +7,6 @@
 The veth of Weir has what XDP needs (no offloads), that of the peers what Linux gives it.
 """
 
-import contextlib
 import json
 import os
 import pathlib
@@ -18,6 +17,7 @@ import programs
 import sockets
 import weirlab
 from group import BenchLab
+from processor_group import ProcessorGroup
 from rows import WEIR
 from weirlab import LabError, run, wait_until
 
@@ -35,70 +35,6 @@ REPLY_BYTES = 256
 FILES = {"1k": 1 << 10, "16k": 1 << 14, "128k": 1 << 17, "1m": 1 << 20}
 GRPC_PATH = "/bench.Echo/Say"
 GRPC_MESSAGE = b"\0\0\0\0\x20" + b"m" * 32  # not compressed, 32 bytes long
-# Before whatever else the machine does: builds of others have 1024, or what autogroup gives them.
-SHARES = 262144
-
-
-class Group:
-    """A group of the kernel's cpu controller, of either version: a share and, on request, a quota."""
-
-    # Short, so that queues bridge the pauses; enforcement is by the tick of 4 ms all the same.
-    PERIOD_US = 4000
-
-    def __init__(self, name):
-        self.is_v1, root = Group.controller()
-        self.path = root / f"weir-l7-lab-{name}"
-        self.path.mkdir(exist_ok=True)
-        if self.is_v1:
-            (self.path / "cpu.shares").write_text(str(SHARES))
-        else:
-            (self.path / "cpu.weight").write_text("10000")
-
-    @staticmethod
-    def controller():
-        one = pathlib.Path("/sys/fs/cgroup/cpu")
-        if (one / "cpu.cfs_quota_us").exists():
-            return True, one
-        two = pathlib.Path("/sys/fs/cgroup")
-        if "cpu" in (two / "cgroup.subtree_control").read_text().split():
-            return False, two
-        raise LabError("no cpu controller of cgroups, of neither version: enable it with "
-                       "echo +cpu > /sys/fs/cgroup/cgroup.subtree_control")
-
-    def resident_mb(self):
-        """Of its processes; huge pages are not in it, and are taken at the start."""
-        total = 0
-        for pid in (self.path / "cgroup.procs").read_text().split():
-            with contextlib.suppress(OSError):  # one that has ended
-                total += weirlab.resident_kb(pid)
-        return total / 1024
-
-    def processor_s(self):
-        """What its processes have had of the processor, spinning and the softirqs in them included."""
-        used = 0
-        for pid in (self.path / "cgroup.procs").read_text().split():
-            for task in pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat"):
-                with contextlib.suppress(OSError):  # a thread that has just ended
-                    used += int(task.read_text().split()[0])
-        return used / 1e9
-
-    def limit(self, percent):
-        """To so much of one core; 100 is no limit."""
-        quota = self.PERIOD_US * percent // 100 if percent < 100 else None
-        if self.is_v1:
-            (self.path / "cpu.cfs_quota_us").write_text("-1")
-            (self.path / "cpu.cfs_period_us").write_text(str(self.PERIOD_US))
-            (self.path / "cpu.cfs_quota_us").write_text(str(quota or -1))
-        else:
-            (self.path / "cpu.max").write_text(f"{quota or 'max'} {self.PERIOD_US}")
-
-    def remove(self):
-        deadline = time.monotonic() + 5
-        while self.path.exists() and time.monotonic() < deadline:
-            with contextlib.suppress(OSError):  # busy until the last process has been reaped
-                self.path.rmdir()
-                return
-            time.sleep(0.05)
 
 
 class L7Lab(BenchLab):
@@ -114,7 +50,7 @@ class L7Lab(BenchLab):
     def prepare(self):
         self.need()
         for name in (WEIR, NGINX, HAPROXY, LOAD):
-            self.groups[name] = Group(name)
+            self.groups[name] = ProcessorGroup(name)
         for host in (PROXY, LOAD):
             self.add_host(host)
         self.cable(PROXY, "x0", LOAD, "x1", 1500)
@@ -247,6 +183,7 @@ httpRoutes:
 
     def weir_stats(self):
         """The counters of the one worker, by name."""
+        self.alive("weir-l7")
         rows = json.loads(self.weir("stats", "--total", "-o", "json").stdout)["weir-l7"]
         return {row["counter"]: row["value"] for row in rows}
 

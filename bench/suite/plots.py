@@ -30,39 +30,40 @@ def contenders(row):
     return values
 
 
-def gnuplot(path, script):
-    done = subprocess.run(["gnuplot"], input=f"set output {quoted(str(path))}\n{script}", capture_output=True,
-                          text=True, timeout=60, check=False)
-    if done.returncode != 0:
-        raise LabError(f"gnuplot could not draw {path}: {done.stderr[-300:]}")
+def gnuplot(script):
+    """The picture."""
+    done = subprocess.run(["gnuplot"], input=script, capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode != 0 or "</svg>" not in done.stdout:
+        raise LabError(f"gnuplot could not draw: {done.stderr[-300:]}")
+    return done.stdout
 
 
-def curves(path, title, unit, rows):
+def curves(title, unit, rows):
     """Cost against the number of services; both axes by powers of ten."""
     kinds = [kind for kind in (WEIR, "nft", "iptables") if all(kind in contenders(row) for row in rows)]
     data = [f"$data{n} << END\n" + "\n".join(f"{row['id'].rsplit('_', 1)[1]} {contenders(row)[kind]}" for row in rows)
             + "\nEND" for n, kind in enumerate(kinds)]
     lines = [f"$data{n} with linespoints lw 3 pt 7 ps 0.7 lc rgb '{COLOURS[kind]}' title {quoted(kind)}"
              for n, kind in enumerate(kinds)]
-    gnuplot(path, STYLE + "\n".join(data) + f"\nset title {quoted(title)}\nset ylabel {quoted(unit)}\n"
+    return gnuplot(STYLE + "\n".join(data) + f"\nset title {quoted(title)}\nset ylabel {quoted(unit)}\n"
             "set xlabel 'services'\nset logscale xy\nset format y '%.0s%c'\nplot " + ", ".join(lines) + "\n")
 
 
-def bars(path, title, unit, rows, kinds):
+def bars(title, unit, rows, kinds):
     """Contenders side by side; each row has its own scale where units differ, so rows are of one unit."""
     body = "\n".join(" ".join([quoted(row["id"].split(".")[1]).replace("'", '"'),
                                *(str(contenders(row).get(kind) or 0) for kind in kinds)]) for row in rows)
     lines = [f"$data using {n + 2}:xtic(1) lc rgb '{COLOURS[kind]}' title {quoted(kind)}" for n, kind in enumerate(kinds)]
-    gnuplot(path, STYLE + f"$data << END\n{body}\nEND\nset title {quoted(title)}\nset ylabel {quoted(unit)}\n"
+    return gnuplot(STYLE + f"$data << END\n{body}\nEND\nset title {quoted(title)}\nset ylabel {quoted(unit)}\n"
             "set style data histogram\nset style histogram clustered gap 1\nset style fill solid\nset boxwidth 0.9\n"
             "set yrange [0:*]\nset format y '%.0s%c'\nset xtics rotate by -20 noenhanced\nplot " + ", ".join(lines) + "\n")
 
 
-def ratios(path, title, rows):
+def ratios(title, rows):
     """A bar for each row, and a mark where its target is."""
     body = "\n".join(f'"{row["id"].split(".")[1]}" {row["ratio"]} '
                      f'{row["target"][3:-1] if (row["target"] or "").endswith("x") else "NaN"}' for row in rows)
-    gnuplot(path, STYLE + f"$data << END\n{body}\nEND\nset title {quoted(title)}\nset ylabel 'ratio'\n"
+    return gnuplot(STYLE + f"$data << END\n{body}\nEND\nset title {quoted(title)}\nset ylabel 'ratio'\n"
             "set style fill solid\nset boxwidth 0.6\nset yrange [0:*]\nset xtics rotate by -20 noenhanced\n"
             f"plot $data using 2:xtic(1) with boxes lc rgb '{COLOURS[WEIR]}' title 'measured', "
             "$data using 0:3 with points pt 9 ps 1.2 lc rgb '#c1121f' title 'target'\n")
@@ -73,15 +74,14 @@ def need():
         raise LabError("gnuplot is not installed, which draws the plots of --report; run tools/setup")
 
 
-def draw(directory, rows):
-    """{group: [(file, what it shows)]}; only of rows that were measured."""
-    directory.mkdir(parents=True, exist_ok=True)
+def draw(rows):
+    """({file: picture}, {group: [(file, what it shows)]}); only of rows that were measured."""
     rows = [row for row in rows if row["value"] is not None]
-    made = {}
+    drawings, made = {}, {}
 
     def add(group, file, what, act, found, *arguments):
         if found:
-            act(directory / file, what, *arguments)
+            drawings[file] = act(what, *arguments)
             made.setdefault(group, []).append((file, what))
 
     def of(*prefixes):
@@ -99,4 +99,4 @@ def draw(directory, rows):
     proxied = [row for row in of("l7.") if row["unit"] in ("requests/s", "messages/s") and row["id"].count("_") < 2
                and not row["id"].startswith(("l7.body", "l7.connections"))]
     add("l7", "l7.svg", "Half a core of a proxy", bars, proxied, "requests/s", proxied, (WEIR, "nginx", "haproxy"))
-    return made
+    return drawings, made

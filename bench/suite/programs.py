@@ -32,7 +32,8 @@ def end(process):
 def output_of(*command, timeout):
     """Runs a program to its end, which comes by force after `timeout` seconds."""
     need(pathlib.Path(command[0]))
-    with subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    words = ["setpriv", "--pdeathsig", "TERM", *map(str, command)]  # when we are killed
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           text=True, process_group=0) as process:
         try:
             out, err = process.communicate(timeout=timeout)

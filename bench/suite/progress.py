@@ -1,5 +1,6 @@
 """What is being done, how far it is, and about how long it still takes: on standard error."""
 
+import contextlib
 import shutil
 import sys
 import time
@@ -32,11 +33,15 @@ class Progress:
             text = f"{head}: {what}; about {duration(self.left_s())} left"
             self.write_over(text)
         elif series != self.last:
-            print(f"{head}; about {duration(self.left_s())} left", file=self.stream, flush=True)
+            self.write(f"{head}; about {duration(self.left_s())} left\n")
         self.last = series
 
     def advance(self, seconds):
         self.done_s += seconds
+
+    def skip(self, seconds):
+        """What will not be done after all."""
+        self.planned_s = max(self.planned_s - seconds, self.done_s, 1e-3)
 
     def clear(self):
         if self.is_terminal:
@@ -44,4 +49,9 @@ class Progress:
 
     def write_over(self, text):
         width = shutil.get_terminal_size().columns - 1
-        print(f"\r{text[:width]:<{width}}\r", end="", file=self.stream, flush=True)
+        self.write(f"\r{text[:width]:<{width}}\r")
+
+    def write(self, text):
+        """A measurement does not fail because nobody is told how far it is."""
+        with contextlib.suppress(OSError):
+            print(text, end="", file=self.stream, flush=True)

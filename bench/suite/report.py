@@ -1,33 +1,82 @@
 """RESULTS.md, SCALING.md, results.json and plots, all from one run."""
 
 import json
+import os
 import pathlib
 import re
+import stat
+import sys
+import tempfile
 
 import plots
 import scaling
 import table
 
 FINDINGS = pathlib.Path(__file__).resolve().parents[1] / "FINDINGS.md"
+FILES, PLOTS = ("RESULTS.md", "SCALING.md", "results.json"), "plots"
 TITLES = {"l4": "L4: packets", "services": "Services: what Weir replaces", "tcp": "TCP", "l7": "L7: requests",
           "control": "Control"}
 NO_RIVALS = (None, "floor", "openssl")  # what a row is held against, but nobody uses instead of Weir
 
 
-def keep(path, text):
-    """All or nothing: what was there stays until the new text is on the disk."""
-    path = pathlib.Path(path).resolve()  # of a link, what it leads to
-    new = path.with_name(path.name + ".new")
-    new.write_text(text)
-    new.replace(path)
+def keep(texts):
+    """All or nothing, of {path: text}: what was there stays until all that is new is on the disk."""
+    new = {}
+    try:
+        for name, body in texts.items():
+            path = pathlib.Path(name).resolve()  # of a link, what it leads to
+            new[path] = write_beside(path, body)
+        for path, made in new.items():
+            made.replace(path)
+    finally:
+        for made in new.values():
+            made.unlink(missing_ok=True)
+
+
+def write_beside(path, body):
+    handle, name = tempfile.mkstemp(prefix=".weir-bench-", dir=path.parent)
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            os.fchmod(handle, stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~umask())
+            file.write(body)
+            file.flush()
+            os.fsync(handle)
+    except BaseException:
+        pathlib.Path(name).unlink()
+        raise
+    return pathlib.Path(name)
+
+
+def umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def json_of(results):
+    return json.dumps(results, indent=1) + "\n"
+
+
+def keep_json(path, results):
+    keep({path: json_of(results)})
+
+
+def keep_elsewhere(results):
+    """Where there may be room, for what took so long to measure."""
+    handle, name = tempfile.mkstemp(prefix="weir-bench-", suffix=".json")
+    with open(handle, "w", encoding="utf-8") as file:
+        file.write(json_of(results))
+    print(f"weir: bench: the results are in {name}", file=sys.stderr)
 
 
 def write(directory, results):
-    directory.mkdir(exist_ok=True)
-    keep(directory / "results.json", json.dumps(results, indent=1) + "\n")
-    keep(directory / "SCALING.md", scaling.text(results))
-    pictures = plots.draw(directory / "plots", results["rows"])
-    keep(directory / "RESULTS.md", text(results, pictures))
+    """FILES and PLOTS, all of them or none."""
+    drawings, pictures = plots.draw(results["rows"])
+    texts = {"results.json": json_of(results), "SCALING.md": scaling.text(results), "RESULTS.md": text(results, pictures)}
+    assert set(texts) == set(FILES)
+    (directory / PLOTS).mkdir(parents=True, exist_ok=True)
+    keep({directory / name: body for name, body in texts.items()}
+         | {directory / PLOTS / name: body for name, body in drawings.items()})
 
 
 def findings():
@@ -54,8 +103,8 @@ def is_rivalry(row):
 
 
 def side(row):
-    """1 where every round had Weir ahead, -1 behind, 0 where rounds differ."""
-    low, high = row["spread"]
+    """1 where Weir is ahead, -1 where it is behind, by more than the spread; 0 otherwise."""
+    low, high = row["spread"] or (row["ratio"], row["ratio"])
     if low <= 1 <= high:
         return 0
     return 1 if (low > 1) == row["more_is_better"] else -1
@@ -71,9 +120,9 @@ def balance(rows):
     """Plain words: where Weir is ahead, level, behind."""
     rivals = [row for row in rows if is_rivalry(row)]
     ordered = sorted(rivals, key=advantage, reverse=True)
-    groups = (("## Where Weir is ahead, in every round", [r for r in ordered if side(r) > 0]),
-              ("## Now ahead, now behind", [r for r in ordered if side(r) == 0]),
-              ("## Where Weir is behind, in every round", [r for r in reversed(ordered) if side(r) < 0]))
+    groups = (("## Where Weir is ahead, by more than the spread", [r for r in ordered if side(r) > 0]),
+              ("## Level, as far as the spread tells", [r for r in ordered if side(r) == 0]),
+              ("## Where Weir is behind, by more than the spread", [r for r in reversed(ordered) if side(r) < 0]))
     lines = []
     for title, found in groups:
         lines += [title, "", *([sentence(row) for row in found] or ["Nothing."]), ""]
@@ -112,8 +161,8 @@ def text(results, pictures):
     lines = ["# Results", "",
              f"Written by `{results['command']}` on {results['date']}; do not edit. Machine: {results['machine']}, "
              f"{results['kernel']}, load {results['load']:.2f} at the start. {results['rounds']} rounds, in which "
-             "contenders take turns; medians; the spread is of the ratio, or of the value where there is no "
-             "reference. What each row is and how it is measured: [README.md](README.md).", "",
+             "contenders take turns; medians; the spread is where the ratio of another run is to be expected, 19 times "
+             "of 20 (the value, where there is no reference). What each row is and how it is measured: [README.md](README.md).", "",
              ", ".join(f"{name}: {version}" for name, version in results["versions"].items()) + ".", "",
              table.summary(rows) + ".", ""]
     lines += balance(rows)

@@ -4,11 +4,29 @@ Numbers of a round are a dict, kind of contender → {key: value}; a row picks i
 """
 
 import dataclasses
+import math
 import re
 import statistics
 
 WEIR = "weir"
 CLIENT_BOUND = "client_bound"  # the key under which a contender says that not it was the limit
+# Student's t, 0.975, by the number of rounds.
+T = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
+T_OF_MORE = 2.23  # of eleven
+MEDIAN = 1.4  # the variance of a median of three to nine rounds, over that of their mean
+
+
+def spread_of(numbers, is_ratio):
+    """Where the median of another run of as many rounds is to be expected, 19 times of 20, by how far these are
+    apart: a prediction interval, of ratios on a logarithmic scale. One round does not know."""
+    if len(numbers) < 2:
+        return None
+    middle = statistics.median(numbers)
+    shown = [math.log(number) for number in numbers] if is_ratio else numbers
+    width = T.get(len(numbers), T_OF_MORE) * statistics.stdev(shown) * math.sqrt(2 * MEDIAN / len(numbers))
+    if is_ratio:
+        return [middle * math.exp(-width), middle * math.exp(width)]
+    return [middle - width if min(numbers) < 0 else max(0, middle - width), middle + width]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,12 +103,12 @@ class Row:
         bound = [kind for kind in (WEIR, peer) if kind and self.is_bound(rounds, kind)]
         document = {"id": self.id, "what": self.what, "value": value, "unit": self.unit,
                     "reference": peer, "reference_value": statistics.median(references) if peer else None,
-                    "ratio": ratio, "spread": [min(shown), max(shown)] if shown else None,
+                    "ratio": ratio, "spread": spread_of(shown, ratio is not None),
                     "target": self.target or None, "verdict": self.verdict(target, judged, bound, peer)}
         if document["verdict"] == "missed":
             document["missed_by"] = target.missed_by(judged)
         more = target.wants_more if target and target.of_ratio else self.more
-        document |= {"bound": bound, "more_is_better": more, "rounds": len(values), "failed": failed,
+        document |= {"bound": bound, "more_is_better": more, "rounds": len(values), "samples": shown, "failed": failed,
                      "others": {kind: statistics.median(self.values(rounds, kind))
                                 for kind in self.peers if kind != peer and self.values(rounds, kind)}}
         return document
@@ -113,11 +131,12 @@ class Row:
 
 class Series:
     """Contenders that take turns, and the rows that are read from what they did. `measure(kind)` is one
-    turn; `seconds` is about what it takes; `once` where a second round would tell nothing new."""
+    turn; `seconds` is about what it takes; `once` where a second round would tell nothing new; `needs_hosts` where
+    those of its group have to stand."""
 
-    def __init__(self, name, kinds, measure, rows, seconds, once=False, in_quick=True):
+    def __init__(self, name, kinds, measure, rows, seconds, once=False, in_quick=True, needs_hosts=True):
         self.name, self.kinds, self.measure, self.rows = name, kinds, measure, rows
-        self.seconds, self.once, self.in_quick = seconds, once, in_quick
+        self.seconds, self.once, self.in_quick, self.needs_hosts = seconds, once, in_quick, needs_hosts
         self.rounds = []  # the one that is under way is the last
         self.failed = None
         self.finish_round = None  # what can only be said of all contenders together
@@ -125,15 +144,21 @@ class Series:
     def count(self, rounds):
         return 1 if self.once else rounds
 
-    def turns(self, rounds):
-        """Round by round; who begins changes, so that nobody always comes after somebody."""
-        for number in range(self.count(rounds)):
-            self.rounds.append({})
-            start = number % len(self.kinds)
-            for kind in self.kinds[start:] + self.kinds[:start]:
-                yield number, kind
-            if self.finish_round:
-                self.finish_round(self.rounds[-1])
+    def is_due(self, number):
+        return not self.failed and (number == 0 or not self.once)
+
+    def planned_s(self):
+        """Of a round."""
+        return self.seconds * len(self.kinds)
+
+    def round(self, number):
+        """Who has a turn in it, one after the other; who begins changes, so that nobody always comes after
+        somebody."""
+        self.rounds.append({})
+        start = number % len(self.kinds)
+        yield from self.kinds[start:] + self.kinds[:start]
+        if self.finish_round:
+            self.finish_round(self.rounds[-1])
 
     def documents(self):
         rounds = [numbers for numbers in self.rounds if numbers]

@@ -310,7 +310,7 @@ def series_of(group, count, quick):
     def row(key, what, unit, more):
         return Row(f"services.{key}_{suffix}", f"{what}, {count:,} services", unit, key, PEERS, more=more)
     return [Series(f"{suffix} services, load", KINDS, load, [row("load", "from none to all", "ms", False)],
-                   0.5 + count / 1500, once=quick or count > 1000),
+                   0.5 + count / 1000),
             Series(f"{suffix} services, change", KINDS, change,
                    [row("change", "one backend changed (Weir: by hand), until a connection gets there", "ms", False)], 0.3 + count / 5000),
             Series(f"{suffix} services, connects", KINDS, connects,
@@ -324,6 +324,7 @@ class Group(LabGroup):
     """Three routers between one client and one server."""
 
     name = "services"
+    setup_s = 3.0
 
     @staticmethod
     def make_lab():

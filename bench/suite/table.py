@@ -1,6 +1,9 @@
 """Results for people: a table on the terminal, and the same for Markdown."""
 
 
+WIDE = 100  # a spread that says no more than that
+
+
 def short(value):
     if value is None:
         return "-"
@@ -20,13 +23,18 @@ def verdict(row):
     return row["verdict"] or "-"
 
 
+def spread_text(row):
+    if row["rounds"] < 2:
+        return "once"
+    low, high = row["spread"]
+    return "wide" if row["ratio"] and high > WIDE * low else f"{short(low)}..{short(high)}"
+
+
 def cells(row):
     """Everything about a row but its name."""
     if row["value"] is None:
         return ["-", "-", "-", "-", row["target"] or "-", verdict(row)]
-    spread = "-" if row["spread"] is None else "..".join(short(v) for v in row["spread"])
-    if row["rounds"] < 2:
-        spread = "once"
+    spread = spread_text(row)
     reference = f"{row['reference']} {short(row['reference_value'])}" if row["reference"] else "-"
     ratio = "-" if row["ratio"] is None else f"{row['ratio']:.2f}"
     return [f"{short(row['value'])} {row['unit']}", reference, ratio, spread, row["target"] or "-", verdict(row)]

@@ -41,6 +41,7 @@ class Group(LabGroup):
     """Two hosts with two cables, and both stacks on them by turns."""
 
     name = "tcp"
+    setup_s = 2.0
 
     @staticmethod
     def make_lab():
@@ -77,7 +78,8 @@ class Group(LabGroup):
                 kinds=ours_or_both, once=quick),
             self.lossy("lossy20", 20, 1.0),
             self.lossy("lossy100", 100, 0.1),
-            Series("memory", (WEIR,), in_memory(0.05 if quick else 0.5), MEMORY_ROWS, 3 if quick else 12),
+            Series("memory", (WEIR,), in_memory(0.05 if quick else 0.5), MEMORY_ROWS, 3 if quick else 12,
+                   needs_hosts=False),
         ]
 
     def turns(self, name, act, turn, extra_s, rows, kinds=BOTH, once=False):

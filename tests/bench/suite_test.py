@@ -2,18 +2,25 @@
 """The arithmetic and the words of `weir bench`, without measuring anything: medians, ratios and spreads of rounds,
 verdicts, comparisons, reports."""
 
+import contextlib
+import io
 import json
+import math
 import os
 import pathlib
+import random
 import re
+import statistics
 import sys
 import tempfile
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "bench" / "suite"))
-import compare  # noqa: E402 the path comes first
+import checks  # noqa: E402 the path comes first
+import compare  # noqa: E402
 import control  # noqa: E402
+import group  # noqa: E402
 import l4  # noqa: E402
 import l7  # noqa: E402
 import plots  # noqa: E402
@@ -24,7 +31,8 @@ import table  # noqa: E402
 import tcp  # noqa: E402
 from progress import Progress, duration  # noqa: E402
 from programs import LabError  # noqa: E402
-from rows import CLIENT_BOUND, WEIR, Row, Series, Target  # noqa: E402
+from rows import CLIENT_BOUND, WEIR, Row, Series, Target, spread_of  # noqa: E402
+from run import Run  # noqa: E402
 
 
 def rounds(*pairs, peer="peer"):
@@ -34,18 +42,39 @@ def rounds(*pairs, peer="peer"):
 def result(id="a.b", value=10.0, ratio=2.0, spread=(1.9, 2.1), more=True, **others):
     return {"id": id, "what": "something", "value": value, "unit": "1/s", "reference": "peer" if ratio else None,
             "reference_value": 5.0 if ratio else None, "ratio": ratio, "spread": list(spread) if spread else None,
-            "target": None, "verdict": None, "more_is_better": more, "rounds": 3, "failed": None,
+            "target": None, "verdict": None, "more_is_better": more, "rounds": 3, "samples": [], "failed": None,
             "bound": [], "others": {}} | others
 
 
 class Rows(unittest.TestCase):
 
-    def test_a_ratio_is_the_median_of_the_rounds_ratios_and_the_spread_theirs(self):
+    def test_a_ratio_is_the_median_of_the_rounds_ratios(self):
         row = Row("a.b", "w", "1/s", "rate", ("peer",), ">= 2x")
         got = row.document(rounds((10, 5), (30, 10), (8, 8)))
         self.assertEqual((got["value"], got["reference_value"], got["ratio"]), (10, 8, 2))
-        self.assertEqual(got["spread"], [1, 3])
+        self.assertEqual(got["samples"], [2, 3, 1])
         self.assertEqual((got["verdict"], got["rounds"]), ("met", 3))
+
+    def test_the_spread_is_where_another_median_is_to_be_expected(self):
+        self.assertIsNone(spread_of([2.0], True))
+        low, high = spread_of([1.0, 2.0, 4.0], True)  # log 2 apart: 4.303 * log 2 * sqrt(2.8 / 3)
+        self.assertAlmostEqual(high / 2, 2 ** (4.303 * (2.8 / 3) ** 0.5))
+        self.assertAlmostEqual(low * high, 4)
+        self.assertEqual(spread_of([10, 10, 10], False), [10, 10])
+        self.assertEqual(spread_of([1, 10, 19], False)[0], 0)  # of what cannot be below zero
+        self.assertLess(spread_of([-1, 10, 19], False)[0], -1)
+
+    def test_medians_of_other_runs_are_within_the_spread_19_times_of_20(self):
+        chance = random.Random(1)
+
+        def run(rounds):
+            return [math.exp(chance.gauss(0.5, 0.1)) for _ in range(rounds)]
+        for rounds in (3, 5, 9):
+            within = 0
+            for _ in range(2000):
+                low, high = spread_of(run(rounds), True)
+                within += low <= statistics.median(run(rounds)) <= high
+            self.assertAlmostEqual(within / 2000, 0.95, delta=0.02)
 
     def test_a_miss_says_by_how_much_of_the_target(self):
         row = Row("a.b", "w", "1/s", "rate", ("peer",), ">= 4x")
@@ -108,15 +137,16 @@ class Turns(unittest.TestCase):
 
     def test_contenders_alternate_and_who_begins_changes(self):
         series = Series("s", ("a", "b", "c"), None, [], 1)
-        order = [kind for _, kind in series.turns(3)]
+        order = [kind for number in range(3) for kind in series.round(number)]
         self.assertEqual(order, ["a", "b", "c", "b", "c", "a", "c", "a", "b"])
 
     def test_a_round_is_finished_once_all_have_had_their_turn(self):
         series = Series("s", ("a", "b"), None, [], 1)
         seen = []
         series.finish_round = lambda numbers: seen.append(sorted(numbers))
-        for _, kind in series.turns(2):
-            series.rounds[-1][kind] = {}
+        for number in range(2):
+            for kind in series.round(number):
+                series.rounds[-1][kind] = {}
         self.assertEqual(seen, [["a", "b"], ["a", "b"]])
 
     def test_what_is_left_follows_how_the_plan_has_fared(self):
@@ -125,7 +155,83 @@ class Turns(unittest.TestCase):
         progress.advance(50)
         progress.began -= 100  # it took twice as long as planned
         self.assertAlmostEqual(progress.left_s(), 100, delta=1)
+        progress.skip(50)  # of what failed
+        self.assertAlmostEqual(progress.left_s(), 0, delta=1)
         self.assertEqual((duration(59.9), duration(61)), ("59 s", "1 min 01 s"))
+
+    def test_nobody_has_to_be_told_how_far_it_is(self):
+        class Full(io.StringIO):
+            def write(self, text):
+                raise OSError(28, "No space left on device")
+        Progress(100, Full()).show("a", "b")
+
+
+def number(value):
+    return lambda kind: {kind: {"rate": value}}
+
+
+def series_of(name, measure, **options):
+    return Series(name, (WEIR,), measure, [Row(f"g.{name}", "w", "1/s", "rate")], 1, **options)
+
+
+class Hosts(group.Group):
+    """Of a group, without any."""
+
+    name = "g"
+    setup_s = 1.0
+
+    def __init__(self, series, fails=(), died=()):
+        self.series, self.fails, self.died, self.made = list(series), fails, died, 0
+
+    def __enter__(self):
+        self.made += 1
+        if self.made in self.fails:
+            raise LabError("no room")
+        return self
+
+    def why(self):
+        return "proxy has ended" if self.made in self.died else None
+
+
+class Runs(unittest.TestCase):
+
+    def run_of(self, hosts, rounds=3):
+        made = Run(True, rounds)
+        made.groups = [hosts]
+        made.progress = Progress(made.planned_s(hosts), io.StringIO())
+        with contextlib.redirect_stderr(io.StringIO()):
+            made.measure()
+        self.assertAlmostEqual(made.progress.planned_s, made.progress.done_s, delta=rounds * hosts.setup_s)
+        return {row["id"]: row for row in made.documents()}
+
+    def test_each_round_is_everything_once_on_hosts_of_its_own(self):
+        order = []
+        hosts = Hosts(series_of(name, lambda kind, n=name: order.append(n) or {kind: {"rate": 1}}, once=name == "c")
+                      for name in "abc")
+        rows = self.run_of(hosts)
+        self.assertEqual("".join(order), "abcabab")
+        self.assertEqual((hosts.made, rows["g.a"]["rounds"], rows["g.c"]["rounds"]), (3, 3, 1))
+
+    def test_hosts_that_cannot_be_made_fail_only_what_needs_them(self):
+        hosts = Hosts([series_of("a", number(1)), series_of("b", number(2), needs_hosts=False)], fails=(2,))
+        rows = self.run_of(hosts)
+        self.assertEqual((rows["g.a"]["failed"], rows["g.b"]["failed"], rows["g.b"]["rounds"]), ("no room", None, 3))
+        self.assertEqual(hosts.made, 2)
+
+    def test_a_daemon_that_has_ended_is_what_series_failed_of(self):
+        rows = self.run_of(Hosts([series_of("a", number(1)), series_of("b", number(2))], died=(1,)))
+        self.assertEqual({row["failed"] for row in rows.values()}, {"proxy has ended"})
+
+    def test_one_failure_fails_the_row_and_no_other(self):
+        rows = self.run_of(Hosts([series_of("a", lambda kind: {}[kind]), series_of("b", number(2))]))
+        self.assertEqual((rows["g.a"]["failed"], rows["g.b"]["failed"]), ("KeyError: 'weir'", None))
+
+    def test_words_that_name_no_row_are_refused(self):
+        for groups, rows, complaint in (((), ("l7.https_*", "tcp.cr"), "--rows tcp.cr: no row has such an id; did you mean tcp.crr"),
+                                        (("l4",), ("tcp.crr",), "is of tcp, and only l4 was asked for"),
+                                        ((), ("zzz",), "they are in bench/README.md")):
+            with self.subTest(rows=rows), self.assertRaisesRegex(checks.BadWords, re.escape(complaint)):
+                Run(True, 1, groups, rows)
 
 
 class Comparisons(unittest.TestCase):
@@ -133,11 +239,12 @@ class Comparisons(unittest.TestCase):
     def judge(self, before, after):
         return compare.judge(before, after)[0]
 
-    def test_within_the_noise_that_was_recorded_nothing_has_changed(self):
-        self.assertEqual(self.judge(result(), result(ratio=1.81)), "same")  # 10 % at least
-        self.assertEqual(self.judge(result(spread=(1.5, 2.5)), result(ratio=1.1)), "same")
-        # What is noisy now is no excuse.
-        self.assertEqual(self.judge(result(), result(ratio=1.0, spread=(0.9, 2.2))), "worse")
+    def test_where_spreads_meet_nothing_has_changed(self):
+        self.assertEqual(self.judge(result(), result(ratio=1.81, spread=(1.8, 1.82))), "same")  # 10 % at least
+        self.assertEqual(self.judge(result(spread=(1.5, 2.5)), result(ratio=1.1, spread=(1, 1.51))), "same")
+        self.assertEqual(self.judge(result(spread=(1.5, 2.5)), result(ratio=1.1, spread=(1, 1.49))), "worse")
+        self.assertEqual(self.judge(result(spread=(1.5, 2.5)), result(ratio=3.1, spread=(2.6, 4))), "better")
+        self.assertAlmostEqual(compare.noise(result(spread=(1.5, 2.5)), result(ratio=1.1, spread=(1, 1.51))), 0.455)
 
     def test_one_round_does_not_know_its_noise(self):
         self.assertEqual(self.judge(result(rounds=1), result(ratio=0.1)), "too few rounds")
@@ -145,19 +252,30 @@ class Comparisons(unittest.TestCase):
         self.assertEqual(compare.unguarded(before, {"rows": [result("a.once")]}), ["a.once", "a.gone"])
 
     def test_beyond_it_the_direction_counts(self):
-        self.assertEqual(self.judge(result(), result(ratio=1.2)), "worse")
-        self.assertEqual(self.judge(result(), result(ratio=3.0)), "better")
+        self.assertEqual(self.judge(result(), result(ratio=1.2, spread=(1.1, 1.3))), "worse")
+        self.assertEqual(self.judge(result(), result(ratio=3.0, spread=(2.9, 3.1))), "better")
         less = result(more=False)
-        self.assertEqual(self.judge(less, result(ratio=3.0, more=False)), "worse")
-        self.assertEqual(self.judge(less, result(ratio=1.2, more=False)), "better")
+        self.assertEqual(self.judge(less, result(ratio=3.0, spread=(2.9, 3.1), more=False)), "worse")
+        self.assertEqual(self.judge(less, result(ratio=1.2, spread=(1.1, 1.3), more=False)), "better")
 
     def test_only_ratios_fail_a_run(self):
         before = {"rows": [result("a.ratio"), result("a.value", ratio=None, spread=(9, 11)), result("a.fine")]}
-        after = {"rows": [result("a.ratio", ratio=1.0), result("a.value", value=1.0, ratio=None, spread=(1, 1)),
-                          result("a.fine", ratio=2.05)]}
-        self.assertEqual([old["id"] for old, _, _ in compare.regressions(before, after)], ["a.ratio"])
-        self.assertIn("a.ratio: 2x before, 1x now (-50.0 %)", compare.regressions_text(
-            compare.regressions(before, after), ["a.other"], "x"))
+        before["rows"].append(result("l4.floor_line"))
+        after = {"rows": [result("a.ratio", ratio=1.0, spread=(1, 1)), result("a.value", value=1.0, ratio=None, spread=(1, 1)),
+                          result("a.fine", ratio=2.05), result("l4.floor_line", ratio=0.1, spread=(0.1, 0.1))], "machine": "m"}
+        worse = compare.regressions(before, after)
+        self.assertEqual([old["id"] for old, _, _ in worse], ["a.ratio"])
+        text = compare.regressions_text(worse, before, after, "x")
+        self.assertIn("2 ratios compared with x: 1 worse by more than the noise, twice", text)
+        self.assertIn("a.ratio: 2x before, 1x now (-50.0 %)", text)
+        self.assertIn("x is of another machine", text)
+
+    def test_what_is_worse_has_to_be_so_twice(self):
+        worse = [(result("a.b"), result("a.b", ratio=1.0, spread=(1, 1)), -0.5)]
+        self.assertEqual(compare.confirmed(worse, [result("a.b")]), [])
+        for again in ([result("a.b", ratio=1.1, spread=(1, 1.2))], [result("a.b", value=None, ratio=None, spread=None)]):
+            self.assertEqual([new for _, new, _ in compare.confirmed(worse, again)], again)
+            self.assertIn("a.b: 2x before", compare.regressions_text(compare.confirmed(worse, again), {"rows": []}, {"rows": []}, "x"))
 
     def test_rows_that_only_one_has_are_named(self):
         text = compare.text({"rows": [result("a.gone"), result()]}, {"rows": [result("a.new"), result()]}, ("a", "b"))
@@ -189,7 +307,7 @@ class Comparisons(unittest.TestCase):
         cases |= {json.dumps({"rows": [result() | {field: value}]}): f"row 0 has '{field}' {json.dumps(value)[:60]}"
                   for field, value in (("value", "abc"), ("ratio", "1.2"), ("ratio", True), ("ratio", float("nan")),
                                        ("ratio", 10 ** 400), ("spread", [1]), ("spread", "ab"), ("rounds", "3"),
-                                       ("id", [1]), ("id", "\x1b[31m"), ("more_is_better", None))}
+                                       ("samples", 3), ("id", [1]), ("id", "\x1b[31m"), ("more_is_better", None))}
         with tempfile.TemporaryDirectory() as directory:
             for number, (text, complaint) in enumerate(cases.items()):
                 path = pathlib.Path(directory) / f"{number}.json"
@@ -208,7 +326,7 @@ def readme_lines():
         name, what = row.id, row.what
         if name.startswith("services."):
             name, what = re.sub(r"_\d+$", "_N", name), re.sub(r", [\d,]+ services$", "", what)
-        if name.startswith("l7.") and re.search(r"_(25|100|rate|busy|core)$", name):
+        if name.startswith("l7.") and re.search(r"_(25|rate|busy|core)$", name):
             continue
         what = what.replace("; 50 % of a core", "")
         lines.setdefault(name, f"| `{name}` | {what} | {row.unit} | {', '.join(row.peers)} | {row.target} |")
@@ -307,7 +425,7 @@ class Reports(unittest.TestCase):
             self.assertIn("(plots/services_ns.svg)", text)
             self.assertIn("not measured", (directory / "SCALING.md").read_text())
         ahead, behind = text.index("## Where Weir is ahead"), text.index("## Where Weir is behind")
-        even = text.index("## Now ahead, now behind")
+        even = text.index("## Level, as far as the spread tells")
         self.assertTrue(even < text.index("`l7.https_direct`, even") < behind)
         self.assertIn("1.10 times as good; limited by the client: nginx", text)
         self.assertTrue(ahead < text.index("`services.ns_1`, cheaper") < even < behind < text.index("`l7.h2_proxied`, behind"))
@@ -315,6 +433,25 @@ class Reports(unittest.TestCase):
         self.assertIn("target >= 2x: MISSED by 75 %", text)
         self.assertIn("### Proxied requests", text)
         self.assertIn("`tcp.rr64`: not built", text)
+
+    def test_files_are_kept_together_or_not_at_all(self):
+        with tempfile.TemporaryDirectory() as directory:
+            directory = pathlib.Path(directory)
+            (directory / "a").write_text("before")
+            (directory / "a").chmod(0o640)
+            with self.assertRaises(FileNotFoundError):
+                report.keep({directory / "a": "after", directory / "nowhere" / "b": "after"})
+            self.assertEqual((directory / "a").read_text(), "before")
+            (directory / "link").symlink_to("a")
+            report.keep({directory / "link": "after", directory / "c": "new"})
+            self.assertEqual(((directory / "a").read_text(), (directory / "c").read_text()), ("after", "new"))
+            self.assertEqual((directory / "a").stat().st_mode & 0o777, 0o640)
+            self.assertEqual({path.name for path in directory.iterdir()}, {"a", "link", "c"})
+
+    def test_a_spread_that_says_nothing_is_not_printed(self):
+        self.assertEqual(table.spread_text(result(spread=(0.01, 5))), "wide")
+        self.assertEqual(table.spread_text(result(spread=(0.5, 5))), "0.5..5")
+        self.assertEqual(table.spread_text(result(rounds=1, spread=None)), "once")
 
     def test_names_in_plots_are_quoted(self):
         self.assertEqual(plots.quoted("a'b"), "'a''b'")

@@ -37,7 +37,7 @@ def what_is_there():
     pages = pathlib.Path("/proc/meminfo").read_text()
     return {"namespaces": set(run("ip", "netns", "list").stdout.splitlines()), "programs": programs(),
             "pins": {path.name for path in pathlib.Path("/sys/fs/bpf").iterdir()},
-            "groups": {str(path) for path in pathlib.Path("/sys/fs/cgroup").glob("**/weir-l7-lab-*")},
+            "groups": {str(path) for path in pathlib.Path("/sys/fs/cgroup").glob("**/weir-bench-*")},
             "pages": {line for line in pages.splitlines() if line.startswith("HugePages_Free")},
             "processes": set(run("pgrep", "-f", STARTED, check=False).stdout.split()),
             "directories": {path.name for path in pathlib.Path(tempfile.gettempdir()).glob("*lab-*")}}
@@ -131,28 +131,87 @@ class Bench(unittest.TestCase):
                 self.assertNotIn("Traceback", err)
         self.assert_nothing_is_left()
 
-    def test_killed_it_leaves_nothing_that_the_next_run_does_not_remove(self):
-        with subprocess.Popen([WEIR_PROGRAM, "bench", "l4", "--rows", "l4.live_*"], stdout=subprocess.DEVNULL,
-                              stderr=subprocess.DEVNULL) as bench:
-            wait_until("the balancer to be loaded", PINS.exists, 30)
-            bench.kill()
+    def test_killed_it_leaves_nothing_that_the_next_run_of_anything_does_not_remove(self):
+        for rows, what in (("l4.live_*", PINS.exists), ("l7.http_proxied", lambda: run("pgrep", "-f", "h2load.* -c", check=False).stdout)):
+            with self.subTest(rows=rows), subprocess.Popen([WEIR_PROGRAM, "bench", "--rows", rows],
+                                                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as bench:
+                wait_until("it to be under way", what, 60)
+                second = self.bench("--rows", "l7.parser")
+                self.assertEqual(second.returncode, 1)
+                self.assertIn("another weir bench is running", second.stderr)
+                bench.kill()
         wait_until("live_bench to end", lambda: not run("pgrep", "-x", "live_bench", check=False).stdout, 60)
-        done = self.bench("l4", "--quick", "--rounds", "1", "--rows", "l4.live_*")
+        self.assertNotEqual(self.left_behind(), {})
+        done = self.bench("--quick", "--rounds", "1", "--rows", "l4.live_*,l7.parser")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assert_nothing_is_left()
 
     def test_what_it_cannot_do_is_said_before_anything_is_measured(self):
-        cases = ((("--rows", "l9.*"), "l9.*: no row has such an id"),
-                 (("--json", "/tmp"), "--json /tmp: is a directory; expected a file"),
-                 (("--json", "/nowhere/x.json"), "/nowhere is not a directory that can be written to"),
+        (self.directory / "RESULTS.md").mkdir()
+        cases = ((("--rows", "l9.*"), "--rows l9.*: no row has such an id"),
+                 (("--rows", "l4.memory,tcp.cr"), "--rows tcp.cr: no row has such an id; did you mean tcp.crr"),
+                 (("l4", "--rows", "tcp.crr"), "--rows tcp.crr: is of tcp, and only l4 was asked for"),
+                 (("--json", "/tmp"), "--json /tmp: is no regular file"), (("--json", "/dev/null"), "is no regular file"),
+                 (("--json", "/nowhere/x.json"), "/nowhere: No such file or directory"),
+                 (("--json", f"/tmp/{'x' * 300}"), "File name too long"), (("--json", "/proc/x.json"), "written into /proc"),
+                 (("--report", self.directory), "RESULTS.md there is no regular file"),
                  (("--against", "/nowhere/x.json"), "/nowhere/x.json: No such file or directory"),
                  (("l5",), "l5"), (("--rounds", "0"), "0"))
         for words, complaint in cases:
             with self.subTest(words=words):
                 done = self.bench(*words)
-                self.assertIn(done.returncode, (1, 2))
+                self.assertEqual(done.returncode, 2)
                 self.assertIn(complaint, done.stderr)
                 self.assertEqual(done.stdout, "")
+
+    def test_what_was_measured_is_kept_though_nobody_listens(self):
+        words = [WEIR_PROGRAM, "bench", "--quick", "--rounds", "1", "--rows", "control.maglev_build", "--json"]
+        for end in ("> /dev/full", ">&-", "2>&-", "2> /dev/full", "| true", ">&- 2>&-"):
+            with self.subTest(end=end):
+                file = self.directory / "kept.json"
+                file.unlink(missing_ok=True)
+                done = run("bash", "-c", f'"$@" {end}', "bash", *words, file, check=False)
+                self.assertGreater(json.loads(file.read_text())["rows"][0]["value"], 0)
+                self.assertNotIn("Traceback", done.stderr)
+                if end == "> /dev/full":
+                    self.assertEqual(done.returncode, 1)
+                    self.assertIn("No space left on device", done.stderr)
+
+    def test_a_full_disk_costs_neither_the_table_nor_what_was_there(self):
+        place = self.directory / "small"
+        place.mkdir()
+        run("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place)
+        self.addCleanup(run, "umount", place)
+        (place / "a.json").write_text("before")
+        with contextlib.suppress(OSError), open(place / "filling", "wb", buffering=0) as file:
+            while file.write(b"x" * 4096):
+                pass
+        done = self.bench("--quick", "--rounds", "1", "--rows", "control.maglev_build", "--json", place / "a.json")
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stdout, r"(?m)^control\.maglev_build ")
+        self.assertIn(f"{place}/a.json cannot be written: No space left on device", done.stderr)
+        elsewhere = pathlib.Path(re.search(r"the results are in (\S+)", done.stderr)[1])
+        self.addCleanup(elsewhere.unlink)
+        self.assertGreater(json.loads(elsewhere.read_text())["rows"][0]["value"], 0)
+        self.assertEqual((place / "a.json").read_text(), "before")
+        self.assertEqual({path.name for path in place.iterdir()}, {"a.json", "filling"})
+
+    def test_held_against_itself_nothing_is_worse_and_against_a_better_one_it_is_measured_twice(self):
+        rows, file, better = "l7.parser,control.maglev_build", self.directory / "a.json", self.directory / "better.json"
+        words = ("--quick", "--rows", rows)
+        self.assertEqual(self.bench(*words, "--json", file).returncode, 0)
+        same = self.bench(*words, "--against", file)
+        self.assertEqual(same.returncode, 0, same.stdout)
+        self.assertRegex(same.stdout, r"\d ratios compared with .*: none is worse by more than the noise")
+        results = json.loads(file.read_text())
+        for row in results["rows"]:
+            if row["id"] == "l7.parser_ratio":
+                row["ratio"], row["spread"] = 3 * row["ratio"], [3 * end for end in row["spread"]]
+        better.write_text(json.dumps(results))
+        worse = self.bench(*words, "--against", better)
+        self.assertEqual(worse.returncode, 3, worse.stdout)
+        self.assertIn("and measured again: l7.parser_ratio", worse.stdout)
+        self.assertRegex(worse.stdout, r"1 worse by more than the noise, twice:\n  l7.parser_ratio: ")
 
 
 if __name__ == "__main__":

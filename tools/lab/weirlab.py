@@ -103,19 +103,28 @@ def is_listened_on(path):
         return client.connect_ex(str(path)) == 0
 
 
+def hold(name):
+    """Keeps others of this name from starting until it is closed; an abstract address is one process's, and free
+    again however that ends."""
+    held = socket.socket(socket.AF_UNIX)
+    try:
+        held.bind(f"\0{name}")
+    except OSError:
+        held.close()
+        raise LabError(f"another {name} is running; start this one when it has ended") from None
+    return held
+
+
 class Lab:
     """Namespaces, links, servers and daemons of one run."""
 
+    marker = ".lab"  # in a directory that the next lab of this name may remove
+
     def __init__(self, prefix="weirlab"):
         self.prefix = prefix
-        # An abstract address is one process's, and free again however that ends.
-        self.lock = socket.socket(socket.AF_UNIX)
-        try:
-            self.lock.bind(f"\0{prefix}")
-        except OSError:
-            raise LabError(f"another {prefix} is running, with the same namespaces; "
-                           "start this one when it has ended") from None
+        self.lock = hold(prefix)
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix=f"{prefix}-"))
+        (self.directory / self.marker).touch()
         self.pins = pathlib.Path("/sys/fs/bpf") / prefix
         self.processes = {}
         self.node = "node"  # the host that has the daemons
@@ -384,7 +393,7 @@ http {{
     # ---- removal ------------------------------------------------------------------------------
 
     def remove_leftovers(self):
-        """What an earlier run of the same prefix has left behind after a power cut."""
+        """What an earlier run of the same prefix has left behind when it was killed."""
         existing = run("ip", "netns", "list").stdout
         for line in existing.splitlines():
             name = line.split()[0]
@@ -395,6 +404,9 @@ http {{
                         os.kill(int(pid), signal.SIGKILL)
                 run("ip", "netns", "delete", name, check=False)
         shutil.rmtree(self.pins, ignore_errors=True)
+        for marker in pathlib.Path(tempfile.gettempdir()).glob(f"{self.prefix}-*/{self.marker}"):
+            if marker.parent != self.directory:
+                shutil.rmtree(marker.parent, ignore_errors=True)
 
     def close(self):
         if self.closed:
@@ -406,6 +418,7 @@ http {{
                     self.stop(name, signal.SIGTERM, 5)
             self.remove_leftovers()
             if os.environ.get("WEIR_LAB_KEEP"):
+                (self.directory / self.marker).unlink(missing_ok=True)
                 print(f"logs are kept in {self.directory}", file=sys.stderr)
             else:
                 shutil.rmtree(self.directory, ignore_errors=True)

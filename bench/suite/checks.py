@@ -1,0 +1,62 @@
+"""What the command line says, checked before anything is measured: nothing is worse than half an hour for a file that
+cannot be written."""
+
+import os
+import pathlib
+import tempfile
+
+import compare
+import plots
+import report
+
+
+class BadWords(Exception):
+    """A command line that asks for what cannot be; the text says what."""
+
+
+def check_place(option, name, directory):
+    """By writing there: permissions, limits and read-only mounts are many."""
+    try:
+        pathlib.Path(name).stat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise BadWords(f"{option} {name}: {error.strerror}") from None
+    try:
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise BadWords(f"{option} {name}: nothing can be written into {directory}: {error.strerror}") from None
+
+
+def check_file(option, path):
+    path = pathlib.Path(path)
+    check_place(option, path, path.absolute().parent)
+    if path.exists() and not path.is_file():  # it is replaced by a new one, which a device must not be
+        raise BadWords(f"{option} {path}: is no regular file; expected one, or a new name")
+
+
+def check_report(option, directory):
+    directory = pathlib.Path(directory)
+    plots.need()
+    for path in (directory, directory / report.PLOTS):
+        if path.exists():
+            check_place(option, path, path)  # which a file fails too
+    if not directory.exists():
+        check_place(option, directory, directory.absolute().parent)
+    for name in report.FILES:
+        if (directory / name).exists() and not (directory / name).is_file():
+            raise BadWords(f"{option} {directory}: {name} there is no regular file; expected one, or none")
+
+
+def check(words):
+    """Returns the results to stand against, if any."""
+    if words["json"]:
+        check_file("--json", words["json"])
+    if words["report"]:
+        check_report("--report", words["report"])
+    before = compare.read(words["against"]) if words["against"] else None
+    if before and before.get("quick") != words["quick"]:
+        raise BadWords(f"--against {words['against']}: was measured {'with' if before.get('quick') else 'without'} "
+                       "--quick; turns of other lengths cannot be compared")
+    return before

@@ -1,0 +1,28 @@
+"""Ctrl-C and its kin: whatever they hit, everything is taken down once, and in order."""
+
+import signal
+
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+was_interrupted = False
+
+
+def interrupt(*_):
+    """Once: what begins then takes everything down, and another one would only keep it from that."""
+    global was_interrupted  # pylint: disable=global-statement
+    was_interrupted = True
+    for number in NUMBERS:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def take():
+    """weir-bench has held them back since before there was a handler."""
+    for number in NUMBERS:
+        signal.signal(number, interrupt)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, NUMBERS)
+
+
+def check():
+    """Where taking something down has failed because of it, and that was the exception that came here."""
+    if was_interrupted:
+        raise KeyboardInterrupt
