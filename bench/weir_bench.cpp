@@ -36,6 +36,10 @@ struct Words {
   std::array<std::string, 2> compared;
 };
 
+std::string complain_of_empty(const std::string& text) {
+  return text.empty() ? "expected a name" : "";
+}
+
 void add_options(CLI::App& app, Words& words) {
   app.add_option("groups", words.groups, "what is measured; everything if nothing is named")
       ->check(CLI::IsMember({"l4", "services", "tcp", "l7", "control"}));
@@ -46,11 +50,13 @@ void add_options(CLI::App& app, Words& words) {
   app.add_option("--rows", words.rows, "only series with a row whose id matches, as l7.https_*")
       ->delimiter(',')
       ->allow_extra_args(false);
-  app.add_option("--json", words.json, "the results, into this file");
+  app.add_option("--json", words.json, "the results, into this file")->check(complain_of_empty);
   app.add_option("--report", words.report,
-                 "RESULTS.md, SCALING.md, results.json and plots, into this directory");
+                 "RESULTS.md, SCALING.md, results.json and plots, into this directory")
+      ->check(complain_of_empty);
   app.add_option("--against", words.against,
-                 "results of before; ends with 3 where a ratio is worse by more than the noise");
+                 "results of before; ends with 3 where a ratio is worse by more than the noise")
+      ->check(complain_of_empty);
 }
 
 /// Where the suite and the programs that it starts are.

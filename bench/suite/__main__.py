@@ -1,6 +1,7 @@
 """weir bench: measures in rounds, keeps, shows, compares. Started by weir-bench, with what its command
 line says as JSON."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -15,7 +16,8 @@ import machine  # noqa: E402
 import programs  # noqa: E402
 import report  # noqa: E402
 import table  # noqa: E402
-from programs import LabError  # noqa: E402
+from programs import LabError, weirlab  # noqa: E402
+from progress import tell  # noqa: E402
 from run import Run  # noqa: E402
 
 DONE, FAILED, BAD_WORDS, WORSE, INTERRUPTED = 0, 1, 2, 3, 130
@@ -24,25 +26,27 @@ DONE, FAILED, BAD_WORDS, WORSE, INTERRUPTED = 0, 1, 2, 3, 130
 def measure(words):
     before = checks.check(words)
     run = Run(words["quick"], words["rounds"], words["groups"], words["rows"])
+    if before is not None:
+        checks.check_common(words["against"], before, run.ids())
     if os.geteuid() != 0:
         raise LabError("needs root, because it makes network namespaces and loads programs; run it as root")
     if os.cpu_count() < 2:
         raise LabError("needs two CPUs: one for what is measured, one for its load")
     with group.only_run():
         header = machine.header(words["command"], programs.BUILD, words["quick"], run.rounds)
-        interrupted = False
         try:
             run.measure()
         except KeyboardInterrupt:
-            interrupted = True
-            print("\nweir bench: interrupted; everything is taken down, and this is what was measured so far. No file "
-                  "is written.", file=sys.stderr)
-        results = header | {"interrupted": interrupted, "rows": run.documents()}
-        # Files first: a terminal that is gone must not cost them.
-        all_kept = interrupted or keep(results, words)
-        show(results)
-        if interrupted:
+            tell("\nweir bench: interrupted; everything is taken down, and this is what was measured so far. No file "
+                 "is written.")
+            with contextlib.suppress(OSError):
+                show(header | {"rows": run.documents()})
             return INTERRUPTED
+        results = header | {"rows": run.documents()}
+        # Files first: a terminal that is gone must not cost them.
+        with weirlab.undisturbed():
+            all_kept = keep(results, words)
+        show(results)
         status = judge(results, before, words) if before is not None else DONE
     failed = any(row["failed"] for row in results["rows"]) or not all_kept
     return status or (FAILED if failed else DONE)
@@ -50,21 +54,20 @@ def measure(words):
 
 def keep(results, words):
     """Whether everything that was asked for is on the disk. What is not is said."""
-    kept = True
-    if words["json"]:
-        kept = said(words["json"], report.keep_json, words["json"], results)
-        if not kept:
-            said("results of this run", report.keep_elsewhere, results)
-    if words["report"]:
-        kept = said(words["report"], report.write, pathlib.Path(words["report"]), results) and kept
-    return kept
+    json_kept = bool(words["json"]) and said(words["json"], report.keep_json, words["json"], results)
+    report_kept = bool(words["report"]) and said(words["report"], report.write, pathlib.Path(words["report"]), results)
+    all_kept = json_kept >= bool(words["json"]) and report_kept >= bool(words["report"])
+    if not all_kept and not json_kept:
+        said("the results", report.keep_elsewhere, results)
+    return all_kept
 
 
 def said(what, act, *arguments):
     try:
         act(*arguments)
-    except (OSError, LabError) as error:
-        print(f"weir: bench: {what} cannot be written: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
+    except Exception as error:  # pylint: disable=broad-except
+        # Whatever it is, half an hour of results has to be shown all the same.
+        tell(f"weir: bench: {what} cannot be written: {getattr(error, 'strerror', None) or error}")
         return False
     return True
 
@@ -79,17 +82,22 @@ def show(results):
 
 
 def judge(results, before, words):
-    """What seems to be worse is measured again: it has to be so twice."""
-    worse = compare.regressions(before, results)
-    if worse:
-        names = [old["id"] for old, *_ in worse]
+    """What seems to be worse is measured again."""
+    check = compare.Check(before, words["against"])
+    if names := check.first(results):
         print(f"\nworse than in {words['against']} by more than the noise, and measured again: {', '.join(names)}",
               flush=True)
         run = Run(words["quick"], words["rounds"], rows=names)
-        run.measure()
-        worse = compare.confirmed(worse, run.documents())
-    print(compare.regressions_text(worse, before, results, words["against"]))
-    return WORSE if worse else DONE if compare.guarded(before, results) else FAILED
+        try:
+            run.measure()
+        except KeyboardInterrupt:
+            tell("\nweir bench: interrupted before it was known whether something is worse; everything is taken down")
+            return INTERRUPTED
+        check.again(run.documents())
+    print(check.text(results), flush=True)
+    if check.worse:
+        return WORSE
+    return DONE if check.compared and not check.lost else FAILED
 
 
 def main():
@@ -105,9 +113,8 @@ def main():
 def end(status, error=None):
     """Ends without another attempt to write what was not taken."""
     if error is not None:
-        print(f"weir: bench: {error}", file=sys.stderr, flush=True)
-    if sys.stdout is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        tell(f"weir: bench: {error}")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(status)
 
 
@@ -120,5 +127,5 @@ except (checks.BadWords, compare.BadResults) as error:
 except (LabError, OSError) as error:
     end(FAILED, error)
 except KeyboardInterrupt:
-    print("\nweir bench: interrupted", file=sys.stderr)
+    tell("\nweir bench: interrupted")
     sys.exit(INTERRUPTED)

@@ -1,7 +1,6 @@
 """What the command line says, checked before anything is measured: nothing is worse than half an hour for a file that
 cannot be written."""
 
-import os
 import pathlib
 import tempfile
 
@@ -30,8 +29,8 @@ def check_place(option, name, directory):
 
 
 def check_file(option, path):
-    path = pathlib.Path(path)
-    check_place(option, path, path.absolute().parent)
+    path = pathlib.Path(path).resolve()  # of a link, what it leads to
+    check_place(option, path, path.parent)
     if path.exists() and not path.is_file():  # it is replaced by a new one, which a device must not be
         raise BadWords(f"{option} {path}: is no regular file; expected one, or a new name")
 
@@ -59,4 +58,12 @@ def check(words):
     if before and before.get("quick") != words["quick"]:
         raise BadWords(f"--against {words['against']}: was measured {'with' if before.get('quick') else 'without'} "
                        "--quick; turns of other lengths cannot be compared")
+    if before and 0 < words["rounds"] < compare.LEAST_ROUNDS:
+        raise BadWords(f"--rounds {words['rounds']}: so few do not know their noise; --against takes "
+                       f"{compare.LEAST_ROUNDS} at least")
     return before
+
+
+def check_common(against, before, names):
+    if not set(compare.Check(before, against).rows) & set(names):
+        raise BadWords(f"--against {against}: has no ratio of three rounds of what is to be measured")

@@ -1,12 +1,19 @@
 """Two results, row by row: what changed by more than the noise of both."""
 
 import json
+import math
 import pathlib
+import statistics
+import sys
 
 import table
+from rows import MEDIAN
 
 # What rounds do not show: how a build happens to lay out its code.
 LEAST_NOISE = 0.1
+# Student's t, 0.995, by degrees of freedom.
+T = {2: 9.925, 3: 5.841, 4: 4.604, 5: 4.032, 6: 3.707, 7: 3.499, 8: 3.355, 9: 3.250, 10: 3.169, 11: 3.106, 12: 3.055}
+T_OF_MORE = 3.02
 LEAST_ROUNDS = 3  # fewer do not tell what the noise is
 FIELDS = ("id", "value", "ratio", "spread", "samples", "more_is_better", "rounds")
 # Held against another row, but without anything of Weir's in it.
@@ -18,15 +25,20 @@ class BadResults(Exception):
 
 
 def is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15  # NaN is not
+    return (isinstance(value, (int, float)) and not isinstance(value, bool)
+            and abs(value) <= sys.float_info.max)  # NaN is not
 
 
 def is_spread(value):
     return isinstance(value, list) and len(value) == 2 and all(is_number(one) for one in value)
 
 
+def is_number_or_none(value):
+    return value is None or is_number(value)
+
+
 CHECKS = {"id": lambda value: isinstance(value, str) and value.isprintable(),
-          "value": lambda value: value is None or is_number(value), "ratio": lambda value: value is None or is_number(value),
+          "value": is_number_or_none, "ratio": is_number_or_none,
           "spread": lambda value: value is None or is_spread(value),
           "samples": lambda value: isinstance(value, list) and all(map(is_number, value)),
           "more_is_better": lambda value: isinstance(value, bool),
@@ -63,30 +75,43 @@ def number_of(row):
 
 
 def noise(before, after):
-    """How far the two could be apart though nothing has changed, as a share of before: until their spreads do not
-    meet any more. None where one of them does not know."""
-    if min(before["rounds"], after["rounds"]) < LEAST_ROUNDS or not before["spread"] or not after["spread"]:
+    """How far the two may be apart though nothing has changed, as a share of before: 99 times of 100 the difference of
+    two medians is smaller, by what the rounds of both differ by. None where there are too few to know."""
+    if min(len(before["samples"]), len(after["samples"])) < LEAST_ROUNDS:
         return None
-    old, new = number_of(before), number_of(after)
-    upwards, downwards = before["spread"][1] - old, old - before["spread"][0]
-    new_upwards, new_downwards = after["spread"][1] - new, new - after["spread"][0]
-    return max(LEAST_NOISE, (upwards + new_downwards if new > old else downwards + new_upwards) / abs(old))
+    both = [samples_of(before), samples_of(after)]
+    freedom = sum(len(samples) - 1 for samples in both)
+    pooled = sum((len(samples) - 1) * statistics.variance(samples) for samples in both) / freedom
+    apart = T.get(freedom, T_OF_MORE) * math.sqrt(MEDIAN * pooled * sum(1 / len(samples) for samples in both))
+    if is_logarithmic(before):
+        share = math.expm1(apart) if number_of(after) > number_of(before) else -math.expm1(-apart)
+    else:
+        share = apart / abs(number_of(before))
+    return max(LEAST_NOISE, share)
+
+
+def is_logarithmic(row):
+    return row["ratio"] is not None
+
+
+def samples_of(row):
+    return [math.log(one) for one in row["samples"]] if is_logarithmic(row) else row["samples"]
 
 
 def judge(before, after):
-    """(verdict, change): better, worse, or the same within the noise; as a share."""
+    """(verdict, change, noise): better, worse, or the same within the noise; shares of before."""
     old, new = number_of(before), number_of(after)
     if old is None or new is None:
-        return "not measured", None
-    if (before["ratio"] is None) != (after["ratio"] is None) or old == 0:
-        return "not comparable", None
-    change = (new - old) / abs(old)
-    apart = noise(before, after)
+        return "not measured", None, None
+    if (before["ratio"] is None) != (after["ratio"] is None):
+        return "not comparable", None, None
+    word = "better" if (new > old) == before["more_is_better"] else "worse"
+    if old == 0:  # of which there are no shares
+        return "same" if new == 0 else word, None, None
+    change, apart = (new - old) / abs(old), noise(before, after)
     if apart is None:
-        return "too few rounds", change
-    if abs(change) <= apart:
-        return "same", change
-    return "better" if (change > 0) == before["more_is_better"] else "worse", change
+        return "too few rounds", change, None
+    return "same" if abs(change) <= apart else word, change, apart
 
 
 def pairs(before, after):
@@ -103,16 +128,15 @@ def text(before, after, paths):
     if not both:
         raise BadResults(f"{paths[0]} and {paths[1]}: no row is in both")
     lines = [f"{name} {results.get('date')}, {results.get('machine')}, {results.get('versions', {}).get('weir')}"
-             + (", interrupted" if results.get("interrupted") else "")
              for name, results in (("before:", before), ("after: ", after))]
     lines += ["", f"{'ROW':<28} {'BEFORE':<12} {'AFTER':<12} {'CHANGE':<9} {'NOISE':<8} VERDICT"]
+    words = []
     for old, new in both:
-        word, change = judge(old, new)
+        word, change, apart = judge(old, new)
         changed = "-" if change is None else f"{100 * change:+.1f} %"
-        apart = None if change is None else noise(old, new)
         allowed = "-" if apart is None else f"{100 * apart:.0f} %"
         lines.append(f"{old['id']:<28} {shown(old):<12} {shown(new):<12} {changed:<9} {allowed:<8} {word}")
-    words = [judge(old, new)[0] for old, new in both]
+        words.append(word)
     lines += ["", ", ".join(f"{words.count(word)} {word}" for word in sorted(set(words)))]
     for name, rows, others in (("before", before, after), ("after", after, before)):
         known = {row["id"] for row in others["rows"]}
@@ -126,51 +150,57 @@ def shown(row):
     return f"{row['ratio']:.3g}x" if row["ratio"] is not None else table.short(row["value"])
 
 
-def regressions(before, after):
-    """Only ratios to what was measured in the same run: a value is the machine's as much as ours."""
-    return [(old, new, judge(old, new)[1]) for old, new in pairs(before, after)
-            if is_ours(old) and judge(old, new)[0] == "worse"]
-
-
-def confirmed(worse, again):
-    """Those that another measurement has not shown to be the same or better."""
-    found = {row["id"]: row for row in again}
-    newer = [(old, found.get(old["id"], new)) for old, new, _ in worse]
-    return [(old, new, judge(old, new)[1]) for old, new in newer if judge(old, new)[0] not in ("same", "better")]
-
-
 def is_ours(row):
     return row["ratio"] is not None and row["id"] not in NOT_OURS
 
 
-def is_guarded(before, after):
-    return judge(before, after)[0] in ("same", "better", "worse")
+class Check:
+    """The ratios of results held against those of before: a value is the machine's as much as ours. What seems to be
+    worse counts once it was measured again, and is worse again."""
 
+    def __init__(self, before, path):
+        self.before, self.path = before, path
+        self.rows = {row["id"]: row for row in before["rows"] if is_ours(row) and len(row["samples"]) >= LEAST_ROUNDS}
+        self.compared, self.worse, self.lost = set(), {}, []
 
-def guarded(before, after):
-    """Ratios that something can be said of."""
-    return [old["id"] for old, new in pairs(before, after) if is_ours(old) and is_guarded(old, new)]
+    def first(self, results):
+        """The ids of rows to measure again."""
+        for name, new, word, change in self.judged(results["rows"]):
+            if word in ("same", "better", "worse"):
+                self.compared.add(name)
+            if word == "worse":
+                self.worse[name] = (new, change)
+        return list(self.worse)
 
+    def again(self, rows):
+        found = {name: (new, word, change) for name, new, word, change in self.judged(rows)}
+        for name in list(self.worse):
+            new, word, change = found.get(name, (None, "not measured", None))
+            if word == "worse":
+                self.worse[name] = (new, change)
+                continue
+            del self.worse[name]
+            if word != "same" and word != "better":
+                self.lost.append(name)
 
-def unguarded(before, after):
-    """Ratios of before that nothing can be said of now."""
-    known = set(guarded(before, after))
-    return [row["id"] for row in before["rows"] if is_ours(row) and row["id"] not in known]
+    def judged(self, rows):
+        for new in rows:
+            if old := self.rows.get(new["id"]):
+                word, change, _ = judge(old, new)
+                yield new["id"], new, word, change
 
-
-def change_text(old, new, change):
-    now = "not measured now" if new["ratio"] is None else f"{new['ratio']:.3g}x now"
-    return f"  {old['id']}: {old['ratio']:.3g}x before, {now}" + (f" ({100 * change:+.1f} %)" if change is not None else "")
-
-
-def regressions_text(worse, before, after, path):
-    count, left_out = len(guarded(before, after)), unguarded(before, after)
-    lines = [f"\n{count} ratios compared with {path}: none is worse by more than the noise"]
-    if worse:
-        lines = [f"\n{count} ratios compared with {path}: {len(worse)} worse by more than the noise, twice:",
-                 *(change_text(*one) for one in worse)]
-    if before.get("machine") != after.get("machine"):
-        lines.append(f"{path} is of another machine, {before.get('machine')}, on which ratios may be others")
-    if left_out:
-        lines.append(f"not compared: {', '.join(left_out)}")
-    return "\n".join(lines)
+    def text(self, results):
+        lines = [f"\n{len(self.compared)} ratios compared with {self.path}: "
+                 + (f"{len(self.worse)} worse by more than the noise, twice:" if self.worse
+                    else "none is worse by more than the noise")]
+        lines += [f"  {name}: {self.rows[name]['ratio']:.3g}x before, {new['ratio']:.3g}x now ({100 * change:+.1f} %)"
+                  for name, (new, change) in self.worse.items()]
+        if self.lost:
+            lines.append(f"worse once, and could not be measured again: {', '.join(self.lost)}")
+        if self.before.get("machine") != results.get("machine"):
+            lines.append(f"{self.path} is of another machine, {self.before.get('machine')}, on which ratios may be "
+                         "others")
+        left_out = [row["id"] for row in self.before["rows"] if is_ours(row) and row["id"] not in self.compared]
+        if left_out:
+            lines.append(f"not compared: {', '.join(left_out)}")
+        return "\n".join(lines)

@@ -5,7 +5,7 @@ import contextlib
 from programs import weirlab  # whose folder it knows
 import processor_group
 
-# Of all that make hosts.
+# What is named after each kind of hosts, and goes with the next run.
 LABS = ("benchctl", "benchmem", "weirsvc", "stacklab", "l7lab")
 
 
@@ -16,7 +16,7 @@ def only_run():
         for name in LABS:
             with contextlib.suppress(weirlab.LabError), BenchLab(name):  # a test may have it
                 pass
-        processor_group.remove_leftovers()
+        processor_group.remove_all()
         yield
 
 
@@ -63,6 +63,10 @@ class BenchLab(weirlab.Lab):
 
     settings = ("net.ipv4.ip_local_port_range=10000 65535", "net.ipv4.tcp_tw_reuse=1",
                 "net.core.somaxconn=4096", "net.ipv4.tcp_max_syn_backlog=4096")
+
+    def __init__(self, prefix):
+        assert prefix in LABS, prefix
+        super().__init__(prefix)
 
     def __enter__(self):
         try:

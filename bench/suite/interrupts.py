@@ -2,7 +2,9 @@
 
 import signal
 
-NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+from programs import weirlab  # whose folder it knows
+
+NUMBERS = weirlab.INTERRUPTS
 was_interrupted = False
 
 
@@ -16,9 +18,10 @@ def interrupt(*_):
 
 
 def take():
-    """weir-bench has held them back since before there was a handler."""
+    """weir-bench has held them back since before there was a handler. What nohup has had ignored stays so."""
     for number in NUMBERS:
-        signal.signal(number, interrupt)
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, interrupt)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, NUMBERS)
 
 

@@ -103,9 +103,9 @@ class Group(group.Group):
     def __init__(self, quick):
         share = 0.1 if quick else 0.5
         self.series = [
-            Series("test-run", (WEIR,), test_run(3 if quick else 9), test_run_rows(), 5 if quick else 12),
+            Series("test-run", (WEIR,), test_run(2 if quick else 9), test_run_rows(), 4.5 if quick else 12),
             Series("live", (WEIR,), live(share), live_rows(), 3 if quick else 8),
             Series("memory", (WEIR,), memory,
                    [Row("l4.memory", "100 VIPs, 1,000 backends, a table of 1 Mi flows: maps and daemon", "MB",
-                        "memory", (), "<= 150", more=False)], 3, once=True),
+                        "memory", (), "<= 150", more=False)], 1.5, once=True),
         ]

@@ -23,6 +23,7 @@ USED_UP = 0.9  # of its quota; with less, something else was the limit
 QUOTA = 50  # what targets are said for, percent of a core
 ROUTES = 10_000
 IDLE = 500
+FEW_CERTIFICATES = 200  # tls_bench takes no fewer
 
 
 # ---- a turn of one proxy under one load ---------------------------------------------------------
@@ -114,7 +115,7 @@ def latency_series(group, seconds):
                 "added_p99", PEERS, "<= 0.3x", more=False)]
     rows += [Row(f"l7.{key}", f"{key} of all requests at that rate", "us", f"{key}_us", PEERS, more=False)
              for key in ("p50", "p99", "p999")]
-    series = Series("latency", (DIRECT, *PROXIES), measure, rows, seconds + 0.5)
+    series = Series("latency", (DIRECT, *PROXIES), measure, rows, seconds + 0.65)
     series.finish_round = add_p99
     return series
 
@@ -156,11 +157,11 @@ def changed(group):
         return 1000 * (time.monotonic() - began)
 
     def measure(_kind):
-        apply(group.lab)  # of hosts that are new
+        apply(group.lab)  # all are new to these hosts; the next has one that has changed
         return {WEIR: {"apply": apply(group.lab)}}
     return Series("apply", (WEIR,), measure,
                   [Row("l7.apply_10k", "weir apply with 10,000 routes, one changed, until a request sees it", "ms",
-                       "apply", (), "<= 50", more=False)], 1.5)
+                       "apply", (), "<= 50", more=False)], 0.7)
 
 
 # ---- programs that measure by themselves --------------------------------------------------------
@@ -178,7 +179,7 @@ def parser(seconds):
             Row("l7.parser_ratio", "the same, speed beside llhttp", "1/ns", "speed", ("llhttp",), ">= 3x"),
             Row("l7.forward", "the same, parsed, fields removed and written for the endpoint", "ns", "forward", (),
                 more=False)]
-    return Series("parser", (WEIR,), measure, rows, 3 * seconds + 0.5, needs_hosts=False)
+    return Series("parser", (WEIR,), measure, rows, 3 * seconds + 0.2, needs_hosts=False)
 
 
 def tls_bench(seconds, certificates):
@@ -188,7 +189,7 @@ def tls_bench(seconds, certificates):
 
 def tls(seconds):
     def measure(_kind):
-        found = tls_bench(seconds, 200)  # as few as it takes
+        found = tls_bench(seconds, FEW_CERTIFICATES)
         bare = {key: value["bare"] for key, value in found["rates"].items()}
         weir = {key: value["weir"] for key, value in found["rates"].items()}
         return {WEIR: weir | {"idle": max(found["idle_bytes"].values()) / 1024}, "openssl": bare}
@@ -198,7 +199,7 @@ def tls(seconds):
                                       ("resumed_12", "resumed sessions of TLS 1.2", ">= 0.7x"),
                                       ("resumed_13", "resumed sessions of TLS 1.3", ">= 0.7x"))]
     rows.append(Row("l7.tls_idle", "an idle TLS session", "KB", "idle", (), "<= 20", more=False))
-    return Series("tls", (WEIR,), measure, rows, 8 * seconds + 0.2, needs_hosts=False)
+    return Series("tls", (WEIR,), measure, rows, 8 * seconds + 1.5, needs_hosts=False)
 
 
 def certificates(count):
@@ -210,7 +211,7 @@ def certificates(count):
                 more=False),
             Row("l7.certificates_renewed", f"the same at an apply, one of them new (from {count})", "s", "renewed", (),
                 "<= 1", more=False)]
-    return Series("certificates", (WEIR,), measure, rows, 0.2 + count / 2000, needs_hosts=False)
+    return Series("certificates", (WEIR,), measure, rows, 1.6 + count / 1500, once=True, needs_hosts=False)
 
 
 def router(seconds):
@@ -223,7 +224,7 @@ def router(seconds):
             Row("l7.routes_memory", "10,000 routes in memory", "MB", "mb", (), "<= 50", more=False),
             Row("l7.allocations", "allocations of a proxied request on kept connections, HTTP/1.1", "1", "allocations",
                 (), "<= 0", more=False)]
-    return Series("router", (WEIR,), measure, rows, 2, needs_hosts=False)
+    return Series("router", (WEIR,), measure, rows, 0.5 + 4 * seconds, needs_hosts=False)
 
 
 class Group(LabGroup):
@@ -231,7 +232,7 @@ class Group(LabGroup):
 
     name = "l7"
     make_lab = L7Lab
-    setup_s = 4.0
+    setup_s = 1.5
 
     def __init__(self, quick):
         seconds = 0.35 if quick else 1
@@ -246,7 +247,11 @@ class Group(LabGroup):
                         parser(0.05 if quick else 0.5), tls(0.1 if quick else 1),
                         certificates(1000 if quick else 10_000), router(0.02 if quick else 0.5)]
 
+    def __enter__(self):
+        self.half_rate = None  # drawn anew in each round, as everything that a row depends on
+        return super().__enter__()
+
     def turns(self, load, quota, seconds, in_quick=True):
         return Series(f"{load.id}, {quota} %", PROXIES,
                       lambda proxy: {proxy: under(self.lab, proxy, quota, load.client)}, load.rows(quota),
-                      max(seconds, 1 if load.id == "tls_connect" else 0) + 0.25, in_quick=in_quick)
+                      max(seconds, 1 if load.id in ("tls_connect", "body_1m") else 0) + 0.25, in_quick=in_quick)

@@ -9,10 +9,9 @@ The veth of Weir has what XDP needs (no offloads), that of the peers what Linux 
 
 import json
 import os
-import pathlib
 import shutil
-import time
 
+import processor_group
 import programs
 import sockets
 import weirlab
@@ -264,9 +263,6 @@ backend grpc
                        lambda n=name: self.alive(n) and f"{ADDRESS[n]}:{HTTPS_PORT} " in
                        self.run_in(PROXY, "ss", "-Hltn").stdout)
 
-    def close(self):
-        try:
-            super().close()
-        finally:
-            for group in self.groups.values():
-                group.remove()
+    def remove_leftovers(self):
+        super().remove_leftovers()
+        processor_group.remove_all()

@@ -53,10 +53,12 @@ def bars(title, unit, rows, kinds):
     """Contenders side by side; each row has its own scale where units differ, so rows are of one unit."""
     body = "\n".join(" ".join([quoted(row["id"].split(".")[1]).replace("'", '"'),
                                *(str(contenders(row).get(kind) or 0) for kind in kinds)]) for row in rows)
-    lines = [f"$data using {n + 2}:xtic(1) lc rgb '{COLOURS[kind]}' title {quoted(kind)}" for n, kind in enumerate(kinds)]
+    lines = [f"$data using {n + 2}:xtic(1) lc rgb '{COLOURS[kind]}' title {quoted(kind)}"
+             for n, kind in enumerate(kinds)]
     return gnuplot(STYLE + f"$data << END\n{body}\nEND\nset title {quoted(title)}\nset ylabel {quoted(unit)}\n"
             "set style data histogram\nset style histogram clustered gap 1\nset style fill solid\nset boxwidth 0.9\n"
-            "set yrange [0:*]\nset format y '%.0s%c'\nset xtics rotate by -20 noenhanced\nplot " + ", ".join(lines) + "\n")
+            "set yrange [0:*]\nset format y '%.0s%c'\nset xtics rotate by -20 noenhanced\n"
+            f"plot {', '.join(lines)}\n")
 
 
 def ratios(title, rows):

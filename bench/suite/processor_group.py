@@ -2,7 +2,6 @@
 
 import contextlib
 import pathlib
-import time
 
 import weirlab
 from weirlab import LabError
@@ -22,6 +21,7 @@ class ProcessorGroup:
         self.is_v1, root = ProcessorGroup.controller()
         self.path = root / (PREFIX + name)
         self.path.mkdir(exist_ok=True)
+        self.limit(100)  # it may be left of a run that was killed
         if self.is_v1:
             (self.path / "cpu.shares").write_text(str(SHARES))
         else:
@@ -65,18 +65,16 @@ class ProcessorGroup:
         else:
             (self.path / "cpu.max").write_text(f"{quota or 'max'} {self.PERIOD_US}")
 
-    def remove(self):
-        deadline = time.monotonic() + 5
-        while self.path.exists() and time.monotonic() < deadline:
-            with contextlib.suppress(OSError):  # busy until the last process has been reaped
-                self.path.rmdir()
-                return
-            time.sleep(0.05)
 
-
-def remove_leftovers():
-    """Of a run that was killed; what ran in them has ended."""
+def remove_all():
+    """Those of this run and of one that was killed; what ran in them has ended."""
     with contextlib.suppress(LabError):
         for path in ProcessorGroup.controller()[1].glob(PREFIX + "*"):
-            with contextlib.suppress(OSError):
-                path.rmdir()
+            with contextlib.suppress(LabError):
+                weirlab.wait_until("the last process to be reaped", lambda p=path: removed(p), 5)
+
+
+def removed(path):
+    with contextlib.suppress(OSError):  # busy
+        path.rmdir()
+    return not path.exists()

@@ -50,8 +50,8 @@ def output_of(*command, timeout):
 def google_benchmark(name, pattern, seconds, *options, timeout=120, cores="0"):
     """The rows of a program of Google Benchmark's, by name."""
     need(BENCH / name)
-    text = output_of("/usr/bin/taskset", "-c", cores, BENCH / name, f"--benchmark_filter={pattern}", f"--benchmark_min_time={seconds:g}",
-                     "--benchmark_format=json", *options, timeout=timeout)
+    text = output_of("/usr/bin/taskset", "-c", cores, BENCH / name, f"--benchmark_filter={pattern}",
+                     f"--benchmark_min_time={seconds:g}", "--benchmark_format=json", *options, timeout=timeout)
     rows = {re.sub(r"/iterations:\d+", "", row["name"]): row for row in json.loads(text)["benchmarks"]}
     for row in rows.values():
         if row.get("error_occurred"):

@@ -16,7 +16,7 @@ class Progress:
 
     def __init__(self, planned_s, stream=sys.stderr):
         self.planned_s, self.done_s, self.stream = max(planned_s, 1e-3), 0.0, stream
-        self.began = time.monotonic()
+        self.began = self.advanced = time.monotonic()
         self.is_terminal = stream.isatty()
         self.last = None
 
@@ -38,10 +38,13 @@ class Progress:
 
     def advance(self, seconds):
         self.done_s += seconds
+        self.advanced = time.monotonic()
 
     def skip(self, seconds):
-        """What will not be done after all."""
+        """What will not be done after all; how long its failing took says nothing about the rest."""
         self.planned_s = max(self.planned_s - seconds, self.done_s, 1e-3)
+        self.began += time.monotonic() - self.advanced
+        self.advanced = time.monotonic()
 
     def clear(self):
         if self.is_terminal:
@@ -52,6 +55,10 @@ class Progress:
         self.write(f"\r{text[:width]:<{width}}\r")
 
     def write(self, text):
-        """A measurement does not fail because nobody is told how far it is."""
-        with contextlib.suppress(OSError):
-            print(text, end="", file=self.stream, flush=True)
+        tell(text, end="", file=self.stream)
+
+
+def tell(text, end="\n", file=None):
+    """On standard error; a measurement does not fail because nobody is told of it."""
+    with contextlib.suppress(OSError):
+        print(text, end=end, file=file or sys.stderr, flush=True)

@@ -5,12 +5,12 @@ import os
 import pathlib
 import re
 import stat
-import sys
 import tempfile
 
 import plots
 import scaling
 import table
+from progress import tell
 
 FINDINGS = pathlib.Path(__file__).resolve().parents[1] / "FINDINGS.md"
 FILES, PLOTS = ("RESULTS.md", "SCALING.md", "results.json"), "plots"
@@ -63,16 +63,20 @@ def keep_json(path, results):
 
 def keep_elsewhere(results):
     """Where there may be room, for what took so long to measure."""
-    handle, name = tempfile.mkstemp(prefix="weir-bench-", suffix=".json")
-    with open(handle, "w", encoding="utf-8") as file:
-        file.write(json_of(results))
-    print(f"weir: bench: the results are in {name}", file=sys.stderr)
+    path = pathlib.Path(tempfile.mkdtemp(prefix="weir-bench-")) / "results.json"
+    try:
+        keep({path: json_of(results)})
+    except OSError:
+        path.parent.rmdir()
+        raise
+    tell(f"weir: bench: the results are in {path}")
 
 
 def write(directory, results):
     """FILES and PLOTS, all of them or none."""
     drawings, pictures = plots.draw(results["rows"])
-    texts = {"results.json": json_of(results), "SCALING.md": scaling.text(results), "RESULTS.md": text(results, pictures)}
+    texts = {"results.json": json_of(results), "SCALING.md": scaling.text(results),
+             "RESULTS.md": text(results, pictures)}
     assert set(texts) == set(FILES)
     (directory / PLOTS).mkdir(parents=True, exist_ok=True)
     keep({directory / name: body for name, body in texts.items()}
@@ -104,7 +108,7 @@ def is_rivalry(row):
 
 def side(row):
     """1 where Weir is ahead, -1 where it is behind, by more than the spread; 0 otherwise."""
-    low, high = row["spread"] or (row["ratio"], row["ratio"])
+    low, high = row["spread"]
     if low <= 1 <= high:
         return 0
     return 1 if (low > 1) == row["more_is_better"] else -1
@@ -118,11 +122,12 @@ def sentence(row):
 
 def balance(rows):
     """Plain words: where Weir is ahead, level, behind."""
-    rivals = [row for row in rows if is_rivalry(row)]
-    ordered = sorted(rivals, key=advantage, reverse=True)
+    rivals = sorted((row for row in rows if is_rivalry(row)), key=advantage, reverse=True)
+    ordered = [row for row in rivals if row["spread"]]
     groups = (("## Where Weir is ahead, by more than the spread", [r for r in ordered if side(r) > 0]),
               ("## Level, as far as the spread tells", [r for r in ordered if side(r) == 0]),
-              ("## Where Weir is behind, by more than the spread", [r for r in reversed(ordered) if side(r) < 0]))
+              ("## Where Weir is behind, by more than the spread", [r for r in reversed(ordered) if side(r) < 0]),
+              ("## Measured once", [r for r in rivals if not r["spread"]]))
     lines = []
     for title, found in groups:
         lines += [title, "", *([sentence(row) for row in found] or ["Nothing."]), ""]
@@ -145,7 +150,7 @@ def misses(rows):
 def bounds(rows):
     """What is known about rows that miss their target, and about others that are behind their rival."""
     known, told, lines = findings(), set(), []
-    behind = [row for row in rows if is_rivalry(row) and side(row) < 0]
+    behind = [row for row in rows if is_rivalry(row) and row["spread"] and side(row) < 0]
     for row in missed(rows) + behind:
         heading, body = known.get(row["id"], (None, None))
         if heading is None and row["target"]:
@@ -162,7 +167,8 @@ def text(results, pictures):
              f"Written by `{results['command']}` on {results['date']}; do not edit. Machine: {results['machine']}, "
              f"{results['kernel']}, load {results['load']:.2f} at the start. {results['rounds']} rounds, in which "
              "contenders take turns; medians; the spread is where the ratio of another run is to be expected, 19 times "
-             "of 20 (the value, where there is no reference). What each row is and how it is measured: [README.md](README.md).", "",
+             "of 20 (the value, where there is no reference). What each row is and how it is measured: "
+             "[README.md](README.md).", "",
              ", ".join(f"{name}: {version}" for name, version in results["versions"].items()) + ".", "",
              table.summary(rows) + ".", ""]
     lines += balance(rows)

@@ -108,7 +108,7 @@ class Row:
         if document["verdict"] == "missed":
             document["missed_by"] = target.missed_by(judged)
         more = target.wants_more if target and target.of_ratio else self.more
-        document |= {"bound": bound, "more_is_better": more, "rounds": len(values), "samples": shown, "failed": failed,
+        document |= {"bound": bound, "more_is_better": more, "rounds": len(shown), "samples": shown, "failed": failed,
                      "others": {kind: statistics.median(self.values(rounds, kind))
                                 for kind in self.peers if kind != peer and self.values(rounds, kind)}}
         return document

@@ -1,15 +1,14 @@
-"""What was asked for, measured round by round: a round is everything once, on hosts of its own, so that the rounds of
-a row are as far apart as the run is long."""
+"""What was asked for, measured round by round: a round is everything that is due in it, on hosts of its own, so that
+the rounds of a row are spread over the whole run."""
 
 import difflib
 import fnmatch
 import importlib
-import sys
 
 import interrupts
 from checks import BadWords
 from programs import LabError
-from progress import Progress
+from progress import Progress, tell
 
 GROUPS = ("l4", "services", "tcp", "l7", "control")
 ROUNDS, QUICK_ROUNDS = 5, 3
@@ -53,6 +52,9 @@ class Run:
             return series.in_quick or not self.quick
         return any(fnmatch.fnmatchcase(row.id, pattern) for row in series.rows for pattern in self.patterns)
 
+    def ids(self):
+        return ids(self.groups)
+
     def planned_s(self, group):
         hosted = [series.count(self.rounds) for series in group.series if series.needs_hosts]
         return group.setup_s * max(hosted, default=0) + sum(
@@ -66,19 +68,26 @@ class Run:
 
     def measure_group(self, group, due, number):
         hosted = [series for series in due if series.needs_hosts]
+        if not hosted and any(series.needs_hosts and number < series.count(self.rounds) for series in group.series):
+            self.progress.skip(group.setup_s)  # all have failed
+        stand = False
         try:
             if hosted:
-                self.show(group.name, number, "making its hosts")
+                if group.setup_s:
+                    self.show(group.name, number, "making its hosts")
                 with group:
+                    stand = True
                     self.progress.advance(group.setup_s)
                     for series in hosted:
                         self.measure_series(group, series, number)
         except Exception as error:  # pylint: disable=broad-except
             # Of hosts that could not be made, or not taken down; rows that are there must not be lost for it.
             interrupts.check()
-            print(f"\nweir bench: {group.name}: {words_of(error)}", file=sys.stderr)
+            tell(f"\nweir bench: {group.name}: {words_of(error)}")
+            if not stand:
+                self.progress.skip(group.setup_s)
             for series in hosted:
-                if len(series.rounds) <= number:
+                if len(series.rounds) <= number and not series.failed:
                     self.fail(series, words_of(error), series.planned_s() * (series.count(self.rounds) - number))
         for series in due:
             if not series.needs_hosts:

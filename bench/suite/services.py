@@ -169,8 +169,8 @@ class ServicesLab(BenchLab):
         if kind == WEIR:
             for host in (CLIENT, SERVER):
                 self.receive_redirected(host, kind)
-            self.run_in(SINK, "bpftool", "net", "attach", "xdpdrv", "pinned", self.pins / "ends" / "services_drop_frame",
-                        "dev", kind)
+            self.run_in(SINK, "bpftool", "net", "attach", "xdpdrv", "pinned",
+                        self.pins / "ends" / "services_drop_frame", "dev", kind)
         else:
             self.run_in(SINK, "tc", "qdisc", "add", "dev", kind, "clsact")
             self.run_in(SINK, "tc", "filter", "add", "dev", kind, "ingress", "bpf", "direct-action", "pinned",
@@ -262,8 +262,8 @@ class ServicesLab(BenchLab):
         """Connect, request, reply, close, 32 at a time."""
         address, port = services.loaded
         report = json.loads(self.run_in(
-            CLIENT, BENCH / "kernel_peer", "crr", "--core", CLIENT_CORE, "--peer", f"{address}:{port}", "--connections", 32,
-            "--seconds", seconds, "--warm-up", 50, "--json", timeout=60).stdout.splitlines()[-1])
+            CLIENT, BENCH / "kernel_peer", "crr", "--core", CLIENT_CORE, "--peer", f"{address}:{port}",
+            "--connections", 32, "--seconds", seconds, "--warm-up", 50, "--json", timeout=60).stdout.splitlines()[-1])
         if report["failures"] > LOST_MAX * report["operations"]:
             raise LabError(f"{report['failures']} of {report['operations']} connections failed")
         return {"connects": report["rate_per_s"], CLIENT_BOUND: report["processor"] > BUSY}
@@ -310,25 +310,27 @@ def series_of(group, count, quick):
     def row(key, what, unit, more):
         return Row(f"services.{key}_{suffix}", f"{what}, {count:,} services", unit, key, PEERS, more=more)
     return [Series(f"{suffix} services, load", KINDS, load, [row("load", "from none to all", "ms", False)],
-                   0.5 + count / 1000),
+                   0.1 + count / 3000 + count ** 2 / 1.2e7),
             Series(f"{suffix} services, change", KINDS, change,
-                   [row("change", "one backend changed (Weir: by hand), until a connection gets there", "ms", False)], 0.3 + count / 5000),
+                   [row("change", "one backend changed (Weir: by hand), until a connection gets there", "ms", False)],
+                   0.1 + count / 20_000),
             Series(f"{suffix} services, connects", KINDS, connects,
-                   [row("connects", "new connections with a request each", "1/s", True)], 0.5 if quick else 1.3),
+                   [row("connects", "new connections with a request each", "1/s", True)], 0.35 if quick else 1.1),
             Series(f"{suffix} services, packets", KINDS, packets,
                    [row("packets", "UDP of 1,024 flows, one CPU for all", "packets/s", True),
-                    row("ns", "the same, processor time of the whole way", "ns", False)], 0.5 if quick else 1.3)]
+                    row("ns", "the same, processor time of the whole way", "ns", False)], 0.4 if quick else 1.2)]
 
 
 class Group(LabGroup):
     """Three routers between one client and one server."""
 
     name = "services"
-    setup_s = 3.0
+    setup_s = 1.0
 
     @staticmethod
     def make_lab():
         return ServicesLab("weirsvc")
 
     def __init__(self, quick):
-        self.series = [series for count in (QUICK_SIZES if quick else SIZES) for series in series_of(self, count, quick)]
+        self.series = [series for count in (QUICK_SIZES if quick else SIZES)
+                       for series in series_of(self, count, quick)]

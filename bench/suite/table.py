@@ -1,7 +1,7 @@
 """Results for people: a table on the terminal, and the same for Markdown."""
 
 
-WIDE = 100  # a spread that says no more than that
+WIDE = 100  # a factor between the ends of a spread, beyond which it is not worth printing
 
 
 def short(value):

@@ -41,7 +41,7 @@ class Group(LabGroup):
     """Two hosts with two cables, and both stacks on them by turns."""
 
     name = "tcp"
-    setup_s = 2.0
+    setup_s = 0.5
 
     @staticmethod
     def make_lab():
@@ -52,33 +52,34 @@ class Group(LabGroup):
         turn = 0.3 if quick else 2.0
         ours_or_both = (OURS,) if quick else BOTH  # the kernel's take as long again
         self.series = [
-            self.turns("rr64", lab_of.round_rr64, turn, 1.0, [
+            self.turns("rr64", lab_of.round_rr64, turn, 0.5, [
                 comparison("rr64", "64-byte requests, 256-byte replies, 64 connections", "1/s", "rate",
                            ">= 2.4x")]),
-            self.turns("latency1", lambda *a: lab_of.round_latency1(*a, is_polling_too=not quick), turn, 1.5, [
+            self.turns("latency1", lambda *a: lab_of.round_latency1(*a, is_polling_too=not quick), turn,
+                       0.5 if quick else 1.8, [
                 own("latency1", "the same, one connection: p50, polling", "us", "p50", "<= 8", more=False),
                 comparison("latency1_ratio", "the same beside the kernel's", "us", "p50", "", more=False),
                 own("latency1_polling", "the same beside a kernel that polls too", "us", "p50", "", more=False,
                     peers=(KERNEL,), peer_key="polling_p50")]),
-            self.turns("crr", lab_of.round_crr, turn, 1.0, [
+            self.turns("crr", lab_of.round_crr, turn, 0.5, [
                 comparison("crr", "connect, request, close, 64 at a time", "1/s", "rate", ">= 3.5x")]),
-            self.turns("bulk", lab_of.round_bulk, turn, 1.0, [
+            self.turns("bulk", lab_of.round_bulk, turn, 0.6, [
                 own("bulk", "one flow at MTU 1500", "Gbit/s", "gbit", ">= 3.5"),
                 comparison("bulk_ratio", "the same beside the kernel's segments of 64 KB, which never become "
                            "packets here", "Gbit/s", "gbit", "")]),
-            self.turns("idle", lab_of.round_idle100k, turn, 6, [
+            self.turns("idle", lab_of.round_idle100k, turn, 4, [
                 own("idle_memory", f"resident memory of {IDLE:,} idle connections", "MB", "server_mb", "<= 100",
                     more=False, peers=(KERNEL,), peer_key="kernel_mb"),
                 own("idle_rate", "the rate of 64 active ones beside them, over without", "x", "kept", ">= 0.9",
                     peers=(KERNEL,))], kinds=ours_or_both, once=quick),
-            self.turns("synflood", lab_of.round_synflood, 2 if quick else 5, 4, [
+            self.turns("synflood", lab_of.round_synflood, 2 if quick else 5, 4.5, [
                 own("synflood", f"legitimate connects that succeed amid {FLOOD_PER_S:,} SYNs a second", "x",
                     "succeeded", ">= 0.99", peers=(KERNEL,)),
                 own("synflood_rate", "SYNs a second meanwhile", "1/s", "flood_per_s", f">= {FLOOD_PER_S}")],
                 kinds=ours_or_both, once=quick),
             self.lossy("lossy20", 20, 1.0),
             self.lossy("lossy100", 100, 0.1),
-            Series("memory", (WEIR,), in_memory(0.05 if quick else 0.5), MEMORY_ROWS, 3 if quick else 12,
+            Series("memory", (WEIR,), in_memory(0.05 if quick else 0.5), MEMORY_ROWS, 2.5 if quick else 12,
                    needs_hosts=False),
         ]
 

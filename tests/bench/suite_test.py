@@ -10,6 +10,7 @@ import os
 import pathlib
 import random
 import re
+import signal
 import statistics
 import sys
 import tempfile
@@ -21,6 +22,7 @@ import checks  # noqa: E402 the path comes first
 import compare  # noqa: E402
 import control  # noqa: E402
 import group  # noqa: E402
+import interrupts  # noqa: E402
 import l4  # noqa: E402
 import l7  # noqa: E402
 import plots  # noqa: E402
@@ -30,7 +32,7 @@ import services  # noqa: E402
 import table  # noqa: E402
 import tcp  # noqa: E402
 from progress import Progress, duration  # noqa: E402
-from programs import LabError  # noqa: E402
+from programs import LabError, weirlab  # noqa: E402
 from rows import CLIENT_BOUND, WEIR, Row, Series, Target, spread_of  # noqa: E402
 from run import Run  # noqa: E402
 
@@ -39,11 +41,13 @@ def rounds(*pairs, peer="peer"):
     return [{WEIR: {"rate": mine}, peer: {"rate": other}} for mine, other in pairs]
 
 
-def result(id="a.b", value=10.0, ratio=2.0, spread=(1.9, 2.1), more=True, **others):
+def result(id="a.b", value=10.0, ratio=2.0, spread=(1.9, 2.1), more=True, samples=None, **others):
+    if samples is None:
+        samples = [(ratio or value or 0) * factor for factor in (0.99, 1, 1.01)]
     return {"id": id, "what": "something", "value": value, "unit": "1/s", "reference": "peer" if ratio else None,
             "reference_value": 5.0 if ratio else None, "ratio": ratio, "spread": list(spread) if spread else None,
-            "target": None, "verdict": None, "more_is_better": more, "rounds": 3, "samples": [], "failed": None,
-            "bound": [], "others": {}} | others
+            "target": None, "verdict": None, "more_is_better": more, "rounds": len(samples), "samples": samples,
+            "failed": None, "bound": [], "others": {}} | others
 
 
 class Rows(unittest.TestCase):
@@ -118,7 +122,8 @@ class Rows(unittest.TestCase):
 
     def test_ratios_pair_what_was_measured_in_the_same_round(self):
         row = Row("a.b", "w", "1/s", "rate", ("peer",))
-        got = row.ratios([{WEIR: {"rate": 9}}, {WEIR: {"rate": 10}, "peer": {"rate": 5}}, {"peer": {"rate": 1}}], "peer")
+        got = row.ratios([{WEIR: {"rate": 9}}, {WEIR: {"rate": 10}, "peer": {"rate": 5}},
+                          {"peer": {"rate": 1}}], "peer")
         self.assertEqual(got, [2])
 
     def test_what_was_not_measured_has_no_verdict(self):
@@ -193,7 +198,28 @@ class Hosts(group.Group):
         return "proxy has ended" if self.made in self.died else None
 
 
+class Interrupts(unittest.TestCase):
+
+    def test_one_that_comes_while_something_is_taken_down_comes_when_that_is_done(self):
+        done = []
+        for number in interrupts.NUMBERS:
+            before = signal.signal(number, interrupts.interrupt)
+            self.addCleanup(signal.signal, number, before)
+        self.addCleanup(setattr, interrupts, "was_interrupted", False)
+        with self.assertRaises(KeyboardInterrupt):
+            with weirlab.undisturbed():
+                os.kill(os.getpid(), signal.SIGQUIT)
+                done.append(1)
+        self.assertEqual((done, interrupts.was_interrupted), ([1], True))
+        with self.assertRaises(KeyboardInterrupt):  # where something else has failed because of it
+            interrupts.check()
+        os.kill(os.getpid(), signal.SIGINT)  # another one changes nothing
+
+
 class Runs(unittest.TestCase):
+
+    def test_quick_is_planned_within_three_minutes(self):
+        self.assertLess(Run(True, 0).progress.planned_s, 180)
 
     def run_of(self, hosts, rounds=3):
         made = Run(True, rounds)
@@ -201,7 +227,7 @@ class Runs(unittest.TestCase):
         made.progress = Progress(made.planned_s(hosts), io.StringIO())
         with contextlib.redirect_stderr(io.StringIO()):
             made.measure()
-        self.assertAlmostEqual(made.progress.planned_s, made.progress.done_s, delta=rounds * hosts.setup_s)
+        self.assertAlmostEqual(made.progress.planned_s, made.progress.done_s, delta=1e-6)
         return {row["id"]: row for row in made.documents()}
 
     def test_each_round_is_everything_once_on_hosts_of_its_own(self):
@@ -227,7 +253,8 @@ class Runs(unittest.TestCase):
         self.assertEqual((rows["g.a"]["failed"], rows["g.b"]["failed"]), ("KeyError: 'weir'", None))
 
     def test_words_that_name_no_row_are_refused(self):
-        for groups, rows, complaint in (((), ("l7.https_*", "tcp.cr"), "--rows tcp.cr: no row has such an id; did you mean tcp.crr"),
+        for groups, rows, complaint in (((), ("l7.https_*", "tcp.cr"),
+                                         "--rows tcp.cr: no row has such an id; did you mean tcp.crr"),
                                         (("l4",), ("tcp.crr",), "is of tcp, and only l4 was asked for"),
                                         ((), ("zzz",), "they are in bench/README.md")):
             with self.subTest(rows=rows), self.assertRaisesRegex(checks.BadWords, re.escape(complaint)):
@@ -239,43 +266,74 @@ class Comparisons(unittest.TestCase):
     def judge(self, before, after):
         return compare.judge(before, after)[0]
 
-    def test_where_spreads_meet_nothing_has_changed(self):
-        self.assertEqual(self.judge(result(), result(ratio=1.81, spread=(1.8, 1.82))), "same")  # 10 % at least
-        self.assertEqual(self.judge(result(spread=(1.5, 2.5)), result(ratio=1.1, spread=(1, 1.51))), "same")
-        self.assertEqual(self.judge(result(spread=(1.5, 2.5)), result(ratio=1.1, spread=(1, 1.49))), "worse")
-        self.assertEqual(self.judge(result(spread=(1.5, 2.5)), result(ratio=3.1, spread=(2.6, 4))), "better")
-        self.assertAlmostEqual(compare.noise(result(spread=(1.5, 2.5)), result(ratio=1.1, spread=(1, 1.51))), 0.455)
+    def test_within_the_noise_of_both_nothing_has_changed(self):
+        self.assertEqual(self.judge(result(), result(ratio=1.81)), "same")  # 10 % at least
+        wide = [1.7, 2.0, 2.3]  # a round is 15 % off, so two medians may be two thirds apart
+        self.assertEqual(self.judge(result(samples=wide), result(ratio=1.3)), "same")
+        self.assertEqual(self.judge(result(), result(ratio=1.3)), "worse")
+        self.assertEqual(self.judge(result(), result(ratio=1.3, samples=[1.1, 1.3, 1.5])), "same")
+        self.assertEqual(self.judge(result(samples=wide), result(ratio=4.5)), "better")
 
-    def test_one_round_does_not_know_its_noise(self):
-        self.assertEqual(self.judge(result(rounds=1), result(ratio=0.1)), "too few rounds")
-        before = {"rows": [result("a.once", rounds=1), result("a.gone")]}
-        self.assertEqual(compare.unguarded(before, {"rows": [result("a.once")]}), ["a.once", "a.gone"])
+    def test_medians_without_a_change_are_the_same_99_times_of_100(self):
+        chance = random.Random(2)
+
+        def row(rounds, factor=1.0):
+            samples = [factor * math.exp(chance.gauss(0.5, 0.1)) for _ in range(rounds)]
+            return result(ratio=statistics.median(samples), samples=samples)
+        for before, after in ((3, 3), (9, 3), (5, 5)):
+            verdicts = [self.judge(row(before), row(after)) for _ in range(3000)]
+            self.assertAlmostEqual(verdicts.count("same") / 3000, 0.99, delta=0.007)
+        found = [self.judge(row(9), row(3, 0.7)) for _ in range(1000)]
+        self.assertGreater(found.count("worse"), 850)  # what is lost by a third is seen
+
+    def test_what_should_be_none_has_a_direction_too(self):
+        none, some = (result(value=value, ratio=None, more=False, samples=[value] * 3) for value in (0, 5))
+        self.assertEqual([self.judge(*pair) for pair in ((none, none), (none, some), (some, none))],
+                         ["same", "worse", "better"])
+
+    def test_few_rounds_do_not_know_their_noise(self):
+        self.assertEqual(self.judge(result(samples=[2.0, 2.0]), result(ratio=0.1)), "too few rounds")
+        before = {"rows": [result("a.once", samples=[2.0]), result("a.gone"), result("a.b")]}
+        check = compare.Check(before, "x")
+        check.first({"rows": [result("a.once"), result("a.b")]})
+        self.assertIn("not compared: a.once, a.gone", check.text({}))
 
     def test_beyond_it_the_direction_counts(self):
-        self.assertEqual(self.judge(result(), result(ratio=1.2, spread=(1.1, 1.3))), "worse")
-        self.assertEqual(self.judge(result(), result(ratio=3.0, spread=(2.9, 3.1))), "better")
         less = result(more=False)
-        self.assertEqual(self.judge(less, result(ratio=3.0, spread=(2.9, 3.1), more=False)), "worse")
-        self.assertEqual(self.judge(less, result(ratio=1.2, spread=(1.1, 1.3), more=False)), "better")
+        self.assertEqual(self.judge(result(), result(ratio=1.2)), "worse")
+        self.assertEqual(self.judge(result(), result(ratio=3.0)), "better")
+        self.assertEqual(self.judge(less, result(ratio=3.0, more=False)), "worse")
+        self.assertEqual(self.judge(less, result(ratio=1.2, more=False)), "better")
 
     def test_only_ratios_fail_a_run(self):
-        before = {"rows": [result("a.ratio"), result("a.value", ratio=None, spread=(9, 11)), result("a.fine")]}
-        before["rows"].append(result("l4.floor_line"))
-        after = {"rows": [result("a.ratio", ratio=1.0, spread=(1, 1)), result("a.value", value=1.0, ratio=None, spread=(1, 1)),
-                          result("a.fine", ratio=2.05), result("l4.floor_line", ratio=0.1, spread=(0.1, 0.1))], "machine": "m"}
-        worse = compare.regressions(before, after)
-        self.assertEqual([old["id"] for old, _, _ in worse], ["a.ratio"])
-        text = compare.regressions_text(worse, before, after, "x")
-        self.assertIn("2 ratios compared with x: 1 worse by more than the noise, twice", text)
-        self.assertIn("a.ratio: 2x before, 1x now (-50.0 %)", text)
-        self.assertIn("x is of another machine", text)
+        check = compare.Check({"rows": [result("a.ratio"), result("a.value", ratio=None), result("a.fine"),
+                                        result("l4.floor_line")]}, "x")
+        after = {"rows": [result("a.ratio", ratio=1.0), result("a.value", value=1.0, ratio=None),
+                          result("a.fine", ratio=2.05), result("l4.floor_line", ratio=0.1)], "machine": "m"}
+        self.assertEqual(check.first(after), ["a.ratio"])
+        check.again(after["rows"])
+        self.assertIn("2 ratios compared with x: 1 worse by more than the noise, twice:\n"
+                      "  a.ratio: 2x before, 1x now (-50.0 %)", check.text(after))
+        self.assertIn("x is of another machine", check.text(after))
 
     def test_what_is_worse_has_to_be_so_twice(self):
-        worse = [(result("a.b"), result("a.b", ratio=1.0, spread=(1, 1)), -0.5)]
-        self.assertEqual(compare.confirmed(worse, [result("a.b")]), [])
-        for again in ([result("a.b", ratio=1.1, spread=(1, 1.2))], [result("a.b", value=None, ratio=None, spread=None)]):
-            self.assertEqual([new for _, new, _ in compare.confirmed(worse, again)], again)
-            self.assertIn("a.b: 2x before", compare.regressions_text(compare.confirmed(worse, again), {"rows": []}, {"rows": []}, "x"))
+        def checked(*again):
+            check = compare.Check({"rows": [result()]}, "x")
+            check.first({"rows": [result(ratio=1.0)]})
+            check.again(again)
+            return list(check.worse), check.lost
+        self.assertEqual(checked(result(ratio=1.1)), (["a.b"], []))
+        self.assertEqual(checked(result()), ([], []))
+        for again in ((), (result(value=None, ratio=None, samples=[]),), (result(ratio=1.0, samples=[1.0]),)):
+            self.assertEqual(checked(*again), ([], ["a.b"]))
+
+    def test_the_baseline_can_be_held_against(self):
+        baseline = compare.read(ROOT / "bench" / "baseline.json")
+        self.assertEqual((baseline["quick"], baseline["rounds"]), (True, 9))
+        names = {row.id for row in all_rows()}
+        self.assertEqual({row["id"] for row in baseline["rows"]} - names, set())
+        self.assertGreater(len(compare.Check(baseline, "x").rows), 40)
+        compare.read(ROOT / "bench" / "results.json")
 
     def test_rows_that_only_one_has_are_named(self):
         text = compare.text({"rows": [result("a.gone"), result()]}, {"rows": [result("a.new"), result()]}, ("a", "b"))
@@ -288,16 +346,15 @@ class Comparisons(unittest.TestCase):
                                           "one was measured with --quick")):
             with self.subTest(complaint), self.assertRaisesRegex(compare.BadResults, f"a and b: .*{complaint}"):
                 compare.text(before, after, ("a", "b"))
-        interrupted = {"rows": [result()], "interrupted": True}
-        self.assertIn(", interrupted\n", compare.text(interrupted, {"rows": [result()]}, ("a", "b")))
 
-    def test_a_check_that_compares_nothing_is_none(self):
-        self.assertEqual(compare.guarded({"rows": []}, {"rows": [result()]}), [])
-        self.assertEqual(compare.guarded({"rows": [result(rounds=1)]}, {"rows": [result()]}), [])
-        self.assertEqual(compare.guarded({"rows": [result()]}, {"rows": [result()]}), ["a.b"])
+    def test_a_check_that_can_compare_nothing_is_refused(self):
+        for before in ([], [result(samples=[2.0])], [result("a.other")]):
+            with self.subTest(before=before), self.assertRaisesRegex(checks.BadWords, "has no ratio of three rounds"):
+                checks.check_common("x", {"rows": before}, ["a.b"])
+        checks.check_common("x", {"rows": [result()]}, ["a.b"])
 
     def test_what_was_not_measured_is_not_judged(self):
-        self.assertEqual(self.judge(result(), result(value=None, ratio=None, spread=None)), "not measured")
+        self.assertEqual(self.judge(result(), result(value=None, ratio=None, spread=None, samples=[])), "not measured")
         self.assertEqual(self.judge(result(), result(ratio=None)), "not comparable")
 
     def test_files_that_are_no_results_are_refused_by_name(self):
@@ -365,7 +422,8 @@ class Arithmetic(unittest.TestCase):
             l7.load.h2load_requests("p", good, 37)
         good = "  100 requests in 2.00s, 1MB read"
         self.assertEqual(l7.load.wrk_rate("p", good), 50)
-        for text in (good + "\n Non-2xx or 3xx responses: 1", good + "\n Socket errors: connect 1, read 0, write 0, timeout 0"):
+        for text in (good + "\n Non-2xx or 3xx responses: 1",
+                     good + "\n Socket errors: connect 1, read 0, write 0, timeout 0"):
             with self.subTest(text=text), self.assertRaises(LabError):
                 l7.load.wrk_rate("p", text)
 
@@ -404,10 +462,12 @@ class Reports(unittest.TestCase):
         self.assertEqual(set(report.findings()) - {row.id for row in all_rows()}, set())
 
     def test_a_report_tells_who_wins_who_loses_and_what_bounds_it(self):
-        rows = [result("l7.https_direct", ratio=1.1, spread=(0.9, 1.3), what="even", unit="requests/s", bound=["nginx"]),
+        rows = [result("l7.tls_connect", what="single", unit="requests/s", spread=None, samples=[2.0]),
+                result("l7.https_direct", ratio=1.1, spread=(0.9, 1.3), what="even", unit="requests/s",
+                       bound=["nginx"]),
                 result("l7.http_proxied", ratio=1.5, spread=(1.4, 1.6), what="ahead", unit="requests/s"),
-                result("l7.h2_proxied", ratio=0.5, spread=(0.4, 0.6), what="behind", target=">= 2x", verdict="missed", missed_by=0.75,
-                       unit="requests/s"),
+                result("l7.h2_proxied", ratio=0.5, spread=(0.4, 0.6), what="behind", target=">= 2x",
+                       verdict="missed", missed_by=0.75, unit="requests/s"),
                 result("services.ns_1", ratio=0.5, spread=(0.4, 0.6), more=False, what="cheaper", unit="ns"),
                 result("services.ns_100", ratio=0.4, spread=(0.3, 0.5), more=False, what="cheaper", unit="ns"),
                 result("l4.ack_hit", ratio=1.5, more=False, reference="floor", what="known", unit="ns",
@@ -428,7 +488,9 @@ class Reports(unittest.TestCase):
         even = text.index("## Level, as far as the spread tells")
         self.assertTrue(even < text.index("`l7.https_direct`, even") < behind)
         self.assertIn("1.10 times as good; limited by the client: nginx", text)
-        self.assertTrue(ahead < text.index("`services.ns_1`, cheaper") < even < behind < text.index("`l7.h2_proxied`, behind"))
+        self.assertLess(text.index("## Measured once"), text.index("`l7.tls_connect`, single"))
+        self.assertTrue(ahead < text.index("`services.ns_1`, cheaper") < even < behind
+                        < text.index("`l7.h2_proxied`, behind"))
         self.assertNotIn("`l4.ack_hit`, known:", text[:text.index("## Targets")])  # a floor is no rival
         self.assertIn("target >= 2x: MISSED by 75 %", text)
         self.assertIn("### Proxied requests", text)
@@ -451,7 +513,7 @@ class Reports(unittest.TestCase):
     def test_a_spread_that_says_nothing_is_not_printed(self):
         self.assertEqual(table.spread_text(result(spread=(0.01, 5))), "wide")
         self.assertEqual(table.spread_text(result(spread=(0.5, 5))), "0.5..5")
-        self.assertEqual(table.spread_text(result(rounds=1, spread=None)), "once")
+        self.assertEqual(table.spread_text(result(samples=[2.0], spread=None)), "once")
 
     def test_names_in_plots_are_quoted(self):
         self.assertEqual(plots.quoted("a'b"), "'a''b'")

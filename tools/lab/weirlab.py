@@ -24,7 +24,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 import netns
@@ -58,7 +57,10 @@ def backend6(name):
 def run(*command, check=True, timeout=60, **options):
     """Runs a command to its end and returns the CompletedProcess, with text output."""
     options.setdefault("capture_output", True)
-    done = subprocess.run([str(c) for c in command], text=True, timeout=timeout, **options)
+    try:
+        done = subprocess.run([str(c) for c in command], text=True, timeout=timeout, **options)
+    except subprocess.TimeoutExpired:
+        raise LabError(f"{' '.join(map(str, command))}: did not end within {timeout} s") from None
     if check and done.returncode != 0:
         raise LabError(
             f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout}{done.stderr}")
@@ -77,19 +79,17 @@ def wait_until(what, condition, seconds=10.0, step=0.05):
         time.sleep(step)
 
 
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+
 @contextlib.contextmanager
 def undisturbed():
-    """A second Ctrl-C, or another end, must not stop a removal. Signals are of the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    """Ctrl-C, or another end, must not stop a removal: it comes when that is done."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
     try:
         yield
     finally:
-        for number, handler in zip(numbers, before):
-            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def resident_kb(pid):
@@ -409,20 +409,25 @@ http {{
                 shutil.rmtree(marker.parent, ignore_errors=True)
 
     def close(self):
-        if self.closed:
-            return
-        self.closed = True
         with undisturbed():
-            for name in list(self.processes):
-                with contextlib.suppress(LabError):
-                    self.stop(name, signal.SIGTERM, 5)
-            self.remove_leftovers()
-            if os.environ.get("WEIR_LAB_KEEP"):
-                (self.directory / self.marker).unlink(missing_ok=True)
-                print(f"logs are kept in {self.directory}", file=sys.stderr)
-            else:
-                shutil.rmtree(self.directory, ignore_errors=True)
-            self.lock.close()
+            if self.closed:
+                return
+            self.closed = True
+            try:
+                for name in list(self.processes):
+                    with contextlib.suppress(LabError):
+                        self.stop(name, signal.SIGTERM, 5)
+                self.remove_leftovers()
+                self.drop_directory()
+            finally:
+                self.lock.close()
+
+    def drop_directory(self):
+        (self.directory / self.marker).unlink(missing_ok=True)
+        if os.environ.get("WEIR_LAB_KEEP") and any(self.directory.iterdir()):
+            print(f"logs are kept in {self.directory}", file=sys.stderr)
+        else:
+            shutil.rmtree(self.directory, ignore_errors=True)
 
     def __enter__(self):
         return self
