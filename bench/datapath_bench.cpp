@@ -59,9 +59,10 @@ using Frame = std::vector<std::byte>;
 constexpr std::uint32_t kAnyDevice = 1;  // loopback: where test-runs say frames come from
 constexpr std::uint32_t kPacketsPerRound = 200'000;
 constexpr std::uint32_t kTableSize = 65537;
-constexpr std::uint32_t kLines = (kTableSize + WEIR_LINE_SLOTS - 1) / WEIR_LINE_SLOTS;
+constexpr std::uint32_t kSmallTableSize = 251;
 constexpr std::uint32_t kBackends = 100;
 constexpr std::uint32_t kFlowsMax = 1U << 26;
+constexpr std::uint32_t kManyVips = 8192;  // in the place of 10,000, a power of two
 constexpr std::uint32_t kListedPrefixes = 100'000;
 constexpr std::uint32_t kRateMax = 1'000'000'000;  // of packets a second: no row reaches it
 
@@ -111,7 +112,7 @@ wire::Endpoint at(const wire::IpAddress& host, std::uint16_t port) {
 
 // Set-up.
 
-/// Every VIP has backends of its own.
+/// Every VIP has backends of its own; of the many, which come after all others, one each.
 std::uint32_t first_backend(std::uint32_t vip_id) { return 1 + (vip_id - 1) * kBackends; }
 
 template <typename Key, typename Value>
@@ -121,26 +122,31 @@ Result<void> write(const bpf_map* map, const Key& key, const Value& value) {
   return {};
 }
 
+Result<void> add_backend(const weir_lb& balancer, const weir_vip& vip, std::uint32_t id,
+                         const wire::IpAddress& host) {
+  const bool is_v4 = host.is_v4();
+  weir_backend backend{};
+  backend.address = abi(host);
+  backend.outer_source = abi(is_v4 ? kHost : kHost6);
+  if (vip.mode == WEIR_MODE_NAT) backend.outer_source = abi(is_v4 ? kNatSource : kNatSource6);
+  backend.macs.next_hop[0] = 2;
+  backend.macs.source[0] = 2;
+  backend.egress_ifindex = kAnyDevice;
+  backend.egress_mtu = 1500;
+  backend.vip_id = vip.id;
+  backend.vlan = WEIR_VLAN_KEEP;
+  backend.flags = WEIR_BACKEND_IN_USE;
+  if (auto done = write(balancer.maps.weir_backends, id, backend); !done) return done;
+  return write(balancer.maps.weir_members, id, id);
+}
+
 /// In mode nat all have one address, so that replies can be made without knowing which was chosen.
 Result<void> add_backends(const weir_lb& balancer, const weir_vip& vip, std::string_view prefix) {
-  const bool is_v4 = prefix.find(':') == prefix.npos;
-  const std::uint32_t vip_id = vip.id;
   for (std::uint32_t i = 0; i < kBackends; ++i) {
-    weir_backend backend{};
-    backend.address =
-        abi(address(fmt::format("{}{}", prefix, vip.mode == WEIR_MODE_NAT ? 1 : 1 + i)));
-    backend.outer_source = abi(is_v4 ? kHost : kHost6);
-    if (vip.mode == WEIR_MODE_NAT) backend.outer_source = abi(is_v4 ? kNatSource : kNatSource6);
-    backend.macs.next_hop[0] = 2;
-    backend.macs.source[0] = 2;
-    backend.egress_ifindex = kAnyDevice;
-    backend.egress_mtu = 1500;
-    backend.vip_id = vip_id;
-    backend.vlan = WEIR_VLAN_KEEP;
-    backend.flags = WEIR_BACKEND_IN_USE;
-    const std::uint32_t id = first_backend(vip_id) + i;
-    if (auto done = write(balancer.maps.weir_backends, id, backend); !done) return done;
-    if (auto done = write(balancer.maps.weir_members, id, id); !done) return done;
+    const std::uint32_t last = vip.mode == WEIR_MODE_NAT ? 1 : 1 + i;
+    const wire::IpAddress host = address(fmt::format("{}{}", prefix, last));
+    auto done = add_backend(balancer, vip, first_backend(vip.id) + i, host);
+    if (!done) return done;
   }
   return {};
 }
@@ -150,22 +156,41 @@ Result<void> publish_inner(const bpf_map* outer, std::uint32_t index, const Uniq
   return write(outer, index, fd);
 }
 
-Result<void> publish(const weir_lb& balancer, std::uint32_t vip_id) {
+Result<UniqueFd> make_table(std::uint32_t size, std::uint32_t backends) {
   LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_INNER_MAP);
-  const UniqueFd table{bpf_map_create(BPF_MAP_TYPE_ARRAY, "weir_table", sizeof(std::uint32_t),
-                                      sizeof(weir_table_line), 1 + kLines, &options)};
+  std::uint32_t count = 1 + (size + WEIR_LINE_SLOTS - 1) / WEIR_LINE_SLOTS;
+  UniqueFd table{bpf_map_create(BPF_MAP_TYPE_ARRAY, "weir_table", sizeof(std::uint32_t),
+                                sizeof(weir_table_line), count, &options)};
   if (!table) return Error::from_errno("creating a table");
-  std::vector<std::uint32_t> keys(1 + kLines);
+  std::vector<std::uint32_t> keys(count);
   std::iota(keys.begin(), keys.end(), 0U);
-  std::vector<weir_table_line> lines(1 + kLines);
-  lines[0].size = kTableSize;
-  for (std::uint32_t i = 0; i < kTableSize; ++i)
+  std::vector<weir_table_line> lines(count);
+  lines[0].size = size;
+  for (std::uint32_t i = 0; i < size; ++i)
     lines[1 + i / WEIR_LINE_SLOTS].slots[i % WEIR_LINE_SLOTS] =
-        static_cast<std::uint16_t>(1 + i % kBackends);
-  std::uint32_t count = 1 + kLines;
+        static_cast<std::uint16_t>(1 + i % backends);
   if (bpf_map_update_batch(table.get(), keys.data(), lines.data(), &count, nullptr) != 0)
     return Error::from_errno("filling a table");
-  return publish_inner(balancer.maps.weir_tables, vip_id, table);
+  return table;
+}
+
+Result<void> publish(const weir_lb& balancer, std::uint32_t vip_id) {
+  Result<UniqueFd> table = make_table(kTableSize, kBackends);
+  if (!table) return std::move(table).error();
+  return publish_inner(balancer.maps.weir_tables, vip_id, *table);
+}
+
+/// One table for many, in one call: the kernel waits for packets at work after each.
+Result<void> publish_for_all(const weir_lb& balancer, std::uint32_t first_id, std::uint32_t count) {
+  Result<UniqueFd> table = make_table(kSmallTableSize, 1);
+  if (!table) return std::move(table).error();
+  std::vector<std::uint32_t> ids(count);
+  std::iota(ids.begin(), ids.end(), first_id);
+  const std::vector<int> tables(count, table->get());
+  if (bpf_map_update_batch(bpf_map__fd(balancer.maps.weir_tables), ids.data(), tables.data(),
+                           &count, nullptr) != 0)
+    return Error::from_errno("writing weir_tables");
+  return {};
 }
 
 /// 100,000 networks of 24 bits, none of which has a client of ours in it.
@@ -242,6 +267,24 @@ Result<void> add_nat_addresses(const weir_lb& balancer) {
   return {};
 }
 
+/// IPIP to one backend each, on port 81 of kVip and of the addresses after it.
+Result<void> add_many_vips(const weir_lb& balancer, std::uint32_t first_id) {
+  const std::uint32_t backends_before = first_backend(first_id) - 1;
+  wire::Endpoint endpoint = at(kVip, 81);
+  for (std::uint32_t i = 0; i < kManyVips; ++i) {
+    weir_vip vip{};
+    vip.id = first_id + i;
+    vip.mode = WEIR_MODE_IPIP;
+    vip.first_member = backends_before + i;
+    auto done = add_backend(balancer, vip, vip.first_member + 1, address("192.0.2.9"));
+    if (!done) return done;
+    endpoint.address = wire::IpAddress::v4(198, 51, static_cast<std::uint8_t>(100 + (i + 1) / 256),
+                                           static_cast<std::uint8_t>(i + 1));
+    if (done = add_vip(balancer, endpoint, vip); !done) return done;
+  }
+  return publish_for_all(balancer, first_id, kManyVips);
+}
+
 struct Options {
   std::uint32_t flows = WEIR_FLOWS_DEFAULT;
   std::uint32_t nat_records = 0;  ///< 0: nothing is translated
@@ -294,6 +337,7 @@ Result<void> fill(const Programs& programs, const Options& options) {
     if (auto done = publish(balancer, id); !done) return done;
     if (auto done = add_vip(balancer, vip.endpoint, entry); !done) return done;
   }
+  if (auto done = add_many_vips(balancer, id + 1); !done) return done;
   weir_vip_key key{};
   key.address = abi(kVip);
   key.port_be = htons(80);
@@ -384,6 +428,7 @@ struct Row {
   bool is_warm = true;
   /// Of replies: what the client's packets are, which make the flows.
   Frame opening = {};
+  std::uint32_t vips = 1;  ///< that the flows are spread over; a power of two
 };
 
 /// What all floors are given.
@@ -444,6 +489,7 @@ class Meter {
     data.bench_is_reply = row.opening.empty() ? 0 : 1;
     data.bench_frame_bytes = static_cast<std::uint32_t>(row.frame.size());
     data.bench_flow_mask = row.flows - 1;
+    data.bench_vip_mask = row.vips - 1;
     data.bench_push_bytes = row.push_bytes;
     const int fd = bpf_program__fd(target);
     if (auto done = write(wrapper_.maps.bench_target, std::uint32_t{0}, fd); !done)
@@ -600,6 +646,7 @@ std::vector<Row> rows(const Options& options) {
     return tcp(client, at(kVip, port)).payload("123456").bytes();
   };
   const Frame to_l7 = tcp(client, at(kVip, 83)).padding(6).bytes();
+  const Frame to_many = tcp(client, at(kVip, 81)).payload("123456").bytes();
   constexpr std::uint32_t kMany = 65536;
   constexpr std::uint32_t kMillion = 1 << 20;
   std::vector<Row> rows{
@@ -612,6 +659,9 @@ std::vector<Row> rows(const Options& options) {
       {"RST ipip, IPv4, by table only", rst, WEIR_TX_IPIP, Way::kPushed, kMillion, 20, false},
       {"SYN ipip, IPv4, always a new flow", syn, WEIR_TX_IPIP, Way::kPushed, kMillion, 20, false},
       {"ACK ipip, IPv4, 1048576 flows", unpadded, WEIR_TX_IPIP, Way::kPushed, kMillion, 20},
+      {"ACK ipip, IPv4, 8192 flows of one VIP", to_many, WEIR_TX_IPIP, Way::kPushed, kManyVips, 20},
+      {"ACK ipip, IPv4, 8192 flows of as many VIPs", to_many, WEIR_TX_IPIP, Way::kPushed, kManyVips,
+       20, true, Frame{}, kManyVips},
       {"ACK gue, IPv4, 1 flow", gue, WEIR_TX_GUE, Way::kPushed, 1, 28},
       {"ACK gue, IPv6, 1 flow", gue6, WEIR_TX_GUE, Way::kPushed, 1, 48},
       {"ACK l2, IPv4, 1 flow", to_l2, WEIR_TX_L2, Way::kRewritten},

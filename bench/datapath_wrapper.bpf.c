@@ -24,10 +24,12 @@
 
 #define PORTS_PER_CLIENT 32768
 #define BENCH_AF_INET	 2
+#define BENCH_FIRST_VIP	 0xc6336401 /* 198.51.100.1, which is kVip of datapath_bench */
 
 /* Set by the benchmark before a row, read for every packet. */
 __u32 bench_frame_bytes;
 __u32 bench_flow_mask; /* number of flows, a power of two, less one */
+__u32 bench_vip_mask; /* number of VIPs that flows are spread over, a power of two, less one */
 __u32 bench_push_bytes;
 __u32 bench_is_reply; /* flows differ in where the packet goes, not in where it comes from */
 __u32 bench_egress_ifindex; /* behind which the route leads to the VIP, for bench_fib */
@@ -165,6 +167,8 @@ static __always_inline int restore_ipv4(struct xdp_md *ctx, __u32 flow)
 	__builtin_memcpy(ip, bench_headers4, sizeof(bench_headers4));
 	if (!bench_flow_mask)
 		return 0;
+	if (bench_vip_mask)
+		ip->daddr = bpf_htonl(BENCH_FIRST_VIP + (flow & bench_vip_mask));
 	if (bench_is_reply) {
 		ip->daddr = bpf_htonl(0x0a000000 + flow / PORTS_PER_CLIENT);
 		tcp->dest = bpf_htons(1024 + flow % PORTS_PER_CLIENT);

@@ -141,5 +141,5 @@ class Group(group.Group):
 
     def __init__(self, quick):
         self.series = [Series("10,000 VIPs", (WEIR,), lambda _kind: at_scale(quick), scale_rows(quick),
-                              6 if quick else 16, once=quick),
+                              5.5 if quick else 16, once=quick),
                        Series("maglev", (WEIR,), maglev(0.02 if quick else 0.3), maglev_rows(), 0.2 if quick else 1)]

@@ -20,13 +20,21 @@ TEST_RUN = {
     "ACK ipip, IPv4, 65536 flows": ("flows_64k", "ACKs of 65,536 known flows in turn", "<= 3.0x"),
     "ACK ipip, IPv4, 1048576 flows": ("flows_1m", "ACKs of 1,048,576 known flows in turn", "<= 3.5x"),
     "SYN ipip, IPv4, always a new flow": ("syn", "SYNs, each a new flow", "<= 3.5x"),
+    "ACK ipip, IPv6, 65536 flows": ("flows6_64k", "the same, IPv6", ""),
+    "ACK ipip, IPv4, 8192 flows of one VIP": ("vips_1", "ACKs of 8,192 known flows in turn, of one VIP", ""),
+    "ACK ipip, IPv4, 8192 flows of as many VIPs": ("vips_8k", "the same, each of a VIP of its own", ""),
     "ACK gue, IPv4, 1 flow": ("ack_gue", "the ACK of a known flow, GUE", ""),
-    "ACK l2, IPv4, 1 flow": ("ack_l2", "the same, MAC rewrite", ""),
+    "ACK gue, IPv6, 1 flow": ("ack_gue6", "the same, IPv6", ""),
+    "ACK l2, IPv4, 1 flow": ("ack_l2", "the ACK of a known flow, MAC rewrite", ""),
     "ACK to L7, IPv4, 1 flow": ("ack_l7", "the same, to weir-l7", ""),
 }
 NAT = {
     "full NAT, IPv4 to backend, 1 flow": ("nat_there", "full NAT, to the backend", "<= 2.5x"),
     "full NAT, IPv4 reply, 1 flow": ("nat_back", "full NAT, the reply", "<= 2.5x"),
+    "full NAT, IPv6 to backend, 1 flow": ("nat_there6", "full NAT to the backend, IPv6", ""),
+    "full NAT, IPv6 reply, 1 flow": ("nat_back6", "full NAT, the reply, IPv6", ""),
+    "DNAT, IPv4 to backend, 1 flow": ("dnat_there", "NAT that keeps the client's address, to the backend", ""),
+    "DNAT, IPv4 reply, 1 flow": ("dnat_back", "the same, the reply", ""),
 }
 PROTECTIONS = {
     "ACK ipip, IPv4, 1 flow, a list of 100000": ("deny_list", "a VIP's list of 100,000 prefixes"),
@@ -103,8 +111,8 @@ class Group(group.Group):
     def __init__(self, quick):
         share = 0.1 if quick else 0.5
         self.series = [
-            Series("test-run", (WEIR,), test_run(2 if quick else 9), test_run_rows(), 4.5 if quick else 12),
-            Series("live", (WEIR,), live(share), live_rows(), 3 if quick else 8),
+            Series("test-run", (WEIR,), test_run(2 if quick else 9), test_run_rows(), 6 if quick else 12),
+            Series("live", (WEIR,), live(share), live_rows(), 2.6 if quick else 8),
             Series("memory", (WEIR,), memory,
                    [Row("l4.memory", "100 VIPs, 1,000 backends, a table of 1 Mi flows: maps and daemon", "MB",
                         "memory", (), "<= 150", more=False)], 1.5, once=True),

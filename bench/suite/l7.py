@@ -235,7 +235,7 @@ class Group(LabGroup):
     setup_s = 1.5
 
     def __init__(self, quick):
-        seconds = 0.35 if quick else 1
+        seconds = 0.3 if quick else 1
         self.half_rate, self.applied = None, 0
         bars, more = loads(seconds)
         self.loads = {load.id: load for load in bars}

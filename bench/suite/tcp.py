@@ -49,7 +49,7 @@ class Group(LabGroup):
 
     def __init__(self, quick):
         self.quick = quick
-        turn = 0.3 if quick else 2.0
+        turn = 0.25 if quick else 2.0
         ours_or_both = (OURS,) if quick else BOTH  # the kernel's take as long again
         self.series = [
             self.turns("rr64", lab_of.round_rr64, turn, 0.5, [
