@@ -1,7 +1,6 @@
 """weir bench: measures in rounds, keeps, shows, compares. Started by weir-bench, with what its command
 line says as JSON."""
 
-import contextlib
 import json
 import os
 import pathlib
@@ -39,8 +38,10 @@ def measure(words):
         except KeyboardInterrupt:
             tell("\nweir bench: interrupted; everything is taken down, and this is what was measured so far. No file "
                  "is written.")
-            with contextlib.suppress(OSError):
+            try:
                 show(header | {"rows": run.documents()})
+            except OSError:  # perhaps the terminal that went away is what has interrupted it
+                mute()
             return INTERRUPTED
         results = header | {"rows": run.documents()}
         # Files first: a terminal that is gone must not cost them.
@@ -110,18 +111,22 @@ def main():
     return measure(words)
 
 
-def end(status, error=None):
-    """Ends without another attempt to write what was not taken."""
-    if error is not None:
-        tell(f"weir: bench: {error}")
+def mute():
+    """No other attempt is made to write what was not taken."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def end(status, error):
+    tell(f"weir: bench: {error}")
+    mute()
     sys.exit(status)
 
 
 try:
     sys.exit(main())
 except BrokenPipeError:  # whoever read this has seen enough
-    end(FAILED)
+    mute()
+    sys.exit(FAILED)
 except (checks.BadWords, compare.BadResults) as error:
     end(BAD_WORDS, error)
 except (LabError, OSError) as error:

@@ -4,7 +4,6 @@ import json
 import math
 import pathlib
 import statistics
-import sys
 
 import table
 from rows import MEDIAN
@@ -25,8 +24,7 @@ class BadResults(Exception):
 
 
 def is_number(value):
-    return (isinstance(value, (int, float)) and not isinstance(value, bool)
-            and abs(value) <= sys.float_info.max)  # NaN is not
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e100  # NaN is not
 
 
 def is_spread(value):
@@ -66,6 +64,8 @@ def read(path):
                 raise bad(f"row {number} has no '{field}'")
             if not CHECKS[field](row[field]):
                 raise bad(f"row {number} has '{field}' {json.dumps(row[field])[:60]}")
+        if row["ratio"] is not None and min(row["samples"], default=0) <= 0:
+            raise bad(f"row {number} has a ratio, and 'samples' {json.dumps(row['samples'])[:60]}")
     return results
 
 

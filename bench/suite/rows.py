@@ -13,6 +13,7 @@ CLIENT_BOUND = "client_bound"  # the key under which a contender says that not i
 # Student's t, 0.975, by the number of rounds.
 T = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 T_OF_MORE = 2.23  # of eleven
+WIDEST = 100  # of a spread on a logarithmic scale: all the same, and still a number
 MEDIAN = 1.4  # the variance of a median of three to nine rounds, over that of their mean
 
 
@@ -25,6 +26,7 @@ def spread_of(numbers, is_ratio):
     shown = [math.log(number) for number in numbers] if is_ratio else numbers
     width = T.get(len(numbers), T_OF_MORE) * statistics.stdev(shown) * math.sqrt(2 * MEDIAN / len(numbers))
     if is_ratio:
+        width = min(width, WIDEST)
         return [middle * math.exp(-width), middle * math.exp(width)]
     return [middle - width if min(numbers) < 0 else max(0, middle - width), middle + width]
 

@@ -67,6 +67,7 @@ class Rows(unittest.TestCase):
         self.assertEqual(spread_of([10, 10, 10], False), [10, 10])
         self.assertEqual(spread_of([1, 10, 19], False)[0], 0)  # of what cannot be below zero
         self.assertLess(spread_of([-1, 10, 19], False)[0], -1)
+        self.assertLess(spread_of([1e-9, 1e9], True)[1], 1e60)
 
     def test_medians_of_other_runs_are_within_the_spread_19_times_of_20(self):
         chance = random.Random(1)
@@ -360,11 +361,12 @@ class Comparisons(unittest.TestCase):
     def test_files_that_are_no_results_are_refused_by_name(self):
         cases = {"": "not JSON", "[]": "has no list 'rows'", '{"rows": [{"id": "a"}]}': "row 0 has no 'value'",
                  '{"rows": [3]}': "row 0 has no 'id'", "[" * 100_000: "not JSON",
-                 '{"rows": [], "versions": []}': "has 'versions' that are none"}
+                 '{"rows": [], "versions": []}': "has 'versions' that are none",
+                 json.dumps({"rows": [result(samples=[1.0, 0.0])]}): "row 0 has a ratio, and 'samples' [1.0, 0.0]"}
         cases |= {json.dumps({"rows": [result() | {field: value}]}): f"row 0 has '{field}' {json.dumps(value)[:60]}"
                   for field, value in (("value", "abc"), ("ratio", "1.2"), ("ratio", True), ("ratio", float("nan")),
                                        ("ratio", 10 ** 400), ("spread", [1]), ("spread", "ab"), ("rounds", "3"),
-                                       ("samples", 3), ("id", [1]), ("id", "\x1b[31m"), ("more_is_better", None))}
+                                       ("samples", 3), ("samples", ["1"]), ("id", [1]), ("id", "\x1b[31m"), ("more_is_better", None))}
         with tempfile.TemporaryDirectory() as directory:
             for number, (text, complaint) in enumerate(cases.items()):
                 path = pathlib.Path(directory) / f"{number}.json"
