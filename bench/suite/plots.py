@@ -66,7 +66,8 @@ def ratios(title, rows):
     body = "\n".join(f'"{row["id"].split(".")[1]}" {row["ratio"]} '
                      f'{row["target"][3:-1] if (row["target"] or "").endswith("x") else "NaN"}' for row in rows)
     return gnuplot(STYLE + f"$data << END\n{body}\nEND\nset title {quoted(title)}\nset ylabel 'ratio'\n"
-            "set style fill solid\nset boxwidth 0.6\nset yrange [0:*]\nset xtics rotate by -20 noenhanced\n"
+            "set style fill solid\nset boxwidth 0.6\nset yrange [0:*]\nset rmargin 6\n"
+            "set xtics rotate by -45 noenhanced\n"
             f"plot $data using 2:xtic(1) with boxes lc rgb '{COLOURS[WEIR]}' title 'measured', "
             "$data using 0:3 with points pt 9 ps 1.2 lc rgb '#c1121f' title 'target'\n")
 
