@@ -83,7 +83,8 @@ nlohmann::ordered_json document_of(const Words& words, bool is_compare,
   return json;
 }
 
-/// Until the suite can be interrupted: it takes them once it knows what to say and to take down.
+/// Until the suite can be interrupted: it takes them (interrupts.py) once it knows what to say and
+/// to take down.
 void hold_interrupts() {
   sigset_t interrupts;
   sigemptyset(&interrupts);

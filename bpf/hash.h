@@ -132,8 +132,8 @@ WEIR_PURE __u32 weir_flow_key_of(__u64 secret0, __u64 secret1, __u32 index)
 /* Bit of weir_filter for an address. Not keyed: whoever hits a bit gains a lookup, nothing else. */
 WEIR_PURE __u32 weir_filter_bit(const struct weir_address *address)
 {
-	/* By halves, as the address was just written: a load of eight bytes would wait until two
-	 * stores of four have left the core's buffer, 2 of the 18 ns of a packet for no VIP. */
+	/* By four bytes, as the address was just written: a load of eight would wait until two
+	 * stores have left the core's buffer, 2 of the 18 ns of a packet for no VIP. */
 	__u32 words[4];
 	__u64 high;
 

@@ -23,10 +23,10 @@ DONE, FAILED, BAD_WORDS, WORSE, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def measure(words):
-    before = checks.check(words)
+    check = checks.check(words)
     run = Run(words["quick"], words["rounds"], words["groups"], words["rows"])
-    if before is not None:
-        checks.check_common(words["against"], before, run.ids())
+    if check:
+        checks.check_common(check, run.ids())
     if os.geteuid() != 0:
         raise LabError("needs root, because it makes network namespaces and loads programs; run it as root")
     if os.cpu_count() < 2:
@@ -44,23 +44,22 @@ def measure(words):
                 mute()
             return INTERRUPTED
         results = header | {"rows": run.documents()}
-        # Files first: a terminal that is gone must not cost them.
         with weirlab.undisturbed():
-            all_kept = keep(results, words)
-        show(results)
-        status = judge(results, before, words) if before is not None else DONE
+            all_kept = keep(results, words)  # first: a terminal that is gone must not cost the files
+            show(results)
+        status = judge(results, check, words) if check else DONE
     failed = any(row["failed"] for row in results["rows"]) or not all_kept
     return status or (FAILED if failed else DONE)
 
 
 def keep(results, words):
     """Whether everything that was asked for is on the disk. What is not is said."""
-    json_kept = bool(words["json"]) and said(words["json"], report.keep_json, words["json"], results)
-    report_kept = bool(words["report"]) and said(words["report"], report.write, pathlib.Path(words["report"]), results)
-    all_kept = json_kept >= bool(words["json"]) and report_kept >= bool(words["report"])
-    if not all_kept and not json_kept:
+    wanted = [(words[option], act) for option, act in (("json", report.keep_json), ("report", report.write))
+              if words[option]]
+    kept = [act for path, act in wanted if said(path, act, path, results)]
+    if len(kept) < len(wanted) and report.keep_json not in kept:
         said("the results", report.keep_elsewhere, results)
-    return all_kept
+    return len(kept) == len(wanted)
 
 
 def said(what, act, *arguments):
@@ -82,9 +81,8 @@ def show(results):
     print(f"\n{table.summary(results['rows'])}", flush=True)
 
 
-def judge(results, before, words):
+def judge(results, check, words):
     """What seems to be worse is measured again."""
-    check = compare.Check(before, words["against"])
     if names := check.first(results):
         print(f"\nworse than in {words['against']} by more than the noise, and measured again: {', '.join(names)}",
               flush=True)

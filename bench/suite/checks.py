@@ -28,28 +28,36 @@ def check_place(option, name, directory):
         raise BadWords(f"{option} {name}: nothing can be written into {directory}: {error.strerror}") from None
 
 
+def resolved(option, path):
+    """Of a link, what it leads to."""
+    try:
+        return pathlib.Path(path).resolve()
+    except (OSError, RuntimeError) as error:
+        raise BadWords(f"{option} {path}: {getattr(error, 'strerror', None) or error}") from None
+
+
 def check_file(option, path):
-    path = pathlib.Path(path).resolve()  # of a link, what it leads to
+    path = resolved(option, path)
     check_place(option, path, path.parent)
     if path.exists() and not path.is_file():  # it is replaced by a new one, which a device must not be
         raise BadWords(f"{option} {path}: is no regular file; expected one, or a new name")
 
 
 def check_report(option, directory):
-    directory = pathlib.Path(directory)
+    directory = resolved(option, directory)
     plots.need()
     for path in (directory, directory / report.PLOTS):
         if path.exists():
             check_place(option, path, path)  # which a file fails too
     if not directory.exists():
         check_place(option, directory, directory.absolute().parent)
-    for name in report.FILES:
-        if (directory / name).exists() and not (directory / name).is_file():
-            raise BadWords(f"{option} {directory}: {name} there is no regular file; expected one, or none")
+    for path in (*(directory / name for name in report.FILES), *(directory / report.PLOTS).glob("*.svg")):
+        if path.exists() and not path.is_file():
+            raise BadWords(f"{option} {directory}: {path} is no regular file; expected one, or none")
 
 
 def check(words):
-    """Returns the results to stand against, if any."""
+    """Returns the check against results of before, if one was asked for."""
     if words["json"]:
         check_file("--json", words["json"])
     if words["report"]:
@@ -61,9 +69,10 @@ def check(words):
     if before and 0 < words["rounds"] < compare.LEAST_ROUNDS:
         raise BadWords(f"--rounds {words['rounds']}: so few do not know their noise; --against takes "
                        f"{compare.LEAST_ROUNDS} at least")
-    return before
+    return compare.Check(before, words["against"]) if before else None
 
 
-def check_common(against, before, names):
-    if not set(compare.Check(before, against).rows) & set(names):
-        raise BadWords(f"--against {against}: has no ratio of three rounds of what is to be measured")
+def check_common(check, names):
+    if not set(check.rows) & set(names):
+        raise BadWords(f"--against {check.path}: has no ratio of {compare.LEAST_ROUNDS} rounds of what is to be measured")
+    check.names = set(names)

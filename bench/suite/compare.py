@@ -6,15 +6,14 @@ import pathlib
 import statistics
 
 import table
-from rows import MEDIAN
+from rows import MEDIAN, WIDEST
 
 # What rounds do not show: how a build happens to lay out its code.
 LEAST_NOISE = 0.1
 # Student's t, 0.995, by degrees of freedom.
-T = {2: 9.925, 3: 5.841, 4: 4.604, 5: 4.032, 6: 3.707, 7: 3.499, 8: 3.355, 9: 3.250, 10: 3.169, 11: 3.106, 12: 3.055}
+T = {4: 4.604, 5: 4.032, 6: 3.707, 7: 3.499, 8: 3.355, 9: 3.250, 10: 3.169, 11: 3.106, 12: 3.055}
 T_OF_MORE = 3.02
 LEAST_ROUNDS = 3  # fewer do not tell what the noise is
-FIELDS = ("id", "value", "ratio", "spread", "samples", "more_is_better", "rounds")
 # Held against another row, but without anything of Weir's in it.
 NOT_OURS = ("l4.floor_line",)
 
@@ -27,20 +26,14 @@ def is_number(value):
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e100  # NaN is not
 
 
-def is_spread(value):
-    return isinstance(value, list) and len(value) == 2 and all(is_number(one) for one in value)
-
-
 def is_number_or_none(value):
     return value is None or is_number(value)
 
 
 CHECKS = {"id": lambda value: isinstance(value, str) and value.isprintable(),
           "value": is_number_or_none, "ratio": is_number_or_none,
-          "spread": lambda value: value is None or is_spread(value),
           "samples": lambda value: isinstance(value, list) and all(map(is_number, value)),
-          "more_is_better": lambda value: isinstance(value, bool),
-          "rounds": lambda value: isinstance(value, int) and not isinstance(value, bool)}
+          "more_is_better": lambda value: isinstance(value, bool)}
 
 
 def read(path):
@@ -59,19 +52,23 @@ def read(path):
     if not isinstance(results.get("versions", {}), dict):
         raise bad("has 'versions' that are none")
     for number, row in enumerate(rows):
-        for field in FIELDS:
+        for field, is_right in CHECKS.items():
             if not isinstance(row, dict) or field not in row:
                 raise bad(f"row {number} has no '{field}'")
-            if not CHECKS[field](row[field]):
+            if not is_right(row[field]):
                 raise bad(f"row {number} has '{field}' {json.dumps(row[field])[:60]}")
-        if row["ratio"] is not None and min(row["samples"], default=0) <= 0:
-            raise bad(f"row {number} has a ratio, and 'samples' {json.dumps(row['samples'])[:60]}")
+        if is_ratio(row) and min([row["ratio"], *row["samples"]]) <= 0:
+            raise bad(f"row {number} has a ratio that is not above zero")
     return results
+
+
+def is_ratio(row):
+    return row["ratio"] is not None
 
 
 def number_of(row):
     """What is compared: machines differ in values, not in ratios."""
-    return row["ratio"] if row["ratio"] is not None else row["value"]
+    return row["ratio"] if is_ratio(row) else row["value"]
 
 
 def noise(before, after):
@@ -83,19 +80,16 @@ def noise(before, after):
     freedom = sum(len(samples) - 1 for samples in both)
     pooled = sum((len(samples) - 1) * statistics.variance(samples) for samples in both) / freedom
     apart = T.get(freedom, T_OF_MORE) * math.sqrt(MEDIAN * pooled * sum(1 / len(samples) for samples in both))
-    if is_logarithmic(before):
+    if is_ratio(before):
+        apart = min(apart, WIDEST)
         share = math.expm1(apart) if number_of(after) > number_of(before) else -math.expm1(-apart)
     else:
         share = apart / abs(number_of(before))
     return max(LEAST_NOISE, share)
 
 
-def is_logarithmic(row):
-    return row["ratio"] is not None
-
-
 def samples_of(row):
-    return [math.log(one) for one in row["samples"]] if is_logarithmic(row) else row["samples"]
+    return [math.log(one) for one in row["samples"]] if is_ratio(row) else row["samples"]
 
 
 def judge(before, after):
@@ -103,7 +97,7 @@ def judge(before, after):
     old, new = number_of(before), number_of(after)
     if old is None or new is None:
         return "not measured", None, None
-    if (before["ratio"] is None) != (after["ratio"] is None):
+    if is_ratio(before) != is_ratio(after):
         return "not comparable", None, None
     word = "better" if (new > old) == before["more_is_better"] else "worse"
     if old == 0:  # of which there are no shares
@@ -147,11 +141,11 @@ def text(before, after, paths):
 
 
 def shown(row):
-    return f"{row['ratio']:.3g}x" if row["ratio"] is not None else table.short(row["value"])
+    return f"{row['ratio']:.3g}x" if is_ratio(row) else table.short(row["value"])
 
 
 def is_ours(row):
-    return row["ratio"] is not None and row["id"] not in NOT_OURS
+    return is_ratio(row) and row["id"] not in NOT_OURS
 
 
 class Check:
@@ -161,6 +155,7 @@ class Check:
     def __init__(self, before, path):
         self.before, self.path = before, path
         self.rows = {row["id"]: row for row in before["rows"] if is_ours(row) and len(row["samples"]) >= LEAST_ROUNDS}
+        self.names = {row["id"] for row in before["rows"]}  # that were asked for
         self.compared, self.worse, self.lost = set(), {}, []
 
     def first(self, results):
@@ -190,9 +185,9 @@ class Check:
                 yield new["id"], new, word, change
 
     def text(self, results):
-        lines = [f"\n{len(self.compared)} ratios compared with {self.path}: "
-                 + (f"{len(self.worse)} worse by more than the noise, twice:" if self.worse
-                    else "none is worse by more than the noise")]
+        found = (f"{len(self.worse)} worse by more than the noise, twice:" if self.worse
+                 else "none is known to be worse" if self.lost else "none is worse by more than the noise")
+        lines = [f"\n{len(self.compared)} ratios compared with {self.path}: {found}"]
         lines += [f"  {name}: {self.rows[name]['ratio']:.3g}x before, {new['ratio']:.3g}x now ({100 * change:+.1f} %)"
                   for name, (new, change) in self.worse.items()]
         if self.lost:
@@ -200,7 +195,8 @@ class Check:
         if self.before.get("machine") != results.get("machine"):
             lines.append(f"{self.path} is of another machine, {self.before.get('machine')}, on which ratios may be "
                          "others")
-        left_out = [row["id"] for row in self.before["rows"] if is_ours(row) and row["id"] not in self.compared]
+        left_out = [row["id"] for row in self.before["rows"]
+                    if is_ours(row) and row["id"] in self.names and row["id"] not in self.compared]
         if left_out:
             lines.append(f"not compared: {', '.join(left_out)}")
         return "\n".join(lines)

@@ -1,10 +1,13 @@
 """What a group of rows stands on."""
 
 import contextlib
+import fcntl
+import shutil
 
 from programs import weirlab  # whose folder it knows
 import processor_group
 
+LIVE_LOCK, LIVE_PINS = "/run/weir-bench.lock", "/sys/fs/bpf/weir-bench"  # as live_bench.cpp has them
 # What is named after each kind of hosts, and goes with the next run.
 LABS = ("benchctl", "benchmem", "weirsvc", "stacklab", "l7lab")
 
@@ -17,7 +20,15 @@ def only_run():
             with contextlib.suppress(weirlab.LabError), BenchLab(name):  # a test may have it
                 pass
         processor_group.remove_all()
+        remove_pins()
         yield
+
+
+def remove_pins():
+    """Those of a live_bench that was killed; one that runs has its lock."""
+    with open(LIVE_LOCK, "a", encoding="ascii") as lock, contextlib.suppress(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(LIVE_PINS, ignore_errors=True)
 
 
 class Group:

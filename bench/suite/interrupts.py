@@ -18,7 +18,8 @@ def interrupt(*_):
 
 
 def take():
-    """weir-bench has held them back since before there was a handler. What nohup has had ignored stays so."""
+    """weir-bench, which knows the same ones, has held them back since before there was a handler. What nohup has had
+    ignored stays so."""
     for number in NUMBERS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, interrupt)

@@ -33,7 +33,8 @@ class ProcessorGroup:
         if (one / "cpu.cfs_quota_us").exists():
             return True, one
         two = pathlib.Path("/sys/fs/cgroup")
-        if "cpu" in (two / "cgroup.subtree_control").read_text().split():
+        controls = two / "cgroup.subtree_control"
+        if controls.exists() and "cpu" in controls.read_text().split():
             return False, two
         raise LabError("no cpu controller of cgroups, of neither version: enable it with "
                        "echo +cpu > /sys/fs/cgroup/cgroup.subtree_control")

@@ -1,5 +1,6 @@
 """RESULTS.md, SCALING.md, results.json and plots, all from one run."""
 
+import errno
 import json
 import os
 import pathlib
@@ -22,9 +23,12 @@ NO_RIVALS = (None, "floor", "openssl")  # what a row is held against, but nobody
 def keep(texts):
     """All or nothing, of {path: text}: what was there stays until all that is new is on the disk."""
     new = {}
+    paths = {pathlib.Path(name).resolve(): body for name, body in texts.items()}  # of a link, what it leads to
+    for path in paths:
+        if path.is_dir():  # which could not be replaced
+            raise IsADirectoryError(errno.EISDIR, f"{path} is a directory")
     try:
-        for name, body in texts.items():
-            path = pathlib.Path(name).resolve()  # of a link, what it leads to
+        for path, body in paths.items():
             new[path] = write_beside(path, body)
         for path, made in new.items():
             made.replace(path)
@@ -74,6 +78,7 @@ def keep_elsewhere(results):
 
 def write(directory, results):
     """FILES and PLOTS, all of them or none."""
+    directory = pathlib.Path(directory)
     drawings, pictures = plots.draw(results["rows"])
     texts = {"results.json": json_of(results), "SCALING.md": scaling.text(results),
              "RESULTS.md": text(results, pictures)}

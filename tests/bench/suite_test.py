@@ -14,6 +14,7 @@ import signal
 import statistics
 import sys
 import tempfile
+import threading
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -202,7 +203,8 @@ class Hosts(group.Group):
 class Interrupts(unittest.TestCase):
 
     def test_one_that_comes_while_something_is_taken_down_comes_when_that_is_done(self):
-        done = []
+        done, other = [], threading.Event()
+        threading.Thread(target=other.wait, daemon=True).start()  # any thread may be the one that is hit
         for number in interrupts.NUMBERS:
             before = signal.signal(number, interrupts.interrupt)
             self.addCleanup(signal.signal, number, before)
@@ -211,6 +213,7 @@ class Interrupts(unittest.TestCase):
             with weirlab.undisturbed():
                 os.kill(os.getpid(), signal.SIGQUIT)
                 done.append(1)
+        other.set()
         self.assertEqual((done, interrupts.was_interrupted), ([1], True))
         with self.assertRaises(KeyboardInterrupt):  # where something else has failed because of it
             interrupts.check()
@@ -350,9 +353,12 @@ class Comparisons(unittest.TestCase):
 
     def test_a_check_that_can_compare_nothing_is_refused(self):
         for before in ([], [result(samples=[2.0])], [result("a.other")]):
-            with self.subTest(before=before), self.assertRaisesRegex(checks.BadWords, "has no ratio of three rounds"):
-                checks.check_common("x", {"rows": before}, ["a.b"])
-        checks.check_common("x", {"rows": [result()]}, ["a.b"])
+            with self.subTest(before=before), self.assertRaisesRegex(checks.BadWords, "has no ratio of 3 rounds"):
+                checks.check_common(compare.Check({"rows": before}, "x"), ["a.b"])
+        check = compare.Check({"rows": [result(), result("a.other")]}, "x")
+        checks.check_common(check, ["a.b"])
+        check.first({"rows": [result()]})
+        self.assertNotIn("not compared", check.text({}))  # nobody has asked for a.other
 
     def test_what_was_not_measured_is_not_judged(self):
         self.assertEqual(self.judge(result(), result(value=None, ratio=None, spread=None, samples=[])), "not measured")
@@ -362,10 +368,11 @@ class Comparisons(unittest.TestCase):
         cases = {"": "not JSON", "[]": "has no list 'rows'", '{"rows": [{"id": "a"}]}': "row 0 has no 'value'",
                  '{"rows": [3]}': "row 0 has no 'id'", "[" * 100_000: "not JSON",
                  '{"rows": [], "versions": []}': "has 'versions' that are none",
-                 json.dumps({"rows": [result(samples=[1.0, 0.0])]}): "row 0 has a ratio, and 'samples' [1.0, 0.0]"}
+                 json.dumps({"rows": [result(samples=[1.0, 0.0])]}): "row 0 has a ratio that is not above zero",
+                 json.dumps({"rows": [result(ratio=-1.0)]}): "row 0 has a ratio that is not above zero"}
         cases |= {json.dumps({"rows": [result() | {field: value}]}): f"row 0 has '{field}' {json.dumps(value)[:60]}"
                   for field, value in (("value", "abc"), ("ratio", "1.2"), ("ratio", True), ("ratio", float("nan")),
-                                       ("ratio", 10 ** 400), ("spread", [1]), ("spread", "ab"), ("rounds", "3"),
+                                       ("ratio", 10 ** 400),
                                        ("samples", 3), ("samples", ["1"]), ("id", [1]), ("id", "\x1b[31m"), ("more_is_better", None))}
         with tempfile.TemporaryDirectory() as directory:
             for number, (text, complaint) in enumerate(cases.items()):
@@ -498,14 +505,21 @@ class Reports(unittest.TestCase):
         self.assertIn("### Proxied requests", text)
         self.assertIn("`tcp.rr64`: not built", text)
 
+    def test_two_far_apart_are_so_in_numbers_that_can_be_printed(self):
+        before, after = result(samples=[1e-90, 2.0, 1e90]), result(ratio=3.0)
+        self.assertIn("same", compare.text({"rows": [before]}, {"rows": [after]}, ("a", "b")))
+
     def test_files_are_kept_together_or_not_at_all(self):
         with tempfile.TemporaryDirectory() as directory:
             directory = pathlib.Path(directory)
             (directory / "a").write_text("before")
             (directory / "a").chmod(0o640)
-            with self.assertRaises(FileNotFoundError):
-                report.keep({directory / "a": "after", directory / "nowhere" / "b": "after"})
-            self.assertEqual((directory / "a").read_text(), "before")
+            (directory / "d").mkdir()
+            for error, other in ((FileNotFoundError, "nowhere/b"), (IsADirectoryError, "d")):
+                with self.assertRaises(error):
+                    report.keep({directory / "a": "after", directory / other: "after"})
+                self.assertEqual((directory / "a").read_text(), "before")
+            (directory / "d").rmdir()
             (directory / "link").symlink_to("a")
             report.keep({directory / "link": "after", directory / "c": "new"})
             self.assertEqual(((directory / "a").read_text(), (directory / "c").read_text()), ("after", "new"))

@@ -24,6 +24,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import netns
@@ -84,12 +85,19 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 @contextlib.contextmanager
 def undisturbed():
-    """Ctrl-C, or another end, must not stop a removal: it comes when that is done."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
+    """Ctrl-C, or another end, must not stop a removal: it comes when that is done. Handlers are the main thread's."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came = []
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in INTERRUPTS}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in dict.fromkeys(came):
+            signal.raise_signal(number)
 
 
 def resident_kb(pid):
@@ -415,7 +423,7 @@ http {{
             self.closed = True
             try:
                 for name in list(self.processes):
-                    with contextlib.suppress(LabError):
+                    with contextlib.suppress(LabError, subprocess.TimeoutExpired):
                         self.stop(name, signal.SIGTERM, 5)
                 self.remove_leftovers()
                 self.drop_directory()
