@@ -167,7 +167,7 @@ class Bench(unittest.TestCase):
                  (("--json", "/nowhere/x.json"), "/nowhere: No such file or directory"),
                  (("--json", f"/tmp/{'x' * 300}"), "File name too long"),
                  (("--json", "/proc/x.json"), "written into /proc"),
-                 (("--report", self.directory), "RESULTS.md there is no regular file"),
+                 (("--report", self.directory), "RESULTS.md is no regular file"),
                  (("--against", "/nowhere/x.json"), "/nowhere/x.json: No such file or directory"),
                  (("l5",), "l5"), (("--rounds", "0"), "0"))
         for words, complaint in cases:
