@@ -109,7 +109,13 @@ int start(const nlohmann::ordered_json& json) {
   }
   ::setenv("WEIR_BUILD", programs.c_str(), 0);  // what the user says goes first
   const std::string path = suite.string();
-  const std::string words = json.dump();
+  std::string words;
+  try {
+    words = json.dump();
+  } catch (const nlohmann::json::type_error&) {
+    fmt::print(stderr, "weir: a word of the command line is not UTF-8, as it has to be\n");
+    return kUsage;
+  }
   open_standard_files();
   hold_interrupts();
   ::execlp("python3", "python3", "-B", path.c_str(), words.c_str(), nullptr);

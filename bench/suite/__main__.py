@@ -40,13 +40,17 @@ def measure(words):
                  "is written.")
             try:
                 show(header | {"rows": run.documents()})
-            except OSError:  # perhaps the terminal that went away is what has interrupted it
+            except (LabError, OSError):  # perhaps the terminal that went away is what has interrupted it
                 mute()
             return INTERRUPTED
         results = header | {"rows": run.documents()}
-        with weirlab.undisturbed():
-            all_kept = keep(results, words)  # first: a terminal that is gone must not cost the files
-            show(results)
+        try:
+            with weirlab.undisturbed():
+                all_kept = keep(results, words)  # first: a terminal that is gone must not cost the files
+                show(results)
+        except KeyboardInterrupt:
+            tell("\nweir bench: interrupted when everything was measured, written and shown")
+            return INTERRUPTED
         status = judge(results, check, words) if check else DONE
     failed = any(row["failed"] for row in results["rows"]) or not all_kept
     return status or (FAILED if failed else DONE)
@@ -73,19 +77,26 @@ def said(what, act, *arguments):
 
 
 def show(results):
-    print(f"{results['date']}, {results['machine']}, {results['kernel']}, load {results['load']:.2f}")
-    print(", ".join(f"{name}: {version}" for name, version in results["versions"].items()))
-    print(f"{results['rounds']} rounds, in which contenders take turns; medians; SPREAD is where the ratio of another "
-          "run is to be expected, 19 times of 20 (the value, where there is no reference)\n")
-    print(table.text(results["rows"]))
-    print(f"\n{table.summary(results['rows'])}", flush=True)
+    versions = ", ".join(f"{name}: {version}" for name, version in results["versions"].items())
+    say(f"{results['date']}, {results['machine']}, {results['kernel']}, load {results['load']:.2f}\n{versions}\n"
+        f"{results['rounds']} rounds, in which contenders take turns; medians; SPREAD is where the ratio of another "
+        f"run is to be expected, 19 times of 20 (the value, where there is no reference)\n\n"
+        f"{table.text(results['rows'])}\n\n{table.summary(results['rows'])}")
+
+
+def say(text):
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise LabError(f"standard output cannot be written: {error.strerror}") from None
 
 
 def judge(results, check, words):
     """What seems to be worse is measured again."""
     if names := check.first(results):
-        print(f"\nworse than in {words['against']} by more than the noise, and measured again: {', '.join(names)}",
-              flush=True)
+        say(f"\nworse than in {words['against']} by more than the noise, and measured again: {', '.join(names)}")
         run = Run(words["quick"], words["rounds"], rows=names)
         try:
             run.measure()
@@ -93,7 +104,7 @@ def judge(results, check, words):
             tell("\nweir bench: interrupted before it was known whether something is worse; everything is taken down")
             return INTERRUPTED
         check.again(run.documents())
-    print(check.text(results), flush=True)
+    say(check.text(results))
     if check.worse:
         return WORSE
     return DONE if check.compared and not check.lost else FAILED
@@ -104,7 +115,7 @@ def main():
     interrupts.take()
     if "compare" in words:
         paths = words["compare"]
-        print(compare.text(*(compare.read(path) for path in paths), paths), flush=True)
+        say(compare.text(*(compare.read(path) for path in paths), paths))
         return DONE
     return measure(words)
 

@@ -62,6 +62,8 @@ def check(words):
         check_file("--json", words["json"])
     if words["report"]:
         check_report("--report", words["report"])
+    if words["json"] and words["report"] and resolved("--json", words["json"]) == resolved("--report", words["report"]):
+        raise BadWords(f"--json {words['json']}: is also what --report is; one is a file, the other a directory")
     before = compare.read(words["against"]) if words["against"] else None
     if before and before.get("quick") != words["quick"]:
         raise BadWords(f"--against {words['against']}: was measured {'with' if before.get('quick') else 'without'} "

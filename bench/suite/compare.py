@@ -3,6 +3,7 @@
 import json
 import math
 import pathlib
+import stat
 import statistics
 
 import table
@@ -14,6 +15,7 @@ LEAST_NOISE = 0.1
 T = {4: 4.604, 5: 4.032, 6: 3.707, 7: 3.499, 8: 3.355, 9: 3.250, 10: 3.169, 11: 3.106, 12: 3.055}
 T_OF_MORE = 3.02
 LEAST_ROUNDS = 3  # fewer do not tell what the noise is
+LARGEST_BYTES = 64 << 20  # a hundred times what a full run writes
 # Held against another row, but without anything of Weir's in it.
 NOT_OURS = ("l4.floor_line",)
 
@@ -26,11 +28,15 @@ def is_number(value):
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e100  # NaN is not
 
 
+def is_text(value):
+    return isinstance(value, str) and value.isprintable()
+
+
 def is_number_or_none(value):
     return value is None or is_number(value)
 
 
-CHECKS = {"id": lambda value: isinstance(value, str) and value.isprintable(),
+CHECKS = {"id": is_text,
           "value": is_number_or_none, "ratio": is_number_or_none,
           "samples": lambda value: isinstance(value, list) and all(map(is_number, value)),
           "more_is_better": lambda value: isinstance(value, bool)}
@@ -40,17 +46,19 @@ def read(path):
     def bad(what):
         return BadResults(f"{path}: {what}; expected what weir bench --json has written")
 
+    file = pathlib.Path(path)
     try:
-        results = json.loads(pathlib.Path(path).read_text())
+        if not stat.S_ISREG(file.stat().st_mode) or file.stat().st_size > LARGEST_BYTES:
+            raise bad(f"is no regular file of at most {LARGEST_BYTES >> 20} MiB")
+        results = json.loads(file.read_text())
     except OSError as error:
-        raise BadResults(f"{path}: {error.strerror}") from None
+        raise bad(error.strerror) from None
     except (ValueError, RecursionError) as error:
         raise bad(f"not JSON ({error})") from None
     rows = results.get("rows") if isinstance(results, dict) else None
     if not isinstance(rows, list):
         raise bad("has no list 'rows'")
-    if not isinstance(results.get("versions", {}), dict):
-        raise bad("has 'versions' that are none")
+    seen = set()
     for number, row in enumerate(rows):
         for field, is_right in CHECKS.items():
             if not isinstance(row, dict) or field not in row:
@@ -59,6 +67,17 @@ def read(path):
                 raise bad(f"row {number} has '{field}' {json.dumps(row[field])[:60]}")
         if is_ratio(row) and min([row["ratio"], *row["samples"]]) <= 0:
             raise bad(f"row {number} has a ratio that is not above zero")
+        if row["id"] in seen:
+            raise bad(f"row {number} has the id of one before it, '{row['id']}'")
+        seen.add(row["id"])
+    versions = results.get("versions", {})
+    if not isinstance(versions, dict) or not all(map(is_text, versions.values())):
+        raise bad("has 'versions' that are none")
+    for field in ("date", "machine"):
+        if not is_text(results.get(field, "")):
+            raise bad(f"has '{field}' {json.dumps(results[field])[:60]}")
+    if not isinstance(results.get("quick"), bool):
+        raise bad(f"has 'quick' {json.dumps(results.get('quick'))[:60]}")
     return results
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import shutil
+import signal
 
 from programs import weirlab  # whose folder it knows
 import processor_group
@@ -65,8 +66,14 @@ class LabGroup(Group):
 
     def why(self):
         """Nothing that a turn starts is left when it has failed, so what has ended was meant to stay."""
-        ended = [name for name, process in self.lab.processes.items() if process.poll() is not None] if self.lab else []
-        return "; ".join(f"{name} has ended: {self.lab.log(name)[-200:].strip() or 'without a word'}" for name in ended)
+        ended = [(name, process.returncode) for name, process in self.lab.processes.items()
+                 if process.poll() is not None] if self.lab else []
+        return "; ".join(self.end_of(name, status) for name, status in ended)
+
+    def end_of(self, name, status):
+        if status < 0:
+            return f"{name} was ended by {signal.Signals(-status).name}"
+        return f"{name} has ended with {status}: {self.lab.log(name)[-200:].strip() or 'without a word'}"
 
 
 class BenchLab(weirlab.Lab):

@@ -1,5 +1,6 @@
 """RESULTS.md, SCALING.md, results.json and plots, all from one run."""
 
+import contextlib
 import errno
 import json
 import os
@@ -83,9 +84,16 @@ def write(directory, results):
     texts = {"results.json": json_of(results), "SCALING.md": scaling.text(results),
              "RESULTS.md": text(results, pictures)}
     assert set(texts) == set(FILES)
-    (directory / PLOTS).mkdir(parents=True, exist_ok=True)
-    keep({directory / name: body for name, body in texts.items()}
-         | {directory / PLOTS / name: body for name, body in drawings.items()})
+    made = [place for place in (directory / PLOTS, directory) if not place.exists()]
+    try:
+        (directory / PLOTS).mkdir(parents=True, exist_ok=True)
+        keep({directory / name: body for name, body in texts.items()}
+             | {directory / PLOTS / name: body for name, body in drawings.items()})
+    except BaseException:
+        for place in made:
+            with contextlib.suppress(OSError):
+                place.rmdir()
+        raise
 
 
 def findings():

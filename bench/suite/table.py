@@ -17,7 +17,8 @@ def verdict(row):
     if row["failed"]:
         return "FAILED"
     if row["verdict"] == "missed":
-        return f"MISSED by {100 * row['missed_by']:.0f} %"
+        percent = 100 * row["missed_by"]
+        return f"MISSED by {percent:.0f} %" if percent >= 1 else f"MISSED by {percent:.1g} %"
     if row["target"] and row["verdict"] is None:
         return "not comparable"
     return row["verdict"] or "-"
@@ -32,7 +33,7 @@ def spread_text(row):
 
 def cells(row):
     """Everything about a row but its name."""
-    if row["value"] is None:
+    if row["value"] is None or row["failed"]:
         return ["-", "-", "-", "-", row["target"] or "-", verdict(row)]
     spread = spread_text(row)
     reference = f"{row['reference']} {short(row['reference_value'])}" if row["reference"] else "-"

@@ -87,7 +87,7 @@ class Group(LabGroup):
         return Series(name, kinds, lambda kind: {kind: act(self.lab, kind, turn)}, rows, turn + extra_s, once)
 
     def lossy(self, name, delay_ms, loss_percent):
-        seconds = 2 if self.quick else 10
+        seconds = 1 if self.quick else 10
 
         def measure(kind):
             self.lab.seed = len(series.rounds)  # the same losses for both kinds of a round

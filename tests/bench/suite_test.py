@@ -368,6 +368,10 @@ class Comparisons(unittest.TestCase):
         cases = {"": "not JSON", "[]": "has no list 'rows'", '{"rows": [{"id": "a"}]}': "row 0 has no 'value'",
                  '{"rows": [3]}': "row 0 has no 'id'", "[" * 100_000: "not JSON",
                  '{"rows": [], "versions": []}': "has 'versions' that are none",
+                 '{"rows": [], "versions": {"weir": "\\ud800"}}': "has 'versions' that are none",
+                 '{"rows": [], "machine": "\\u001b[31m"}': "has 'machine'", '{"rows": []}': "has 'quick' null",
+                 '{"rows": [], "quick": "yes"}': "has 'quick' \"yes\"",
+                 json.dumps({"rows": [result(), result()]}): "row 1 has the id of one before it, 'a.b'",
                  json.dumps({"rows": [result(samples=[1.0, 0.0])]}): "row 0 has a ratio that is not above zero",
                  json.dumps({"rows": [result(ratio=-1.0)]}): "row 0 has a ratio that is not above zero"}
         cases |= {json.dumps({"rows": [result() | {field: value}]}): f"row 0 has '{field}' {json.dumps(value)[:60]}"
@@ -381,6 +385,9 @@ class Comparisons(unittest.TestCase):
                 with self.subTest(text=text), self.assertRaisesRegex(compare.BadResults, re.escape(complaint)) as got:
                     compare.read(path)
                 self.assertIn(str(path), str(got.exception))
+            for path in ("/dev/zero", directory):
+                with self.assertRaisesRegex(compare.BadResults, "is no regular file of at most 64 MiB; expected what"):
+                    compare.read(path)
             with self.assertRaisesRegex(compare.BadResults, "No such file"):
                 compare.read(pathlib.Path(directory) / "nowhere")
 

@@ -62,6 +62,8 @@ def run(*command, check=True, timeout=60, **options):
         done = subprocess.run([str(c) for c in command], text=True, timeout=timeout, **options)
     except subprocess.TimeoutExpired:
         raise LabError(f"{' '.join(map(str, command))}: did not end within {timeout} s") from None
+    except FileNotFoundError:
+        raise LabError(f"{command[0]} is not installed; run tools/setup") from None
     if check and done.returncode != 0:
         raise LabError(
             f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout}{done.stderr}")
@@ -412,6 +414,8 @@ http {{
                         os.kill(int(pid), signal.SIGKILL)
                 run("ip", "netns", "delete", name, check=False)
         shutil.rmtree(self.pins, ignore_errors=True)
+        for lock in pathlib.Path("/run").glob(f"weir-*{str(self.pins).replace('/', '_')}_*.lock"):
+            lock.unlink(missing_ok=True)
         for marker in pathlib.Path(tempfile.gettempdir()).glob(f"{self.prefix}-*/{self.marker}"):
             if marker.parent != self.directory:
                 shutil.rmtree(marker.parent, ignore_errors=True)
