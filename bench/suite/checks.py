@@ -76,5 +76,6 @@ def check(words):
 
 def check_common(check, names):
     if not set(check.rows) & set(names):
-        raise BadWords(f"--against {check.path}: has no ratio of {compare.LEAST_ROUNDS} rounds of what is to be measured")
+        raise BadWords(f"--against {check.path}: has no ratio of {compare.LEAST_ROUNDS} rounds of what is to be "
+                       "measured")
     check.names = set(names)

@@ -3,6 +3,7 @@ left behind, also when it is stopped."""
 
 import contextlib
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -169,6 +170,8 @@ class Bench(unittest.TestCase):
                  (("--json", "/proc/x.json"), "written into /proc"),
                  (("--report", self.directory), "RESULTS.md is no regular file"),
                  (("--against", "/nowhere/x.json"), "/nowhere/x.json: No such file or directory"),
+                 (("--rows", os.fsdecode(b"l4.\xff")), "is not UTF-8"),
+                 (("--json", self.directory / "x", "--report", self.directory / "x"), "is also what --report is"),
                  (("l5",), "l5"), (("--rounds", "0"), "0"))
         for words, complaint in cases:
             with self.subTest(words=words):
