@@ -23,10 +23,9 @@ DONE, FAILED, BAD_WORDS, WORSE, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def measure(words):
-    check = checks.check(words)
+    before = checks.check(words)
     run = Run(words["quick"], words["rounds"], words["groups"], words["rows"])
-    if check:
-        checks.check_common(check, run.ids())
+    check = checks.check_against(before, words["against"], run.ids()) if before else None
     if os.geteuid() != 0:
         raise LabError("needs root, because it makes network namespaces and loads programs; run it as root")
     if os.cpu_count() < 2:

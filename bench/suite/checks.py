@@ -37,10 +37,12 @@ def resolved(option, path):
 
 
 def check_file(option, path):
+    """Returns what it leads to, as check_report() does."""
     path = resolved(option, path)
     check_place(option, path, path.parent)
     if path.exists() and not path.is_file():  # it is replaced by a new one, which a device must not be
         raise BadWords(f"{option} {path}: is no regular file; expected one, or a new name")
+    return path
 
 
 def check_report(option, directory):
@@ -54,15 +56,13 @@ def check_report(option, directory):
     for path in (*(directory / name for name in report.FILES), *(directory / report.PLOTS).glob("*.svg")):
         if path.exists() and not path.is_file():
             raise BadWords(f"{option} {directory}: {path} is no regular file; expected one, or none")
+    return directory
 
 
 def check(words):
-    """Returns the check against results of before, if one was asked for."""
-    if words["json"]:
-        check_file("--json", words["json"])
-    if words["report"]:
-        check_report("--report", words["report"])
-    if words["json"] and words["report"] and resolved("--json", words["json"]) == resolved("--report", words["report"]):
+    """Returns the results to stand against, if there are any."""
+    file = check_file("--json", words["json"]) if words["json"] else None
+    if words["report"] and check_report("--report", words["report"]) == file:
         raise BadWords(f"--json {words['json']}: is also what --report is; one is a file, the other a directory")
     before = compare.read(words["against"]) if words["against"] else None
     if before and before.get("quick") != words["quick"]:
@@ -71,11 +71,12 @@ def check(words):
     if before and 0 < words["rounds"] < compare.LEAST_ROUNDS:
         raise BadWords(f"--rounds {words['rounds']}: so few do not know their noise; --against takes "
                        f"{compare.LEAST_ROUNDS} at least")
-    return compare.Check(before, words["against"]) if before else None
+    return before
 
 
-def check_common(check, names):
-    if not set(check.rows) & set(names):
-        raise BadWords(f"--against {check.path}: has no ratio of {compare.LEAST_ROUNDS} rounds of what is to be "
-                       "measured")
-    check.names = set(names)
+def check_against(before, path, names):
+    """What the rows of these names are held against."""
+    made = compare.Check(before, path, names)
+    if not made.rows:
+        raise BadWords(f"--against {path}: has no ratio of {compare.LEAST_ROUNDS} rounds of what is to be measured")
+    return made

@@ -171,10 +171,11 @@ class Check:
     """The ratios of results held against those of before: a value is the machine's as much as ours. What seems to be
     worse counts once it was measured again, and is worse again."""
 
-    def __init__(self, before, path):
+    def __init__(self, before, path, names):
+        """`names`: of the rows that are measured."""
         self.before, self.path = before, path
-        self.rows = {row["id"]: row for row in before["rows"] if is_ours(row) and len(row["samples"]) >= LEAST_ROUNDS}
-        self.names = {row["id"] for row in before["rows"]}  # that were asked for
+        self.asked = {row["id"]: row for row in before["rows"] if is_ours(row) and row["id"] in names}
+        self.rows = {name: row for name, row in self.asked.items() if len(row["samples"]) >= LEAST_ROUNDS}
         self.compared, self.worse, self.lost = set(), {}, []
 
     def first(self, results):
@@ -214,8 +215,6 @@ class Check:
         if self.before.get("machine") != results.get("machine"):
             lines.append(f"{self.path} is of another machine, {self.before.get('machine')}, on which ratios may be "
                          "others")
-        left_out = [row["id"] for row in self.before["rows"]
-                    if is_ours(row) and row["id"] in self.names and row["id"] not in self.compared]
-        if left_out:
+        if left_out := [name for name in self.asked if name not in self.compared]:
             lines.append(f"not compared: {', '.join(left_out)}")
         return "\n".join(lines)

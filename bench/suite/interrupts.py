@@ -4,7 +4,6 @@ import signal
 
 from programs import weirlab  # whose folder it knows
 
-NUMBERS = weirlab.INTERRUPTS
 was_interrupted = False
 
 
@@ -12,7 +11,7 @@ def interrupt(*_):
     """Once: what begins then takes everything down, and another one would only keep it from that."""
     global was_interrupted  # pylint: disable=global-statement
     was_interrupted = True
-    for number in NUMBERS:
+    for number in weirlab.INTERRUPTS:
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
@@ -20,10 +19,10 @@ def interrupt(*_):
 def take():
     """weir-bench, which knows the same ones, has held them back since before there was a handler. What nohup has had
     ignored stays so."""
-    for number in NUMBERS:
+    for number in weirlab.INTERRUPTS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, interrupt)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, NUMBERS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, weirlab.INTERRUPTS)
 
 
 def check():
